@@ -1,0 +1,1 @@
+"""The library behind every function: feed → snapshot → lake → panel → features → forecast."""

@@ -1,0 +1,1 @@
+"""One pure module a family of metrics: frames in, contract dictionaries out."""
