@@ -88,7 +88,7 @@ class Panel:
         return Bin(self.start + self.bins)
 
     def window(self, start: Bin, stop: Bin) -> Panel:
-        """Return the bins ``[start, stop)``, a view where they lie inside, NaN where they do not."""
+        """Return the bins ``[start, stop)``, a view where inside, NaN elsewhere."""
         if self.start <= start and stop <= self.stop:
             return self._map(lambda array: array[start - self.start : stop - self.start], start)
 
@@ -218,7 +218,7 @@ def _variable(part: pa.Table, name: str) -> NDArray[np.float32] | None:
             pc.cast(part["ts_utc"].cast(unit, safe=False), pa.int64()),
             pc.cast(part["last_reported_utc"].cast(unit, safe=False), pa.int64()),
         )
-        return _to_float32(pc.divide(pc.cast(age, pa.float32()), pa.scalar(60, pa.float32())))
+        return _to_float32(pc.divide(pc.cast(age, pa.float64()), 60.0))
     return _floats(part, name)
 
 
