@@ -1,0 +1,183 @@
+"""All snapshots of one UTC day → ``daily/compact_D.parquet``.
+
+A bin's snapshot object is the authority on that bin. Bins whose object is gone (deleted by the
+bucket's lifecycle, or after an earlier compaction) keep the rows of the daily that exists, so a
+late snapshot never costs a day the rest of its rows. What cannot be read is copied to quarantine
+with its reason, and the day is made of the rest.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime as dt
+import io
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from velib_core import lake as store
+from velib_core import quarantine, snapshot
+from velib_core.grid import BINS_PER_HOUR, Bin, day_of
+from velib_core.jobs.result import JobResult
+from velib_core.layout import Daily, ForeignNameError, Layout, Snapshot
+from velib_core.panel import bins_of
+from velib_core.quarantine import Reject
+from velib_core.snapshot import SCHEMA, SnapshotError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from velib_core.grid import Day
+    from velib_core.lake import Artefact, Entry, Lake
+    from velib_core.settings import Settings
+
+RECIPE = "compact_daily 1"
+
+READERS = 8
+"""Parallel downloads: a day is 288 small objects, and each costs a round trip."""
+
+
+def is_stale(lake: Lake, layout: Layout, day: Day, daily: Entry | None) -> bool:
+    """Tell whether a day has snapshots that its daily was not made from."""
+    listing = list(lake.entries(layout.bronze_day(day)))
+    if not listing:
+        return False
+    return daily is None or daily.fingerprint != store.fingerprint(RECIPE, listing)
+
+
+def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+    """Compact one day; a day without snapshots is left as it is.
+
+    Raises `velib_core.errors.TransientError` where the store fails or a race is lost too often.
+    """
+    layout = Layout(settings)
+    name = layout.name(Daily(day))
+    result = JobResult("compact_daily")
+    listing: list[Entry] = []
+
+    def make(current: Entry | None) -> Artefact | None:
+        listing[:] = lake.entries(layout.bronze_day(day))
+        mark = store.fingerprint(RECIPE, listing)
+        if not listing or (current and current.fingerprint == mark and not force):
+            return None
+        tables = _read_snapshots(lake, layout, day, listing, result)
+        if current is not None:
+            tables.append(_rows_of_other_bins(lake, layout, current, tables, result))
+        table = assemble(tables)
+        if not table.num_rows:
+            return None
+        result.counts["rows_out"] = table.num_rows
+        return store.Artefact(to_bytes(table), store.PARQUET, mark)
+
+    result.outputs[name] = lake.publish(name, make, force=force)
+    if settings.delete_after_compact and listing and day < dt.datetime.now(dt.UTC).date():
+        result.counts["deleted"] = _delete_verified(lake, layout, day, listing)
+    return result
+
+
+def assemble(tables: Iterable[pa.Table]) -> pa.Table:
+    """Unite tidy tables of distinct bins, sorted by bin and station."""
+    parts = [table for table in tables if table.num_rows]
+    if not parts:
+        return SCHEMA.empty_table()
+    firsts = [bins_of(part["tbin_utc"])[0] for part in parts]
+    ordered = pa.concat_tables([parts[i] for i in np.argsort(firsts, kind="stable")])
+    bins = bins_of(ordered["tbin_utc"])
+    if (np.diff(bins) < 0).any():  # only where an older daily fills holes between snapshots
+        return ordered.sort_by([("tbin_utc", "ascending"), ("station_id", "ascending")])
+    return ordered.combine_chunks()
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Write rows sorted by bin and station, one row group a UTC hour; deterministic.
+
+    The statistics of a row group tell its hour, and the page index inside it its stations, so
+    that a reader of one hour opens one group and a reader of one station skips pages.
+    """
+    sink = io.BytesIO()
+    hours = bins_of(table["tbin_utc"]) // BINS_PER_HOUR
+    edges = np.flatnonzero(np.diff(hours, prepend=-1, append=-1))
+    sorting = pq.SortingColumn.from_ordering(
+        table.schema, [("tbin_utc", "ascending"), ("station_id", "ascending")]
+    )
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", write_page_index=True, sorting_columns=sorting
+    ) as writer:
+        for start, stop in itertools.pairwise(edges):
+            writer.write_table(table.slice(start, stop - start))
+    return sink.getvalue()
+
+
+def _read_snapshots(
+    lake: Lake, layout: Layout, day: Day, listing: Sequence[Entry], result: JobResult
+) -> list[pa.Table]:
+    """Read a day's objects; what cannot be read, or not wholly, goes to quarantine."""
+    tables: list[pa.Table] = []
+    result.counts.update(snapshots=len(listing), rows_in=0, quarantined=0)
+    oversized = [entry for entry in listing if entry.size > snapshot.MAX_SNAPSHOT_BYTES]
+    for entry in oversized:
+        reason = f"{entry.size} bytes, at most {snapshot.MAX_SNAPSHOT_BYTES}"
+        quarantine.keep(lake, layout, Reject(entry.name, None, reason))
+    result.counts["quarantined"] += len(oversized)
+    readable = [entry for entry in listing if entry not in oversized]
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        contents = list(pool.map(lake.read, readable))
+    for entry, data in zip(readable, contents, strict=True):
+        try:
+            table, defects = snapshot.from_bytes(data, _bin_in(layout, day, entry.name))
+        except (SnapshotError, ForeignNameError) as error:
+            quarantine.keep(lake, layout, Reject(entry.name, data, str(error)))
+            result.counts["quarantined"] += 1
+            continue
+        if defects:
+            quarantine.keep(lake, layout, Reject(entry.name, data, "some rows", defects))
+            result.counts["quarantined"] += 1
+        result.counts["rows_in"] += table.num_rows
+        tables.append(table)
+    return tables
+
+
+def _bin_in(layout: Layout, day: Day, name: str) -> Bin:
+    key = layout.key(name)
+    if not isinstance(key, Snapshot) or day_of(key.bin) != day:
+        raise ForeignNameError(name)
+    return key.bin
+
+
+def _rows_of_other_bins(
+    lake: Lake, layout: Layout, daily: Entry, tables: Sequence[pa.Table], result: JobResult
+) -> pa.Table:
+    """Return the existing daily's rows of bins that no readable snapshot object covers."""
+    data = lake.read(daily)
+    try:
+        table, _ = snapshot.tidy(pq.read_table(io.BytesIO(data)))
+    except (pa.ArrowException, OSError, ValueError, SnapshotError) as error:
+        quarantine.keep(lake, layout, Reject(daily.name, data, f"unreadable daily: {error}"))
+        result.counts["quarantined"] += 1
+        return SCHEMA.empty_table()
+    covered = [bins_of(part["tbin_utc"])[0] for part in tables if part.num_rows]
+    kept = ~np.isin(bins_of(table["tbin_utc"]), covered)
+    result.counts["rows_kept"] = int(kept.sum())
+    return table.filter(pa.array(kept))
+
+
+def _delete_verified(lake: Lake, layout: Layout, day: Day, listing: Sequence[Entry]) -> int:
+    """Delete the snapshots all of whose rows the daily, read back, is found to hold."""
+    _, data = lake.fetch(layout.name(Daily(day)))
+    daily = pq.read_table(io.BytesIO(data))
+    bins = bins_of(daily["tbin_utc"])
+    deleted = 0
+    for entry in listing:
+        try:
+            bin_ = _bin_in(layout, day, entry.name)
+            rows, defects = snapshot.from_bytes(lake.read(entry), bin_)
+        except (SnapshotError, ForeignNameError):
+            continue
+        start, stop = np.searchsorted(bins, [bin_, bin_ + 1])
+        if not defects and daily.slice(start, stop - start).equals(rows):
+            lake.delete(entry)
+            deleted += 1
+    return deleted

@@ -1,0 +1,246 @@
+"""Every object name, both ways: key → name and name → key. Nobody else builds or parses a name.
+
+The names are those of the contract: a snapshot is
+``bronze/date=2025-11-01/hour=08/2025-11-01T08-05.parquet``, a day ``daily/compact_2025-11-01
+.parquet``, and so on, below the prefixes of the `Settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, NewType
+
+from velib_core.errors import InvalidValueError
+from velib_core.grid import (
+    BIN_MINUTES,
+    Bin,
+    Day,
+    HorizonMinutes,
+    bin_of,
+    bin_start,
+    parse_day,
+)
+from velib_core.settings import bucket_and_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from velib_core.settings import Settings
+
+Month = NewType("Month", dt.date)
+"""A calendar month, as its first day."""
+
+
+class ForeignNameError(InvalidValueError):
+    """An object name that is none of ours."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__("object name", name, "a name of this network's layout")
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Snapshot:
+    """The snapshot of one bin."""
+
+    bin: Bin
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Daily:
+    """All snapshots of one UTC day."""
+
+    day: Day
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Monthly:
+    """All dailies of one month."""
+
+    month: Month
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Events:
+    """The events view of a day; ``None`` is the rolling copy of the newest."""
+
+    day: Day | None
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Perf:
+    """The perf view of a day; ``None`` is the rolling copy of the newest."""
+
+    day: Day | None
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class TrainingBase:
+    """The training export whose last day this is."""
+
+    day: Day
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class ModelFile:
+    """A file of one model version, or (``version`` is ``None``) of the pointer to the live one."""
+
+    horizon: HorizonMinutes
+    version: str | None
+    file: str
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Monitoring:
+    """A document of a monitoring family, as in ``data/health`` and ``kpis.json``."""
+
+    family: str
+    document: str
+
+
+Key = Snapshot | Daily | Monthly | Events | Perf | TrainingBase | ModelFile | Monitoring
+
+_DAY = r"(\d{4}-\d{2}-\d{2})"
+_SNAPSHOT = re.compile(rf"/date={_DAY}/hour=(\d{{2}})/{_DAY}T(\d{{2}})-(\d{{2}})\.parquet")
+_COMPACT = re.compile(rf"/compact_{_DAY}\.parquet")
+_COMPACT_MONTH = re.compile(r"/compact_(\d{4}-\d{2})\.parquet")
+_VIEW = re.compile(rf"/(events|perf)(?:_{_DAY})?\.parquet")
+_TRAINING = re.compile(r"/velib_training_(\d{8})\.parquet")
+_MODEL = re.compile(
+    r"/h(\d{1,4})/(?:(\d{1,6}\.\d{1,6}\.\d{1,6}[0-9A-Za-z.+-]{0,40})/)?([\w.]{1,80})"
+)
+_MONITORING = re.compile(r"/((?:[a-z]+/)?[a-z]+)/latest/((?:[\w-]+/)?[\w-]+\.json)")
+
+
+class Layout:
+    """The names below one network's prefixes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.bronze = _folder(settings.raw_prefix)
+        self.daily = _folder(settings.daily_prefix)
+        self.monthly = _folder(settings.monthly_prefix)
+        self.exports = _folder(settings.exports_prefix)
+        self.models = _folder(settings.models_prefix)
+        self.serving = _folder(settings.serving_prefix)
+        self.monitoring = _folder(settings.monitoring_prefix)
+        self.quarantine = _folder(settings.quarantine_prefix)
+
+    def name(self, key: Key) -> str:  # noqa: PLR0911 -- a table of names reads best as one match
+        """Return the object name of a key."""
+        match key:
+            case Snapshot(bin_):
+                start = bin_start(bin_)
+                return f"{self.bronze_hour(start)}{start:%Y-%m-%dT%H-%M}.parquet"
+            case Daily(day):
+                return f"{self.daily}/compact_{day}.parquet"
+            case Monthly(month):
+                return f"{self.monthly}/compact_{month:%Y-%m}.parquet"
+            case Events(day):
+                return f"{self.exports}/events{_dated(day)}.parquet"
+            case Perf(day):
+                return f"{self.exports}/perf{_dated(day)}.parquet"
+            case TrainingBase(day):
+                return f"{self.exports}/velib_training_{day:%Y%m%d}.parquet"
+            case ModelFile(horizon, version, file):
+                folder = f"{version}/" if version else ""
+                return f"{self.models}/h{horizon}/{folder}{file}"
+            case Monitoring(family, document):
+                return f"{self.monitoring}/{family}/latest/{document}"
+
+    def key(self, name: str) -> Key:
+        """Return the key of an object name; raise `ForeignNameError` for any other name."""
+        readers: dict[str, Callable[[str], Key | None]] = {
+            self.bronze: _read_snapshot,
+            self.daily: _read_daily,
+            self.monthly: _read_monthly,
+            self.exports: _read_export,
+            self.models: _read_model,
+            self.monitoring: _read_monitoring,
+        }
+        for folder, read in readers.items():
+            if name.startswith(folder + "/"):
+                try:
+                    key = read(name[len(folder) :])
+                except ValueError:
+                    key = None
+                if key is not None and self.name(key) == name:
+                    return key
+        raise ForeignNameError(name)
+
+    def bronze_day(self, day: Day) -> str:
+        """Return the prefix of a day's snapshots."""
+        return f"{self.bronze}/date={day}/"
+
+    def bronze_hour(self, instant: dt.datetime) -> str:
+        """Return the prefix of an hour's snapshots."""
+        return f"{self.bronze}/date={instant:%Y-%m-%d}/hour={instant:%H}/"
+
+    def quarantined(self, name: str, digest: str) -> str:
+        """Return where the bytes of an unreadable object go; its reason lies beside, ``.json``.
+
+        The digest of the content keeps two unreadable objects of one name apart.
+        """
+        return f"{self.quarantine}/{name}.{digest}"
+
+
+def month_of(day: Day) -> Month:
+    """Return the month of a day."""
+    return Month(day.replace(day=1))
+
+
+def month_days(month: Month) -> list[Day]:
+    """Return every day of a month, in order."""
+    after = (month.replace(day=28) + dt.timedelta(days=4)).replace(day=1)
+    return [Day(month + dt.timedelta(days=n)) for n in range((after - month).days)]
+
+
+def parse_month(text: str) -> Month:
+    """Parse ``YYYY-MM``; raise ``ValueError`` for anything else."""
+    if not re.fullmatch(r"\d{4}-\d{2}", text):
+        raise ValueError(f"{text!r} is not a month, expected YYYY-MM")
+    return Month(dt.date.fromisoformat(f"{text}-01"))
+
+
+def _folder(prefix: str) -> str:
+    return bucket_and_folder(prefix)[1]
+
+
+def _dated(day: Day | None) -> str:
+    return "" if day is None else f"_{day}"
+
+
+def _read_snapshot(rest: str) -> Key | None:
+    match = _SNAPSHOT.fullmatch(rest)
+    if not match or int(match[5]) % BIN_MINUTES:
+        return None
+    return Snapshot(bin_of(dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")))
+
+
+def _read_daily(rest: str) -> Key | None:
+    match = _COMPACT.fullmatch(rest)
+    return Daily(parse_day(match[1])) if match else None
+
+
+def _read_monthly(rest: str) -> Key | None:
+    match = _COMPACT_MONTH.fullmatch(rest)
+    return Monthly(parse_month(match[1])) if match else None
+
+
+def _read_export(rest: str) -> Key | None:
+    if match := _TRAINING.fullmatch(rest):
+        return TrainingBase(Day(dt.datetime.strptime(match[1] + "Z", "%Y%m%d%z").date()))
+    if match := _VIEW.fullmatch(rest):
+        day = parse_day(match[2]) if match[2] else None
+        return Events(day) if match[1] == "events" else Perf(day)
+    return None
+
+
+def _read_model(rest: str) -> Key | None:
+    match = _MODEL.fullmatch(rest)
+    return ModelFile(HorizonMinutes(int(match[1])), match[2], match[3]) if match else None
+
+
+def _read_monitoring(rest: str) -> Key | None:
+    match = _MONITORING.fullmatch(rest)
+    return Monitoring(match[1], match[2]) if match else None

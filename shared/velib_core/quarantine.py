@@ -1,0 +1,50 @@
+"""What could not be read is kept, with the reason beside it, and never stops the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING
+
+from velib_core import lake as store
+from velib_core import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from velib_core.lake import Lake
+    from velib_core.layout import Layout
+    from velib_core.snapshot import Defect
+
+MAX_DEFECTS_LISTED = 100
+"""Enough to see what is wrong; the count tells the rest."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """Bytes that were refused, wholly or in part: where they came from and why."""
+
+    source: str
+    data: bytes | None
+    reason: str
+    defects: Sequence[Defect] = ()
+
+
+def keep(lake: Lake, layout: Layout, reject: Reject) -> None:
+    """Copy refused bytes and write their reason beside them, once for equal bytes and reason."""
+    logs.log("ERROR", f"quarantined {reject.source}: {reject.reason}", defects=len(reject.defects))
+    listed = [defect.as_json() for defect in reject.defects[:MAX_DEFECTS_LISTED]]
+    report = {
+        "source": reject.source,
+        "size": None if reject.data is None else len(reject.data),
+        "reason": reject.reason,
+        "defects": len(reject.defects),
+        "listed": listed,
+    }
+    digest = hashlib.sha256(reject.data or store.json_bytes(report)).hexdigest()[:12]
+    target = layout.quarantined(reject.source, digest)
+    if reject.data is not None:
+        copy = store.Artefact(reject.data, "application/octet-stream", digest)
+        lake.publish(target, lambda _: copy)
+    note = store.Artefact(store.json_bytes(report), store.JSON, digest)
+    lake.publish(f"{target}.json", lambda _: note)
