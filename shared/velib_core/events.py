@@ -28,12 +28,16 @@ if TYPE_CHECKING:
 
     from cloudevents.http import CloudEvent
 
+    from velib_core.lake import Entry
     from velib_core.layout import Key
     from velib_core.settings import Settings
 
 PUBSUB_EVENT = "google.cloud.pubsub.topic.v1.messagePublished"
 STORAGE_EVENT = "google.cloud.storage.object.v1.finalized"
 FINALIZED = "OBJECT_FINALIZE"
+
+FORCE = "velibForce"
+"""Attribute that we add to a notification published again by force."""
 
 MAX_MESSAGE_BYTES = 64 << 10
 """Our messages are tens of bytes and a notification about one KiB."""
@@ -46,13 +50,24 @@ class EventError(InvalidValueError):
     """An event or message that is not one of ours: names the field, the value, the expectation."""
 
 
+class UnexpectedTriggerError(PermanentError):
+    """A well-formed trigger that this function has nothing to do with."""
+
+    def __init__(self, trigger: object) -> None:
+        super().__init__(f"this function does not react to {trigger!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class ObjectFinalized:
-    """An object of ours was written: its key, name and generation."""
+    """An object of ours was written: its key, name and generation.
+
+    ``force`` asks for what depends on it to be made again even where nothing changed.
+    """
 
     key: Key
     name: str
     generation: int
+    force: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +85,12 @@ class DayClosed:
 
 @dataclasses.dataclass(frozen=True)
 class TrainRequested:
-    """A model for one horizon is to be trained on the last ``window_days`` days."""
+    """Models are to be trained on the last ``window_days`` days.
 
-    horizon: HorizonMinutes
+    Without a horizon the training base is exported, and one message a horizon follows.
+    """
+
+    horizon: HorizonMinutes | None = None
     window_days: int | None = None
 
 
@@ -141,7 +159,7 @@ def encode(message: Message) -> bytes:
         case DayClosed(day, force):
             body = {"day": str(day)} | ({"force": True} if force else {})
         case TrainRequested(horizon, window_days):
-            body = {"horizon_min": horizon}
+            body = {"horizon_min": horizon} if horizon else {}
             body |= {"window_days": window_days} if window_days else {}
         case ReplayRequested():
             body = {
@@ -179,9 +197,17 @@ class Publisher:
         self.send(topic, encode(message))
         logs.log("INFO", "published", topic=topic, published=encode(message).decode())
 
-    def republish(self, topic: str, attributes: Mapping[str, str], data: bytes) -> None:
-        """Publish a bucket notification again, as the bucket itself words it."""
-        self.send(self._settings.topic(topic), data, attributes)
+    def republish(self, topic: str, entry: Entry, *, force: bool = False) -> None:
+        """Publish the notification about an object again, as the bucket words it."""
+        attributes = {
+            "eventType": FINALIZED,
+            "payloadFormat": "JSON_API_V1",
+            "bucketId": self._settings.bucket,
+            "objectId": entry.name,
+            "objectGeneration": str(entry.generation),
+        } | ({FORCE: "1"} if force else {})
+        self.send(self._settings.topic(topic), b"{}", attributes)
+        logs.log("INFO", "published", topic=topic, published=entry.name)
 
     def send(self, topic: str, data: bytes, attributes: Mapping[str, str] | None = None) -> None:
         """Publish bytes to a topic by its full name."""
@@ -241,10 +267,13 @@ def _notified(attributes: Mapping[str, Any], settings: Settings) -> ObjectFinali
             "generation": attributes.get("objectGeneration"),
         },
         settings,
+        force=attributes.get(FORCE) == "1",
     )
 
 
-def _finalized(data: Mapping[str, Any], settings: Settings) -> ObjectFinalized:
+def _finalized(
+    data: Mapping[str, Any], settings: Settings, *, force: bool = False
+) -> ObjectFinalized:
     bucket, name, generation = data.get("bucket"), data.get("name"), data.get("generation")
     if bucket != settings.bucket:
         raise EventError("bucket", bucket, settings.bucket)
@@ -252,7 +281,7 @@ def _finalized(data: Mapping[str, Any], settings: Settings) -> ObjectFinalized:
         raise EventError("name", name, "an object name of at most 1024 characters")
     if not str(generation).isdecimal():
         raise EventError("generation", generation, "a whole number")
-    return ObjectFinalized(Layout(settings).key(name), name, int(str(generation)))
+    return ObjectFinalized(Layout(settings).key(name), name, int(str(generation)), force)
 
 
 def _topic_of(source: str, settings: Settings) -> str:
@@ -296,13 +325,14 @@ def _message(topic: str, payload: Mapping[str, Any]) -> Trigger:
 def _train(payload: Mapping[str, Any]) -> TrainRequested:
     horizon = payload.get("horizon_min")
     try:
-        horizon_bins(HorizonMinutes(horizon if type(horizon) is int else 0))
+        if horizon is not None:
+            horizon_bins(HorizonMinutes(horizon if type(horizon) is int else 0))
     except ValueError:
         raise EventError("horizon_min", horizon, "minutes, a positive multiple of 5") from None
     window = payload.get("window_days")
     if window is not None and (type(window) is not int or not 0 < window <= MAX_REPLAY_DAYS):
         raise EventError("window_days", window, f"a whole number from 1 to {MAX_REPLAY_DAYS}")
-    return TrainRequested(HorizonMinutes(horizon or 0), window)
+    return TrainRequested(HorizonMinutes(horizon) if horizon else None, window)
 
 
 def _replay(payload: Mapping[str, Any]) -> ReplayRequested:

@@ -63,9 +63,14 @@ def first_bin(day: Day) -> Bin:
     return Bin((day.toordinal() - dt.date(1970, 1, 1).toordinal()) * BINS_PER_DAY)
 
 
-def day_after(day: Day, days: int = 1) -> Day:
+def day_after(day: dt.date, days: int = 1) -> Day:
     """Return the day so many days later (earlier when negative)."""
     return Day(day + dt.timedelta(days=days))
+
+
+def today() -> Day:
+    """Return the UTC day that this machine's clock shows."""
+    return Day(dt.datetime.now(dt.UTC).date())
 
 
 def parse_day(text: str) -> Day:

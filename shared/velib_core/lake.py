@@ -86,7 +86,8 @@ class Artefact:
     fingerprint: str
 
 
-Outcome = Literal["written", "fresh"]
+Outcome = Literal["written", "fresh", "absent"]
+"""Of one artefact: made and written; made from the same inputs already; nothing to make it from."""
 
 
 class Lake:
@@ -191,9 +192,9 @@ class Lake:
         name
             The artefact's object.
         make
-            Reads the inputs and returns the artefact, or ``None`` where the live one (its entry
-            is the argument) was made from the same inputs. Called again, with inputs to be read
-            afresh, each time another writer came first.
+            Reads the inputs and returns the artefact, or ``None`` where there is nothing to make
+            it from, or the live one (its entry is the argument) was made from the same inputs.
+            Called again, with inputs to be read afresh, each time another writer came first.
         cache
             The Cache-Control header of the object.
         force
@@ -211,7 +212,9 @@ class Lake:
                 artefact = make(current)
             except InputChangedError:
                 continue
-            if artefact is None or (current and not force and _same(current, artefact)):
+            if artefact is None:
+                return "fresh" if current else "absent"
+            if current and not force and _same(current, artefact):
                 return "fresh"
             try:
                 self.write(

@@ -7,6 +7,7 @@ The names are those of the contract: a snapshot is
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import re
@@ -25,7 +26,7 @@ from velib_core.grid import (
 from velib_core.settings import bucket_and_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from velib_core.settings import Settings
 
@@ -99,6 +100,9 @@ class Monitoring:
     document: str
 
 
+DayKey = Daily | Events | Perf
+"""The kinds of object that there is one of for a day."""
+
 Key = Snapshot | Daily | Monthly | Events | Perf | TrainingBase | ModelFile | Monitoring
 
 _DAY = r"(\d{4}-\d{2}-\d{2})"
@@ -167,6 +171,51 @@ class Layout:
                 if key is not None and self.name(key) == name:
                     return key
         raise ForeignNameError(name)
+
+    def topic_of_folder(self, name: str) -> str:
+        """Return the topic that carries the notifications about an object: its folder's.
+
+        Raises `ForeignNameError` for an object that nothing is notified about.
+        """
+        for topic, folder in self.notified.items():
+            if name.startswith(f"{folder}/"):
+                return topic
+        raise ForeignNameError(name)
+
+    @property
+    def notified(self) -> dict[str, str]:
+        """The folders whose objects are notified about, by topic."""
+        return {
+            "bronze": self.bronze,
+            "daily": self.daily,
+            "exports": self.exports,
+            "models": self.models,
+            "monitoring": self.monitoring,
+        }
+
+    def by_day(self, kind: type[DayKey], names: Iterable[str]) -> dict[Day, str]:
+        """Return which of the names are of a kind that is made a day at a time, by day."""
+        found = {}
+        for name in names:
+            key = self._known(name)
+            if isinstance(key, kind) and key.day is not None:
+                found[key.day] = name
+        return found
+
+    def days_of_folders(self, folders: Iterable[str]) -> list[Day]:
+        """Return the days of ``…/date=YYYY-MM-DD/`` folders, in order; others are left out."""
+        pattern = re.compile(rf"{re.escape(self.bronze)}/date={_DAY}/")
+        days = []
+        for match in filter(None, map(pattern.fullmatch, folders)):
+            with contextlib.suppress(ValueError):
+                days.append(parse_day(match[1]))
+        return sorted(days)
+
+    def _known(self, name: str) -> Key | None:
+        try:
+            return self.key(name)
+        except ForeignNameError:
+            return None
 
     def bronze_day(self, day: Day) -> str:
         """Return the prefix of a day's snapshots."""

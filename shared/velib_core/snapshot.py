@@ -265,6 +265,23 @@ def to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
+def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
+    """Join Parquet files of one schema, row group by row group, holding one group at a time.
+
+    Raises `SnapshotError` where a part is no Parquet or lacks a column of the schema.
+    """
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_index=True) as writer:
+        for part in parts:
+            try:
+                file = pq.ParquetFile(io.BytesIO(part))
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group, schema.names).cast(schema))
+            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+                raise SnapshotError("content", part[:16], f"Parquet rows ({error})") from None
+    return sink.getvalue()
+
+
 def stamp(instant: dt.datetime) -> dt.datetime:
     """Return an aware instant as the lake stores it: naive UTC."""
     return instant.astimezone(dt.UTC).replace(tzinfo=None)

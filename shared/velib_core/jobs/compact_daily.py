@@ -9,7 +9,6 @@ with its reason, and the day is made of the rest.
 from __future__ import annotations
 
 import concurrent.futures
-import datetime as dt
 import io
 import itertools
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from velib_core import lake as store
 from velib_core import quarantine, snapshot
-from velib_core.grid import BINS_PER_HOUR, Bin, day_of
+from velib_core.grid import BINS_PER_HOUR, Bin, day_of, today
 from velib_core.jobs.result import JobResult
 from velib_core.layout import Daily, ForeignNameError, Layout, Snapshot
 from velib_core.panel import bins_of
@@ -67,13 +66,11 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
         if current is not None:
             tables.append(_rows_of_other_bins(lake, layout, current, tables, result))
         table = assemble(tables)
-        if not table.num_rows:
-            return None
         result.counts["rows_out"] = table.num_rows
         return store.Artefact(to_bytes(table), store.PARQUET, mark)
 
     result.outputs[name] = lake.publish(name, make, force=force)
-    if settings.delete_after_compact and listing and day < dt.datetime.now(dt.UTC).date():
+    if settings.delete_after_compact and listing and day < today():
         result.counts["deleted"] = _delete_verified(lake, layout, day, listing)
     return result
 

@@ -1,0 +1,76 @@
+"""The dailies of a complete month → ``monthly/compact_YYYY-MM.parquet``, streamed day by day.
+
+A month is complete once its last day, or any later one, is compacted. It is made again when one
+of its dailies changes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from velib_core import lake as store
+from velib_core import snapshot
+from velib_core.grid import day_after
+from velib_core.jobs.result import JobResult
+from velib_core.layout import Daily, Layout, Monthly, month_days, month_of
+
+if TYPE_CHECKING:
+    from velib_core.grid import Day
+    from velib_core.lake import Artefact, Entry, Lake
+    from velib_core.layout import Month
+    from velib_core.settings import Settings
+
+RECIPE = "compact_monthly 1"
+
+
+def months_touched(day: Day) -> list[Month]:
+    """Return the months that a changed daily may complete or change: its own and the last."""
+    this = month_of(day)
+    return [month_of(day_after(this, -1)), this]
+
+
+def inputs(lake: Lake, layout: Layout, month: Month) -> list[Entry]:
+    """Return the dailies of a month in order, or nothing where it is not complete."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
+    dailies = layout.by_day(Daily, entries)
+    days = month_days(month)
+    if not dailies or max(dailies) < days[-1]:
+        return []
+    return [entries[dailies[day]] for day in days if day in dailies]
+
+
+def is_stale(lake: Lake, layout: Layout, month: Month, monthly: Entry | None) -> bool:
+    """Tell whether a complete month has dailies that its file was not made from."""
+    parts = inputs(lake, layout, month)
+    if not parts:
+        return False
+    return monthly is None or monthly.fingerprint != store.fingerprint(RECIPE, parts)
+
+
+def run_for_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+    """Compact the months that a changed daily may have completed or changed."""
+    result = JobResult("compact_monthly")
+    for month in months_touched(day):
+        made = run(lake, settings, month, force=force)
+        result.outputs |= made.outputs
+        result.counts |= made.counts
+    return result
+
+
+def run(lake: Lake, settings: Settings, month: Month, *, force: bool = False) -> JobResult:
+    """Compact one month; an incomplete one is left alone."""
+    layout = Layout(settings)
+    name = layout.name(Monthly(month))
+    result = JobResult("compact_monthly")
+
+    def make(current: Entry | None) -> Artefact | None:
+        parts = inputs(lake, layout, month)
+        mark = store.fingerprint(RECIPE, parts)
+        if not parts or (current and current.fingerprint == mark and not force):
+            return None
+        result.counts["days"] = len(parts)
+        data = snapshot.concatenate(lake.read(part) for part in parts)
+        return store.Artefact(data, store.PARQUET, mark)
+
+    result.outputs[name] = lake.publish(name, make, force=force)
+    return result

@@ -1,0 +1,88 @@
+"""The dailies of a window of days → one Parquet to train on, streamed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from velib_core import lake as store
+from velib_core import snapshot
+from velib_core.errors import PermanentError
+from velib_core.events import TrainRequested
+from velib_core.jobs.result import JobResult
+from velib_core.layout import Daily, Layout, TrainingBase
+
+if TYPE_CHECKING:
+    from velib_core.events import Publisher
+    from velib_core.grid import Day
+    from velib_core.lake import Artefact, Entry, Lake
+    from velib_core.settings import Settings
+
+RECIPE = "export_training_base 1"
+
+
+class NoHistoryError(PermanentError):
+    """There is no daily in the window that was asked for."""
+
+
+def run(
+    lake: Lake, settings: Settings, *, last: Day | None = None, window_days: int | None = None
+) -> JobResult:
+    """Export the ``window_days`` days that end with ``last`` (by default the newest daily).
+
+    Raises `NoHistoryError` where no daily lies in the window.
+    """
+    layout = Layout(settings)
+    span = window_days or settings.lookback_days
+    result = JobResult("export_training_base")
+    newest = last or newest_daily(lake, layout)
+    name = layout.name(TrainingBase(newest))
+
+    def make(current: Entry | None) -> Artefact | None:
+        parts = window(lake, layout, newest, span)
+        mark = store.fingerprint(RECIPE, parts)
+        if current and current.fingerprint == mark:
+            return None
+        result.counts["days"] = len(parts)
+        data = snapshot.concatenate(lake.read(part) for part in parts)
+        return store.Artefact(data, store.PARQUET, mark)
+
+    result.outputs[name] = lake.publish(name, make)
+    return result
+
+
+def on_request(
+    lake: Lake, settings: Settings, publisher: Publisher, request: TrainRequested
+) -> JobResult:
+    """Export the base, then ask for one training a horizon; a request of those is not ours."""
+    if request.horizon is not None:
+        return JobResult("export_training_base")
+    result = run(lake, settings, window_days=request.window_days)
+    for horizon in settings.horizons:
+        publisher.publish(TrainRequested(horizon, request.window_days))
+        result.published.append(f"train h{horizon}")
+    return result
+
+
+def newest_daily(lake: Lake, layout: Layout) -> Day:
+    """Return the newest day that is compacted; raise `NoHistoryError` where none is."""
+    names = [entry.name for entry in lake.entries(f"{layout.daily}/")]
+    days = layout.by_day(Daily, names)
+    if not days:
+        raise NoHistoryError(f"no day is compacted under {layout.daily}/ yet")
+    return max(days)
+
+
+def window(lake: Lake, layout: Layout, last: Day, days: int) -> list[Entry]:
+    """Return the dailies of the days ``last − days + 1 … last``, in order.
+
+    Raises `NoHistoryError` where there is none.
+    """
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
+    parts = [
+        entries[name]
+        for day, name in sorted(layout.by_day(Daily, entries).items())
+        if 0 <= (last - day).days < days
+    ]
+    if not parts:
+        raise NoHistoryError(f"no day is compacted among the {days} that end on {last}")
+    return parts

@@ -1,0 +1,148 @@
+"""Find what is missing or older than its inputs, and publish exactly the messages that mend it.
+
+Run every hour it heals whatever a lost message left undone; with days, a stage and ``force`` it
+replays. It changes no artefact itself: it only repeats the facts that others react to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from velib_core.errors import InvalidValueError
+from velib_core.events import DayClosed, ReplayRequested
+from velib_core.jobs import build_datasets, close_day, compact_daily, compact_monthly
+from velib_core.jobs.result import JobResult
+from velib_core.layout import Daily, Events, Layout, Monthly, Perf, month_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from velib_core.events import Publisher
+    from velib_core.grid import Day
+    from velib_core.lake import Entry, Lake
+    from velib_core.settings import Settings
+
+
+class UnknownStageError(InvalidValueError):
+    """A stage that reconcile does not know."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Repair:
+    """One message to publish: a closed day, or the notification of an object, and its reason."""
+
+    subject: DayClosed | Entry
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the repair as a line of a plan."""
+        match self.subject:
+            case DayClosed(day):
+                return f"day-closed {day}: {self.reason}"
+            case entry:
+                return f"finalized {entry.name}: {self.reason}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scope:
+    """What is looked at: the lake, the days asked for, and whether to replay what is fresh."""
+
+    lake: Lake
+    settings: Settings
+    request: ReplayRequested
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.settings)
+
+    def holds(self, day: Day) -> bool:
+        first, last = self.request.first, self.request.last
+        return (first is None or first <= day) and (last is None or day <= last)
+
+    def dailies(self) -> dict[Day, Entry]:
+        entries = {entry.name: entry for entry in self.lake.entries(f"{self.layout.daily}/")}
+        found = self.layout.by_day(Daily, entries)
+        return {day: entries[name] for day, name in sorted(found.items()) if self.holds(day)}
+
+
+def run(
+    lake: Lake, settings: Settings, publisher: Publisher, request: ReplayRequested
+) -> JobResult:
+    """Publish what is needed in the scope of the request, each message once.
+
+    Raises `UnknownStageError` where the stage is none of `STAGES`.
+    """
+    result = JobResult("reconcile")
+    topic = Layout(settings).topic_of_folder
+    for repair in plan(lake, settings, request):
+        result.published.append(str(repair))
+        if request.dry_run:
+            continue
+        match repair.subject:
+            case DayClosed() as message:
+                publisher.publish(message)
+            case entry:
+                publisher.republish(topic(entry.name), entry, force=request.force)
+    result.counts["repairs"] = len(result.published)
+    return result
+
+
+def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Repair]:
+    """Return the repairs in the order of the chain; messages that agree are named once."""
+    if request.stage is not None and request.stage not in STAGES:
+        raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
+    scope = _Scope(lake, settings, request)
+    wanted = [request.stage] if request.stage else list(STAGES)
+    repairs: dict[object, Repair] = {}
+    for stage in wanted:
+        for repair in STAGES[stage](scope):
+            repairs.setdefault(repair.subject, repair)
+    return list(repairs.values())
+
+
+def _unclosed_days(scope: _Scope) -> Iterator[Repair]:
+    dailies = scope.dailies()
+    for day in close_day.observed_days(scope.lake, scope.layout)[:-1]:
+        if not scope.holds(day):
+            continue
+        if scope.request.force:
+            yield Repair(DayClosed(day, force=True), "forced")
+        elif compact_daily.is_stale(scope.lake, scope.layout, day, dailies.get(day)):
+            yield Repair(DayClosed(day), "stale" if day in dailies else "no daily")
+
+
+def _incomplete_months(scope: _Scope) -> Iterator[Repair]:
+    dailies = scope.dailies()
+    for month in sorted({month_of(day) for day in dailies}):
+        monthly = scope.lake.stat(scope.layout.name(Monthly(month)))
+        stale = compact_monthly.is_stale(scope.lake, scope.layout, month, monthly)
+        if stale or (scope.request.force and monthly):
+            newest = max(day for day in dailies if month_of(day) == month)
+            yield Repair(dailies[newest], f"month {month:%Y-%m} is stale")
+
+
+def _stale_views(scope: _Scope) -> Iterator[Repair]:
+    views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
+    for day, daily in scope.dailies().items():
+        events = views.get(scope.layout.name(Events(day)))
+        perf = views.get(scope.layout.name(Perf(day)))
+        inputs = build_datasets.perf_inputs(scope.lake, scope.layout, day)
+        if scope.request.force:
+            yield Repair(daily, "forced")
+        elif events is None or events.fingerprint != build_datasets.events_fingerprint(
+            scope.settings, daily
+        ):
+            yield Repair(daily, "events view missing or stale")
+        elif perf is None or perf.fingerprint != build_datasets.perf_fingerprint(
+            scope.settings, inputs
+        ):
+            yield Repair(daily, "perf view missing or stale")
+
+
+STAGES: Mapping[str, Callable[[_Scope], Iterator[Repair]]] = {
+    "compact_daily": _unclosed_days,
+    "compact_monthly": _incomplete_months,
+    "build_datasets": _stale_views,
+}
+"""What can be replayed, in the order of the chain."""
