@@ -1,0 +1,154 @@
+"""Feeding the chain: snapshots shown one after another, events doing the rest, and what came out.
+
+Nothing here calls a job. A snapshot is shown by the feed server, the scheduler's beat is
+published, and everything else follows from events, as it would in the cloud.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from velib_core import grid
+from velib_core.events import DayClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from velib_core.grid import Day
+
+    from velib_local.cloud import LocalCloud
+    from velib_local.feed_server import FeedServer, FeedState
+
+RECORDS = "_local"
+"""Folder beside the mirrored objects that tells how they were made."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StageTiming:
+    """How one function fared: deliveries, failures among them, and seconds in the function."""
+
+    function: str
+    deliveries: int
+    failures: int
+    median_s: float
+    slowest_s: float
+    total_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainReport:
+    """What a run of the chain made and how long it took.
+
+    ``objects`` counts the objects by folder and ``sizes`` their bytes; ``seconds`` is the wall
+    clock from the first snapshot until everything came to rest.
+    """
+
+    snapshots: int
+    days: list[str]
+    seconds: float
+    objects: dict[str, int]
+    sizes: dict[str, int]
+    stages: list[StageTiming]
+    dead_letters: int
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as a JSON object."""
+        return dataclasses.asdict(self)
+
+
+def feed(
+    cloud: LocalCloud,
+    server: FeedServer,
+    states: Iterable[FeedState],
+    advanced: Callable[[], None],
+) -> list[Day]:
+    """Show each state and beat once for it; return the UTC days they cover, in order."""
+    days: dict[Day, None] = {}
+    for state in states:
+        server.show(state)
+        cloud.tick()
+        days[grid.day_of(grid.bin_of(state.last_updated))] = None
+        advanced()
+    return sorted(days)
+
+
+def run(
+    cloud: LocalCloud,
+    server: FeedServer,
+    states: Iterable[FeedState],
+    advanced: Callable[[], None],
+    *,
+    ends: bool,
+) -> ChainReport:
+    """Feed the states and wait until every event is handled.
+
+    A feed that ``ends`` shows no snapshot of the next day, so its last day is closed by message.
+    """
+    started = time.monotonic()
+    shown = 0
+
+    def count() -> None:
+        nonlocal shown
+        shown += 1
+        advanced()
+
+    days = feed(cloud, server, states, count)
+    if days and ends:
+        cloud.publish(DayClosed(days[-1]))
+    cloud.settle()
+    return _report(cloud, shown, days, time.monotonic() - started)
+
+
+def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
+    """Write every object below a folder, and beside them how they were made."""
+    cloud.mirror(folder)
+    records = folder / RECORDS
+    records.mkdir(parents=True, exist_ok=True)
+    entries = [dataclasses.asdict(entry) for entry in cloud.lake.entries("")]
+    (records / "objects.json").write_text(json.dumps(entries, indent=1), "utf-8")
+    (records / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
+    with (records / "deliveries.jsonl").open("w", encoding="utf-8") as sink:
+        for delivery in cloud.gateway.deliveries:
+            sink.write(json.dumps(dataclasses.asdict(delivery)) + "\n")
+
+
+def _report(cloud: LocalCloud, shown: int, days: list[Day], seconds: float) -> ChainReport:
+    objects: collections.Counter[str] = collections.Counter()
+    sizes: collections.Counter[str] = collections.Counter()
+    for entry in cloud.lake.entries(""):
+        folder = entry.name.partition("/")[0]
+        objects[folder] += 1
+        sizes[folder] += entry.size
+    return ChainReport(
+        snapshots=shown,
+        days=[str(day) for day in days],
+        seconds=round(seconds, 1),
+        objects=dict(objects),
+        sizes=dict(sizes),
+        stages=stage_timings(cloud),
+        dead_letters=len(cloud.dead_letters()),
+    )
+
+
+def stage_timings(cloud: LocalCloud) -> list[StageTiming]:
+    """Return how each function fared, in the order in which they were first called."""
+    by_function: dict[str, list[tuple[float, int]]] = {}
+    for delivery in list(cloud.gateway.deliveries):
+        by_function.setdefault(delivery.function, []).append((delivery.seconds, delivery.status))
+    return [
+        StageTiming(
+            function=function,
+            deliveries=len(calls),
+            failures=sum(not 200 <= status < 300 for _, status in calls),
+            median_s=round(statistics.median(seconds for seconds, _ in calls), 4),
+            slowest_s=round(max(seconds for seconds, _ in calls), 3),
+            total_s=round(sum(seconds for seconds, _ in calls), 2),
+        )
+        for function, calls in by_function.items()
+    ]

@@ -1,0 +1,307 @@
+"""The ``velib`` command: what a person types to see the suite at work and to look after it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from velib_core.errors import PermanentError, TransientError
+from velib_core.grid import Day, parse_day
+from velib_core.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from velib_core.lake import Lake
+
+    from velib_local.chain import ChainReport
+    from velib_local.cloud import PubSubKind
+    from velib_local.feed_server import FeedServer, FeedState
+
+DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
+"""A Monday: the commute shows at once."""
+
+SNAPSHOT_EVERY = dt.timedelta(minutes=5)
+
+LAZY = {"backtest": "velib_local.backtest_command"}
+"""Commands whose modules are heavy; imported when they are called."""
+
+
+class _Commands(click.Group):
+    """The commands, the heavy ones imported only when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *LAZY})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LAZY:
+            import importlib  # noqa: PLC0415
+
+            command = getattr(importlib.import_module(LAZY[cmd_name]), cmd_name)
+            return command if isinstance(command, click.Command) else None
+        return super().get_command(ctx, cmd_name)
+
+
+class _DayType(click.ParamType[Day]):
+    name = "YYYY-MM-DD"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Day:
+        try:
+            return parse_day(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DAY = _DayType()
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_pubsub_option = click.option(
+    "--pubsub",
+    type=click.Choice(["embedded", "google"]),
+    default="embedded",
+    show_default=True,
+    help="The embedded Pub/Sub, or Google's emulator where the Cloud SDK is installed.",
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="velib-forecast")
+def cli() -> None:
+    """Vélib' Forecast: a bike-share feed into a lake, forecasts and monitoring, by events.
+
+    Start with `velib demo`: it runs the whole cloud on this machine and shows what it makes.
+    """
+
+
+@cli.command()
+@click.option("--days", type=click.IntRange(1, 60), default=2, show_default=True)
+@click.option("--stations", type=click.IntRange(2, 50_000), default=200, show_default=True)
+@click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same city.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
+@_pubsub_option
+@_json_option
+def demo(days: int, stations: int, seed: int, out: Path, pubsub: PubSubKind, as_json: bool) -> None:
+    """Run a simulated city through the real chain on this machine.
+
+    Starts an object store, Pub/Sub and every function, simulates a bike-share network for some
+    days, and leaves every object that was made below --out.
+    """
+    from velib_local.city import City  # noqa: PLC0415
+
+    city = City(stations=stations, seed=seed, start=DEMO_START)
+    count = days * (dt.timedelta(days=1) // SNAPSHOT_EVERY) + 1
+
+    def states() -> Iterator[FeedState]:
+        for n in range(count):
+            city.advance(DEMO_START + n * SNAPSHOT_EVERY)
+            yield city.state()
+
+    _run_chain(states(), count, out, pubsub, as_json, weather=True, ends=False)
+
+
+@cli.command()
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder that receives every object under its own name.",
+)
+@click.option("--from", "first", type=DAY, help="First UTC day to replay.")
+@click.option("--to", "last", type=DAY, help="Last UTC day to replay.")
+@_pubsub_option
+@_json_option
+def replay(
+    source: Path, out: Path, first: Day | None, last: Day | None, pubsub: PubSubKind, as_json: bool
+) -> None:
+    """Feed recorded observations through the real chain, snapshot by snapshot.
+
+    Runs on a local cloud; nothing needs an account. Every object that the functions made is left
+    as a plain file below --out, under the name it has in the bucket.
+    """
+    from velib_local.recording import Recording  # noqa: PLC0415
+
+    recording = Recording(source, from_day=first, to_day=last)
+    _run_chain(
+        recording.snapshots(),
+        len(recording),
+        out,
+        pubsub,
+        as_json,
+        weather=recording.has_weather,
+        ends=True,
+    )
+
+
+@cli.command()
+@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
+@click.option(
+    "--dir", "folder", type=click.Path(exists=True, path_type=Path), help="Folder of a replay."
+)
+@_json_option
+def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
+    """Show what a lake holds, how fresh it is, and what is missing or stale.
+
+    Exits with 1 where something needs attention.
+    """
+    from velib_local.status import look  # noqa: PLC0415
+
+    lake, settings = _open_lake(bucket, folder)
+    state = look(lake, settings, dt.datetime.now(dt.UTC))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(state) | {"healthy": state.healthy}, indent=2))
+    else:
+        table = Table(title=f"Network {state.network}", show_header=False)
+        for field, value in dataclasses.asdict(state).items():
+            shown = "\n".join(value) if isinstance(value, list) else value
+            table.add_row(field.replace("_", " "), "–" if shown in (None, "") else str(shown))
+        Console().print(table)
+    if not state.healthy:
+        raise SystemExit(1)
+
+
+@cli.command()
+@_json_option
+def doctor(as_json: bool) -> None:
+    """Check settings, bucket, permissions, topics, feeds and clock, and say what to do.
+
+    Reads the same environment as the functions. Exits with 1 where a check failed.
+    """
+    from velib_local.doctor import examine  # noqa: PLC0415
+
+    checks = examine(os.environ)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
+    else:
+        table = Table("check", "result", "detail")
+        for check in checks:
+            table.add_row(check.name, check.result, check.detail)
+        Console().print(table)
+    if any(check.result == "failed" for check in checks):
+        raise SystemExit(1)
+
+
+def _run_chain(
+    states: Iterable[FeedState],
+    count: int,
+    out: Path,
+    pubsub: PubSubKind,
+    as_json: bool,
+    *,
+    weather: bool,
+    ends: bool,
+) -> None:
+    from velib_local import chain  # noqa: PLC0415
+    from velib_local.cloud import local_cloud  # noqa: PLC0415
+    from velib_local.feed_server import FeedServer  # noqa: PLC0415
+
+    if out.exists() and any(out.iterdir()) and not (out / chain.RECORDS).is_dir():
+        raise click.UsageError(f"--out {out} is not empty and not a folder of an earlier run")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(FeedServer())
+        env = _feed_env(server, weather=weather)
+        cloud = stack.enter_context(local_cloud(env, kind=pubsub, logs=out / chain.RECORDS))
+        with _progress("snapshots", count) as advanced:
+            report = chain.run(cloud, server, states, advanced, ends=ends)
+        chain.keep(cloud, report, out)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _print_report(report, out)
+    if report.dead_letters:
+        raise SystemExit(1)
+
+
+def _feed_env(server: FeedServer, *, weather: bool) -> dict[str, str]:
+    return {
+        "GBFS_URL": f"{server.base_url}/gbfs/2/gbfs.json",
+        "OPENMETEO_URL": f"{server.base_url}/v1/forecast",
+        "METEO_DISABLE": "0" if weather else "1",
+    }
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error; yield the function that moves it on by one."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _print_report(report: ChainReport, out: Path) -> None:
+    console = Console()
+    objects = Table("folder", "objects", "MiB", title="What was made")
+    for folder, number in sorted(report.objects.items()):
+        objects.add_row(folder, str(number), f"{report.sizes[folder] / 2**20:.1f}")
+    stages = Table("function", "events", "failed", "median s", "slowest s", title="Who made it")
+    for stage in report.stages:
+        stages.add_row(
+            stage.function,
+            str(stage.deliveries),
+            str(stage.failures),
+            f"{stage.median_s:.3f}",
+            f"{stage.slowest_s:.2f}",
+        )
+    console.print(objects, stages)
+    days = f"{report.days[0]} … {report.days[-1]}" if report.days else "no day"
+    console.print(
+        f"{report.snapshots} snapshots of {days} in {report.seconds:.0f} s, "
+        f"{report.dead_letters} messages given up."
+    )
+    console.print(f"Every object is a file below {out}; try: velib status --dir {out}")
+
+
+def _open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]:
+    from velib_local.folder_lake import FolderLake  # noqa: PLC0415
+
+    if (bucket is None) == (folder is None):
+        raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
+    if folder is not None:
+        return FolderLake(folder), Settings.from_env({"GCS_BUCKET_ROOT": "gs://mirror"})
+    from velib_core.lake import connect  # noqa: PLC0415
+
+    settings = Settings.from_env({**os.environ, "GCS_BUCKET_ROOT": bucket or ""})
+    return connect(settings), settings
+
+
+def main(argv: list[str] | None = None) -> Any:  # noqa: ANN401 -- what click returns
+    """Run the command; known failures are one line and exit code 1."""
+    try:
+        return cli.main(args=argv, prog_name="velib")
+    except (PermanentError, TransientError, RuntimeError) as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
