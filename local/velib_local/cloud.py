@@ -100,7 +100,7 @@ class LocalCloud:
         subscription = f"projects/{PROJECT}/subscriptions/{self.settings.network}-dead-letter"
         with pubsub_v1.SubscriberClient() as subscriber:
             pulled = subscriber.pull(
-                subscription=subscription, max_messages=1000, return_immediately=True, timeout=10
+                subscription=subscription, max_messages=1000, timeout=10
             )
             received = list(pulled.received_messages)
             if received:

@@ -63,11 +63,18 @@ class FunctionProcess:
         self._port = 0
         self._slots = threading.Semaphore(spec.concurrency)
         self._http = urllib3.PoolManager(maxsize=spec.concurrency)
+        self._busy = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether an event is being handled right now."""
+        return self._busy > 0
 
     def call(self, body: bytes, path: str) -> int:
         """Deliver a push body; return the HTTP status, 0 where the process died on the way."""
         with self._slots:
             address = self._ensure_started()
+            self._busy += 1
             try:
                 response = self._http.request(
                     "POST",
@@ -79,6 +86,8 @@ class FunctionProcess:
                 )
             except urllib3.exceptions.HTTPError:
                 return 0
+            finally:
+                self._busy -= 1
         return int(response.status)
 
     def kill(self) -> None:

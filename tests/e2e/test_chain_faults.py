@@ -1,0 +1,111 @@
+"""The chain under what the platform may do to it: the final lake is that of a calm run."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+
+import pytest
+import scenario
+from velib_core.events import ReplayRequested
+from velib_local.cloud import local_cloud
+
+pytestmark = pytest.mark.e2e
+
+DAYS = 3
+SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
+
+
+@pytest.fixture(scope="module")
+def calm_lake():
+    """The lake that a calm run ends with."""
+    with local_cloud({}, only=scenario.CHAIN) as cloud:
+        scenario.upload(cloud, scenario.bins_of_days(DAYS))
+        cloud.settle()
+        lake = scenario.contents(cloud)
+    assert sum(name.startswith("daily/") for name in lake) == DAYS
+    assert "monthly/compact_2025-10.parquet" in lake
+    assert {"exports/events.parquet", "exports/perf.parquet"} <= set(lake)
+    return lake
+
+
+def _of_a_function(subscription: str) -> bool:
+    return any(f"-{name}-" in subscription for name in scenario.CHAIN)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed, calm_lake):
+    rng = random.Random(seed)
+
+    def delivery(subscription, _message):
+        if not _of_a_function(subscription):
+            return (0.0,)
+        return [rng.uniform(0.0, 3.0) for _ in range(rng.randint(1, 3))]
+
+    with local_cloud({}, only=scenario.CHAIN, delivery=delivery) as cloud:
+        stop = threading.Event()
+
+        def kill_at_work():
+            killer = random.Random(seed + 1000)
+            while not stop.wait(0.02):
+                at_work = [function for function in cloud.functions.values() if function.busy]
+                if at_work and killer.random() < 0.05:
+                    killer.choice(at_work).kill()
+
+        thread = threading.Thread(target=kill_at_work)
+        thread.start()
+        try:
+            scenario.upload(cloud, scenario.bins_of_days(DAYS), rng)
+            stop.wait(6.0)
+        finally:
+            stop.set()
+            thread.join()
+        cloud.settle()
+        assert any(record.status == 0 for record in cloud.gateway.deliveries), "nothing was killed"
+        assert cloud.dead_letters() == []
+        assert scenario.contents(cloud) == calm_lake
+
+
+def test_one_reconcile_tick_mends_what_lost_messages_left_undone(calm_lake):
+    rng = random.Random(99)
+    losing = threading.Event()
+    losing.set()
+    lost = []
+
+    def delivery(subscription, message):
+        if losing.is_set() and _of_a_function(subscription) and rng.random() < 0.9:
+            lost.append(message.message_id)
+            return ()
+        return (0.0,)
+
+    with local_cloud({}, only=scenario.CHAIN, delivery=delivery) as cloud:
+        scenario.upload(cloud, scenario.bins_of_days(DAYS), rng)
+        cloud.settle()
+        assert lost
+        assert scenario.contents(cloud) != calm_lake, "losing so many messages left no trace"
+        losing.clear()
+        cloud.publish(ReplayRequested())
+        cloud.settle()
+        assert scenario.contents(cloud) == calm_lake
+
+
+def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(calm_lake):
+    bins = scenario.bins_of_days(DAYS)
+    late = bins[2]
+    with local_cloud({}, only=scenario.CHAIN) as cloud:
+        scenario.upload(cloud, [bin_ for bin_ in bins if bin_ != late])
+        cloud.settle()
+        before = scenario.contents(cloud)
+        scenario.upload(cloud, [late])
+        cloud.settle()
+        after = scenario.contents(cloud)
+    assert after == calm_lake
+    changed = {name for name in after if before.get(name) != after[name]}
+    assert changed == {
+        next(name for name in after if name.startswith("bronze/") and name not in before),
+        "daily/compact_2025-10-30.parquet",
+        "exports/events_2025-10-30.parquet",
+        "exports/perf_2025-10-30.parquet",
+        "monthly/compact_2025-10.parquet",
+    }
