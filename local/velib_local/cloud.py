@@ -86,11 +86,11 @@ class LocalCloud:
 
         Raises `CloudStuckError` where that takes longer than the timeout.
         """
-        deadline = time.monotonic() + timeout_s
+        started = time.monotonic()
         quiet_needed = QUIET_S[self.kind]
-        while time.monotonic() < deadline:
+        while (waited := time.monotonic() - started) < timeout_s:
             busy = self.embedded is not None and self.embedded.unacknowledged()
-            if not busy and self.gateway.quiet_seconds() >= quiet_needed:
+            if not busy and min(waited, self.gateway.quiet_seconds()) >= quiet_needed:
                 return
             time.sleep(0.05)
         raise CloudStuckError(f"events are still under way after {timeout_s:.0f} s")
