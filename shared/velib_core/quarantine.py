@@ -30,8 +30,11 @@ class Reject:
     defects: Sequence[Defect] = ()
 
 
-def keep(lake: Lake, layout: Layout, reject: Reject) -> None:
-    """Copy refused bytes and write their reason beside them, once for equal bytes and reason."""
+def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:
+    """Copy refused bytes and write their reason beside them, once a digest.
+
+    The digest is that of the bytes (of the reason where there are none) unless it is given.
+    """
     logs.log("ERROR", f"quarantined {reject.source}: {reject.reason}", defects=len(reject.defects))
     listed = [defect.as_json() for defect in reject.defects[:MAX_DEFECTS_LISTED]]
     report = {
@@ -41,7 +44,7 @@ def keep(lake: Lake, layout: Layout, reject: Reject) -> None:
         "defects": len(reject.defects),
         "listed": listed,
     }
-    digest = hashlib.sha256(reject.data or store.json_bytes(report)).hexdigest()[:12]
+    digest = digest or hashlib.sha256(reject.data or store.json_bytes(report)).hexdigest()[:12]
     target = layout.quarantined(reject.source, digest)
     if reject.data is not None:
         copy = store.Artefact(reject.data, "application/octet-stream", digest)

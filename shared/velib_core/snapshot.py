@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from velib_core.errors import InvalidValueError
-from velib_core.grid import BIN_SECONDS, Bin, bin_start
+from velib_core.grid import BIN_MINUTES, Bin, bin_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -169,7 +169,7 @@ def _cast_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArra
 
 def _bad_rows(table: pa.Table, bin_: Bin | None) -> list[tuple[str, Any, str]]:
     """Return (field, mask, expectation) of the rules whose breach refuses the row."""
-    grid = pc.floor_temporal(table["ts_utc"], 5, unit="minute")
+    grid = pc.floor_temporal(table["ts_utc"], BIN_MINUTES, unit="minute")
     ids = table["station_id"]
     length = pc.utf8_length(pc.utf8_trim_whitespace(ids))
     rules = [
@@ -282,14 +282,9 @@ def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
     return sink.getvalue()
 
 
-def stamp(instant: dt.datetime) -> dt.datetime:
+def naive(instant: dt.datetime) -> dt.datetime:
     """Return an aware instant as the lake stores it: naive UTC."""
     return instant.astimezone(dt.UTC).replace(tzinfo=None)
-
-
-def bin_column(instants: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return the start of the bin of each naive instant."""
-    return pc.floor_temporal(instants, BIN_SECONDS // 60, unit="minute")
 
 
 def merge(older: pa.Table, newer: pa.Table) -> pa.Table:
