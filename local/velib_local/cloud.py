@@ -99,9 +99,7 @@ class LocalCloud:
         """Take the messages that were given up off the dead-letter topic."""
         subscription = f"projects/{PROJECT}/subscriptions/{self.settings.network}-dead-letter"
         with pubsub_v1.SubscriberClient() as subscriber:
-            pulled = subscriber.pull(
-                subscription=subscription, max_messages=1000, timeout=10
-            )
+            pulled = subscriber.pull(subscription=subscription, max_messages=1000, timeout=10)
             received = list(pulled.received_messages)
             if received:
                 subscriber.acknowledge(
