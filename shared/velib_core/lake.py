@@ -94,24 +94,24 @@ class Lake:
     """The objects of one bucket."""
 
     def __init__(self, bucket: storage.Bucket) -> None:
-        self._bucket = bucket
+        self.bucket = bucket
 
     def stat(self, name: str) -> Entry | None:
         """Return an object's entry, or ``None`` where there is none."""
         with _store_errors(name):
-            blob = self._bucket.get_blob(name, timeout=TIMEOUT_S)
+            blob = self.bucket.get_blob(name, timeout=TIMEOUT_S)
         return _entry(blob) if blob is not None else None
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Yield the objects whose names start with a prefix, in order of name."""
         with _store_errors(prefix):
-            for blob in self._bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
+            for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
                 yield _entry(blob)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names one level below a prefix that ends in ``/``, each ending in ``/``."""
         with _store_errors(prefix):
-            listing = self._bucket.list_blobs(prefix=prefix, delimiter="/", timeout=TIMEOUT_S)
+            listing = self.bucket.list_blobs(prefix=prefix, delimiter="/", timeout=TIMEOUT_S)
             for _page in listing.pages:
                 pass
         return sorted(listing.prefixes)
@@ -125,7 +125,7 @@ class Lake:
         """
         if entry.size > MAX_READ_BYTES:
             raise PermanentError(f"{entry.name}: {entry.size} bytes, at most {MAX_READ_BYTES}")
-        blob = self._bucket.blob(entry.name, generation=entry.generation)
+        blob = self.bucket.blob(entry.name, generation=entry.generation)
         try:
             with _store_errors(entry.name):
                 data: bytes = blob.download_as_bytes(timeout=TIMEOUT_S, checksum="crc32c")
@@ -155,7 +155,7 @@ class Lake:
         Returns the new generation. Raises `google.api_core.exceptions.PreconditionFailed` where
         the race was lost: `publish` is the caller that knows what to do then.
         """
-        blob = self._bucket.blob(name)
+        blob = self.bucket.blob(name)
         blob.metadata = {_INPUTS: artefact.fingerprint}
         blob.cache_control = cache
         with _store_errors(name):
@@ -170,7 +170,7 @@ class Lake:
 
     def delete(self, entry: Entry) -> None:
         """Delete one generation of an object; nothing happens where it is gone or newer."""
-        blob = self._bucket.blob(entry.name)
+        blob = self.bucket.blob(entry.name)
         try:
             with _store_errors(entry.name):
                 blob.delete(if_generation_match=entry.generation, timeout=TIMEOUT_S)
@@ -214,7 +214,7 @@ class Lake:
                 continue
             if artefact is None:
                 return "fresh" if current else "absent"
-            if current and not force and _same(current, artefact):
+            if current and not force and is_same(current, artefact):
                 return "fresh"
             try:
                 self.write(
@@ -243,6 +243,11 @@ def fingerprint(recipe: str, inputs: Iterable[Entry]) -> str:
     return digest.hexdigest()[:32]
 
 
+def is_same(current: Entry, artefact: Artefact) -> bool:
+    """Tell whether writing an artefact would change nothing: equal bytes, made from the same."""
+    return current.fingerprint == artefact.fingerprint and current.crc32c == crc32c(artefact.data)
+
+
 def crc32c(data: bytes) -> str:
     """Return the CRC32C of bytes as the store writes it: base64 of the big-endian word."""
     word: int = google_crc32c.value(data)
@@ -253,10 +258,6 @@ def json_bytes(document: object) -> bytes:
     """Encode a document as compact UTF-8 JSON; raise ``ValueError`` for NaN and infinities."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode()
-
-
-def _same(current: Entry, artefact: Artefact) -> bool:
-    return current.fingerprint == artefact.fingerprint and current.crc32c == crc32c(artefact.data)
 
 
 def _entry(blob: storage.Blob) -> Entry:

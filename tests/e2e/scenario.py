@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,9 @@ from velib_core import lake as store
 from velib_core import snapshot
 from velib_core.grid import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
 from velib_core.layout import Layout, Snapshot
+
+if TYPE_CHECKING:
+    import random
 
 CHAIN = ["close_day", "compact_daily", "compact_monthly", "build_datasets", "reconcile"]
 
@@ -43,7 +46,7 @@ def snapshot_object(bin_: Bin, stations: int = STATIONS) -> bytes:
 
 
 def bins_of_days(days: int) -> list[Bin]:
-    """Return the bins that are observed, one in `EVERY_BINS`, and the one that closes the last day."""
+    """Return the observed bins, one in `EVERY_BINS`, and the one that closes the last day."""
     start = first_bin(FIRST_DAY)
     return [Bin(start + n) for n in range(0, days * BINS_PER_DAY + 1, EVERY_BINS)]
 

@@ -1,0 +1,222 @@
+"""Run any job by name outside a function.
+
+``JOB=compact_daily DAY=2025-11-01 python -m velib_core.launcher`` runs the same code as the
+function, for a Cloud Run job or for a person at a terminal. Environment:
+
+* ``JOB`` — the name of the job; ``ingest`` when unset.
+* ``DAY`` or ``DAY_OFFSET`` — the UTC day, or its distance from today (−1, yesterday, when unset).
+* ``MONTH`` — for `compact_monthly`: ``YYYY-MM``, last month when unset.
+* ``FROM``, ``TO``, ``STAGE`` — for `reconcile`: what to look at.
+* ``FORCE=1`` — make again what is up to date.
+* ``DRY_RUN=1`` — say what would be read and written, and write nothing.
+* ``GCS_LOCK=gs://bucket/object`` — hold this lease while the job runs.
+
+Exit codes: 0 done, 1 failed, 2 a setting is wrong, 75 the lease is held by another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from velib_core import logs
+from velib_core.errors import PermanentError, TransientError
+from velib_core.events import Message, Publisher, ReplayRequested, peak_mib
+from velib_core.grid import Day, day_after, parse_day, today
+from velib_core.lake import Artefact, Entry, Lake, Outcome, connect, is_same
+from velib_core.layout import Month, month_of, parse_month
+from velib_core.lease import LeaseBusyError, lease
+from velib_core.settings import Settings, SettingsError, bucket_and_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from velib_core.jobs.result import JobResult
+
+T = TypeVar("T")
+
+DONE, FAILED, WRONG_SETTING, BUSY = 0, 1, 2, os.EX_TEMPFAIL
+
+
+class DryLake(Lake):
+    """A lake that is read as ever and only says what would be written."""
+
+    def publish(
+        self,
+        name: str,
+        make: Callable[[Entry | None], Artefact | None],
+        *,
+        cache: str | None = None,
+        force: bool = False,
+    ) -> Outcome:
+        """Make the artefact and say what would become of it."""
+        del cache
+        current = self.stat(name)
+        artefact = make(current)
+        if artefact is None or (
+            current and not force and current.fingerprint == artefact.fingerprint
+        ):
+            logs.log("INFO", f"dry run: {name} is up to date, or has nothing to be made from")
+            return "fresh" if current else "absent"
+        size = len(artefact.data)
+        logs.log("INFO", f"dry run: would write {name}", size=size, replaces=current is not None)
+        return "written"
+
+    def read(self, entry: Entry) -> bytes:
+        """Read as ever, and say so."""
+        logs.log("INFO", f"dry run: reads {entry.name}", size=entry.size)
+        return super().read(entry)
+
+    def write(
+        self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
+    ) -> int:
+        """Say what would be written."""
+        del cache
+        logs.log("INFO", f"dry run: would write {name}", size=len(artefact.data))
+        return expected_generation
+
+    def delete(self, entry: Entry) -> None:
+        """Say what would be deleted."""
+        logs.log("INFO", f"dry run: would delete {entry.name}")
+
+
+class DryPublisher(Publisher):
+    """A publisher that only says what it would publish."""
+
+    def publish(self, message: Message) -> None:
+        """Say what would be published."""
+        logs.log("INFO", f"dry run: would publish {message!r}")
+
+
+class _Launch:
+    """One launch: the environment, read with errors that name the variable, and its connections."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.settings = Settings.from_env(environ)
+        self.dry = self.flag("DRY_RUN")
+        lake = connect(self.settings)
+        self.lake: Lake = DryLake(lake.bucket) if self.dry else lake
+        self.publisher = (DryPublisher if self.dry else Publisher)(self.settings)
+
+    def flag(self, name: str) -> bool:
+        value = self.environ.get(name, "0")
+        if value not in {"0", "1", ""}:
+            raise SettingsError(name, value, "1 or 0")
+        return value == "1"
+
+    def day(self) -> Day:
+        if raw := self.environ.get("DAY"):
+            return self._parse("DAY", raw, parse_day, "a day, YYYY-MM-DD")
+        offset = self._parse("DAY_OFFSET", self.environ.get("DAY_OFFSET", "-1"), int, "whole days")
+        return day_after(today(), offset)
+
+    def optional_day(self, name: str) -> Day | None:
+        raw = self.environ.get(name)
+        return self._parse(name, raw, parse_day, "a day, YYYY-MM-DD") if raw else None
+
+    def month(self) -> Month:
+        if raw := self.environ.get("MONTH"):
+            return self._parse("MONTH", raw, parse_month, "a month, YYYY-MM")
+        return month_of(day_after(month_of(today()), -1))
+
+    def _parse(self, name: str, raw: str, parse: Callable[[str], T], expected: str) -> T:
+        try:
+            return parse(raw)
+        except (ValueError, OverflowError):
+            raise SettingsError(name, raw, expected) from None
+
+
+def _job(name: str) -> Any:  # noqa: ANN401 -- a job's module, imported when it is its turn
+    return importlib.import_module(f"velib_core.jobs.{name}")
+
+
+def _ingest(launch: _Launch) -> JobResult:
+    job = _job("ingest")
+    return job.run(launch.lake, launch.settings, job.Feeds(launch.settings))  # type: ignore[no-any-return]
+
+
+def _for_a_day(name: str) -> Callable[[_Launch], JobResult]:
+    def run(launch: _Launch) -> JobResult:
+        force = launch.flag("FORCE")
+        return _job(name).run(launch.lake, launch.settings, launch.day(), force=force)  # type: ignore[no-any-return]
+
+    return run
+
+
+def _compact_monthly(launch: _Launch) -> JobResult:
+    force = launch.flag("FORCE")
+    return _job("compact_monthly").run(launch.lake, launch.settings, launch.month(), force=force)  # type: ignore[no-any-return]
+
+
+def _export_training_base(launch: _Launch) -> JobResult:
+    last = launch.optional_day("DAY")
+    return _job("export_training_base").run(launch.lake, launch.settings, last=last)  # type: ignore[no-any-return]
+
+
+def _reconcile(launch: _Launch) -> JobResult:
+    first, last = launch.optional_day("FROM"), launch.optional_day("TO")
+    request = ReplayRequested(
+        first=first,
+        last=last or first,
+        stage=launch.environ.get("STAGE") or None,
+        force=launch.flag("FORCE"),
+        dry_run=launch.dry,
+    )
+    return _job("reconcile").run(launch.lake, launch.settings, launch.publisher, request)  # type: ignore[no-any-return]
+
+
+JOBS: Mapping[str, Callable[[_Launch], JobResult]] = {
+    "ingest": _ingest,
+    "compact_daily": _for_a_day("compact_daily"),
+    "compact_monthly": _compact_monthly,
+    "build_datasets": _for_a_day("build_datasets"),
+    "export_training_base": _export_training_base,
+    "reconcile": _reconcile,
+}
+"""Every job that can be launched."""
+
+
+def launch(environ: Mapping[str, str]) -> int:
+    """Run the job that an environment names; return the exit code."""
+    started = time.monotonic()
+    name = environ.get("JOB") or "ingest"
+    if name not in JOBS:
+        logs.log("ERROR", str(SettingsError("JOB", name, f"one of {', '.join(JOBS)}")))
+        return WRONG_SETTING
+    try:
+        run = _Launch(environ)
+        with logs.context(job=name), _held(run):
+            result = JOBS[name](run)
+    except (SettingsError, LeaseBusyError) as error:
+        logs.log("ERROR", str(error))
+        return BUSY if isinstance(error, LeaseBusyError) else WRONG_SETTING
+    except (PermanentError, TransientError) as error:
+        logs.log("ERROR", f"failed: {error}", error=type(error).__name__)
+        return FAILED
+    duration = round(time.monotonic() - started, 3)
+    logs.log("INFO", "done", **result.summary(), duration_s=duration, peak_mib=peak_mib())
+    return DONE
+
+
+@contextlib.contextmanager
+def _held(run: _Launch) -> Iterator[None]:
+    """Hold the lease that GCS_LOCK names, if any; a dry run takes none."""
+    address = run.environ.get("GCS_LOCK", "")
+    if not address or run.dry:
+        yield
+        return
+    bucket, name = bucket_and_folder(address)
+    if not address.startswith("gs://") or not name or bucket != run.settings.bucket:
+        expected = f"gs://{run.settings.bucket}/NAME"
+        raise SettingsError("GCS_LOCK", address, expected)
+    with lease(run.lake, name):
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(launch(os.environ))
