@@ -57,9 +57,7 @@ class DryLake(Lake):
         del cache
         current = self.stat(name)
         artefact = make(current)
-        if artefact is None or (
-            current and not force and current.fingerprint == artefact.fingerprint
-        ):
+        if artefact is None or (current and not force and is_same(current, artefact)):
             logs.log("INFO", f"dry run: {name} is up to date, or has nothing to be made from")
             return "fresh" if current else "absent"
         size = len(artefact.data)
