@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import KDTree
+from velib_core.weather import Weather
 
-from velib_local.feed_server import FeedState, StationState, WeatherState
+from velib_local.feed_state import FeedState, StationInformation, StationStatus
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -134,34 +135,30 @@ class City:
 
     def state(self) -> FeedState:
         """Return what the feed shows now."""
-        open_ = self._opens_at <= self._minute
-        closed = self._closed_until > self._minute
-        shown, capacity = self._shown, self._capacity
-        first = self.now - self._minute * MINUTE
-        stations = []
-        for s in np.flatnonzero(open_).tolist():
-            usable = int(not closed[s])
-            mechanical, electric = int(shown[s, _MECHANICAL]), int(shown[s, _ELECTRIC])
-            bikes = mechanical + electric
-            stations.append(
-                StationState(
-                    station_id=self._ids[s],
-                    bikes=bikes,
-                    name=self._names[s],
-                    lat=float(self._lat[s]),
-                    lon=float(self._lon[s]),
-                    capacity=int(capacity[s]),
-                    mechanical=mechanical,
-                    ebike=electric,
-                    docks_available=int(capacity[s]) - bikes,
-                    is_installed=1,
-                    is_renting=usable,
-                    is_returning=usable,
-                    last_reported=first + int(self._reported[s]) * MINUTE,
-                )
-            )
+        open_ = np.flatnonzero(self._opens_at <= self._minute)
+        usable = (self._closed_until[open_] <= self._minute).astype(int).tolist()
+        shown, capacity = self._shown[open_], self._capacity[open_]
+        first = int(self.now.timestamp()) - self._minute * 60
+        information = StationInformation(
+            station_id=[self._ids[s] for s in open_.tolist()],
+            name=[self._names[s] for s in open_.tolist()],
+            lat=self._lat[open_].tolist(),
+            lon=self._lon[open_].tolist(),
+            capacity=capacity.tolist(),
+        )
+        status = StationStatus(
+            station_id=information.station_id,
+            bikes=shown.sum(axis=1).tolist(),
+            mechanical=shown[:, _MECHANICAL].tolist(),
+            ebike=shown[:, _ELECTRIC].tolist(),
+            docks_available=(capacity - shown.sum(axis=1)).tolist(),
+            is_installed=[1] * len(open_),
+            is_renting=usable,
+            is_returning=usable,
+            last_reported=(first + 60 * self._reported[open_]).tolist(),
+        )
         air = self._weather[:, self._minute % MINUTES_PER_DAY // 60].round(1).tolist()
-        return FeedState(last_updated=self.now, stations=stations, weather=WeatherState(*air))
+        return FeedState(self.now, self.now, information, status, Weather(*air))
 
     def _lay_out(self, count: int) -> None:
         """Place the stations: dense in the centre, work there, homes around, leisure in spots."""
