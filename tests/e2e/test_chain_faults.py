@@ -6,13 +6,14 @@ import os
 import random
 import threading
 
+import network
 import pytest
-import scenario
 from velib_core.events import ReplayRequested
 from velib_local.cloud import local_cloud
 
 pytestmark = pytest.mark.e2e
 
+CHAIN = ["close_day", "compact_daily", "compact_monthly", "build_datasets", "reconcile"]
 DAYS = 3
 SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
 
@@ -20,10 +21,10 @@ SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
 @pytest.fixture(scope="module")
 def calm_lake():
     """The lake that a calm run ends with."""
-    with local_cloud({}, only=scenario.CHAIN) as cloud:
-        scenario.upload(cloud, scenario.bins_of_days(DAYS))
+    with local_cloud({}, only=CHAIN) as cloud:
+        network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS))
         cloud.settle()
-        lake = scenario.contents(cloud)
+        lake = network.contents(cloud.lake)
     assert sum(name.startswith("daily/") for name in lake) == DAYS
     assert "monthly/compact_2025-10.parquet" in lake
     assert {"exports/events.parquet", "exports/perf.parquet"} <= set(lake)
@@ -31,7 +32,7 @@ def calm_lake():
 
 
 def _of_a_function(subscription: str) -> bool:
-    return any(f"-{name}-" in subscription for name in scenario.CHAIN)
+    return any(f"-{name}-" in subscription for name in CHAIN)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -43,7 +44,7 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed,
             return (0.0,)
         return [rng.uniform(0.0, 3.0) for _ in range(rng.randint(1, 3))]
 
-    with local_cloud({}, only=scenario.CHAIN, delivery=delivery) as cloud:
+    with local_cloud({}, only=CHAIN, delivery=delivery) as cloud:
         stop = threading.Event()
 
         def kill_at_work():
@@ -57,7 +58,7 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed,
         thread = threading.Thread(target=kill_at_work)
         thread.start()
         try:
-            scenario.upload(cloud, scenario.bins_of_days(DAYS), rng)
+            network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS), rng)
             stop.wait(6.0)
         finally:
             stop.set()
@@ -65,7 +66,7 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed,
         cloud.settle()
         assert any(record.status == 0 for record in cloud.gateway.deliveries), "nothing was killed"
         assert cloud.dead_letters() == []
-        assert scenario.contents(cloud) == calm_lake
+        assert network.contents(cloud.lake) == calm_lake
 
 
 def test_one_reconcile_tick_mends_what_lost_messages_left_undone(calm_lake):
@@ -80,27 +81,27 @@ def test_one_reconcile_tick_mends_what_lost_messages_left_undone(calm_lake):
             return ()
         return (0.0,)
 
-    with local_cloud({}, only=scenario.CHAIN, delivery=delivery) as cloud:
-        scenario.upload(cloud, scenario.bins_of_days(DAYS), rng)
+    with local_cloud({}, only=CHAIN, delivery=delivery) as cloud:
+        network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS), rng)
         cloud.settle()
         assert lost
-        assert scenario.contents(cloud) != calm_lake, "losing so many messages left no trace"
+        assert network.contents(cloud.lake) != calm_lake, "losing so many messages left no trace"
         losing.clear()
         cloud.publish(ReplayRequested())
         cloud.settle()
-        assert scenario.contents(cloud) == calm_lake
+        assert network.contents(cloud.lake) == calm_lake
 
 
 def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(calm_lake):
-    bins = scenario.bins_of_days(DAYS)
+    bins = network.bins_of_days(DAYS)
     late = bins[2]
-    with local_cloud({}, only=scenario.CHAIN) as cloud:
-        scenario.upload(cloud, [bin_ for bin_ in bins if bin_ != late])
+    with local_cloud({}, only=CHAIN) as cloud:
+        network.upload(cloud.lake, cloud.settings, [bin_ for bin_ in bins if bin_ != late])
         cloud.settle()
-        before = scenario.contents(cloud)
-        scenario.upload(cloud, [late])
+        before = network.contents(cloud.lake)
+        network.upload(cloud.lake, cloud.settings, [late])
         cloud.settle()
-        after = scenario.contents(cloud)
+        after = network.contents(cloud.lake)
     assert after == calm_lake
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed == {

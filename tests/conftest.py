@@ -1,0 +1,48 @@
+"""Fixtures on real servers: a lake on the local object server, in a bucket of its own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+from google.cloud import storage
+from velib_core.lake import connect
+from velib_core.settings import Settings
+from velib_local.object_store import object_store
+
+PROJECT = "velib-test"
+_BUCKETS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def store_address(tmp_path_factory):
+    """The address of the session's object server."""
+    with object_store(tmp_path_factory.mktemp("store") / "objects.log") as address:
+        yield address
+
+
+@pytest.fixture
+def settings(store_address, monkeypatch):
+    """Settings of a network in a new bucket."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", store_address)
+    bucket = f"velib-test-{next(_BUCKETS)}"
+    storage.Client(project=PROJECT).create_bucket(bucket)
+    return Settings.from_env({"GCS_BUCKET_ROOT": f"gs://{bucket}", "GOOGLE_CLOUD_PROJECT": PROJECT})
+
+
+@pytest.fixture
+def lake(settings):
+    """An empty lake."""
+    return connect(settings)
+
+
+@pytest.fixture
+def recordings() -> Path:
+    """The folder of recorded networks; skips where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("VELIB_RECORDINGS", default))
+    if not folder.is_dir():
+        pytest.skip(f"no recordings at {folder}; name their folder with VELIB_RECORDINGS")
+    return folder

@@ -1,0 +1,87 @@
+"""A small network, the same for every test: its snapshots, and how they get into a lake."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from velib_core import lake as store
+from velib_core import snapshot
+from velib_core.grid import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
+from velib_core.layout import Layout, Snapshot
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable
+
+FIRST_DAY = parse_day("2025-10-30")
+"""Two days before a month's end, so that a monthly belongs to the final lake."""
+
+STATIONS = 12
+EVERY_BINS = 24
+
+
+def snapshot_table(bin_: Bin, stations: int = STATIONS, **columns: object) -> pa.Table:
+    """Return the snapshot of a bin, counts drawn from the bin's own seed; columns replace."""
+    rng = np.random.default_rng(bin_)
+    start = bin_start(bin_).replace(tzinfo=None)
+    values = {
+        "ts_utc": pa.array([start + dt.timedelta(seconds=42)] * stations, snapshot.STAMP),
+        "tbin_utc": pa.array([start] * stations, snapshot.STAMP),
+        "station_id": [f"{1000 + n}" for n in range(stations)],
+        "bikes": rng.integers(0, 21, stations).tolist(),
+        "capacity": [20] * stations,
+        "status": ["OK"] * stations,
+    }
+    return pa.table(values | columns)
+
+
+def snapshot_object(bin_: Bin, stations: int = STATIONS, **columns: object) -> bytes:
+    """Return the object of a valid snapshot."""
+    tidy, defects = snapshot.tidy(snapshot_table(bin_, stations, **columns), bin_)
+    assert not defects
+    return snapshot.to_bytes(tidy)
+
+
+def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
+    """Return the observed bins, one in ``every``, and the one that closes the last day."""
+    start = first_bin(FIRST_DAY)
+    return [Bin(start + n) for n in range(0, days * BINS_PER_DAY + 1, every)]
+
+
+def put(lake, name: str, data: bytes) -> None:
+    """Write an object, whatever is there."""
+    entry = lake.stat(name)
+    artefact = store.Artefact(data, store.PARQUET, store.crc32c(data))
+    lake.write(name, artefact, expected_generation=entry.generation if entry else 0)
+
+
+def upload(lake, settings, bins: Iterable[Bin], rng: random.Random | None = None) -> None:
+    """Write the snapshot objects of bins, in random order where a generator is given."""
+    order = list(bins)
+    if rng is not None:
+        rng.shuffle(order)
+    layout = Layout(settings)
+    for bin_ in order:
+        put(lake, layout.name(Snapshot(bin_)), snapshot_object(bin_))
+
+
+def contents(lake) -> dict[str, str]:
+    """Return every object of a lake by name, as the checksum of its bytes."""
+    return {entry.name: entry.crc32c for entry in lake.entries("")}
+
+
+class PublisherLog:
+    """Stands for the Pub/Sub service in tests of jobs: remembers what was published."""
+
+    def __init__(self) -> None:
+        self.messages: list[object] = []
+        self.notified: list[tuple[str, str, bool]] = []
+
+    def publish(self, message: object) -> None:
+        self.messages.append(message)
+
+    def republish(self, topic: str, entry, *, force: bool = False) -> None:
+        self.notified.append((topic, entry.name, force))

@@ -1,0 +1,194 @@
+"""What a function accepts as an event, and the answer that each failure gets."""
+
+import base64
+import json
+
+import functions_framework
+import pytest
+from cloudevents.http import CloudEvent
+from hypothesis import given
+from hypothesis import strategies as st
+from velib_core import events
+from velib_core.errors import PermanentError, TransientError
+from velib_core.grid import Day, HorizonMinutes, parse_day
+from velib_core.layout import Daily, ForeignNameError
+from velib_core.settings import Settings
+
+SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket/velib", "GOOGLE_CLOUD_PROJECT": "p"})
+DAILY = "velib/daily/compact_2025-11-01.parquet"
+DAY = parse_day("2025-11-01")
+
+
+def message(body: bytes | str, topic: str = "velib-day-closed", **attributes: str) -> CloudEvent:
+    data = base64.b64encode(body).decode() if isinstance(body, bytes) else body
+    return CloudEvent(
+        {
+            "id": "1",
+            "type": events.PUBSUB_EVENT,
+            "source": f"//pubsub.googleapis.com/projects/p/topics/{topic}",
+        },
+        {"message": {"data": data, "attributes": attributes, "messageId": "1"}},
+    )
+
+
+def notification(**changes: str) -> CloudEvent:
+    attributes = {
+        "eventType": "OBJECT_FINALIZE",
+        "bucketId": "bucket",
+        "objectId": DAILY,
+        "objectGeneration": "17",
+    }
+    return message(b"{}", "velib-daily", **(attributes | changes))
+
+
+def direct(**changes: object) -> CloudEvent:
+    data = {"bucket": "bucket", "name": DAILY, "generation": "17"} | changes
+    source = "//storage.googleapis.com/projects/_/buckets/bucket"
+    return CloudEvent({"id": "1", "type": events.STORAGE_EVENT, "source": source}, data)
+
+
+def test_both_wire_forms_of_a_finalized_object_are_the_same_trigger():
+    expected = events.ObjectFinalized(Daily(DAY), DAILY, 17)
+    assert events.parse(notification(), SETTINGS) == expected
+    assert events.parse(direct(), SETTINGS) == expected
+
+
+def test_a_forced_notification_says_so():
+    forced = events.parse(notification(velibForce="1"), SETTINGS)
+    assert isinstance(forced, events.ObjectFinalized)
+    assert forced.force
+
+
+DAYS = st.dates().map(Day)
+MESSAGES = st.one_of(
+    st.just(events.Tick()),
+    st.builds(events.DayClosed, DAYS, st.booleans()),
+    st.builds(
+        events.TrainRequested,
+        st.none() | st.integers(1, 48).map(lambda n: HorizonMinutes(5 * n)),
+        st.none() | st.integers(1, 400),
+    ),
+    st.builds(
+        lambda day, **rest: events.ReplayRequested(day, day, **rest),
+        st.none() | DAYS,
+        stage=st.none() | st.sampled_from(["compact_daily", "build_datasets"]),
+        force=st.booleans(),
+        dry_run=st.booleans(),
+    ),
+)
+
+
+@given(MESSAGES)
+def test_a_message_is_read_back_as_it_was_written(sent):
+    topic = f"velib-{events.TOPICS[type(sent)]}"
+    assert events.parse(message(events.encode(sent), topic), SETTINGS) == sent
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        (message(b"not json"), "data.message.data"),
+        (message(b"[1]"), "message"),
+        (message("%%% not base64"), "data.message.data"),
+        (message(b"\xff\xfe{}"), "data.message.data"),
+        (message(b"{" + b" " * 100_000), "data.message.data"),
+        (message(b"{}"), "day"),
+        (message(b'{"day": "2025-11-31"}'), "day"),
+        (message(b'{"day": 20251101}'), "day"),
+        (message(b'{"day": "2025-11-01", "force": "yes"}'), "force"),
+        (message(b"{}", "velib-unknown"), "source"),
+        (message(b"{}", "other-tick"), "source"),
+        (message(b'{"horizon_min": 7}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": true}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": 15, "window_days": -1}', "velib-train"), "window_days"),
+        (message(b'{"from": "2025-11-02", "to": "2025-11-01"}', "velib-replay"), "to"),
+        (message(b'{"to": "2025-11-01"}', "velib-replay"), "from"),
+        (message(b'{"from": "0001-01-01", "to": "9999-12-31"}', "velib-replay"), "to"),
+        (message(b'{"stage": 3}', "velib-replay"), "stage"),
+        (notification(bucketId="other-bucket"), "bucket"),
+        (notification(objectId=""), "name"),
+        (notification(objectId="x" * 2000), "name"),
+        (notification(objectGeneration="-1"), "generation"),
+        (notification(objectGeneration="1; drop"), "generation"),
+        (notification(eventType="OBJECT_DELETE"), "attributes.eventType"),
+        (direct(bucket=None), "bucket"),
+        (direct(name=5), "name"),
+        (CloudEvent({"type": "x.y", "source": "s"}, {}), "type"),
+        (CloudEvent({"type": events.PUBSUB_EVENT, "source": "s"}, "text"), "data"),
+        (CloudEvent({"type": events.PUBSUB_EVENT, "source": "s"}, {"message": 1}), "data.message"),
+    ],
+)
+def test_a_malformed_event_is_refused_by_field(event, field):
+    with pytest.raises(events.EventError) as caught:
+        events.parse(event, SETTINGS)
+    assert caught.value.field == field
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["velib/bronze/../daily/x", "velib/daily/x", "elsewhere/y"])
+def test_an_object_of_ours_with_a_foreign_name_is_no_trigger(name):
+    with pytest.raises(ForeignNameError):
+        events.parse(notification(objectId=name), SETTINGS)
+
+
+def _answer(target, body, path="/projects/p/topics/velib-daily"):
+    app = functions_framework.create_app(*target, "cloudevent")
+    return app.test_client().post(path, json=body).status_code
+
+
+@pytest.fixture
+def function(tmp_path):
+    """A function whose job raises what its message asks for, under the real framework."""
+
+    def make(raised: str):
+        source = tmp_path / "main.py"
+        source.write_text(
+            "import functions_framework\n"
+            "from velib_core import events, errors\n"
+            "from velib_core.settings import Settings\n"
+            "SETTINGS = Settings.from_env({'GCS_BUCKET_ROOT': 'gs://bucket/velib'})\n"
+            "def job(trigger):\n"
+            f"    {raised}\n"
+            "@functions_framework.cloud_event\n"
+            "def f(event):\n"
+            "    events.react(event, SETTINGS, job)\n"
+        )
+        return "f", str(source)
+
+    return make
+
+
+def _push(name: str = DAILY) -> dict:
+    attributes = notification(objectId=name).get_data()["message"]["attributes"]
+    return {
+        "subscription": "s",
+        "message": {"data": "e30=", "attributes": attributes, "messageId": "1"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"),
+    [
+        ("return {'rows': 1}", 200),
+        ("raise errors.PermanentError('the input is wrong')", 200),
+        ("raise errors.TransientError('try again')", 500),
+        ("raise ZeroDivisionError", 500),
+    ],
+)
+def test_success_and_permanent_errors_are_acknowledged_and_the_rest_is_retried(
+    function, raised, status
+):
+    assert _answer(function(raised), _push()) == status
+
+
+def test_a_foreign_object_is_acknowledged_without_running_the_job(function):
+    assert _answer(function("raise ZeroDivisionError"), _push("velib/daily/x")) == 200
+
+
+def test_the_errors_of_events_are_permanent():
+    assert issubclass(events.EventError, PermanentError)
+    assert not issubclass(events.EventError, TransientError)
+
+
+def test_every_message_fits_into_an_event():
+    assert len(json.loads(events.encode(events.DayClosed(DAY, force=True)))) == 2

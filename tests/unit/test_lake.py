@@ -1,0 +1,129 @@
+import concurrent.futures
+
+import pytest
+from google.api_core.exceptions import PreconditionFailed
+from velib_core import lake as store
+
+
+def artefact(data: bytes, mark: str = "m") -> store.Artefact:
+    return store.Artefact(data, store.JSON, mark)
+
+
+def test_an_object_carries_its_checksum_and_fingerprint(lake):
+    generation = lake.write("a/b.json", artefact(b"[1]", "made-from"), expected_generation=0)
+    entry, data = lake.fetch("a/b.json")
+    assert data == b"[1]"
+    assert (entry.generation, entry.fingerprint, entry.size) == (generation, "made-from", 3)
+    assert entry.crc32c == store.crc32c(b"[1]")
+    assert list(lake.entries("a/")) == [entry]
+    assert lake.folders("") == ["a/"]
+
+
+def test_a_write_against_another_generation_is_refused(lake):
+    first = lake.write("x", artefact(b"1"), expected_generation=0)
+    lake.write("x", artefact(b"2"), expected_generation=first)
+    for expected in (0, first):
+        with pytest.raises(PreconditionFailed):
+            lake.write("x", artefact(b"3"), expected_generation=expected)
+    assert lake.fetch("x")[1] == b"2"
+
+
+def test_of_sixteen_who_race_for_a_new_object_one_wins(lake):
+    def race(n: int) -> bool:
+        try:
+            lake.write("race", artefact(b"%d" % n), expected_generation=0)
+        except PreconditionFailed:
+            return False
+        return True
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(race, range(16))) == 1
+
+
+def test_publishing_what_is_there_already_writes_nothing(lake):
+    assert lake.publish("x", lambda _: artefact(b"1")) == "written"
+    before = lake.stat("x")
+    assert lake.publish("x", lambda _: artefact(b"1")) == "fresh"
+    assert lake.publish("x", lambda _: None) == "fresh"
+    assert lake.stat("x") == before
+    assert lake.publish("x", lambda _: artefact(b"1"), force=True) == "written"
+    assert lake.stat("x").generation != before.generation
+    assert lake.publish("nothing", lambda _: None) == "absent"
+
+
+def test_equal_bytes_made_from_other_inputs_are_marked_anew(lake):
+    lake.publish("x", lambda _: artefact(b"1", "old"))
+    assert lake.publish("x", lambda _: artefact(b"1", "new")) == "written"
+    assert lake.stat("x").fingerprint == "new"
+
+
+def test_a_lost_race_is_run_again_with_inputs_read_afresh(lake):
+    inputs = ["early"]
+
+    def make(current):
+        made = artefact(",".join(inputs).encode())
+        if len(inputs) == 1:  # another writer comes first, having seen more
+            inputs.append("late")
+            lake.write("x", artefact(b"other"), expected_generation=0)
+        return made
+
+    assert lake.publish("x", make) == "written"
+    assert lake.fetch("x")[1] == b"early,late"
+
+
+def test_losing_every_race_gives_the_event_back(lake):
+    def make(current):
+        expected = current.generation if current else 0
+        lake.write("x", artefact(b"other"), expected_generation=expected)
+        return artefact(b"mine")
+
+    with pytest.raises(store.RaceLostError):
+        lake.publish("x", make)
+
+
+def test_an_input_that_changes_while_it_is_read_starts_the_work_again(lake):
+    lake.write("in", artefact(b"old"), expected_generation=0)
+    seen = []
+
+    def make(current):
+        entry = lake.stat("in")
+        if not seen:
+            seen.append("old")
+            lake.write("in", artefact(b"new"), expected_generation=entry.generation)
+        return artefact(lake.read(entry))
+
+    lake.publish("out", make)
+    assert lake.fetch("out")[1] == b"new"
+
+
+def test_deleting_spares_a_newer_object_and_an_absent_one(lake):
+    lake.write("x", artefact(b"1"), expected_generation=0)
+    entry = lake.stat("x")
+    lake.delete(entry)
+    lake.delete(entry)
+    assert lake.stat("x") is None
+
+
+def test_missing_objects_are_named(lake):
+    with pytest.raises(store.ObjectMissingError, match="not/there"):
+        lake.fetch("not/there")
+
+
+def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order():
+    one = store.Entry("a", 1, 1, "c1", None)
+    two = store.Entry("b", 2, 1, "c2", None)
+    again = store.Entry("b", 9, 1, "c2", None)
+    changed = store.Entry("b", 2, 1, "c3", None)
+    assert store.fingerprint("r", [one, two]) == store.fingerprint("r", [again, one])
+    others = [
+        store.fingerprint("r", [one, changed]),
+        store.fingerprint("r2", [one, two]),
+        store.fingerprint("r", [one]),
+    ]
+    assert store.fingerprint("r", [one, two]) not in others
+
+
+def test_json_never_holds_what_json_has_not():
+    assert store.json_bytes({"é": None}) == '{"é":null}'.encode()
+    with pytest.raises(ValueError, match="JSON"):
+        store.json_bytes([float("nan")])

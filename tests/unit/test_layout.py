@@ -1,0 +1,117 @@
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from velib_core.grid import Bin, Day, HorizonMinutes
+from velib_core.layout import (
+    Daily,
+    Events,
+    ForeignNameError,
+    Layout,
+    ModelFile,
+    Monitoring,
+    Monthly,
+    Perf,
+    Snapshot,
+    TrainingBase,
+    month_days,
+    month_of,
+    parse_month,
+)
+from velib_core.settings import Settings
+
+ROOTED = Layout(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket/velib"}))
+ROOTLESS = Layout(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket"}))
+
+DAYS = st.dates(dt.date(2000, 1, 1), dt.date(2100, 1, 1)).map(Day)
+KEYS = st.one_of(
+    st.integers(4_000_000, 12_000_000).map(Bin).map(Snapshot),
+    DAYS.map(Daily),
+    DAYS.map(month_of).map(Monthly),
+    st.none().map(Events) | DAYS.map(Events),
+    st.none().map(Perf) | DAYS.map(Perf),
+    DAYS.map(TrainingBase),
+    st.builds(
+        ModelFile,
+        st.sampled_from([15, 60, 120]).map(HorizonMinutes),
+        st.none() | st.sampled_from(["2.0.0", "2.10.3"]),
+        st.sampled_from(["latest.json", "model.ubj", "version.json"]),
+    ),
+    st.builds(
+        Monitoring,
+        st.sampled_from(["data/health", "model/performance", "intro"]),
+        st.sampled_from(["kpis.json", "h15/by_hour.json", "anomalies/flat.json"]),
+    ),
+)
+
+
+@given(KEYS, st.sampled_from([ROOTED, ROOTLESS]))
+def test_a_name_leads_back_to_its_key(key, layout):
+    assert layout.key(layout.name(key)) == key
+
+
+@given(KEYS, KEYS)
+def test_two_keys_never_share_a_name(one, other):
+    assert (one == other) == (ROOTED.name(one) == ROOTED.name(other))
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (
+            Snapshot(Bin(5874721)),
+            "velib/bronze/date=2025-11-06/hour=08/2025-11-06T08-05.parquet",
+        ),
+        (Daily(Day(dt.date(2025, 11, 1))), "velib/daily/compact_2025-11-01.parquet"),
+        (Monthly(parse_month("2025-11")), "velib/monthly/compact_2025-11.parquet"),
+        (Events(None), "velib/exports/events.parquet"),
+        (Perf(Day(dt.date(2025, 11, 1))), "velib/exports/perf_2025-11-01.parquet"),
+    ],
+)
+def test_names_are_those_of_the_contract(key, name):
+    assert ROOTED.name(key) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "velib/bronze/",
+        "velib/bronze/date=2025-11-06/hour=08/2025-11-06T08-04.parquet",
+        "velib/bronze/date=2025-11-07/hour=08/2025-11-06T08-05.parquet",
+        "velib/bronze/date=2025-11-06/hour=09/2025-11-06T08-05.parquet",
+        "velib/bronze/date=2025-11-06/hour=08/../../../daily/compact_2025-11-01.parquet",
+        "velib/bronze/date=2025-99-06/hour=08/2025-99-06T08-05.parquet",
+        "velib/daily/compact_2025-02-30.parquet",
+        "velib/daily/compact_2025-11-01.parquet.tmp",
+        "velib/daily/../bronze/x",
+        "other/daily/compact_2025-11-01.parquet",
+        "velib/models/h15/latest.json/../x",
+        "velib/daily/compact_２０２５-11-01.parquet",
+    ],
+)
+def test_foreign_names_have_no_key(name):
+    with pytest.raises(ForeignNameError):
+        ROOTED.key(name)
+
+
+@pytest.mark.parametrize(("month", "days"), [("2024-02", 29), ("2025-02", 28), ("2025-12", 31)])
+def test_a_month_has_its_days(month, days):
+    listed = month_days(parse_month(month))
+    assert len(listed) == days
+    assert {month_of(day) for day in listed} == {parse_month(month)}
+
+
+def test_only_folders_of_days_count_as_days():
+    folders = [f"velib/bronze/date={d}/" for d in ("2025-11-02", "2025-11-01", "2025-13-01", "x")]
+    assert ROOTED.days_of_folders([*folders, "velib/bronze/junk/"]) == [
+        dt.date(2025, 11, 1),
+        dt.date(2025, 11, 2),
+    ]
+
+
+def test_notifications_go_to_the_topic_of_the_folder():
+    assert ROOTED.topic_of_folder("velib/daily/compact_2025-11-01.parquet") == "daily"
+    with pytest.raises(ForeignNameError):
+        ROOTED.topic_of_folder("velib/quarantine/x")

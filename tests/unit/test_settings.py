@@ -1,0 +1,79 @@
+import dataclasses
+
+import pytest
+from velib_core.settings import Settings, SettingsError
+
+ROOT = {"GCS_BUCKET_ROOT": "gs://bucket/velib"}
+
+
+def test_prefixes_follow_the_root_unless_they_are_named():
+    settings = Settings.from_env(ROOT | {"GCS_DAILY_PREFIX": "gs://bucket/elsewhere/"})
+    assert settings.raw_prefix == "gs://bucket/velib/bronze"
+    assert settings.daily_prefix == "gs://bucket/elsewhere"
+    assert settings.bucket == "bucket"
+
+
+@pytest.mark.parametrize("given", ["gs://bucket/velib", "gs://bucket/velib/monitoring"])
+def test_the_monitoring_folder_is_appended_when_missing(given):
+    settings = Settings.from_env(ROOT | {"GCS_MONITORING_PREFIX": given})
+    assert settings.monitoring_prefix == "gs://bucket/velib/monitoring"
+
+
+def test_the_first_name_that_is_set_wins():
+    env = {"FORECAST_HORIZONS": "30", "MON_HORIZONS": "60,15,15"}
+    assert Settings.from_env(ROOT | env).horizons == (15, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GCS_BUCKET_ROOT", ""),
+        ("GCS_BUCKET_ROOT", "s3://bucket"),
+        ("GCS_BUCKET_ROOT", "gs://bucket/../other"),
+        ("GCS_BUCKET_ROOT", "gs://Bucket Name"),
+        ("VELIB_NETWORK", "Vélib"),
+        ("MON_TZ", "Paris"),
+        ("MON_TZ", "../etc/passwd"),
+        ("MON_HORIZONS", "15,sixty"),
+        ("MON_HORIZONS", "7"),
+        ("METEO_DISABLE", "maybe"),
+        ("OPENMETEO_LAT", "north"),
+        ("OPENMETEO_LAT", "91"),
+        ("OPENMETEO_LAT", "nan"),
+        ("PENURY_THRESH", "2.5"),
+        ("GBFS_URL", "file:///etc/passwd"),
+        ("LOOKBACK_DAYS", "0"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(name, value):
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(ROOT | {name: value})
+    assert caught.value.field == name
+    assert repr(value) in str(caught.value)
+    assert "expected" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "where"),
+    [
+        ("gs://other/velib/daily", "another bucket"),
+        ("gs://bucket/velib/bronze", "another prefix"),
+        ("gs://bucket/velib/bronze/daily", "inside another prefix"),
+    ],
+)
+def test_prefixes_share_a_bucket_and_lie_apart(prefix, where):
+    with pytest.raises(SettingsError, match="prefix"):
+        Settings.from_env(ROOT | {"GCS_DAILY_PREFIX": prefix})
+
+
+def test_topics_carry_the_network_and_need_a_project():
+    settings = Settings.from_env(ROOT | {"VELIB_NETWORK": "lyon", "GOOGLE_CLOUD_PROJECT": "p"})
+    assert settings.topic("tick") == "projects/p/topics/lyon-tick"
+    with pytest.raises(SettingsError, match="GOOGLE_CLOUD_PROJECT"):
+        Settings.from_env(ROOT).topic("tick")
+
+
+def test_every_setting_says_what_it_is_for():
+    for field in dataclasses.fields(Settings):
+        assert field.metadata["about"]
+        assert all(name.isupper() for name in field.metadata["names"])

@@ -1,0 +1,131 @@
+import datetime as dt
+
+import network
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from velib_core import snapshot
+from velib_core.grid import Bin, bin_start
+
+BIN = Bin(5874721)
+START = bin_start(BIN).replace(tzinfo=None)
+
+COUNTS = st.none() | st.integers(-3, 30) | st.sampled_from([5_001, 1 << 40])
+ROWS = st.lists(
+    st.tuples(
+        st.none() | st.sampled_from(["a", "b", "c", "", "  "]),
+        COUNTS,
+        COUNTS,
+        st.integers(-300, 600),
+    ),
+    max_size=12,
+)
+
+
+def table_of(rows) -> pa.Table:
+    ids, bikes, capacity, seconds = zip(*rows, strict=True) if rows else ((), (), (), ())
+    stamps = [START + dt.timedelta(seconds=s) for s in seconds]
+    return pa.table(
+        {
+            "ts_utc": pa.array(stamps, snapshot.STAMP),
+            "tbin_utc": pa.array([START] * len(rows), snapshot.STAMP),
+            "station_id": pa.array(ids, pa.string()),
+            "bikes": pa.array(bikes, pa.int64()),
+            "capacity": pa.array(capacity, pa.int64()),
+        }
+    )
+
+
+@given(ROWS)
+@settings(deadline=None)
+def test_every_row_is_kept_or_refused_with_a_reason(rows):
+    tidy, defects = snapshot.tidy(table_of(rows), BIN)
+    refused = [defect for defect in defects if defect.refused]
+    assert tidy.num_rows + len(refused) == len(rows)
+    assert tidy.schema == snapshot.SCHEMA
+    assert all(defect.expected and defect.field for defect in defects)
+
+
+@given(ROWS)
+@settings(deadline=None)
+def test_what_is_kept_holds_the_rules(rows):
+    tidy, _ = snapshot.tidy(table_of(rows), BIN)
+    ids = tidy["station_id"].to_pylist()
+    assert ids == sorted(set(ids))
+    assert all(name.strip() for name in ids)
+    assert all(0 <= bikes <= 5000 for bikes in tidy["bikes"].to_pylist())
+    assert all(c is None or 0 <= c <= 5000 for c in tidy["capacity"].to_pylist())
+    inside = [START <= ts < START + dt.timedelta(minutes=5) for ts in tidy["ts_utc"].to_pylist()]
+    assert all(inside)
+
+
+@given(ROWS, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_the_newest_row_of_a_station_stays_whatever_the_order(rows, shuffler):
+    rows = [(i, b, c, n) for n, (i, b, c, _) in enumerate(rows)]  # distinct instants
+    shuffled = list(rows)
+    shuffler.shuffle(shuffled)
+    assert snapshot.tidy(table_of(rows), BIN)[0] == snapshot.tidy(table_of(shuffled), BIN)[0]
+
+
+@given(ROWS, ROWS)
+@settings(deadline=None)
+def test_merging_two_observations_does_not_depend_on_which_came_first(one, other):
+    one = [(i, b, c, 2 * n) for n, (i, b, c, _) in enumerate(one)]
+    other = [(i, b, c, 2 * n + 1) for n, (i, b, c, _) in enumerate(other)]
+    first, second = (snapshot.tidy(table_of(rows), BIN)[0] for rows in (one, other))
+    assert snapshot.merge(first, second) == snapshot.merge(second, first)
+    assert snapshot.merge(first, first) == first
+
+
+def test_a_snapshot_is_read_back_as_written_and_equal_tables_give_equal_bytes():
+    data = network.snapshot_object(BIN)
+    table, defects = snapshot.from_bytes(data, BIN)
+    assert not defects
+    assert snapshot.to_bytes(table) == data
+
+
+def test_unknown_columns_are_dropped_and_optional_ones_become_null():
+    table, defects = snapshot.tidy(network.snapshot_table(BIN, 2, surprise=[1, 2]), BIN)
+    assert not defects
+    assert "surprise" not in table.column_names
+    assert table["temp_C"].to_pylist() == [None, None]
+
+
+def test_numeric_ids_and_float_counts_are_cast():
+    table, _ = snapshot.tidy(network.snapshot_table(BIN, 2, station_id=[7, 12], bikes=[1.0, 2.0]))
+    assert table["station_id"].to_pylist() == ["12", "7"]
+    assert table["bikes"].type == pa.int64()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"bikes": ["many", "few"]}, "bikes"),
+        ({"bikes": [1.5, 2.0]}, "bikes"),
+        ({"ts_utc": [1, 2]}, "ts_utc"),
+        ({"lat": ["north", "south"]}, "lat"),
+        ({"station_id": [["x"], ["y"]]}, "station_id"),
+    ],
+)
+def test_a_column_of_another_kind_is_named(change, field):
+    with pytest.raises(snapshot.SnapshotError) as caught:
+        snapshot.tidy(network.snapshot_table(BIN, 2, **change))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("missing", snapshot.REQUIRED)
+def test_a_required_column_is_missed_by_name(missing):
+    with pytest.raises(snapshot.SnapshotError) as caught:
+        snapshot.tidy(network.snapshot_table(BIN).drop([missing]))
+    assert caught.value.field == missing
+
+
+def test_files_are_joined_without_changing_a_row():
+    parts = [network.snapshot_object(Bin(BIN + n)) for n in range(3)]
+    joined, _ = snapshot.tidy(pa.parquet.read_table(pa.BufferReader(snapshot.concatenate(parts))))
+    tables = [snapshot.from_bytes(part, Bin(BIN + n))[0] for n, part in enumerate(parts)]
+    assert joined == pa.concat_tables(tables)
+    with pytest.raises(snapshot.SnapshotError):
+        snapshot.concatenate([b"no parquet"])
