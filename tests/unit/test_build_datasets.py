@@ -1,0 +1,59 @@
+import io
+
+import network
+import pyarrow.parquet as pq
+from velib_core.grid import Bin, day_after, first_bin
+from velib_core.jobs import build_datasets, compact_daily
+from velib_core.layout import Events, Layout, Perf
+
+DAY = network.FIRST_DAY
+NEXT = day_after(DAY)
+
+
+def compact(lake, settings, day, every=6):
+    start = first_bin(day)
+    network.upload(lake, settings, [Bin(start + n) for n in range(0, 288, every)])
+    compact_daily.run(lake, settings, day)
+
+
+def read(lake, settings, key):
+    return pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(key))[1]))
+
+
+def test_a_daily_makes_its_views_and_the_rolling_copies(lake, settings):
+    compact(lake, settings, DAY)
+    build_datasets.run(lake, settings, DAY)
+    events = read(lake, settings, Events(DAY))
+    assert events.num_rows == 48 * network.STATIONS
+    assert read(lake, settings, Events(None)) == events
+    perf = read(lake, settings, Perf(DAY))
+    assert perf.num_rows == 2 * events.num_rows
+    assert read(lake, settings, Perf(None)) == perf
+
+
+def test_the_next_daily_gives_the_perf_view_its_last_truths(lake, settings):
+    compact(lake, settings, DAY)
+    build_datasets.run(lake, settings, DAY)
+    before = read(lake, settings, Perf(DAY))["y_true"].null_count
+    compact(lake, settings, NEXT)
+    build_datasets.run(lake, settings, NEXT)
+    after = read(lake, settings, Perf(DAY))["y_true"].null_count
+    # of the two hourly bins a day whose hour-ahead truth lies past midnight, both are found
+    assert before - after == 2 * network.STATIONS
+    assert read(lake, settings, Perf(None)) == read(lake, settings, Perf(NEXT))
+
+
+def test_an_older_day_does_not_take_the_rolling_copy(lake, settings):
+    for day in (NEXT, DAY):
+        compact(lake, settings, day)
+        build_datasets.run(lake, settings, day)
+    assert read(lake, settings, Events(None)) == read(lake, settings, Events(NEXT))
+
+
+def test_building_again_changes_nothing(lake, settings):
+    compact(lake, settings, DAY)
+    build_datasets.run(lake, settings, DAY)
+    before = network.contents(lake)
+    result = build_datasets.run(lake, settings, DAY)
+    assert set(result.outputs.values()) <= {"fresh", "absent"}
+    assert network.contents(lake) == before

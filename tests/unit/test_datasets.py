@@ -1,0 +1,144 @@
+"""The views against DuckDB, which computes them from the same daily by SQL."""
+
+import datetime as dt
+
+import duckdb
+import network
+import numpy as np
+import pyarrow as pa
+import pytest
+from velib_core import datasets, snapshot
+from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, day_after, first_bin
+from velib_core.panel import build_panel
+
+DAY = network.FIRST_DAY
+HORIZONS = [HorizonBins(3), HorizonBins(12)]
+
+
+def history(days: int = 2, hole: range = range(100, 110)) -> pa.Table:
+    """Rows of a network with every kind of station, a hole, and a station that comes late."""
+    rng = np.random.default_rng(5)
+    tables = []
+    for n in range(days * BINS_PER_DAY):
+        if n in hole:
+            continue
+        count = 8 if n > 40 else 7
+        table = network.snapshot_table(
+            Bin(first_bin(DAY) + n),
+            count,
+            bikes=rng.integers(0, 12, count).tolist(),
+            capacity=[20, 20, 9, 0, None, 30, 10, 15][:count],
+            status=["OK", "CLOSED", "OK", "OK", "OK", None, "OK", "OK"][:count],
+            docks_available=[None, 3, None, 0, 2, 1, None, None][:count],
+            is_renting=pa.array([1, 1, 1, 1, 1, None, 0, 1][:count], pa.int8()),
+        )
+        tables.append(snapshot.tidy(table)[0])
+    return pa.concat_tables(tables)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return history()
+
+
+def test_events_mean_what_the_contract_says(rows):
+    view = datasets.events_view(rows, penury_bikes=2, saturation_docks=2)
+    assert view.schema == datasets.EVENTS_SCHEMA
+    connection = duckdb.connect()
+    connection.register("daily", rows)
+    connection.register("events", view)
+    wrong = connection.execute(
+        """
+        with expected as (
+          select tbin_utc, station_id,
+            case when capacity > 0 then bikes / capacity end as occ,
+            coalesce(capacity, 0) > 0 and coalesce(status, 'OK') = 'OK'
+              and coalesce(is_renting, 1) = 1 as usable,
+            least(2.0, 0.1 * capacity) as bound,
+            coalesce(docks_available, greatest(capacity - bikes, 0)) as docks,
+            bikes, hour(tbin_utc) as utc_h, minute(tbin_utc) as utc_m
+          from daily)
+        select count(*) from expected join events using (tbin_utc, station_id)
+        where occ is distinct from occ_ratio
+          or (case when usable then (expected.bikes <= bound)::int end)
+             is distinct from is_penury::int
+          or (case when usable then (docks <= bound)::int end)
+             is distinct from is_saturation::int
+          or utc_h <> h or utc_m <> min
+        """
+    ).fetchone()
+    assert wrong == (0,)
+    assert view.num_rows == rows.num_rows
+
+
+def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(rows):
+    view = datasets.events_view(rows, penury_bikes=2, saturation_docks=2).to_pylist()
+    small = [r for r in view if r["capacity"] == 9]
+    assert {r["bikes"] for r in small if r["is_penury"]} == {0}
+    assert all(r["is_penury"] is None for r in view if r["capacity"] in (0, None))
+
+
+def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):
+    start = first_bin(DAY)
+    panel = build_panel([rows], start, Bin(start + 2 * BINS_PER_DAY))
+    view = datasets.perf_view(panel, DAY, HORIZONS, {})
+    assert view.schema == datasets.PERF_SCHEMA
+    connection = duckdb.connect()
+    connection.register("daily", rows)
+    connection.register("perf", view)
+    wrong, known, total = connection.execute(
+        """
+        with expected as (
+          select a.tbin_utc, a.station_id, h.h as horizon_bins, a.bikes as now, b.bikes as later
+          from daily a cross join (values (3), (12)) h(h)
+          left join daily b on b.station_id = a.station_id
+            and b.tbin_utc = a.tbin_utc + h.h * interval 5 minute
+          where a.tbin_utc < timestamp '2025-10-31')
+        select count(*) filter (where y_true is distinct from later or bikes <> now
+                                or y_baseline_persist <> now or y_pred_int is not null),
+               count(y_true), count(*)
+        from perf full join expected using (tbin_utc, station_id, horizon_bins)
+        """
+    ).fetchone()
+    assert wrong == 0
+    assert 0 < known < total == view.num_rows
+
+
+def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows):
+    start = first_bin(DAY)
+    alone = build_panel([rows], start, Bin(start + BINS_PER_DAY))
+    both = build_panel([rows], start, Bin(start + 2 * BINS_PER_DAY))
+    last = dt.datetime.combine(day_after(DAY), dt.time()) - dt.timedelta(minutes=5)
+
+    def truths(panel):
+        rows_ = datasets.perf_view(panel, DAY, HORIZONS, {}).to_pylist()
+        return [row["y_true"] for row in rows_ if row["tbin_utc"].to_pydatetime() == last]
+
+    assert set(truths(alone)) == {None}
+    assert None not in truths(both)
+
+
+def test_hindcasts_stand_beside_their_truth_with_their_version(rows):
+    start = first_bin(DAY)
+    panel = build_panel([rows], start, Bin(start + BINS_PER_DAY))
+    shape = (BINS_PER_DAY, len(panel.stations))
+    said = np.full(shape, 4.4, np.float32)
+    said[:, 2] = np.nan
+    hindcast = datasets.Hindcast("2.1.0", said, np.rint(said), said + 1)
+    view = datasets.perf_view(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
+    hour = [r for r in view if r["horizon_bins"] == 12]
+    assert {r["y_pred_int"] for r in hour if r["station_id"] != "1002"} == {4}
+    assert {r["model_version"] for r in hour} == {"2.1.0", None}
+    assert all(r["y_pred_int"] is None for r in view if r["horizon_bins"] == 3)
+    assert all(
+        r["model_version"] is None and r["y_mean"] is None
+        for r in hour
+        if r["station_id"] == "1002"
+    )
+
+
+def test_a_day_of_no_rows_makes_empty_views():
+    nothing = snapshot.SCHEMA.empty_table()
+    assert datasets.events_view(nothing, penury_bikes=2, saturation_docks=2).num_rows == 0
+    panel = build_panel([nothing], first_bin(DAY), Bin(first_bin(DAY) + BINS_PER_DAY))
+    assert datasets.perf_view(panel, DAY, HORIZONS, {}).num_rows == 0

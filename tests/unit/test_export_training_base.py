@@ -1,0 +1,46 @@
+import io
+
+import network
+import pyarrow.parquet as pq
+import pytest
+from velib_core.events import TrainRequested
+from velib_core.grid import HorizonMinutes, day_after
+from velib_core.jobs import compact_daily, export_training_base
+from velib_core.layout import Layout, TrainingBase
+
+DAYS = [day_after(network.FIRST_DAY, n) for n in range(3)]
+
+
+@pytest.fixture
+def history(lake, settings):
+    network.upload(lake, settings, network.bins_of_days(3, every=96))
+    for day in DAYS:
+        compact_daily.run(lake, settings, day)
+    return lake
+
+
+def exported(lake, settings, last):
+    name = Layout(settings).name(TrainingBase(last))
+    return pq.read_table(io.BytesIO(lake.fetch(name)[1]))
+
+
+def test_the_base_holds_the_days_of_the_window_and_no_others(history, settings):
+    export_training_base.run(history, settings, window_days=2)
+    rows = exported(history, settings, DAYS[-1])
+    assert {stamp.date() for stamp in rows["tbin_utc"].to_pylist()} == set(DAYS[1:])
+    assert rows.num_rows == 2 * 3 * network.STATIONS
+
+
+def test_without_history_the_request_is_refused(lake, settings):
+    with pytest.raises(export_training_base.NoHistoryError):
+        export_training_base.run(lake, settings)
+
+
+def test_a_request_to_train_exports_once_and_asks_for_each_horizon(history, settings):
+    publisher = network.PublisherLog()
+    request = TrainRequested(window_days=3)
+    export_training_base.on_request(history, settings, publisher, request)
+    assert publisher.messages == [TrainRequested(HorizonMinutes(h), 3) for h in (15, 60)]
+    for message in list(publisher.messages):
+        export_training_base.on_request(history, settings, publisher, message)
+    assert len(publisher.messages) == 2, "a request for one horizon is the training's"

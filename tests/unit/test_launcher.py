@@ -1,0 +1,122 @@
+import datetime as dt
+import json
+import threading
+
+import network
+import pytest
+from velib_core import launcher
+from velib_core.grid import day_after, today
+from velib_core.lease import LeaseBusyError, lease
+
+DAY = network.FIRST_DAY
+
+
+@pytest.fixture
+def environ(settings):
+    """The environment of a launch against this test's bucket."""
+    return {"GCS_BUCKET_ROOT": settings.root, "GOOGLE_CLOUD_PROJECT": settings.project}
+
+
+@pytest.fixture
+def observed(lake, settings):
+    network.upload(lake, settings, network.bins_of_days(1, every=96))
+    return lake
+
+
+def test_a_job_runs_by_name_for_a_day(observed, environ):
+    code = launcher.launch(environ | {"JOB": "compact_daily", "DAY": str(DAY)})
+    assert code == launcher.DONE
+    assert observed.stat(f"daily/compact_{DAY}.parquet") is not None
+
+
+def test_yesterday_is_the_default_day(lake, settings, environ):
+    yesterday = day_after(today(), -1)
+    network.upload(lake, settings, [network.Bin(network.first_bin(yesterday))])
+    assert launcher.launch(environ | {"JOB": "compact_daily"}) == launcher.DONE
+    assert lake.stat(f"daily/compact_{yesterday}.parquet") is not None
+
+
+def test_a_dry_run_says_what_it_would_write_and_writes_nothing(observed, environ, capsys):
+    before = network.contents(observed)
+    lock = f"{environ['GCS_BUCKET_ROOT']}/locks/x"
+    env = environ | {"JOB": "compact_daily", "DAY": str(DAY), "DRY_RUN": "1", "GCS_LOCK": lock}
+    assert launcher.launch(env) == launcher.DONE
+    said = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
+    assert f"dry run: would write daily/compact_{DAY}.parquet" in said
+    assert any(message.startswith("dry run: reads bronze/") for message in said)
+    assert network.contents(observed) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"JOB": "mine_bitcoin"},
+        {"DAY": "yesterday"},
+        {"DAY": "", "DAY_OFFSET": "x"},
+        {"JOB": "compact_monthly", "MONTH": "2025-13"},
+        {"DRY_RUN": "maybe"},
+        {"GCS_BUCKET_ROOT": "bucket"},
+        {"GCS_LOCK": "locks/x"},
+        {"GCS_LOCK": "gs://other-bucket/x"},
+    ],
+)
+def test_a_wrong_setting_ends_with_2_and_names_itself(environ, change, capsys):
+    env = environ | {"JOB": "compact_daily", "DAY": str(DAY)} | change
+    assert launcher.launch(env) == launcher.WRONG_SETTING
+    name, value = next((k, v) for k, v in reversed(change.items()))
+    message = json.loads(capsys.readouterr().err.splitlines()[-1])["message"]
+    assert name in message
+    assert value in message
+
+
+def test_a_failed_job_ends_with_1(environ):
+    assert launcher.launch(environ | {"JOB": "export_training_base"}) == launcher.FAILED
+
+
+def test_a_held_lock_ends_with_75_and_runs_nothing(observed, environ):
+    env = environ | {"JOB": "compact_daily", "DAY": str(DAY)}
+    env["GCS_LOCK"] = f"{environ['GCS_BUCKET_ROOT']}/locks/compact"
+    with lease(observed, "locks/compact"):
+        assert launcher.launch(env) == launcher.BUSY
+    assert observed.stat(f"daily/compact_{DAY}.parquet") is None
+    assert launcher.launch(env) == launcher.DONE
+
+
+def test_of_many_who_start_at_once_one_holds_the_lease(lake):
+    start = threading.Barrier(8)
+    holders, refused = [], []
+
+    def hold(n: int) -> None:
+        start.wait()
+        try:
+            with lease(lake, "lock"):
+                holders.append(n)
+                done.wait(10)
+        except LeaseBusyError:
+            refused.append(n)
+            if len(refused) == 7:
+                done.set()
+
+    done = threading.Event()
+    threads = [threading.Thread(target=hold, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(holders), len(refused)) == (1, 7)
+
+
+def test_a_lease_is_renewed_while_it_is_held_and_expires_when_its_holder_is_gone(lake):
+    short = dt.timedelta(seconds=0.6)
+    with lease(lake, "lock", short):
+        threading.Event().wait(1.2)
+        with pytest.raises(LeaseBusyError), lease(lake, "lock", short):
+            pass
+    with lease(lake, "lock", short):
+        document = lake.fetch_json("lock")
+    assert document["owner"]
+    stale = json.dumps({"owner": "dead", "expires_at": "2020-01-01T00:00:00+00:00"}).encode()
+    for left_behind in (stale, b"", b"not json"):
+        network.put(lake, "lock", left_behind)
+        with lease(lake, "lock", short):
+            assert lake.fetch_json("lock")["owner"] != "dead"
