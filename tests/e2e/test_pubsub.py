@@ -1,0 +1,150 @@
+"""The same promises from the embedded Pub/Sub and from Google's emulator, where installed."""
+
+import base64
+import contextlib
+import http.server
+import json
+import threading
+import time
+
+import pytest
+from google.api_core.exceptions import AlreadyExists, NotFound
+from google.cloud import pubsub_v1
+from google.protobuf import duration_pb2
+from google.pubsub_v1 import types
+from velib_local.pubsub_google import find_emulator, google_emulator
+from velib_local.pubsub_server import PubSubServer
+
+pytestmark = pytest.mark.e2e
+
+TOPIC = "projects/velib-test/topics/facts"
+DEAD = "projects/velib-test/topics/dead-letter"
+
+
+@pytest.fixture(scope="module", params=["embedded", "google"])
+def pubsub(request, tmp_path_factory):
+    """The address of a Pub/Sub server."""
+    if request.param == "embedded":
+        with PubSubServer() as server:
+            yield server.address
+    elif find_emulator() is None:
+        pytest.skip("Google's Pub/Sub emulator is not installed")
+    else:
+        with google_emulator(tmp_path_factory.mktemp("pubsub") / "log") as address:
+            yield address
+
+
+@pytest.fixture
+def clients(pubsub, monkeypatch):
+    """Unchanged clients of the real library."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub)
+    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    for topic in (TOPIC, DEAD):
+        with contextlib.suppress(AlreadyExists):
+            publisher.create_topic(name=topic)
+    created = []
+
+    def subscribe(name, topic=TOPIC, **config):
+        full = f"projects/velib-test/subscriptions/{name}"
+        subscriber.create_subscription(request={"name": full, "topic": topic, **config})
+        created.append(full)
+        return full
+
+    yield publisher, subscriber, subscribe
+    for name in created:
+        subscriber.delete_subscription(subscription=name)
+    subscriber.close()
+
+
+class Endpoint:
+    """A push endpoint that answers what it is told and remembers what it got."""
+
+    def __init__(self, answers):
+        self.answers, self.bodies = list(answers), []
+        endpoint = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                endpoint.bodies.append(json.loads(body))
+                self.send_response(endpoint.answers.pop(0) if endpoint.answers else 204)
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = (
+            f"http://127.0.0.1:{self.server.server_address[1]}/projects/velib-test/topics/facts"
+        )
+
+    def wait_for(self, count, timeout=15.0):
+        deadline = time.monotonic() + timeout
+        while len(self.bodies) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return [body["message"] for body in self.bodies]
+
+
+def retry(low_ms=100, high_ms=200):
+    low, high = duration_pb2.Duration(), duration_pb2.Duration()
+    low.FromMilliseconds(low_ms)
+    high.FromMilliseconds(high_ms)
+    return types.RetryPolicy(minimum_backoff=low, maximum_backoff=high)
+
+
+def test_a_message_is_pulled_with_its_data_and_attributes(clients):
+    publisher, subscriber, subscribe = clients
+    name = subscribe("pulled")
+    sent = publisher.publish(TOPIC, b"\x00data", kind="test").result(10)
+    received = subscriber.pull(subscription=name, max_messages=5, timeout=10).received_messages
+    assert [(m.message.data, dict(m.message.attributes)) for m in received] == [
+        (b"\x00data", {"kind": "test"})
+    ]
+    assert received[0].message.message_id == sent
+    subscriber.acknowledge(subscription=name, ack_ids=[received[0].ack_id])
+
+
+def test_a_push_that_fails_comes_again_as_the_same_message(clients):
+    publisher, _, subscribe = clients
+    endpoint = Endpoint([500, 500, 204])
+    subscribe(
+        "retried",
+        push_config=types.PushConfig(push_endpoint=endpoint.url),
+        retry_policy=retry(),
+    )
+    sent = publisher.publish(TOPIC, b"again", kind="x").result(10)
+    messages = endpoint.wait_for(3)
+    assert [message["messageId"] for message in messages] == [sent] * 3
+    assert base64.b64decode(messages[0]["data"]) == b"again"
+    assert messages[0]["attributes"] == {"kind": "x"}
+    time.sleep(0.5)
+    assert len(endpoint.bodies) == 3, "acknowledged messages do not come again"
+
+
+def test_a_message_that_always_fails_ends_on_the_dead_letter_topic(clients):
+    publisher, subscriber, subscribe = clients
+    graveyard = subscribe("graveyard", DEAD)
+    endpoint = Endpoint([500] * 100)
+    subscribe(
+        "doomed",
+        push_config=types.PushConfig(push_endpoint=endpoint.url),
+        retry_policy=retry(),
+        dead_letter_policy=types.DeadLetterPolicy(dead_letter_topic=DEAD, max_delivery_attempts=5),
+    )
+    publisher.publish(TOPIC, b"poison").result(10)
+    dead = []
+    for _ in range(20):
+        dead += subscriber.pull(
+            subscription=graveyard, max_messages=5, timeout=10
+        ).received_messages
+        if dead:
+            break
+    assert [message.message.data for message in dead] == [b"poison"]
+    assert len(endpoint.bodies) >= 5
+
+
+def test_publishing_to_a_topic_that_does_not_exist_is_refused(clients):
+    publisher, _, _ = clients
+    with pytest.raises(NotFound):
+        publisher.publish("projects/velib-test/topics/nowhere", b"x").result(10)
