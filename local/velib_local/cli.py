@@ -7,6 +7,8 @@ import dataclasses
 import datetime as dt
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,7 +297,11 @@ def _open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]
 
 
 def main(argv: list[str] | None = None) -> Any:  # noqa: ANN401 -- what click returns
-    """Run the command; known failures are one line and exit code 1."""
+    """Run the command; known failures are one line and exit code 1.
+
+    A terminated command stops every server that it started, as an interrupted one does.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         return cli.main(args=argv, prog_name="velib")
     except (PermanentError, TransientError, RuntimeError) as error:

@@ -1,0 +1,42 @@
+"""Run a piece of work in a process of its own and tell what it cost."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def in_own_process(script: str, *arguments: str) -> dict[str, float]:
+    """Run ``python script arguments`` and return the figures that `report` printed in it."""
+    done = subprocess.run(
+        [sys.executable, script, *arguments], capture_output=True, text=True, check=True
+    )
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def report(work: Callable[[], object]) -> None:
+    """Do the work and print its wall and CPU seconds and the process's peak MiB, as JSON."""
+    before = time.process_time()
+    started = time.monotonic()
+    base = peak_mib()
+    work()
+    figures = {
+        "wall_s": time.monotonic() - started,
+        "cpu_s": time.process_time() - before,
+        "peak_mib": peak_mib(),
+        "base_mib": base,
+    }
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def peak_mib() -> float:
+    """Return this process's peak resident memory in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
