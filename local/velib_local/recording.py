@@ -155,7 +155,7 @@ def _midnight(day: dt.date) -> pa.Scalar:
 def _state(rows: pa.Table) -> FeedState:
     """Return one snapshot's rows as the state of a feed."""
     columns: dict[str, list[Any]] = {
-        name: rows[name].to_pylist()
+        name: _values(rows[name])
         for name in rows.column_names
         if name not in {"ts_utc", "last_reported_utc", *_WEATHER}
     }
@@ -164,7 +164,7 @@ def _state(rows: pa.Table) -> FeedState:
     reported = None
     if "last_reported_utc" in rows.column_names:
         seconds = rows["last_reported_utc"].cast(_STAMP, safe=False).cast(pa.int64())
-        reported = seconds.to_pylist()
+        reported = _values(seconds)
     said, flags = _status(columns, len(ids))
     status = StationStatus(
         station_id=ids,
@@ -175,6 +175,12 @@ def _state(rows: pa.Table) -> FeedState:
         station_status=said,
     )
     return FeedState(now, now, _information(ids, columns), status, _weather(rows))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Return what ``to_pylist`` would, at a fraction of its cost where nothing is null."""
+    values: list[Any] = column.to_pylist() if column.null_count else column.to_numpy().tolist()
+    return values
 
 
 def _information(ids: list[str | None], columns: dict[str, list[Any]]) -> StationInformation:
