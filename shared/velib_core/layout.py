@@ -85,10 +85,14 @@ class TrainingBase:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class ModelFile:
-    """A file of one model version, or (``version`` is ``None``) of the pointer to the live one."""
+    """A file of one trained model, or (``folder`` is ``None``) of the pointer to the live one.
+
+    The folder is named by the newest observation that the model was trained on and by its
+    content, as in ``20251128-235500Z-1f2e3d4c``.
+    """
 
     horizon: HorizonMinutes
-    version: str | None
+    folder: str | None
     file: str
 
 
@@ -111,9 +115,7 @@ _COMPACT = re.compile(rf"/compact_{_DAY}\.parquet")
 _COMPACT_MONTH = re.compile(r"/compact_(\d{4}-\d{2})\.parquet")
 _VIEW = re.compile(rf"/(events|perf)(?:_{_DAY})?\.parquet")
 _TRAINING = re.compile(r"/velib_training_(\d{8})\.parquet")
-_MODEL = re.compile(
-    r"/h(\d{1,4})/(?:(\d{1,6}\.\d{1,6}\.\d{1,6}[0-9A-Za-z.+-]{0,40})/)?([\w.]{1,80})"
-)
+_MODEL = re.compile(r"/h(\d{1,4})/(?:(\d{8}-\d{6}Z-[0-9a-f]{8})/)?([a-z_]{1,40}\.[a-z]{1,12})")
 _MONITORING = re.compile(r"/((?:[a-z]+/)?[a-z]+)/latest/((?:[\w-]+/)?[\w-]+\.json)")
 
 
@@ -146,9 +148,8 @@ class Layout:
                 return f"{self.exports}/perf{_dated(day)}.parquet"
             case TrainingBase(day):
                 return f"{self.exports}/velib_training_{day:%Y%m%d}.parquet"
-            case ModelFile(horizon, version, file):
-                folder = f"{version}/" if version else ""
-                return f"{self.models}/h{horizon}/{folder}{file}"
+            case ModelFile(horizon, folder, file):
+                return "/".join(filter(None, (self.models, f"h{horizon}", folder, file)))
             case Monitoring(family, document):
                 return f"{self.monitoring}/{family}/latest/{document}"
 

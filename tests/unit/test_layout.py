@@ -35,7 +35,7 @@ KEYS = st.one_of(
     st.builds(
         ModelFile,
         st.sampled_from([15, 60, 120]).map(HorizonMinutes),
-        st.none() | st.sampled_from(["2.0.0", "2.10.3"]),
+        st.none() | st.sampled_from(["20251128-235500Z-1f2e3d4c"]),
         st.sampled_from(["latest.json", "model.ubj", "version.json"]),
     ),
     st.builds(

@@ -1,0 +1,231 @@
+"""Trained models in the lake: immutable folders, one pointer a horizon, a way back.
+
+``models/h{H}/{folder}/`` holds a model's files and its ``version.json``; ``models/h{H}/latest
+.json`` is a copy of the live model's ``version.json`` and names its folder and the checksum of
+each file. The pointer is written last and guarded by its generation, so a model is live
+completely or not at all. Files are data (XGBoost UBJ, JSON, Parquet): nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from velib_core import lake as store
+from velib_core import logs
+from velib_core.errors import PermanentError
+from velib_core.lake import Artefact, ObjectMissingError
+from velib_core.layout import Layout, ModelFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from velib_core.grid import HorizonMinutes
+    from velib_core.lake import Lake
+    from velib_core.settings import Settings
+
+FIRST_VERSION = (2, 0, 0)
+"""Versions start where the older ones of other programs left off."""
+
+POINTER = "latest.json"
+RECORD = "version.json"
+OLD_PACK = "latest.joblib"
+REFUSAL = "refused.json"
+NO_CACHE = "no-store"
+
+_SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_FOLDER = re.compile(r"\d{8}-\d{6}Z-[0-9a-f]{8}")
+
+
+class ModelError(PermanentError):
+    """A model that cannot be used: corrupt, truncated, foreign, or none at all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersion:
+    """One registered model: its folder, semver, and the record that describes it."""
+
+    horizon: HorizonMinutes
+    folder: str
+    version: str
+    record: Mapping[str, Any]
+
+
+def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:
+    """Return the folder of a model, by its newest observation and its content.
+
+    ``newest_bin_stamp`` is ``YYYYMMDD-HHMMSSZ``.
+    """
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(f"{name} {_sha256(data)}\n".encode())
+    return f"{newest_bin_stamp}-{digest.hexdigest()[:8]}"
+
+
+def versions(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[ModelVersion]:
+    """Return the registered models of a horizon, oldest version first."""
+    layout = Layout(settings)
+    found = []
+    for folder in lake.folders(layout.name(ModelFile(horizon, None, ""))):
+        stamp = folder.rstrip("/").rpartition("/")[2]
+        if not _FOLDER.fullmatch(stamp):
+            continue
+        try:
+            record = lake.fetch_json(layout.name(ModelFile(horizon, stamp, RECORD)))
+        except ObjectMissingError:
+            continue  # refused, or its training was killed before it ended
+        found.append(ModelVersion(horizon, stamp, _version_of(record), record))
+    return sorted(found, key=lambda model: _numbers(model.version))
+
+
+def live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersion | None:
+    """Return the model that the pointer names, or ``None`` where there is no pointer.
+
+    Raises `ModelError` for a pointer that is none.
+    """
+    name = Layout(settings).name(ModelFile(horizon, None, POINTER))
+    try:
+        record = lake.fetch_json(name)
+    except ObjectMissingError:
+        return None
+    except PermanentError as error:
+        raise ModelError(str(error)) from error
+    folder = record.get("folder") if isinstance(record, dict) else None
+    if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+        raise ModelError(f"{name}: folder: got {folder!r}, expected a model's folder")
+    return ModelVersion(horizon, folder, _version_of(record), record)
+
+
+def load(lake: Lake, settings: Settings, model: ModelVersion) -> dict[str, bytes]:
+    """Read a model's files; raise `ModelError` where one is missing or not what was recorded."""
+    layout = Layout(settings)
+    recorded = model.record.get("files")
+    if not isinstance(recorded, dict) or not recorded:
+        raise ModelError(f"{model.folder}: files: got {recorded!r}, expected names and checksums")
+    files = {}
+    for name, checksum in sorted(recorded.items()):
+        try:
+            _, data = lake.fetch(layout.name(ModelFile(model.horizon, model.folder, name)))
+        except ObjectMissingError as error:
+            raise ModelError(f"model {model.version} is incomplete: {error}") from error
+        if _sha256(data) != checksum:
+            raise ModelError(f"model {model.version}: {name} is not the file that was registered")
+        files[name] = data
+    return files
+
+
+def usable(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[ModelVersion]:
+    """Return the live model and then the earlier ones, in the order in which to try them.
+
+    A live model that turns out to be damaged is passed over for the last good one.
+    """
+    try:
+        current = live(lake, settings, horizon)
+    except ModelError as error:
+        logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
+        current = None
+    rest = versions(lake, settings, horizon)[::-1]
+    if current is None:
+        return rest
+    earlier = [m for m in rest if _numbers(m.version) < _numbers(current.version)]
+    return [current, *earlier]
+
+
+def register(
+    lake: Lake,
+    settings: Settings,
+    horizon: HorizonMinutes,
+    folder: str,
+    files: Mapping[str, bytes],
+    description: Mapping[str, Any],
+    old_pack: bytes | None = None,
+) -> ModelVersion:
+    """Store a model and make it the live one; the same model again changes nothing.
+
+    Parameters
+    ----------
+    folder
+        As `folder_name` gives it.
+    files
+        The model's files by name.
+    description
+        What ``version.json`` says besides version, folder and checksums; ``features_hash8`` and
+        ``horizon_bins`` decide between a minor and a patch version.
+    old_pack
+        Bytes of ``latest.joblib`` for readers of the older format, written and never read.
+
+    """
+    layout = Layout(settings)
+    known = {model.folder: model for model in versions(lake, settings, horizon)}
+    model = known.get(folder)
+    if model is None:
+        version = _next_version(list(known.values()), description)
+        checksums = {name: _sha256(data) for name, data in sorted(files.items())}
+        record = {**description, "version": version, "folder": folder, "files": checksums}
+        model = ModelVersion(horizon, folder, version, record)
+        for name, data in sorted(files.items()):
+            _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
+        _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
+    if old_pack is not None:
+        _put(lake, layout.name(ModelFile(horizon, None, OLD_PACK)), old_pack, folder)
+    promote(lake, settings, model)
+    return model
+
+
+def promote(lake: Lake, settings: Settings, model: ModelVersion) -> None:
+    """Point to a registered model: it is live from the next forecast on."""
+    name = Layout(settings).name(ModelFile(model.horizon, None, POINTER))
+    _put_json(lake, name, model.record, model.folder)
+    logs.log("INFO", f"model {model.version} is live", horizon=model.horizon, folder=model.folder)
+
+
+def refuse(
+    lake: Lake,
+    settings: Settings,
+    horizon: HorizonMinutes,
+    folder: str,
+    report: Mapping[str, Any],
+) -> str:
+    """Leave the report of a candidate that is not good enough; return its name."""
+    name = Layout(settings).name(ModelFile(horizon, folder, REFUSAL))
+    _put_json(lake, name, report, folder)
+    return name
+
+
+def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> str:
+    """Count on from the newest: minor where features or horizon changed, else patch."""
+    if not known:
+        return ".".join(map(str, FIRST_VERSION))
+    newest = known[-1]
+    major, minor, patch = _numbers(newest.version)
+    keys = ("features_hash8", "horizon_bins")
+    if any(newest.record.get(key) != description.get(key) for key in keys):
+        return f"{major}.{minor + 1}.0"
+    return f"{major}.{minor}.{patch + 1}"
+
+
+def _put(lake: Lake, name: str, data: bytes, mark: str) -> None:
+    lake.publish(name, lambda _: Artefact(data, "application/octet-stream", mark))
+
+
+def _put_json(lake: Lake, name: str, document: Mapping[str, Any], mark: str) -> None:
+    data = store.json_bytes(document)
+    lake.publish(name, lambda _: Artefact(data, store.JSON, mark), cache=NO_CACHE)
+
+
+def _version_of(record: Any) -> str:  # noqa: ANN401 -- JSON is any value
+    version = record.get("version") if isinstance(record, dict) else None
+    if not isinstance(version, str) or not _SEMVER.fullmatch(version):
+        raise ModelError(f"version: got {version!r}, expected MAJOR.MINOR.PATCH")
+    return version
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    major, minor, patch = map(int, version.split("."))
+    return major, minor, patch
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
