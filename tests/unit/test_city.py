@@ -42,10 +42,10 @@ def test_every_bike_is_still_there_after_a_week_with_trucks_and_closings():
     for hour in range(1, 24 * 7):
         city.advance(MONDAY + hour * HOUR)
         seen.append(city.account())
+        assert (city.docked.sum(axis=1) <= city.map.capacity).all()
     assert {account.total for account in seen} == {fleet.docked}
     assert max(account.ridden for account in seen) > 0
     assert max(account.carried for account in seen) > 0
-    assert (city.docked.sum(axis=1) <= city.map.capacity).all()
 
 
 @settings(max_examples=10, deadline=None)

@@ -158,6 +158,8 @@ def test_the_standard_dialects_differ_as_their_versions_say(server, session):
         "is_returning": True,
         "last_reported": REPORTED,
     }
+    assert two["data"]["stations"][1]["is_renting"] is False
+    assert three["data"]["stations"][0]["is_renting"] is True
     assert three["data"]["stations"][0]["num_vehicles_available"] == 8
     assert three["data"]["stations"][0]["last_reported"] == "2025-11-03T11:50:01Z"
     information = fetch(server, session, "/gbfs/3/station_information.json").json()
@@ -184,6 +186,7 @@ def test_the_velib_dialect_has_its_own_stamp_ids_and_twin_keys(server, session):
         "is_returning": 1,
         "last_reported": REPORTED,
     }
+    assert first["is_renting"] is not True, "flags are 0 and 1 here"
     assert zeros["station_id"] == "007", "a leading zero must survive"
     assert relay["station_id"] == "31024_relais"
     assert {"station_id", "stationCode"}.isdisjoint(nameless)
