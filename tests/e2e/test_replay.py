@@ -46,7 +46,7 @@ def differences(source: Path, out: Path, first: str | None, last: str | None) ->
     optional = [c for c in ("capacity", "mechanical", "ebike", "name") if c in names]
     span = f"ts_utc >= '{first or '1900-01-01'}' and ts_utc < date '{last or '2900-01-01'}' + 1"
     columns = ", ".join(["bikes", *optional])
-    return duckdb.execute(
+    (counts,) = query(
         f"""
         with expected as (
           select station_id::varchar as station_id, ts_utc::timestamp as ts, {columns}
@@ -60,7 +60,13 @@ def differences(source: Path, out: Path, first: str | None, last: str | None) ->
           (select count(*) from (from expected except all from found))
           + (select count(*) from (from found except all from expected))
         """
-    ).fetchone()
+    )
+    return counts
+
+
+def query(sql: str) -> list[tuple]:
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()
 
 
 def dailies(out: Path) -> dict[str, bytes]:
@@ -106,9 +112,7 @@ def test_a_replayed_recording_is_in_the_dailies_exactly_once(recording, tmp_path
     assert expected > 1000
     assert report["days"] == ["2025-11-01", "2025-11-02"]
     assert report["dead_letters"] == 0
-    weather = duckdb.execute(
-        f"select distinct temp_C, precip_mm, wind_mps from '{out}/daily/*.parquet'"
-    ).fetchall()
+    weather = query(f"select distinct temp_C, precip_mm, wind_mps from '{out}/daily/*.parquet'")
     assert weather == [(11.3, 0.1, 3.7)]
     for folder in ("bronze", "exports", "quarantine"):
         assert any((out / folder).rglob("*")), folder
