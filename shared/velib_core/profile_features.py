@@ -1,0 +1,274 @@
+"""Profiles: what a station usually does over the horizon at this time of its day.
+
+For each station, half hour of the local day and day type, sums over past days of the change over
+each horizon and of the level. They are sums of integers: folding days in any grouping gives the
+same bits, and a day more is a small update. A row of day D reads the profile of the days before
+D, in training and in serving alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from velib_core.cal_features import (
+    DAY_TYPES,
+    SLOTS_PER_DAY,
+    LocalTimes,
+    local_times,
+    slot_of,
+    slot_weights,
+)
+from velib_core.errors import InvalidValueError
+from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin, parse_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from velib_core.panel import Panel
+
+CHANGE_SUMS = ("n", "change", "moved", "square", "still")
+"""Per horizon: changes seen, their sum, the sums of magnitudes and squares, and the zeros."""
+
+LEVEL_SUMS = ("seen", "bikes")
+"""Number of observations and the sum of bikes."""
+
+PRIOR = 6.0
+"""Observations of "no change" that a mean is shrunk by: one day's worth of one half hour."""
+
+PROFILE_FEATURES = (
+    "profile_change",
+    "profile_spread",
+    "profile_moved",
+    "profile_still",
+    "profile_weight",
+    "profile_change_any_day",
+    "profile_gap_now",
+    "profile_gap_target",
+    "network_usual",
+    "network_pace_1h",
+    "network_pace_3h",
+    "network_pace_yesterday",
+    "profile_change_paced",
+    "profile_moved_paced",
+)
+
+
+class ProfileError(InvalidValueError):
+    """Bytes that are no profile object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Sums over the closed days up to ``through``.
+
+    ``stations`` are sorted ids, ``change`` is ``int32[H, 5, DAY_TYPES, SLOTS, S]`` in the order
+    of `CHANGE_SUMS`, ``level`` ``int32[2, DAY_TYPES, SLOTS, S]`` in that of `LEVEL_SUMS`, and
+    ``pace`` ``float64[H]``: the last day's network-wide movement over what was usual for its half
+    hours before it, NaN until there are two days. Local time is that of ``tz``.
+    """
+
+    tz: str
+    horizons: tuple[HorizonBins, ...]
+    through: Day | None
+    stations: NDArray[np.str_]
+    change: NDArray[np.int32]
+    level: NDArray[np.int32]
+    pace: NDArray[np.float64]
+
+
+def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
+    """Return the profiles of a network that has no past."""
+    slots = (DAY_TYPES, SLOTS_PER_DAY, 0)
+    return Profiles(
+        tz,
+        tuple(horizons),
+        None,
+        np.array([], np.str_),
+        np.zeros((len(horizons), len(CHANGE_SUMS), *slots), np.int32),
+        np.zeros((len(LEVEL_SUMS), *slots), np.int32),
+        np.full(len(horizons), np.nan),
+    )
+
+
+def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
+    """Return the profiles with one more closed UTC day.
+
+    Parameters
+    ----------
+    profiles
+        Sums of earlier days.
+    panel
+        Observations; those of ``day`` and of the horizon before it are used, nothing later.
+    day
+        The day to add. A change counts on the day of its target, so that none reaches past it.
+
+    Raises
+    ------
+    ValueError
+        Where ``day`` is not after ``profiles.through``: it would count twice.
+
+    """
+    if profiles.through is not None and day <= profiles.through:
+        raise ValueError(f"profiles already hold {day}: they go through {profiles.through}")
+    start, stop = first_bin(day), first_bin(day_after(day))
+    stations = np.union1d(profiles.stations, panel.stations.ids)
+    change = _spread(profiles.change, profiles.stations, stations)
+    level = _spread(profiles.level, profiles.stations, stations)
+    columns = np.searchsorted(stations, panel.stations.ids)
+    pace = np.full(len(profiles.horizons), np.nan)
+    today = panel.window(start, stop)["bikes"]
+    local = local_times(np.arange(start, stop), profiles.tz)
+    for slots, bins in _slot_groups(local):
+        seen = today[bins]
+        known = ~np.isnan(seen)
+        level[:, slots[0], slots[1], columns] += np.stack(
+            [known.sum(0), np.where(known, seen, 0).sum(0)]
+        ).astype(np.int32)
+    for h, horizon in enumerate(profiles.horizons):
+        origins = panel.window(Bin(start - horizon), Bin(stop - horizon))["bikes"]
+        delta = today - origins
+        local = local_times(np.arange(start - horizon, stop - horizon), profiles.tz)
+        pace[h] = _pace_of_day(profiles, h, delta, local)
+        for slots, bins in _slot_groups(local):
+            part = delta[bins]
+            known = ~np.isnan(part)
+            value = np.where(known, part, 0)
+            sums = (known, value, np.abs(value), value * value, known & (value == 0))
+            change[h, :, slots[0], slots[1], columns] += (
+                np.stack([x.sum(0) for x in sums]).astype(np.int32).T
+            )
+    return Profiles(profiles.tz, profiles.horizons, day, stations, change, level, pace)
+
+
+def profile_features(
+    profiles: Profiles, history: Panel, rows: NDArray[np.int64], horizon: HorizonBins
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield each of `PROFILE_FEATURES` at the given rows of a history, ``float32[n, S]``.
+
+    ``history`` must reach back 36 bins and a horizon before the first row. A station without a
+    past has NaN everywhere but ``profile_weight``, which is 0.
+    """
+    h = profiles.horizons.index(horizon)
+    bins = history.start + rows
+    local = local_times(bins, profiles.tz)
+    change = _spread(profiles.change[h], profiles.stations, history.stations.ids, np.float32)
+    level = _spread(profiles.level, profiles.stations, history.stations.ids, np.float32)
+    n, total, moved, square, still = (_at(sums, local) for sums in change)
+    weight = n + PRIOR
+    missing = np.where(n > 0, 1.0, np.nan).astype(np.float32)
+    mean = total / weight * missing
+    usual_move = moved / weight * missing
+    yield "profile_change", mean
+    yield "profile_spread", np.sqrt(np.maximum(square / weight - mean * mean, 0))
+    yield "profile_moved", usual_move
+    yield "profile_still", (still + PRIOR) / weight * missing
+    yield "profile_weight", n
+    any_day = change.sum(1)
+    n_any, total_any = (_at(any_day[i][None], local, by_day_type=False) for i in (0, 1))
+    yield "profile_change_any_day", total_any / (n_any + PRIOR) * np.where(n_any > 0, 1, np.nan)
+    bikes = history["bikes"][rows]
+    yield "profile_gap_now", _mean_level(level, local) - bikes
+    target = local_times(bins + horizon, profiles.tz)
+    yield "profile_gap_target", _mean_level(level, target) - bikes
+    pace = _recent_pace(profiles, h, history, rows, horizon)
+    shape = bikes.shape
+    usual = _usual_network(profiles.change[h], local)
+    for name, series in (
+        ("network_usual", usual),
+        ("network_pace_1h", pace[0]),
+        ("network_pace_3h", pace[1]),
+        ("network_pace_yesterday", np.full(len(rows), profiles.pace[h])),
+    ):
+        yield name, np.broadcast_to(series.astype(np.float32)[:, None], shape)
+    factor = pace[1].astype(np.float32)[:, None]
+    yield "profile_change_paced", mean * factor
+    yield "profile_moved_paced", usual_move * factor
+
+
+def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
+    """Yield (day type, slot) and the run of bins that share it, in order of time."""
+    key = local.day_type * SLOTS_PER_DAY + slot_of(local)
+    edges = np.flatnonzero(np.diff(key)) + 1
+    for low, high in zip([0, *edges], [*edges, len(key)], strict=True):
+        yield divmod(int(key[low]), SLOTS_PER_DAY), slice(int(low), int(high))
+
+
+def _spread(
+    sums: NDArray[np.int32],
+    have: NDArray[np.str_],
+    want: NDArray[np.str_],
+    dtype: type[np.generic] = np.int32,
+) -> NDArray[np.generic]:
+    """Return the sums with the stations ``want`` on the last axis, 0 for the unknown ones."""
+    out = np.zeros((*sums.shape[:-1], len(want)), dtype)
+    if len(have):
+        place = np.minimum(np.searchsorted(have, want), len(have) - 1)
+        known = have[place] == want
+        out[..., known] = sums[..., place[known]]
+    return out
+
+
+def _at(
+    sums: NDArray[np.float32], local: LocalTimes, *, by_day_type: bool = True
+) -> NDArray[np.float32]:
+    """Read ``[DAY_TYPES, SLOTS, S]`` at instants, between slot centres, as ``float32[n, S]``."""
+    first, second, weight = slot_weights(local)
+    kind = local.day_type if by_day_type else np.zeros_like(first)
+    w = weight.astype(np.float32)[:, None]
+    return sums[kind, first] * (1 - w) + sums[kind, second] * w
+
+
+def _mean_level(level: NDArray[np.float32], local: LocalTimes) -> NDArray[np.float32]:
+    seen, bikes = _at(level[0], local), _at(level[1], local)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return bikes / seen
+
+
+def _usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.float64]:
+    """Return the usual movement of a station over the horizon, network-wide, ``float64[n]``."""
+    totals = change[[0, 2]].sum(-1, dtype=np.int64).astype(np.float64)
+    first, second, weight = slot_weights(local)
+    n, moved = (
+        (1 - weight) * t[local.day_type, first] + weight * t[local.day_type, second] for t in totals
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return moved / n
+
+
+def _recent_pace(
+    profiles: Profiles, h: int, history: Panel, rows: NDArray[np.int64], horizon: HorizonBins
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how much moved over the last hour and three hours against what usually does.
+
+    Both are ratios ``float64[n]``, shrunk towards 1 where little is expected.
+    """
+    bikes = history["bikes"]
+    delta = np.abs(bikes[horizon:] - bikes[:-horizon])
+    known = ~np.isnan(delta)
+    count = known.sum(1).astype(np.float64)
+    moved = np.where(known, delta, 0).sum(1, dtype=np.float64)
+    origins = np.arange(history.start, history.start + len(delta))
+    usual = np.nan_to_num(_usual_network(profiles.change[h], local_times(origins, profiles.tz)))
+    out = []
+    for width in (12, 36):
+        windows = rows[:, None] - horizon - np.arange(width)[None, :]
+        actual = moved[windows].sum(1)
+        expected = (usual[windows] * count[windows]).sum(1)
+        prior = 10.0 * width
+        out.append(np.where(expected > 0, (actual + prior) / (expected + prior), np.nan))
+    return out[0], out[1]
+
+
+def _pace_of_day(
+    profiles: Profiles, h: int, delta: NDArray[np.float32], local: LocalTimes
+) -> float:
+    usual = _usual_network(profiles.change[h], local)
+    known = ~np.isnan(delta) & np.isfinite(usual)[:, None]
+    expected = float((np.nan_to_num(usual) * known.sum(1)).sum())
+    moved = float(np.abs(np.where(known, delta, 0)).sum(dtype=np.float64))
+    return moved / expected if expected > 0 else float("nan")
