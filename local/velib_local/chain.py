@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from velib_core.grid import Day
+    from velib_core.lake import Entry
 
     from velib_local.cloud import LocalCloud
     from velib_local.feed_server import FeedServer, FeedState
@@ -108,14 +109,20 @@ def run(
 def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
     """Write every object below a folder, and beside them how they were made."""
     cloud.mirror(folder)
+    record_entries(cloud.lake.entries(""), folder)
     records = folder / RECORDS
-    records.mkdir(parents=True, exist_ok=True)
-    entries = [dataclasses.asdict(entry) for entry in cloud.lake.entries("")]
-    (records / "objects.json").write_text(json.dumps(entries, indent=1), "utf-8")
     (records / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
     with (records / "deliveries.jsonl").open("w", encoding="utf-8") as sink:
         for delivery in cloud.gateway.deliveries:
             sink.write(json.dumps(dataclasses.asdict(delivery)) + "\n")
+
+
+def record_entries(entries: Iterable[Entry], folder: Path) -> None:
+    """Write what plain files cannot carry: each object's generation, checksum, fingerprint."""
+    listed = [dataclasses.asdict(entry) for entry in entries]
+    records = folder / RECORDS
+    records.mkdir(parents=True, exist_ok=True)
+    (records / "objects.json").write_text(json.dumps(listed, indent=1), "utf-8")
 
 
 def _report(cloud: LocalCloud, shown: int, days: list[Day], seconds: float) -> ChainReport:

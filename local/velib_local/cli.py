@@ -41,7 +41,7 @@ DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
 
-LAZY = {"backtest": "velib_local.backtest_command"}
+LAZY: dict[str, str] = {}
 """Commands whose modules are heavy; imported when they are called."""
 
 

@@ -1,0 +1,93 @@
+"""What a person who types ``velib`` gets back."""
+
+import json
+
+import network
+import pytest
+from click.testing import CliRunner
+from velib_core.jobs import compact_daily
+from velib_local import chain
+from velib_local.cli import cli, main
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli, arguments)
+
+
+def test_help_names_every_command_and_where_to_start():
+    said = run("--help").output
+    assert all(command in said for command in ("demo", "replay", "status", "doctor"))
+    assert "velib demo" in said
+
+
+@pytest.mark.parametrize("command", ["demo", "replay", "status", "doctor"])
+def test_every_command_explains_itself(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.output
+
+
+def test_a_wrong_day_is_explained(tmp_path):
+    result = run("replay", "--source", "x", "--out", str(tmp_path), "--from", "1.11.2025")
+    assert result.exit_code == 2
+    assert "YYYY-MM-DD" in result.output
+
+
+def test_a_folder_that_is_not_a_run_is_not_written_into(tmp_path):
+    (tmp_path / "thesis.txt").write_text("precious")
+    result = run("demo", "--days", "1", "--out", str(tmp_path))
+    assert result.exit_code == 2
+    assert "not empty" in result.output
+
+
+def test_a_known_failure_is_one_line_and_exit_code_1(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["status", "--bucket", "not-a-bucket"])
+    assert stopped.value.code == 1
+    assert "expected gs://BUCKET" in capsys.readouterr().err
+
+
+@pytest.fixture
+def mirrored(lake, settings, tmp_path):
+    """A small lake as the plain files that a replay leaves."""
+    network.upload(lake, settings, network.bins_of_days(1, every=96))
+    compact_daily.run(lake, settings, network.FIRST_DAY)
+    entries = list(lake.entries(""))
+    for entry in entries:
+        target = tmp_path / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(lake.read(entry))
+    chain.record_entries(entries, tmp_path)
+    return tmp_path
+
+
+def test_status_says_what_is_there_and_what_is_missing(mirrored):
+    result = run("status", "--dir", str(mirrored), "--json")
+    state = json.loads(result.output)
+    assert result.exit_code == 1, "the views are missing"
+    assert state["newest_snapshot"] == "2025-10-31T00:00:00Z"
+    assert (state["dailies"], state["events_views"], state["missing_days"]) == (1, 0, [])
+    assert [repair.split(":")[0] for repair in state["repairs"]] == [
+        "finalized daily/compact_2025-10-30.parquet"
+    ]
+    assert "dailies" in run("status", "--dir", str(mirrored)).output
+
+
+def test_a_gap_of_days_is_missed_by_status(lake, settings):
+    from velib_local.status import look
+
+    days = [network.Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 3)]
+    network.upload(lake, settings, days)
+    state = look(lake, settings, network.bin_start(network.Bin(days[-1] + 2)))
+    assert state.missing_days == ["2025-10-31", "2025-11-01"]
+    assert state.age_min == 10.0
+    assert not state.healthy
+
+
+def test_doctor_reports_each_check_and_what_to_do(settings):
+    from velib_local.doctor import examine
+
+    assert {c.name: c.result for c in examine({})}["deployment"] == "skipped"
+    wrong = {c.name: c for c in examine({"GCS_BUCKET_ROOT": "nowhere"})}
+    assert wrong["settings"].result == "failed"
+    assert "gs://BUCKET" in wrong["settings"].detail

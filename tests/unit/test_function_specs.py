@@ -1,0 +1,88 @@
+"""The functions' signs on the door agree with the functions behind them."""
+
+import ast
+
+import pytest
+from velib_core.events import TOPICS
+from velib_core.layout import Layout
+from velib_core.settings import Settings
+from velib_local.function_specs import FunctionSpecError, load_spec, load_specs
+
+SPECS = load_specs()
+LAYOUT = Layout(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket"}))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_function_has_its_entry_point_its_needs_and_a_known_trigger(name):
+    spec = SPECS[name]
+    tree = ast.parse((spec.folder / "main.py").read_text("utf-8"))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert spec.entry_point in defined
+    assert "functions-framework" in (spec.folder / "requirements.txt").read_text("utf-8")
+    assert set(spec.topics) <= {*TOPICS.values(), *LAYOUT.notified}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_function_never_writes_where_it_is_triggered(name):
+    spec = SPECS[name]
+    folders = {topic for topic in spec.topics if topic in LAYOUT.notified}
+    assert not folders & set(spec.access.create)
+
+
+@pytest.mark.parametrize("name", ["ingest", "close_day", "reconcile"])
+def test_the_light_functions_install_no_heavy_library(name):
+    needs = (SPECS[name].folder / "requirements.txt").read_text("utf-8")
+    assert not any(heavy in needs for heavy in ("pandas", "scikit-learn", "xgboost", "scipy"))
+
+
+def test_every_requirement_is_pinned():
+    root = SPECS["ingest"].folder.parents[1]
+    pinned = {
+        line.partition("==")[0].lower()
+        for line in (root / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    }
+    for spec in SPECS.values():
+        lines = (spec.folder / "requirements.txt").read_text("utf-8").splitlines()
+        assert lines[0] == "-c ../../constraints.txt"
+        assert {line.lower() for line in lines[1:]} <= pinned
+
+
+GOOD = """
+description = "d"
+entry_point = "f"
+memory = "512Mi"
+cpu = 1
+timeout_s = 60
+concurrency = 1
+max_instances = 1
+retry = true
+service_account = "f"
+[[trigger]]
+topic = "tick"
+[access]
+read = ["bronze"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("timeout_s = 60", "timeout_s = 3600", "timeout_s"),
+        ("512Mi", "512", "memory"),
+        ("concurrency = 1", "concurrency = 0", "concurrency"),
+        ('["bronze"]', '["brass"]', "access.read"),
+        ("cpu = 1\n", "", "cpu"),
+        ("cpu = 1", "cpu = 1\nturbo = true", "turbo"),
+        ("cpu = 1", "cpu =", "function.toml"),
+        ('[[trigger]]\ntopic = "tick"', "", "trigger"),
+    ],
+)
+def test_a_wrong_sign_is_refused_by_field(tmp_path, old, new, named):
+    sign = tmp_path / "f" / "function.toml"
+    sign.parent.mkdir()
+    sign.write_text(GOOD, "utf-8")
+    assert load_spec(sign).name == "f"
+    sign.write_text(GOOD.replace(old, new), "utf-8")
+    with pytest.raises(FunctionSpecError, match=named):
+        load_spec(sign)
