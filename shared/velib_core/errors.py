@@ -26,7 +26,14 @@ class InvalidValueError(PermanentError):
         super().__init__(f"{field}: got {shorten(value)}, expected {expected}")
 
 
+class ModelError(PermanentError):
+    """A model that cannot be used: corrupt, truncated, foreign, or none at all."""
+
+
 def shorten(value: object, limit: int = 120) -> str:
     """Return ``repr(value)`` cut to a length that is safe to log."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"<{type(value).__name__} nested too deeply to show>"
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core import lake as store
 from velib_core import logs
-from velib_core.errors import PermanentError
+from velib_core.errors import ModelError, PermanentError
 from velib_core.lake import Artefact, ObjectMissingError
 from velib_core.layout import Layout, ModelFile
 
@@ -37,10 +37,6 @@ NO_CACHE = "no-store"
 
 _SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _FOLDER = re.compile(r"\d{8}-\d{6}Z-[0-9a-f]{8}")
-
-
-class ModelError(PermanentError):
-    """A model that cannot be used: corrupt, truncated, foreign, or none at all."""
 
 
 @dataclasses.dataclass(frozen=True)
