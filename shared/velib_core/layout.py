@@ -84,6 +84,13 @@ class TrainingBase:
 
 
 @dataclasses.dataclass(frozen=True, order=True)
+class Profile:
+    """What stations usually do, by the days up to and with this one."""
+
+    day: Day
+
+
+@dataclasses.dataclass(frozen=True, order=True)
 class ModelFile:
     """A file of one trained model, or (``folder`` is ``None``) of the pointer to the live one.
 
@@ -104,10 +111,29 @@ class Monitoring:
     document: str
 
 
-DayKey = Daily | Events | Perf
+@dataclasses.dataclass(frozen=True, order=True)
+class Forecast:
+    """The forecast of one horizon, where the API reads it or (``alias``) where older readers do."""
+
+    horizon: HorizonMinutes
+    alias: bool = False
+
+
+DayKey = Daily | Events | Perf | Profile
 """The kinds of object that there is one of for a day."""
 
-Key = Snapshot | Daily | Monthly | Events | Perf | TrainingBase | ModelFile | Monitoring
+Key = (
+    Snapshot
+    | Daily
+    | Monthly
+    | Events
+    | Perf
+    | TrainingBase
+    | Profile
+    | ModelFile
+    | Forecast
+    | Monitoring
+)
 
 _DAY = r"(\d{4}-\d{2}-\d{2})"
 _SNAPSHOT = re.compile(rf"/date={_DAY}/hour=(\d{{2}})/{_DAY}T(\d{{2}})-(\d{{2}})\.parquet")
@@ -115,6 +141,8 @@ _COMPACT = re.compile(rf"/compact_{_DAY}\.parquet")
 _COMPACT_MONTH = re.compile(r"/compact_(\d{4}-\d{2})\.parquet")
 _VIEW = re.compile(rf"/(events|perf)(?:_{_DAY})?\.parquet")
 _TRAINING = re.compile(r"/velib_training_(\d{8})\.parquet")
+_PROFILE = re.compile(rf"/profiles_{_DAY}\.npz")
+_FORECAST = re.compile(r"/(?:latest/h(\d{1,4})/forecast|h(\d{1,4})/latest)\.json")
 _MODEL = re.compile(r"/h(\d{1,4})/(?:(\d{8}-\d{6}Z-[0-9a-f]{8})/)?([a-z_]{1,40}\.[a-z]{1,12})")
 _MONITORING = re.compile(r"/((?:[a-z]+/)?[a-z]+)/latest/((?:[\w-]+/)?[\w-]+\.json)")
 
@@ -127,12 +155,13 @@ class Layout:
         self.daily = _folder(settings.daily_prefix)
         self.monthly = _folder(settings.monthly_prefix)
         self.exports = _folder(settings.exports_prefix)
+        self.profiles = _folder(settings.profiles_prefix)
         self.models = _folder(settings.models_prefix)
         self.serving = _folder(settings.serving_prefix)
         self.monitoring = _folder(settings.monitoring_prefix)
         self.quarantine = _folder(settings.quarantine_prefix)
 
-    def name(self, key: Key) -> str:  # noqa: PLR0911 -- a table of names reads best as one match
+    def name(self, key: Key) -> str:  # noqa: C901, PLR0911 -- a table reads best as one match
         """Return the object name of a key."""
         match key:
             case Snapshot(bin_):
@@ -148,6 +177,12 @@ class Layout:
                 return f"{self.exports}/perf{_dated(day)}.parquet"
             case TrainingBase(day):
                 return f"{self.exports}/velib_training_{day:%Y%m%d}.parquet"
+            case Profile(day):
+                return f"{self.profiles}/profiles_{day}.npz"
+            case Forecast(horizon, alias=True):
+                return f"{self.serving}/h{horizon}/latest.json"
+            case Forecast(horizon):
+                return f"{self.serving}/latest/h{horizon}/forecast.json"
             case ModelFile(horizon, folder, file):
                 return "/".join(filter(None, (self.models, f"h{horizon}", folder, file)))
             case Monitoring(family, document):
@@ -160,7 +195,9 @@ class Layout:
             self.daily: _read_daily,
             self.monthly: _read_monthly,
             self.exports: _read_export,
+            self.profiles: _read_profile,
             self.models: _read_model,
+            self.serving: _read_forecast,
             self.monitoring: _read_monitoring,
         }
         for folder, read in readers.items():
@@ -284,6 +321,19 @@ def _read_export(rest: str) -> Key | None:
         day = parse_day(match[2]) if match[2] else None
         return Events(day) if match[1] == "events" else Perf(day)
     return None
+
+
+def _read_profile(rest: str) -> Key | None:
+    match = _PROFILE.fullmatch(rest)
+    return Profile(parse_day(match[1])) if match else None
+
+
+def _read_forecast(rest: str) -> Key | None:
+    match = _FORECAST.fullmatch(rest)
+    if not match:
+        return None
+    alias = match[2] is not None
+    return Forecast(HorizonMinutes(int(match[2] if alias else match[1])), alias)
 
 
 def _read_model(rest: str) -> Key | None:

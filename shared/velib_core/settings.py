@@ -135,6 +135,12 @@ class Settings:
     exports_prefix: str = _setting(
         "GCS_EXPORTS_PREFIX", "{root}/exports", _prefix, "Events and perf views, training base"
     )
+    profiles_prefix: str = _setting(
+        "GCS_PROFILES_PREFIX",
+        "{root}/profiles",
+        _prefix,
+        "What stations usually do, one file a closed day",
+    )
     models_prefix: str = _setting("GCS_MODELS_PREFIX", "{root}/models", _prefix, "Models")
     serving_prefix: str = _setting(
         "SERVING_FORECAST_PREFIX GCS_FORECAST_PREFIX",

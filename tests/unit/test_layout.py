@@ -7,12 +7,14 @@ from velib_core.grid import Bin, Day, HorizonMinutes
 from velib_core.layout import (
     Daily,
     Events,
+    Forecast,
     ForeignNameError,
     Layout,
     ModelFile,
     Monitoring,
     Monthly,
     Perf,
+    Profile,
     Snapshot,
     TrainingBase,
     month_days,
@@ -32,6 +34,8 @@ KEYS = st.one_of(
     st.none().map(Events) | DAYS.map(Events),
     st.none().map(Perf) | DAYS.map(Perf),
     DAYS.map(TrainingBase),
+    DAYS.map(Profile),
+    st.builds(Forecast, st.sampled_from([15, 60]).map(HorizonMinutes), st.booleans()),
     st.builds(
         ModelFile,
         st.sampled_from([15, 60, 120]).map(HorizonMinutes),
