@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import email.utils
+import time
 
 import requests
+import tenacity
 import urllib3
 
 from velib_core.errors import InvalidValueError, TransientError
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 10.0
-RETRIES = 3
+ATTEMPTS = 4
 BACKOFF_S = 0.4
-BACKOFF_JITTER_S = 0.5
-MAX_RETRY_AFTER_S = 10
-"""A server may ask for patience, but a tick is over before the next one comes."""
+
+BUDGET_S = 12.0
+"""One GET in all. Four feeds and the weather then end within a tick's 60 s, whatever happens."""
 
 MAX_BODY_BYTES = 32 << 20
 """About 60 times the largest feed of a network of 1,500 stations, decompressed."""
@@ -32,6 +34,10 @@ class FeedError(InvalidValueError):
 class FeedUnavailableError(TransientError):
     """A feed could not be reached, or said that it is not able to answer."""
 
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -42,27 +48,18 @@ class Answer:
     date: dt.datetime | None
 
 
-def open_session(retries: int = RETRIES) -> requests.Session:
-    """Return a session that tries again, with jitter, after 429, 5xx and broken connections."""
-    policy = _BoundedRetry(
-        total=retries,
-        backoff_factor=BACKOFF_S,
-        backoff_jitter=BACKOFF_JITTER_S,
-        status_forcelist=(429, 500, 502, 503, 504),
-        allowed_methods=("GET",),
-        raise_on_status=False,
-    )
+def open_session() -> requests.Session:
+    """Return a session that keeps connections and follows few redirects."""
     session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(max_retries=policy)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
     session.max_redirects = 3
     session.headers["User-Agent"] = "velib-forecast"
     return session
 
 
-def get(session: requests.Session, url: str) -> Answer:
-    """Fetch one URL.
+def get(session: requests.Session, url: str, budget_s: float = BUDGET_S) -> Answer:
+    """Fetch one URL, trying again with jitter while the budget lasts.
+
+    A server's Retry-After is waited for; one beyond the budget ends the attempts.
 
     Raises
     ------
@@ -72,38 +69,63 @@ def get(session: requests.Session, url: str) -> Answer:
         After any other status than 2xx, and for a body over `MAX_BODY_BYTES`.
 
     """
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(FeedUnavailableError),
+        stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(budget_s),
+        wait=_pause_s,
+        reraise=True,
+    )
+    return retrying(_get_once, session, url, time.monotonic() + budget_s)
+
+
+def _pause_s(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    asked = error.retry_after_s if isinstance(error, FeedUnavailableError) else 0.0
+    jittered = tenacity.wait_random_exponential(multiplier=BACKOFF_S)
+    return max(asked, jittered(state))
+
+
+def _get_once(session: requests.Session, url: str, deadline: float) -> Answer:
+    left = max(deadline - time.monotonic(), 0.01)
+    timeout = (min(CONNECT_TIMEOUT_S, left), min(READ_TIMEOUT_S, left))
     try:
-        with session.get(url, timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S), stream=True) as answer:
+        with session.get(url, timeout=timeout, stream=True) as answer:
             if answer.status_code == 429 or answer.status_code >= 500:
-                raise FeedUnavailableError(f"{url} answered {answer.status_code}")
-            if not answer.ok:
+                message = f"{url} answered {answer.status_code}"
+                raise FeedUnavailableError(message, _retry_after_s(answer))
+            if not 200 <= answer.status_code < 300:
                 raise FeedError(url, answer.status_code, "status 200")
-            return Answer(url, _body(url, answer), _date(answer.headers.get("Date")))
+            body = _body(url, answer.raw, deadline)
+            return Answer(url, body, _date(answer.headers.get("Date")))
     except requests.TooManyRedirects as error:
         raise FeedError(url, str(error), "at most 3 redirects") from error
-    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise FeedError(url, url, "an http(s) address") from error
+    except ValueError as error:  # what requests and urllib3 say of addresses they cannot use
+        raise FeedError("address", url, "an http(s) address") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise FeedUnavailableError(f"{url}: {error}") from error
 
 
-class _BoundedRetry(urllib3.Retry):
-    """A retry policy that listens to Retry-After, within bounds."""
-
-    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
-        asked = super().get_retry_after(response)
-        return None if asked is None else min(asked, MAX_RETRY_AFTER_S)
-
-
-def _body(url: str, answer: requests.Response) -> bytes:
+def _body(url: str, raw: urllib3.HTTPResponse, deadline: float) -> bytes:
+    """Read a body, decompressed; as it arrives, so that a trickle cannot outlast the deadline."""
     parts: list[bytes] = []
     size = 0
-    for part in answer.iter_content(_CHUNK):
+    while part := raw.read1(_CHUNK, decode_content=True):
         size += len(part)
         if size > MAX_BODY_BYTES:
             raise FeedError(url, f"more than {size} bytes", f"at most {MAX_BODY_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise FeedUnavailableError(f"{url}: {size} bytes arrived in time, and no more")
         parts.append(part)
     return b"".join(parts)
+
+
+def _retry_after_s(answer: requests.Response) -> float:
+    """Read a Retry-After header, seconds or date; 0 where it is absent or malformed."""
+    header = answer.headers.get("Retry-After")
+    try:
+        return urllib3.Retry().parse_retry_after(header) if header else 0.0
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return 0.0
 
 
 def _date(header: str | None) -> dt.datetime | None:
@@ -112,6 +134,6 @@ def _date(header: str | None) -> dt.datetime | None:
         return None
     try:
         stamp = email.utils.parsedate_to_datetime(header)
-    except ValueError:
+        return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         return None
-    return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp.astimezone(dt.UTC)

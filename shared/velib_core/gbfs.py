@@ -11,7 +11,8 @@ import dataclasses
 import datetime as dt
 import json
 import math
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -20,9 +21,11 @@ from velib_core.grid import bin_of, bin_start
 from velib_core.snapshot import SCHEMA, Defect, naive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from velib_core.weather import Weather
+
+T = TypeVar("T")
 
 FEEDS = ("station_status", "station_information", "vehicle_types")
 
@@ -35,8 +38,16 @@ MAX_BEHIND = dt.timedelta(days=7)
 EARLIEST_REPORT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """Stations report 0 or the like when they never have; years-old reports are real."""
 
-_OPEN = {"ok", "active", "open", "operative", "in_service", "renting+returning"}
-_ELECTRIC = {"electric", "electric_assist"}
+MAX_TTL_S = 24 * 3600
+
+_LISTS = {"station_status": "stations", "station_information": "stations"}
+"""The list without which a feed's data is of no use."""
+
+_OPEN = {"ok", "active", "open", "operative", "in_service"}
+_ELECTRIC = {"electric": True, "electric_assist": True, "human": False}
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
+_MAX_DIGITS = 1000
+"""Longer integers are no counts and no ids, and cost time that grows with their square."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +63,8 @@ class Document:
 def decode(feed: str, body: bytes) -> Document:
     """Decode one GBFS file; raise `FeedError` naming the feed and the field that is wrong."""
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        document = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         reason = str(error)[:100]
         raise FeedError(feed, body[:60], f"JSON in UTF-8 ({reason})") from error
@@ -61,10 +73,12 @@ def decode(feed: str, body: bytes) -> Document:
     data = document.get("data")
     if not isinstance(data, dict):
         raise FeedError(f"{feed}.data", data, "a JSON object")
-    stamp = document.get("last_updated", document.get("lastUpdatedOther"))
+    if feed in _LISTS and not isinstance(data.get(_LISTS[feed]), list):
+        raise FeedError(f"{feed}.data.{_LISTS[feed]}", data.get(_LISTS[feed]), "a list")
+    stamp = _instant(document.get("last_updated")) or _instant(document.get("lastUpdatedOther"))
     ttl = document.get("ttl")
     whole_ttl = ttl if isinstance(ttl, int) and not isinstance(ttl, bool) else 0
-    return Document(feed, data, _instant(stamp), min(max(whole_ttl, 0), 24 * 3600))
+    return Document(feed, data, stamp, min(max(whole_ttl, 0), MAX_TTL_S))
 
 
 def feed_urls(discovery: Document) -> dict[str, str]:
@@ -102,20 +116,20 @@ def observed_at(status: Document, polled: dt.datetime) -> dt.datetime:
     return said.replace(microsecond=0)
 
 
-def electric_types(vehicle_types: Document | None) -> set[str]:
-    """Return the ids of the vehicle types that a motor helps."""
+def electric_types(vehicle_types: Document | None) -> dict[str, bool]:
+    """Tell of each vehicle type, by its id, whether a motor helps it; others are left out."""
     listed = vehicle_types.data.get("vehicle_types") if vehicle_types else None
     return {
-        str(item.get("vehicle_type_id"))
+        str(item.get("vehicle_type_id")): _ELECTRIC[item["propulsion_type"]]
         for item in (listed if isinstance(listed, list) else [])
-        if isinstance(item, dict) and item.get("propulsion_type") in _ELECTRIC
+        if isinstance(item, dict) and str(item.get("propulsion_type")) in _ELECTRIC
     }
 
 
 def snapshot_rows(
     status: Document,
     information: Document,
-    electric: set[str],
+    electric: Mapping[str, bool],
     observed: dt.datetime,
     weather: Weather,
 ) -> tuple[pa.Table, list[Defect]]:
@@ -127,12 +141,12 @@ def snapshot_rows(
     """
     described = {
         station_id: record
-        for record in _stations(information)
+        for record in information.data["stations"]
         if isinstance(record, dict) and (station_id := _identifier(record)) is not None
     }
     reader = _Reader(observed)
     rows = []
-    for record in _stations(status):
+    for record in status.data["stations"]:
         row = reader.row(record, described, electric)
         if row is not None:
             rows.append(row)
@@ -155,7 +169,7 @@ class _Reader:
         self._observed = observed
 
     def row(
-        self, record: object, described: Mapping[str, Any], electric: set[str]
+        self, record: object, described: Mapping[str, Any], electric: Mapping[str, bool]
     ) -> dict[str, object] | None:
         """Return a row's own columns, or ``None`` where the record is refused."""
         if not isinstance(record, dict):
@@ -166,21 +180,23 @@ class _Reader:
             value = record.get("station_id")
             self._refuse(None, "station_id", value, "a string or whole number")
             return None
-        counted = record.get("num_bikes_available", record.get("num_vehicles_available"))
+        counted = record.get("num_bikes_available")
+        counted = record.get("num_vehicles_available") if counted is None else counted
         bikes = _whole(counted)
         if bikes is None:
             self._refuse(station_id, "num_bikes_available", counted, "a whole number")
             return None
         about = described.get(station_id, {})
-        mechanical, ebike = _split(record, bikes, electric)
+        mechanical, ebike = self._split(station_id, record, bikes, electric)
         flags = {
             flag: self._typed(station_id, flag, record.get(flag), _flag, "true or false")
             for flag in ("is_installed", "is_renting", "is_returning")
         }
+        docks = record.get("num_docks_available")
         return {
             "station_id": station_id,
             "bikes": bikes,
-            "capacity": self._typed(station_id, "capacity", about.get("capacity"), _whole, "docks"),
+            "capacity": self._count(station_id, "capacity", about.get("capacity")),
             "mechanical": mechanical,
             "ebike": ebike,
             "status": _status(record.get("station_status"), flags),
@@ -188,20 +204,56 @@ class _Reader:
             "lon": self._typed(station_id, "lon", about.get("lon"), _real, "degrees"),
             "name": self._typed(station_id, "name", about.get("name"), _text, "a text"),
             "last_reported_utc": self._reported(station_id, record.get("last_reported")),
-            "docks_available": self._typed(
-                station_id,
-                "num_docks_available",
-                record.get("num_docks_available"),
-                _whole,
-                "a whole number",
-            ),
+            "docks_available": self._count(station_id, "num_docks_available", docks),
             **flags,
         }
 
-    def _typed(self, station_id: str, field: str, value: object, read: Any, expected: str) -> Any:  # noqa: ANN401
+    def _split(
+        self, station_id: str, record: Mapping[str, Any], bikes: int, electric: Mapping[str, bool]
+    ) -> tuple[int | None, int | None]:
+        """Return the mechanical and the electric bikes of a station, null where nothing says it."""
+        field = "num_bikes_available_types"
+        kinds = record.get(field)
+        if isinstance(kinds, list):
+            kinds = {key: n for part in kinds if isinstance(part, dict) for key, n in part.items()}
+        if isinstance(kinds, dict) and not kinds.keys().isdisjoint({"mechanical", "ebike"}):
+            mechanical = self._count(station_id, f"{field}.mechanical", kinds.get("mechanical", 0))
+            return mechanical, self._count(station_id, f"{field}.ebike", kinds.get("ebike", 0))
+        types = record.get("vehicle_types_available")
+        if isinstance(types, list) and (types or not bikes):
+            return self._split_by_type(station_id, types, electric)
+        ebikes = self._count(station_id, "num_ebikes_available", record.get("num_ebikes_available"))
+        return (None, ebikes) if ebikes is None or ebikes > bikes else (bikes - ebikes, ebikes)
+
+    def _split_by_type(
+        self, station_id: str, types: Sequence[object], electric: Mapping[str, bool]
+    ) -> tuple[int | None, int | None]:
+        counts = {False: 0, True: 0}
+        for part in types:
+            field = "vehicle_types_available"
+            if not isinstance(part, dict) or _whole(part.get("count")) is None:
+                self._nullify(station_id, field, part, "a vehicle type and its count")
+                return None, None
+            count, assisted = _whole(part["count"]), electric.get(str(part.get("vehicle_type_id")))
+            if count and assisted is None:
+                return None, None
+            counts[bool(assisted)] += count or 0
+        return counts[False], counts[True]
+
+    def _count(self, station_id: str, field: str, value: object) -> int | None:
+        return self._typed(station_id, field, value, _whole, "a whole number")
+
+    def _typed(
+        self,
+        station_id: str,
+        field: str,
+        value: object,
+        read: Callable[[object], T | None],
+        expected: str,
+    ) -> T | None:
         typed = None if value is None else read(value)
         if typed is None and value is not None:
-            self.defects.append(Defect(station_id, field, value, expected, refused=False))
+            self._nullify(station_id, field, value, expected)
         return typed
 
     def _reported(self, station_id: str, value: object) -> dt.datetime | None:
@@ -209,49 +261,25 @@ class _Reader:
             return None
         stamp = _instant(value)
         if stamp is None or not EARLIEST_REPORT <= stamp <= self._observed + dt.timedelta(days=1):
-            expected = "an instant between 2000 and the snapshot"
-            self.defects.append(Defect(station_id, "last_reported", value, expected, refused=False))
+            expected = "an instant between 2000 and a day after the snapshot"
+            self._nullify(station_id, "last_reported", value, expected)
             return None
         return naive(stamp.replace(microsecond=0))
+
+    def _nullify(self, station_id: str, field: str, value: object, expected: str) -> None:
+        self.defects.append(Defect(station_id, field, value, expected, refused=False))
 
     def _refuse(self, station_id: str | None, field: str, value: object, expected: str) -> None:
         self.defects.append(Defect(station_id, field, value, expected, refused=True))
 
 
-def _stations(document: Document) -> Sequence[object]:
-    stations = document.data.get("stations")
-    if not isinstance(stations, list):
-        raise FeedError(f"{document.feed}.data.stations", stations, "a list")
-    return stations
-
-
 def _identifier(record: Mapping[str, Any]) -> str | None:
     value = record.get("station_id")
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _split(
-    record: Mapping[str, Any], bikes: int, electric: set[str]
-) -> tuple[int | None, int | None]:
-    """Return the mechanical and the electric bikes of a station, null where nothing says it."""
-    kinds = record.get("num_bikes_available_types")
-    if isinstance(kinds, list):
-        kinds = {key: n for part in kinds if isinstance(part, dict) for key, n in part.items()}
-    if isinstance(kinds, dict) and kinds:
-        return _whole(kinds.get("mechanical", 0)), _whole(kinds.get("ebike", 0))
-    types = record.get("vehicle_types_available")
-    if isinstance(types, list) and types:
-        counts = {False: 0, True: 0}
-        for part in types:
-            count = _whole(part.get("count")) if isinstance(part, dict) else None
-            if count is None:
-                return None, None
-            counts[str(part.get("vehicle_type_id")) in electric] += count
-        return counts[False], counts[True]
-    ebikes = _whole(record.get("num_ebikes_available"))
-    return (bikes - ebikes, ebikes) if ebikes is not None and 0 <= ebikes <= bikes else (None, None)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str) or not value.strip() or value != _unicode(value):
+        return None
+    return value.strip()
 
 
 def _status(said: object, flags: Mapping[str, int | None]) -> str | None:
@@ -268,7 +296,7 @@ def _whole(value: object) -> int | None:
     """Read a count; numbers that no count can be are kept in 64 bits, for the range check."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, str) and value.strip().lstrip("-").isdecimal() and len(value) < 19:
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, float) and (not math.isfinite(value) or value != int(value)):
         return None
@@ -292,7 +320,12 @@ def _text(value: object) -> str | None:
         value = value[0].get("text")
     if not isinstance(value, str):
         return None
-    return value.encode("utf-8", "replace").decode()
+    return _unicode(value)
+
+
+def _unicode(text: str) -> str:
+    """Replace what JSON can escape but no Unicode text holds: halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _flag(value: object) -> int | None:
@@ -312,6 +345,10 @@ def _instant(value: object) -> dt.datetime | None:
     except (ValueError, OverflowError, OSError):
         return None
     return None
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf
 
 
 def _refuse_constant(name: str) -> object:

@@ -35,7 +35,6 @@ def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:
 
     The digest is that of the bytes (of the reason where there are none) unless it is given.
     """
-    logs.log("ERROR", f"quarantined {reject.source}: {reject.reason}", defects=len(reject.defects))
     listed = [defect.as_json() for defect in reject.defects[:MAX_DEFECTS_LISTED]]
     report = {
         "source": reject.source,
@@ -50,4 +49,6 @@ def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:
         copy = store.Artefact(reject.data, "application/octet-stream", digest)
         lake.publish(target, lambda _: copy)
     note = store.Artefact(store.json_bytes(report), store.JSON, digest)
-    lake.publish(f"{target}.json", lambda _: note)
+    if lake.publish(f"{target}.json", lambda kept: None if kept else note) == "written":
+        message = f"quarantined {reject.source}: {reject.reason}"
+        logs.log("ERROR", message, defects=len(reject.defects))

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from velib_core.errors import InvalidValueError
+from velib_core.errors import InvalidValueError, shorten
 from velib_core.grid import BIN_MINUTES, Bin, bin_start
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ class Defect:
 
     def as_json(self) -> dict[str, object]:
         """Return the defect as a JSON object."""
-        value = self.value if isinstance(self.value, int | str | bool) else repr(self.value)
-        return dataclasses.asdict(self) | {"value": value}
+        value = self.value if isinstance(self.value, int) else shorten(self.value)
+        if isinstance(self.value, str) and self.value.isprintable():
+            value = self.value[:MAX_NAME_LENGTH]
+        return {**vars(self), "value": value}
 
 
 def tidy(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[Defect]]:

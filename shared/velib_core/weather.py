@@ -22,6 +22,9 @@ MAX_AGE = dt.timedelta(hours=2)
 """Open-Meteo's current values are at most a quarter of an hour old; much older ones describe
 another weather than the snapshot's."""
 
+BUDGET_S = 8.0
+"""The weather may not hold a snapshot up for longer."""
+
 _VARIABLES = ("temperature_2m", "precipitation", "wind_speed_10m")
 
 
@@ -51,7 +54,7 @@ def observe(session: requests.Session, settings: Settings, at: dt.datetime) -> W
         }
     )
     try:
-        return read(fetch.get(session, f"{settings.weather_url}?{query}").body, at)
+        return read(fetch.get(session, f"{settings.weather_url}?{query}", BUDGET_S).body, at)
     except (PermanentError, TransientError) as error:
         logs.log("WARNING", f"no weather: {error}")
         return Weather()
@@ -68,7 +71,7 @@ def read(body: bytes, at: dt.datetime) -> Weather:
         current = json.loads(body)["current"]
         stamp = dt.datetime.fromisoformat(current["time"]).replace(tzinfo=dt.UTC)
         interval_s = float(current["interval"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise FeedError("weather", body[:80], "an Open-Meteo response with current") from error
     if abs(stamp - at) > MAX_AGE:
         raise FeedError("weather current.time", stamp.isoformat(), f"within {MAX_AGE} of {at}")
@@ -82,4 +85,8 @@ def read(body: bytes, at: dt.datetime) -> Weather:
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

@@ -6,14 +6,18 @@ late the tick was delivered, and a feed that stands still makes no new bins.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from velib_core import fetch, gbfs, quarantine, snapshot, weather
 from velib_core import lake as store
 from velib_core.fetch import FeedError, FeedUnavailableError
-from velib_core.grid import bin_of
+from velib_core.grid import bin_of, day_of
 from velib_core.jobs.result import JobResult
 from velib_core.layout import Layout, Snapshot
 from velib_core.logs import log
@@ -21,7 +25,7 @@ from velib_core.quarantine import Reject
 from velib_core.snapshot import SnapshotError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Mapping
 
     from velib_core.errors import InvalidValueError
     from velib_core.gbfs import Document
@@ -29,38 +33,64 @@ if TYPE_CHECKING:
     from velib_core.lake import Artefact, Entry, Lake
     from velib_core.settings import Settings
 
+_MINUTE = dt.timedelta(minutes=1)
+
 MAX_KEPT_BYTES = 1 << 20
 """How much of an unreadable feed is kept to be looked at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The feeds at one tick.
+
+    ``polled`` is the status server's clock (aware, UTC); ``electric`` tells of each vehicle type
+    whether a motor helps it.
+    """
+
+    polled: dt.datetime
+    status: Document
+    information: Document
+    electric: Mapping[str, bool]
 
 
 class Feeds:
     """A network's feeds as one function instance sees them.
 
     What changes rarely (addresses, station information, vehicle types) is fetched again only
-    when its ``ttl`` is over by the feed's own clock. The status feed is fetched at every tick,
-    whatever its ttl: that is what a tick is for, and Vélib' Métropole announces an hour for a
-    feed that changes every minute.
+    when its ``ttl`` after ``last_updated`` is over by the status feed's clock. The status feed is
+    fetched at every tick, whatever its ttl: that is what a tick is for, and Vélib' Métropole
+    announces an hour for a feed that changes every minute.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._cache: dict[str, tuple[Document, dt.datetime]] = {}
+        self._clock = dt.datetime.min.replace(tzinfo=dt.UTC)
         self.session = fetch.open_session()
 
-    def read(self) -> tuple[fetch.Answer, Document, Document, set[str]]:
-        """Return the status answer and its document, the information, and the electric types.
+    def read(self) -> Reading:
+        """Read the feeds.
 
-        Raises `velib_core.fetch.FeedError` or `FeedUnavailableError`.
+        Raises `velib_core.fetch.FeedError` or `FeedUnavailableError` where the status feed, or
+        one that was never read before, is not to be had. Without vehicle types the split into
+        mechanical and electric bikes is unknown, and that is all.
         """
-        urls = self._urls()
-        answer = fetch.get(self.session, urls["station_status"])
-        now = polled_at(answer)
+        try:
+            urls = self._urls()
+            answer = fetch.get(self.session, urls["station_status"])
+        except (FeedError, FeedUnavailableError):
+            self._cache.pop("gbfs", None)  # feeds move; the next tick looks their addresses up
+            raise
+        self._clock = polled_at(answer)
         status = _decode(answer, "station_status")
-        information = self._cached("station_information", urls["station_information"], now)
+        information = self._cached("station_information", urls["station_information"])
         types = None
         if "vehicle_types" in urls:
-            types = self._cached("vehicle_types", urls["vehicle_types"], now)
-        return answer, status, information, gbfs.electric_types(types)
+            try:
+                types = self._cached("vehicle_types", urls["vehicle_types"])
+            except (FeedError, FeedUnavailableError) as error:
+                log("WARNING", f"no vehicle types: {error}")
+        return Reading(self._clock, status, information, gbfs.electric_types(types))
 
     def _urls(self) -> dict[str, str]:
         if not self._settings.gbfs_url:
@@ -68,17 +98,13 @@ class Feeds:
                 "station_status": self._settings.status_url,
                 "station_information": self._settings.info_url,
             }
-        return gbfs.feed_urls(self._cached("gbfs", self._settings.gbfs_url, None))
+        return gbfs.feed_urls(self._cached("gbfs", self._settings.gbfs_url))
 
-    def _cached(self, feed: str, url: str, now: dt.datetime | None) -> Document:
+    def _cached(self, feed: str, url: str) -> Document:
         """Return a document, fetched again where its ttl is over; an old one beats none."""
         held = self._cache.get(feed)
-        if held is not None:
-            document, fetched = held
-            if now is None:
-                now = dt.datetime.now(dt.UTC)
-            if now < fetched + dt.timedelta(seconds=document.ttl_s):
-                return document
+        if held is not None and self._clock < held[1]:
+            return held[0]
         try:
             answer = fetch.get(self.session, url)
             document = _decode(answer, feed)
@@ -87,7 +113,8 @@ class Feeds:
                 raise
             log("WARNING", f"{feed} is past its ttl and could not be fetched again: {error}")
             return held[0]
-        self._cache[feed] = (document, polled_at(answer))
+        made = gbfs.observed_at(document, polled_at(answer))
+        self._cache[feed] = (document, made + dt.timedelta(seconds=document.ttl_s))
         return document
 
 
@@ -116,16 +143,17 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
 
     """
     layout = Layout(settings)
-    result = JobResult("ingest")
     try:
-        answer, status, information, electric = feeds.read()
-        observed = gbfs.observed_at(status, polled_at(answer))
-        air = weather.observe(feeds.session, settings, observed)
-        rows, defects = gbfs.snapshot_rows(status, information, electric, observed, air)
+        reading = feeds.read()
     except UnreadableFeedError as error:
         data = error.answer.body[:MAX_KEPT_BYTES]
         quarantine.keep(lake, layout, Reject(f"feed/{error.field}", data, str(error)))
         raise
+    observed = gbfs.observed_at(reading.status, reading.polled)
+    air = weather.observe(feeds.session, settings, observed)
+    rows, defects = gbfs.snapshot_rows(
+        reading.status, reading.information, reading.electric, observed, air
+    )
     bin_ = bin_of(observed)
     rows, more = snapshot.tidy(rows, bin_)
     defects += more
@@ -134,15 +162,17 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
     if not rows.num_rows:
         raise FeedError("station_status.data.stations", 0, "at least one usable station")
     name = layout.name(Snapshot(bin_))
-    result.counts = {
+    outcome = lake.publish(name, lambda current: _artefact(lake, layout, current, rows, bin_))
+    counts = {
         "stations": rows.num_rows,
         "defects": len(defects),
+        "refused": sum(defect.refused for defect in defects),
         "weather": int(air.temp_C is not None),
     }
-    result.outputs[name] = lake.publish(
-        name, lambda current: _artefact(lake, layout, current, rows, bin_)
-    )
-    return result
+    newest = pc.max(rows["last_reported_utc"].cast(pa.timestamp("s"))).as_py()
+    if newest is not None:
+        counts["newest_report_age_min"] = (snapshot.naive(reading.polled) - newest) // _MINUTE
+    return JobResult("ingest", {name: outcome}, counts)
 
 
 def _artefact(
@@ -152,13 +182,31 @@ def _artefact(
     if current is not None:
         data = lake.read(current)
         try:
-            held, _ = snapshot.from_bytes(data, bin_)
+            held, defects = snapshot.from_bytes(data, bin_)
         except SnapshotError as error:
             quarantine.keep(lake, layout, Reject(current.name, data, str(error)))
         else:
-            rows = snapshot.merge(held, rows)
+            if defects:
+                quarantine.keep(lake, layout, Reject(current.name, data, "some rows", defects))
+            rows = snapshot.merge(held, _with_weather_of(held, rows))
     data = snapshot.to_bytes(rows)
     return store.Artefact(data, store.PARQUET, store.crc32c(data))
+
+
+def _with_weather_of(held: pa.Table, rows: pa.Table) -> pa.Table:
+    """Give rows the weather that the object holds already for their very observation.
+
+    A feed that stands still is observed again at every tick; its weather stays that of its time.
+    """
+    known = held.filter(
+        pc.and_(pc.equal(held["ts_utc"], rows["ts_utc"][0]), pc.is_valid(held["temp_C"]))
+    )
+    if not known.num_rows:
+        return rows
+    for column in ("temp_C", "precip_mm", "wind_mps"):
+        value = pa.repeat(known[column][0], rows.num_rows)
+        rows = rows.set_column(rows.schema.get_field_index(column), column, value)
+    return rows
 
 
 def _keep_defects(lake: Lake, layout: Layout, bin_: Bin, defects: list[snapshot.Defect]) -> None:
@@ -168,10 +216,8 @@ def _keep_defects(lake: Lake, layout: Layout, bin_: Bin, defects: list[snapshot.
     """
     kinds = sorted({(str(d.station_id), d.field, d.refused) for d in defects})
     digest = hashlib.sha256(repr(kinds).encode()).hexdigest()[:12]
-    day = layout.name(Snapshot(bin_)).split("/date=")[1][:10]
-    source = f"feed/date={day}/{digest}"
-    if lake.stat(f"{layout.quarantined(source, digest)}.json") is None:
-        quarantine.keep(lake, layout, Reject(source, None, "some records", defects), digest)
+    reject = Reject(f"feed/date={day_of(bin_)}/records", None, "some records", defects)
+    quarantine.keep(lake, layout, reject, digest)
 
 
 def _decode(answer: fetch.Answer, feed: str) -> Document:
