@@ -1,0 +1,82 @@
+import datetime as dt
+import json
+
+import pytest
+from velib_core import fetch, weather
+from velib_core.settings import Settings
+from velib_core.weather import Weather
+from velib_local.feed_server import FeedServer
+
+NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
+CURRENT = {
+    "time": "2025-11-03T12:00",
+    "interval": 900,
+    "temperature_2m": 11.3,
+    "precipitation": 0.2,
+    "wind_speed_10m": 4.1,
+}
+
+
+def body(**changes):
+    return json.dumps({"current": CURRENT | changes}).encode()
+
+
+def test_precipitation_is_scaled_from_its_interval_to_an_hour():
+    assert weather.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1)
+    assert weather.read(body(interval=3600), NOON).precip_mm == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("value", [None, "11", True, [], float("inf"), float("nan"), 10**400])
+def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
+    assert weather.read(body(temperature_2m=value), NOON) == Weather(None, pytest.approx(0.8), 4.1)
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (b"<html>", "an Open-Meteo response"),
+        (b"", "an Open-Meteo response"),
+        (b"\xff\xfe{\x00", "an Open-Meteo response"),
+        (b"[" * 100_000, "an Open-Meteo response"),
+        (b"[]", "an Open-Meteo response"),
+        (b'{"current": 3}', "an Open-Meteo response"),
+        (b'{"current": {}}', "an Open-Meteo response"),
+        (body(time="noon"), "an Open-Meteo response"),
+        (body(interval=10**400), "an Open-Meteo response"),
+        (body(interval=0), "current.interval"),
+        (body(interval=float("nan")), "current.interval"),
+        (body(time="2025-11-03T10:07"), "current.time"),
+        (body(time="2025-11-03T14:08"), "current.time"),
+    ],
+)
+def test_a_response_that_tells_nothing_of_the_hour_is_refused_by_name(response, message):
+    with pytest.raises(fetch.FeedError, match=message):
+        weather.read(response, NOON)
+
+
+def settings_for(server, **more):
+    return Settings.from_env(
+        {"GCS_BUCKET_ROOT": "gs://bucket", "OPENMETEO_URL": f"{server.base_url}/v1/forecast"} | more
+    )
+
+
+@pytest.mark.parametrize("fault", ["junk", "refusal", "outage"])
+def test_a_weather_failure_is_nulls_and_one_warning(capsys, monkeypatch, fault):
+    monkeypatch.setattr(fetch, "BACKOFF_S", 0.01)
+    with FeedServer() as server, fetch.open_session() as session:
+        if fault == "junk":
+            server.reply("/v1/forecast", b"<html>")
+        else:
+            server.fail("/v1/forecast", 404 if fault == "refusal" else 503)
+        assert weather.observe(session, settings_for(server), NOON) == Weather()
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert line["severity"] == "WARNING"
+    assert "no weather" in line["message"]
+
+
+def test_disabled_weather_asks_nobody(capsys):
+    with FeedServer() as server, fetch.open_session() as session:
+        server.fail("/v1/forecast", 503)
+        off = settings_for(server, METEO_DISABLE="1")
+        assert weather.observe(session, off, NOON) == Weather()
+    assert not capsys.readouterr().err
