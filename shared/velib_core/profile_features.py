@@ -22,7 +22,7 @@ from velib_core.cal_features import (
     slot_weights,
 )
 from velib_core.errors import InvalidValueError
-from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin, parse_day
+from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
