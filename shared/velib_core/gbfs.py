@@ -223,7 +223,10 @@ class _Reader:
         if isinstance(types, list) and (types or not bikes):
             return self._split_by_type(station_id, types, electric)
         ebikes = self._count(station_id, "num_ebikes_available", record.get("num_ebikes_available"))
-        return (None, ebikes) if ebikes is None or ebikes > bikes else (bikes - ebikes, ebikes)
+        if ebikes is not None and not 0 <= ebikes <= bikes:
+            self._nullify(station_id, "num_ebikes_available", ebikes, f"0…{bikes}, of all bikes")
+            ebikes = None
+        return (None, None) if ebikes is None else (bikes - ebikes, ebikes)
 
     def _split_by_type(
         self, station_id: str, types: Sequence[object], electric: Mapping[str, bool]

@@ -1,0 +1,472 @@
+import datetime as dt
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from velib_core import gbfs, snapshot
+from velib_core.fetch import FeedError
+from velib_core.grid import bin_of
+from velib_core.lake import json_bytes
+from velib_core.weather import Weather
+
+NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
+STAMP = int(NOON.timestamp())
+GOOD = {
+    "station_id": "good",
+    "num_bikes_available": 4,
+    "num_docks_available": 6,
+    "is_installed": 1,
+    "is_renting": 1,
+    "is_returning": 1,
+    "last_reported": STAMP - 60,
+}
+BAD = GOOD | {"station_id": "bad"}
+ABOUT = {"station_id": "good", "name": "Bastille", "lat": 48.85, "lon": 2.37, "capacity": 10}
+
+
+def bytes_of(feed, data, **top):
+    return json.dumps({"last_updated": STAMP, "ttl": 60, "data": data} | top).encode()
+
+
+def rows_of(records, about=(ABOUT,), electric=None):
+    """Return the rows and all defects of status records, through bytes as a feed sends them."""
+    table, defects = gbfs.snapshot_rows(
+        gbfs.decode("station_status", bytes_of("station_status", {"stations": records})),
+        gbfs.decode("station_information", bytes_of("info", {"stations": list(about)})),
+        electric or {},
+        NOON,
+        Weather(11.0, 0.5, 3.0),
+    )
+    tidy, more = snapshot.tidy(table, bin_of(NOON))
+    return tidy, defects + more
+
+
+def only_row(record, about=(ABOUT,), electric=None):
+    table, defects = rows_of([record], about, electric)
+    assert not defects
+    (row,) = table.to_pylist()
+    return row
+
+
+def test_a_row_unites_status_information_weather_and_the_feeds_clock():
+    assert only_row(GOOD) == {
+        "ts_utc": dt.datetime(2025, 11, 3, 12, 7, 30),
+        "tbin_utc": dt.datetime(2025, 11, 3, 12, 5),
+        "station_id": "good",
+        "bikes": 4,
+        "capacity": 10,
+        "mechanical": None,
+        "ebike": None,
+        "status": "OK",
+        "lat": 48.85,
+        "lon": 2.37,
+        "name": "Bastille",
+        "temp_C": 11.0,
+        "precip_mm": 0.5,
+        "wind_mps": 3.0,
+        "last_reported_utc": dt.datetime(2025, 11, 3, 12, 6, 30),
+        "docks_available": 6,
+        "is_installed": 1,
+        "is_renting": 1,
+        "is_returning": 1,
+    }
+
+
+def test_a_station_without_information_keeps_its_row_and_one_without_status_has_none():
+    row = only_row(GOOD | {"station_id": "new"})
+    assert row["station_id"] == "new"
+    assert [row[f] for f in ("capacity", "lat", "lon", "name")] == [None] * 4
+
+
+@pytest.mark.parametrize(("said", "expected"), [(213688169, "213688169"), (" 7 ", "7"), ("é", "é")])
+def test_station_ids_are_text_and_integers_join_with_strings(said, expected):
+    row = only_row(GOOD | {"station_id": said}, [ABOUT | {"station_id": expected}])
+    assert (row["station_id"], row["name"]) == (expected, "Bastille")
+
+
+TYPES = {"boost": True, "classic": False}
+
+
+@pytest.mark.parametrize(
+    ("fields", "mechanical", "ebike"),
+    [
+        ({"num_bikes_available_types": [{"mechanical": 1}, {"ebike": 3}]}, 1, 3),
+        ({"num_bikes_available_types": {"mechanical": 1, "ebike": 3}}, 1, 3),
+        ({"num_bikes_available_types": [{"ebike": 4}]}, 0, 4),
+        ({"num_bikes_available_types": [{"cargo": 4}]}, None, None),
+        ({"num_bikes_available_types": []}, None, None),
+        ({"num_ebikes_available": 3}, 1, 3),
+        ({"vehicle_types_available": [{"vehicle_type_id": "boost", "count": 4}]}, 0, 4),
+        (
+            {
+                "vehicle_types_available": [
+                    {"vehicle_type_id": "boost", "count": 3},
+                    {"vehicle_type_id": "classic", "count": 1},
+                    {"vehicle_type_id": "unheard-of", "count": 0},
+                ]
+            },
+            1,
+            3,
+        ),
+        ({"vehicle_types_available": [{"vehicle_type_id": "unheard-of", "count": 4}]}, None, None),
+        ({"vehicle_types_available": []}, None, None),
+        ({"vehicle_types_available": [], "num_bikes_available": 0}, 0, 0),
+        ({}, None, None),
+    ],
+)
+def test_the_split_is_read_from_every_dialect_and_null_where_none_tells(fields, mechanical, ebike):
+    row = only_row(GOOD | fields, electric=TYPES)
+    assert (row["mechanical"], row["ebike"]) == (mechanical, ebike)
+
+
+def test_vehicle_types_tell_which_a_motor_helps():
+    types = [
+        {"vehicle_type_id": "a", "propulsion_type": "human"},
+        {"vehicle_type_id": "b", "propulsion_type": "electric_assist"},
+        {"vehicle_type_id": 3, "propulsion_type": "electric"},
+        {"vehicle_type_id": "d", "propulsion_type": "combustion"},
+        {"vehicle_type_id": "e", "propulsion_type": ["electric"]},
+        "junk",
+    ]
+    read = gbfs.decode("vehicle_types", bytes_of("vehicle_types", {"vehicle_types": types}))
+    assert gbfs.electric_types(read) == {"a": False, "b": True, "3": True}
+    assert gbfs.electric_types(None) == {}
+
+
+def test_version_3_names_and_stamps_are_read():
+    record = {
+        "station_id": "good",
+        "num_vehicles_available": 4,
+        "is_renting": True,
+        "is_returning": False,
+        "last_reported": "2025-11-03T13:00:00+01:00",
+    }
+    names = [{"text": "Bastille", "language": "fr"}, {"text": "The Bastille", "language": "en"}]
+    row = only_row(record, [ABOUT | {"name": names}])
+    assert (row["bikes"], row["name"], row["status"]) == (4, "Bastille", "CLOSED")
+    assert row["last_reported_utc"] == dt.datetime(2025, 11, 3, 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"station_status": "active"}, "OK"),
+        ({"station_status": "Open"}, "OK"),
+        ({"station_status": "out_of_service"}, "CLOSED"),
+        ({"is_renting": 0}, "CLOSED"),
+        ({"is_returning": False}, "CLOSED"),
+        ({"is_renting": None}, "OK"),
+        ({"is_renting": None, "is_returning": None}, None),
+    ],
+)
+def test_status_is_ok_closed_or_unknown(fields, status):
+    assert only_row(GOOD | fields)["status"] == status
+
+
+REFUSED_RECORDS = [
+    ("not an object", "junk", "stations"),
+    ("null", None, "stations"),
+    ("a list", [1, 2], "stations"),
+    ("no id", {"num_bikes_available": 3}, "station_id"),
+    ("empty id", GOOD | {"station_id": " "}, "station_id"),
+    ("boolean id", GOOD | {"station_id": True}, "station_id"),
+    ("fractional id", GOOD | {"station_id": 1.5}, "station_id"),
+    ("half a surrogate pair as id", GOOD | {"station_id": "\ud800"}, "station_id"),
+    ("endless id", GOOD | {"station_id": "9" * 500}, "station_id"),
+    ("endless whole number as id", GOOD | {"station_id": 10**500}, "station_id"),
+    ("no count", {"station_id": "bad"}, "num_bikes_available"),
+    ("null count", BAD | {"num_bikes_available": None}, "num_bikes_available"),
+    ("negative count", BAD | {"num_bikes_available": -1}, "bikes"),
+    ("absurd count", BAD | {"num_bikes_available": 10**9}, "bikes"),
+    ("count beyond 64 bits", BAD | {"num_bikes_available": 10**30}, "bikes"),
+    ("boolean count", BAD | {"num_bikes_available": True}, "num_bikes_available"),
+    ("fractional count", BAD | {"num_bikes_available": 2.5}, "num_bikes_available"),
+    ("count in words", BAD | {"num_bikes_available": "many"}, "num_bikes_available"),
+    ("doubly signed count", BAD | {"num_bikes_available": "--5"}, "num_bikes_available"),
+    ("exotic digits", BAD | {"num_bikes_available": "²"}, "num_bikes_available"),
+    ("count as a list", BAD | {"num_bikes_available": [3]}, "num_bikes_available"),
+    ("count as half a pair", BAD | {"num_bikes_available": "\udfff"}, "num_bikes_available"),
+    ("the same station earlier in the list", GOOD | {"num_bikes_available": 3}, "ts_utc"),
+]
+
+NULLED_FIELDS = [
+    ("negative docks", {"num_docks_available": -2}, "docks_available", "docks_available"),
+    ("docks in words", {"num_docks_available": "few"}, "num_docks_available", "docks_available"),
+    ("flag that is no flag", {"is_renting": "maybe"}, "is_renting", "is_renting"),
+    ("never reported", {"last_reported": 0}, "last_reported", "last_reported_utc"),
+    ("reported before 1970", {"last_reported": -5}, "last_reported", "last_reported_utc"),
+    (
+        "reported next week",
+        {"last_reported": STAMP + 7 * 86400},
+        "last_reported",
+        "last_reported_utc",
+    ),
+    ("milliseconds", {"last_reported": STAMP * 1000}, "last_reported", "last_reported_utc"),
+    ("reported in words", {"last_reported": "noon"}, "last_reported", "last_reported_utc"),
+    ("reported at 1e308", {"last_reported": 1e308}, "last_reported", "last_reported_utc"),
+    (
+        "more ebikes than bikes",
+        {"num_ebikes_available": 9},
+        "num_ebikes_available",
+        "mechanical",
+    ),
+    (
+        "split in words",
+        {"num_bikes_available_types": [{"mechanical": "x"}]},
+        "num_bikes_available_types.mechanical",
+        "mechanical",
+    ),
+    (
+        "types without counts",
+        {"vehicle_types_available": [{"vehicle_type_id": "a"}]},
+        "vehicle_types_available",
+        "ebike",
+    ),
+    ("negative capacity", {"capacity": -1}, "capacity", "capacity"),
+    ("absurd capacity", {"capacity": 10**30}, "capacity", "capacity"),
+    ("latitude in words", {"lat": "48.85"}, "lat", "lat"),
+    ("latitude off the globe", {"lat": 4885.0}, "lat", "lat"),
+    ("longitude beyond a double", {"lon": 10**400}, "lon", "lon"),
+    ("name that is no text", {"name": 5}, "name", "name"),
+    ("endless name", {"name": "x" * 10_000}, "name", "name"),
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "field"), [pytest.param(*case, id=name) for name, *case in REFUSED_RECORDS]
+)
+def test_a_bad_record_is_refused_by_name_and_the_rest_stays(record, field):
+    table, defects = rows_of([record, GOOD])
+    assert [(row["station_id"], row["bikes"]) for row in table.to_pylist()] == [("good", 4)]
+    assert [(defect.field, defect.refused) for defect in defects] == [(field, True)]
+    assert json_bytes([defect.as_json() for defect in defects])
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "column"), [pytest.param(*case, id=name) for name, *case in NULLED_FIELDS]
+)
+def test_a_bad_field_becomes_null_by_name_and_its_row_stays(changes, field, column):
+    table, defects = rows_of([BAD | changes, GOOD], [ABOUT, ABOUT | BAD | changes])
+    bad, good = table.to_pylist()
+    assert (bad["station_id"], bad["bikes"], bad[column]) == ("bad", 4, None)
+    assert (good["bikes"], good["capacity"], good["name"]) == (4, 10, "Bastille")
+    assert [(defect.station_id, defect.field, defect.refused) for defect in defects] == [
+        ("bad", field, False)
+    ]
+    assert json_bytes([defect.as_json() for defect in defects])
+
+
+@pytest.mark.parametrize("count", [4, 4.0, "4", "-0"])
+def test_whole_counts_are_read_however_they_are_written(count):
+    assert only_row(GOOD | {"num_bikes_available": count})["bikes"] == abs(int(count))
+
+
+def test_reports_of_years_ago_are_kept_and_unknown_fields_are_ignored():
+    row = only_row(GOOD | {"last_reported": STAMP - 6 * 365 * 86400, "brand_new": {"a": [1]}})
+    assert row["last_reported_utc"].year == 2019
+
+
+VALID = bytes_of("station_status", {"stations": [GOOD]})
+
+BAD_DOCUMENTS = [
+    ("HTML", b"<!DOCTYPE html><html>503</html>", "station_status: got b'<!DOCTYPE"),
+    ("nothing", b"", "station_status: got b''"),
+    ("truncated", VALID[:-9], "JSON in UTF-8"),
+    ("UTF-16", VALID.decode().encode("utf-16"), "JSON in UTF-8"),
+    ("Latin-1", '{"data": {"é": 1}}'.encode("latin-1"), "JSON in UTF-8"),
+    ("10 MB of junk", b"\x8f\x00junk" * 1_700_000, "JSON in UTF-8"),
+    ("NaN", b'{"data": {"stations": [NaN]}}', "NaN is not JSON"),
+    ("Infinity", b'{"data": {"stations": [-Infinity]}}', "-Infinity is not JSON"),
+    ("nested without end", b'{"data":' + b"[" * 100_000, "JSON in UTF-8"),
+    ("a list", b"[]", "station_status: got [], expected a JSON object"),
+    ("a number", b"7", "station_status: got 7, expected a JSON object"),
+    ("no data", b"{}", "station_status.data: got None"),
+    ("data that is a list", b'{"data": [1]}', "station_status.data: got [1]"),
+    ("no stations", b'{"data": {}}', "station_status.data.stations: got None, expected a list"),
+    ("stations by id", b'{"data": {"stations": {"1": {}}}}', "station_status.data.stations: got {"),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"), [pytest.param(*case, id=name) for name, *case in BAD_DOCUMENTS]
+)
+def test_what_is_no_feed_gets_one_short_error_naming_feed_field_and_value(body, message):
+    with pytest.raises(FeedError) as caught:
+        gbfs.decode("station_status", body)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("depth", range(900, 1000, 7))
+def test_records_nested_to_any_depth_cost_no_more_than_themselves(depth):
+    nested = b"[" * depth + b"]" * depth
+    body = b'{"data": {"stations": [' + nested + b", " + json.dumps(GOOD).encode() + b"]}}"
+    try:
+        status = gbfs.decode("station_status", body)
+    except FeedError:
+        return
+    information = gbfs.decode("station_information", b'{"data": {"stations": []}}')
+    table, defects = gbfs.snapshot_rows(status, information, {}, NOON, Weather())
+    assert table["station_id"].to_pylist() == ["good"]
+    assert json_bytes([defect.as_json() for defect in defects])
+
+
+def test_an_absurdly_long_number_costs_its_record_only():
+    body = b'{"data": {"stations": [{"station_id": "x", "num_bikes_available": %s}, %s]}}'
+    status = gbfs.decode("station_status", body % (b"9" * 100_000, json.dumps(GOOD).encode()))
+    information = gbfs.decode("station_information", b'{"data": {"stations": []}}')
+    table, defects = gbfs.snapshot_rows(status, information, {}, NOON, Weather())
+    assert table["station_id"].to_pylist() == ["good"]
+    assert [defect.field for defect in defects] == ["num_bikes_available"]
+
+
+@pytest.mark.parametrize(
+    ("top", "said"),
+    [
+        ({"last_updated": STAMP}, NOON),
+        ({"last_updated": None, "lastUpdatedOther": STAMP}, NOON),
+        ({"last_updated": "2025-11-03T13:07:30+01:00"}, NOON),
+        ({"last_updated": "2025-11-03T12:07:30Z"}, NOON),
+        ({"last_updated": "soon"}, None),
+        ({"last_updated": True}, None),
+        ({"last_updated": 10**30}, None),
+    ],
+)
+def test_the_feeds_stamp_is_read_in_every_dialect(top, said):
+    status = gbfs.decode("station_status", bytes_of("station_status", {"stations": []}, **top))
+    assert status.last_updated == said
+
+
+@pytest.mark.parametrize(
+    ("ahead", "kept"),
+    [
+        (dt.timedelta(0), True),
+        (dt.timedelta(minutes=5), True),
+        (dt.timedelta(minutes=5, seconds=1), False),
+        (dt.timedelta(days=-7), True),
+        (dt.timedelta(days=-7, seconds=-1), False),
+        (-dt.timedelta(days=20_000), False),
+    ],
+)
+def test_an_absurd_stamp_gives_way_to_the_time_of_the_poll(ahead, kept):
+    status = gbfs.Document("station_status", {}, NOON + ahead, 0)
+    assert gbfs.observed_at(status, NOON) == (NOON + ahead if kept else NOON)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "read"),
+    [(3600, 3600), (0, 0), (-1, 0), (10**9, 86400), ("60", 0), (True, 0), (None, 0)],
+)
+def test_a_ttl_is_whole_seconds_of_at_most_a_day(ttl, read):
+    assert gbfs.decode("gbfs", bytes_of("gbfs", {}, ttl=ttl)).ttl_s == read
+
+
+LISTING = [
+    {"name": "station_status", "url": "https://x/status"},
+    {"name": "station_information", "url": "http://x/info"},
+    {"name": "vehicle_types", "url": "file:///etc/passwd"},
+    {"name": ["station_status"], "url": "https://x/odd"},
+    {"name": "station_status"},
+    "junk",
+]
+
+
+@pytest.mark.parametrize("data", [{"feeds": LISTING}, {"nl": {"feeds": LISTING}, "fr": {}}])
+def test_discovery_of_2_and_3_yields_http_addresses_only(data):
+    urls = gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))
+    assert urls == {"station_status": "https://x/status", "station_information": "http://x/info"}
+
+
+@pytest.mark.parametrize("data", [{}, {"feeds": 3}, {"en": 3}, {"feeds": LISTING[:1]}])
+def test_a_discovery_without_the_station_feeds_is_an_error(data):
+    with pytest.raises(FeedError, match=r"gbfs\.data\.feeds"):
+        gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=4,
+)
+FIELDS = [
+    *GOOD,
+    "station_status",
+    "num_vehicles_available",
+    "num_ebikes_available",
+    "num_bikes_available_types",
+    "vehicle_types_available",
+]
+USUAL = st.fixed_dictionaries(
+    {"station_id": st.integers(0, 5), "num_bikes_available": st.integers(0, 9)},
+    optional={name: JSON for name in FIELDS if name not in {"station_id", "num_bikes_available"}},
+)
+RECORDS = st.lists(
+    USUAL | st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5) | JSON, max_size=6
+)
+
+
+@given(RECORDS, RECORDS)
+def test_rows_and_refusals_account_for_every_record(records, about):
+    table, defects = rows_of(records, about)
+    assert table.num_rows + sum(defect.refused for defect in defects) == len(records)
+    assert json_bytes([defect.as_json() for defect in defects])
+
+
+OBSERVATIONS = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d"]), st.integers(0, 20), min_size=1
+)
+
+
+@given(OBSERVATIONS, OBSERVATIONS)
+def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(first, second):
+    def observed(counts, second_of_bin):
+        records = [{"station_id": key, "num_bikes_available": n} for key, n in counts.items()]
+        status = gbfs.Document("station_status", {"stations": records}, None, 0)
+        information = gbfs.Document("station_information", {"stations": []}, None, 0)
+        at = NOON.replace(second=second_of_bin)
+        table, _ = gbfs.snapshot_rows(status, information, {}, at, Weather())
+        return snapshot.tidy(table)[0]
+
+    older, newer = observed(first, 1), observed(second, 2)
+    merged = snapshot.merge(older, newer)
+    assert merged.equals(snapshot.merge(newer, older))
+    united = {row["station_id"]: row["bikes"] for row in merged.to_pylist()}
+    assert united == first | second
+
+
+@pytest.mark.parametrize(
+    ("prefix", "electric_field"),
+    [
+        ("gbfs_baywheels_2023-07-19_", "num_ebikes_available"),
+        ("velib_gbfs_2022-02/", None),
+        ("velib_gbfs_2025-10-18/", None),
+        ("velib_gbfs_2026-03-04/", None),
+    ],
+)
+def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electric_field):
+    bodies = {
+        feed: (recordings / "raw" / f"{prefix}{feed}.json").read_bytes()
+        for feed in ("station_status", "station_information")
+    }
+    status, information = (gbfs.decode(feed, body) for feed, body in bodies.items())
+    observed = gbfs.observed_at(status, status.last_updated)
+    raw, _ = gbfs.snapshot_rows(status, information, {}, observed, Weather())
+    table, defects = snapshot.tidy(raw, bin_of(observed))
+    records = json.loads(bodies["station_status"])["data"]["stations"]
+    about = json.loads(bodies["station_information"])["data"]["stations"]
+    known = {str(r["station_id"]) for r in about} & {str(r["station_id"]) for r in records}
+    assert not [defect for defect in defects if defect.refused]
+    assert table.num_rows == len(records) == len({str(r["station_id"]) for r in records})
+    assert table["bikes"].to_numpy().sum() == sum(r["num_bikes_available"] for r in records)
+    assert table["ebike"].to_numpy().sum() == sum(
+        r[electric_field]
+        if electric_field
+        else sum(kind.get("ebike", 0) for kind in r["num_bikes_available_types"])
+        for r in records
+    )
+    assert table["capacity"].drop_null().length() == len(known)
