@@ -55,7 +55,7 @@ def hang_up(handler):
 
 def trickle(handler):
     handler.send_response_only(200)
-    handler.send_header("Content-Length", "1000")
+    handler.send_header("Content-Length", "40")
     handler.end_headers()
     for _ in range(40):
         handler.wfile.write(b" ")
