@@ -1,4 +1,4 @@
-"""A daily changed → its events and perf views. See `velib_core.jobs.build_datasets`."""
+"""A daily, a profile or a model changed → the views. See `velib_core.jobs.build_datasets`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functions_framework
 from velib_core import runtime
 from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_datasets as job
-from velib_core.layout import Daily
+from velib_core.layout import CalibrationOf, Daily, ModelFile, Profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 
 @functions_framework.cloud_event
 def build_datasets(event: CloudEvent) -> None:
-    """React to a finalized daily."""
+    """React to what the views are made from."""
     runtime.answer(event, _handle)
 
 
 def _handle(trigger: Trigger) -> Mapping[str, object]:
+    lake, settings = runtime.lake(), runtime.settings()
     match trigger:
         case ObjectFinalized(Daily(day), force=force):
-            return job.run(runtime.lake(), runtime.settings(), day, force=force).summary()
+            return job.run(lake, settings, day, force=force).summary()
+        case ObjectFinalized(Profile(day)):
+            return job.run_for_profile(lake, settings, day).summary()
+        case ObjectFinalized(ModelFile(horizon, None, _)):
+            return job.run_for_model(lake, settings, horizon).summary()
+        case ObjectFinalized(ModelFile() | CalibrationOf()):
+            return {}  # the pointer, or the profile, is written after it
         case _:
             raise UnexpectedTriggerError(trigger)

@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 """The checkout that this command was installed from."""
 
 _FOLDERS = {
+    "profiles",
     "bronze",
     "daily",
     "monthly",

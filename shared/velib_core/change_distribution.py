@@ -38,6 +38,11 @@ class ChangeClasses:
     lows: NDArray[np.int64]
     shares: NDArray[np.float64]
 
+    @property
+    def still(self) -> int:
+        """The class of no change."""
+        return int(np.searchsorted(self.lows, 0))
+
     def of(self, change: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the class of each change."""
         clipped = np.clip(np.rint(change).astype(np.int64), -REACH, REACH)
@@ -80,62 +85,55 @@ def _outward(shares: NDArray[np.float64]) -> list[int]:
     return edges
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What is published of a distribution, ``float32[n]`` each, before the clip.
+def median_change(
+    classes: ChangeClasses, probability: NDArray[np.float32], trust: float = 1.0
+) -> NDArray[np.float64]:
+    """Return the median change, ``float64[n]``, continuous: it rounds to the integer median.
 
-    ``median`` and ``mean`` are changes in bikes; ``median`` is continuous and rounds to the
-    distribution's integer median. ``p_bike`` and ``p_dock`` are the probabilities of at least one
-    bike and at least one free dock at the target time.
+    ``probability`` is ``float32[n, C]``, rows sum to 1. ``trust`` is the weight of the model
+    against persistence: at 0.5 or less the integer median is 0 whatever the model says.
     """
+    mixed = trust * probability.astype(np.float64)
+    mixed[:, classes.still] += 1 - trust
+    upto = np.cumsum(mixed, axis=1)
+    half = upto[:, -1] / 2
+    place = np.argmax(upto >= half[:, None], axis=1)
+    rows = np.arange(len(mixed))
+    inside = mixed[rows, place]
+    missing = half - (upto[rows, place] - inside)
+    within = np.clip(missing / np.maximum(inside, 1e-12), 0.0, 1.0)
+    out = np.empty(len(mixed))
+    for kind, shares in enumerate(classes.shares):
+        of_kind = place == kind
+        whole = np.flatnonzero(shares)
+        upper = np.cumsum(shares[whole])
+        position = np.minimum(np.searchsorted(upper, within[of_kind]), len(whole) - 1)
+        share = shares[whole][position]
+        part = (within[of_kind] - (upper[position] - share)) / share
+        out[of_kind] = whole[position] - REACH + np.clip(part, 0.001, 0.999) - 0.5
+    return out
 
-    median: NDArray[np.float32]
-    mean: NDArray[np.float32]
-    p_bike: NDArray[np.float32]
-    p_dock: NDArray[np.float32]
+
+def mean_change(classes: ChangeClasses, probability: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the mean change, ``float64[n]``."""
+    return probability @ (classes.shares @ np.arange(-REACH, REACH + 1))
 
 
-def outcome(
-    classes: ChangeClasses,
-    probability: NDArray[np.float32],
-    bikes: NDArray[np.float32],
-    docks: NDArray[np.float32],
-    trust: float = 1.0,
-    mean_trust: float = 1.0,
-) -> Outcome:
-    """Read the published numbers off class probabilities.
+def chance_of_rise(
+    classes: ChangeClasses, probability: NDArray[np.float32], least: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the probability of a change of at least ``least``, ``float64[n]``."""
+    tails = np.zeros((2 * REACH + 2, len(classes.lows)))
+    tails[:-1] = np.cumsum(classes.shares.T[::-1], axis=0)[::-1]
+    first = np.clip(np.ceil(least).astype(np.int64) + REACH, 0, 2 * REACH + 1)
+    return np.minimum((probability * tails[first]).sum(1), 1)
 
-    Parameters
-    ----------
-    classes
-        What the classes mean.
-    probability
-        ``float32[n, C]``, rows sum to 1.
-    bikes, docks
-        Bikes and free docks now, ``float32[n]``.
-    trust
-        Weight of the model against persistence in the median: at 0.5 or less the median change
-        is 0 whatever the model says.
-    mean_trust
-        The same weight for the mean and the probabilities.
 
-    """
-    spread = probability.astype(np.float64) @ classes.shares
-    spread /= spread.sum(1, keepdims=True)
-    changes = np.arange(-REACH, REACH + 1)
-    below = np.cumsum(spread, axis=1)
-    # First change whose cumulated probability reaches what is left of a half.
-    with_rest = trust * below
-    with_rest[:, REACH:] += 1 - trust
-    place = np.argmax(with_rest >= 0.5, axis=1)
-    rows = np.arange(len(spread))
-    reached = with_rest[rows, place]
-    before = np.where(place > 0, with_rest[rows, np.maximum(place - 1, 0)], 0)
-    inside = np.clip((0.5 - before) / np.maximum(reached - before, 1e-12), 0.001, 0.999)
-    median = changes[place] + inside - 0.5
-    mean = mean_trust * (spread @ changes)
-    has_bike = np.where(changes[None, :] >= 1 - bikes[:, None], spread, 0).sum(1)
-    has_dock = np.where(changes[None, :] <= docks[:, None] - 1, spread, 0).sum(1)
-    p_bike = mean_trust * has_bike + (1 - mean_trust) * (bikes >= 1)
-    p_dock = mean_trust * has_dock + (1 - mean_trust) * (docks >= 1)
-    return Outcome(*(np.asarray(x, np.float32) for x in (median, mean, p_bike, p_dock)))
+def chance_of_fall(
+    classes: ChangeClasses, probability: NDArray[np.float32], most: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return the probability of a change of at most ``most``, ``float64[n]``."""
+    tails = np.zeros((2 * REACH + 2, len(classes.lows)))
+    tails[1:] = np.cumsum(classes.shares.T, axis=0)
+    last = np.clip(np.floor(most).astype(np.int64) + REACH + 1, 0, 2 * REACH + 1)
+    return np.minimum((probability * tails[last]).sum(1), 1)

@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from velib_core.change_distribution import outcome
-from velib_core.feature_stack import feature_rows, lookback_bins
-from velib_core.grid import BIN_MINUTES, BIN_SECONDS, Bin, horizon_minutes
+from velib_core.change_distribution import (
+    chance_of_fall,
+    chance_of_rise,
+    mean_change,
+    median_change,
+)
+from velib_core.feature_stack import FEATURES, feature_rows, lookback_bins
+from velib_core.grid import (
+    BIN_MINUTES,
+    BIN_SECONDS,
+    BINS_PER_DAY,
+    Bin,
+    first_bin,
+    horizon_minutes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from velib_core.calibration import Calibration
+    from velib_core.grid import Day, HorizonBins
     from velib_core.model_pack import ModelPack
     from velib_core.panel import Panel
     from velib_core.profile_features import Profiles
@@ -25,6 +38,14 @@ STALE_AFTER_MINUTES = 15
 SILENT_AFTER_MINUTES = 24 * 60
 """A station whose own last report is older gets no forecast. Healthy feeds pass on reports up to
 an hour old, broken stations report for the last time years ago."""
+
+
+CALM_FEATURES = ("network_pace_1h", "network_pace_yesterday")
+"""Movement over usual movement, network-wide; below 1 they temper the forecast."""
+
+
+HINDCAST_BINS = 24
+"""Bins of a day that are hindcast at a time: bounds the memory of their features."""
 
 
 class Published(NamedTuple):
@@ -54,11 +75,21 @@ def free_docks(panel: Panel) -> NDArray[np.float32]:
 
 
 def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probability of each class of change, ``float32[n, C]``."""
+    """Return the probability of each class of change, ``float32[n, C]``.
+
+    The booster's odds of any movement are scaled down by how much calmer than usual the network
+    was over the last hour and over yesterday. Trees do not extrapolate: in a week calmer than any
+    they were trained on they would go on forecasting the usual commute.
+    """
     if not len(features):
         return np.zeros((0, len(pack.classes.lows)), np.float32)
     found: NDArray[np.float32] = pack.model.inplace_predict(np.ascontiguousarray(features))
-    return found
+    pace = features[:, [FEATURES.index(name) for name in CALM_FEATURES]]
+    calm = np.minimum(np.nan_to_num(pace, nan=1.0), 1).prod(axis=1)
+    still = pack.classes.still
+    scaled = found * calm[:, None]
+    scaled[:, still] = found[:, still]
+    return scaled / scaled.sum(axis=1, keepdims=True)
 
 
 def publish(
@@ -70,12 +101,17 @@ def publish(
     docks: NDArray[np.float32],
 ) -> Published:
     """Turn class probabilities into the published numbers, mixed with persistence as trusted."""
-    read = outcome(
-        pack.classes, probability, bikes, docks, calibration.trust, calibration.mean_trust
+    median = np.clip(
+        bikes + median_change(pack.classes, probability, calibration.trust), 0, capacity
     )
-    median = np.clip(bikes + read.median, 0, capacity)
-    mean = np.clip(bikes + read.mean, 0, capacity)
-    return Published(median, np.rint(median), mean, read.p_bike, read.p_dock)
+    weight = calibration.mean_trust
+    mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, capacity)
+    has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)
+    has_dock = chance_of_fall(pack.classes, probability, docks - 1)
+    p_bike = weight * has_bike + (1 - weight) * (bikes >= 1)
+    p_dock = weight * has_dock + (1 - weight) * (docks >= 1)
+    found = (median, np.rint(median), mean, p_bike, p_dock)
+    return Published(*(np.asarray(column, np.float32) for column in found))
 
 
 def predict(
@@ -152,7 +188,60 @@ def predict(
         )
         for name, values in zip(out, found, strict=True):
             out[name][where] = values
-    return _table(panel, pack, recent.start + base, seen, (bikes, capacity, age), out, reason)
+    return _table(
+        panel, pack.horizon_bins, recent.start + base, seen, (bikes, capacity, age), out, reason
+    )
+
+
+def hindcast_day(
+    pack: ModelPack, panel: Panel, day: Day, profiles: Profiles, calibration: Calibration
+) -> Published:
+    """Forecast every observation of a day that is over, as serving would have.
+
+    ``panel`` holds the day and the look-back before it, ``profiles`` and ``calibration`` end
+    before it. The arrays are ``float32[288, S]``, NaN where a station was not in service.
+    """
+    start = first_bin(day)
+    today = panel.window(start, Bin(start + BINS_PER_DAY))
+    usable = in_service(today)
+    docks = free_docks(today)
+    out = Published(*(np.full(usable.shape, np.nan, np.float32) for _ in Published._fields))
+    for first in range(0, BINS_PER_DAY, HINDCAST_BINS):
+        block = slice(first, first + HINDCAST_BINS)
+        keep = usable[block]
+        if not keep.any():
+            continue
+        at = start + np.arange(first, first + HINDCAST_BINS)
+        features = feature_rows(panel, at, pack.horizon_bins, pack.statics, profiles)
+        probability = class_probabilities(
+            pack, features.reshape(len(features), -1)[:, keep.ravel()].T
+        )
+        found = publish(
+            pack,
+            calibration,
+            probability,
+            today["bikes"][block][keep],
+            today["capacity"][block][keep],
+            docks[block][keep],
+        )
+        for array, values in zip(out, found, strict=True):
+            array[block][keep] = values
+    return out
+
+
+def no_forecast(panel: Panel, horizon: HorizonBins, at: Bin, reason: str) -> pa.Table:
+    """Return the table of `predict` with null forecasts for one reason, for every station."""
+    recent = panel.window(panel.start, Bin(at + 1))
+    base = _newest_rows(recent["bikes"])
+    picked = (np.maximum(base, 0), np.arange(len(base)))
+    seen = base >= 0
+    known = tuple(
+        np.where(seen, recent[name][picked], np.nan) for name in ("bikes", "capacity", "age_min")
+    )
+    nothing = np.full(len(base), np.nan, np.float32)
+    out = dict.fromkeys(("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock"), nothing)
+    reasons = np.full(len(base), reason)
+    return _table(panel, horizon, recent.start + base, seen, known, out, reasons)
 
 
 def _newest_rows(bikes: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -164,7 +253,7 @@ def _newest_rows(bikes: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def _table(
     panel: Panel,
-    pack: ModelPack,
+    horizon: HorizonBins,
     origins: NDArray[np.int64],
     seen: NDArray[np.bool_],
     known: tuple[NDArray[np.float32], ...],
@@ -173,7 +262,7 @@ def _table(
 ) -> pa.Table:
     bikes, capacity, age = known
     seconds = origins * BIN_SECONDS
-    ahead = pack.horizon_bins * BIN_SECONDS
+    ahead = horizon * BIN_SECONDS
 
     def stamps(values: NDArray[np.int64]) -> pa.Array:
         return pa.array(values * 1_000_000_000, pa.timestamp("ns"), mask=~seen)
@@ -185,7 +274,7 @@ def _table(
     def real(values: NDArray[np.float32]) -> pa.Array:
         return pa.array(values.astype(np.float32), mask=np.isnan(values))
 
-    minutes = int(horizon_minutes(pack.horizon_bins))
+    minutes = int(horizon_minutes(horizon))
     return pa.table(
         {
             "station_id": pa.array(panel.stations.ids.tolist(), pa.string()),

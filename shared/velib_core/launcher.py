@@ -7,6 +7,7 @@ function, for a Cloud Run job or for a person at a terminal. Environment:
 * ``DAY`` or ``DAY_OFFSET`` — the UTC day, or its distance from today (−1, yesterday, when unset).
 * ``MONTH`` — for `compact_monthly`: ``YYYY-MM``, last month when unset.
 * ``FROM``, ``TO``, ``STAGE`` — for `reconcile`: what to look at.
+* ``HORIZON_MIN`` — for `train_model`: one horizon; every one of the settings when unset.
 * ``FORCE=1`` — make again what is up to date.
 * ``DRY_RUN=1`` — say what would be read and written, and write nothing.
 * ``GCS_LOCK=gs://bucket/object`` — hold this lease while the job runs.
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from velib_core import logs
 from velib_core.errors import PermanentError, TransientError
 from velib_core.events import Message, Publisher, ReplayRequested, peak_mib
-from velib_core.grid import Day, day_after, parse_day, today
+from velib_core.grid import Day, HorizonMinutes, day_after, horizon_bins, parse_day, today
 from velib_core.lake import Artefact, Entry, Lake, Outcome, connect, is_same
 from velib_core.layout import Month, month_of, parse_month
 from velib_core.lease import LeaseBusyError, lease
@@ -122,6 +123,18 @@ class _Launch:
             return self._parse("MONTH", raw, parse_month, "a month, YYYY-MM")
         return month_of(day_after(month_of(today()), -1))
 
+    def horizons(self) -> tuple[HorizonMinutes, ...]:
+        raw = self.environ.get("HORIZON_MIN")
+        if not raw:
+            return self.settings.horizons
+
+        def parse(text: str) -> HorizonMinutes:
+            minutes = HorizonMinutes(int(text))
+            horizon_bins(minutes)
+            return minutes
+
+        return (self._parse("HORIZON_MIN", raw, parse, "minutes, a positive multiple of 5"),)
+
     def _parse(self, name: str, raw: str, parse: Callable[[str], T], expected: str) -> T:
         try:
             return parse(raw)
@@ -168,12 +181,33 @@ def _reconcile(launch: _Launch) -> JobResult:
     return _job("reconcile").run(launch.lake, launch.settings, launch.publisher, request)  # type: ignore[no-any-return]
 
 
+def _build_serving_forecast(launch: _Launch) -> JobResult:
+    job = _job("build_serving_forecast")
+    return job.run(launch.lake, launch.settings, job.WarmState())  # type: ignore[no-any-return]
+
+
+def _train_model(launch: _Launch) -> JobResult:
+    """Train the horizon that HORIZON_MIN names, else every one of the settings."""
+    job, last = _job("train_model"), launch.optional_day("DAY")
+    combined: JobResult | None = None
+    for horizon in launch.horizons():
+        result = job.run(launch.lake, launch.settings, horizon, last=last)
+        if combined is None:
+            combined = result
+        else:
+            combined.outputs |= result.outputs
+    return combined or job.JobResult("train_model")
+
+
 JOBS: Mapping[str, Callable[[_Launch], JobResult]] = {
     "ingest": _ingest,
     "compact_daily": _for_a_day("compact_daily"),
     "compact_monthly": _compact_monthly,
     "build_datasets": _for_a_day("build_datasets"),
+    "refresh_profiles": _for_a_day("refresh_profiles"),
     "export_training_base": _export_training_base,
+    "train_model": _train_model,
+    "build_serving_forecast": _build_serving_forecast,
     "reconcile": _reconcile,
 }
 """Every job that can be launched."""

@@ -91,6 +91,15 @@ class Profile:
 
 
 @dataclasses.dataclass(frozen=True, order=True)
+class CalibrationOf:
+    """How far a model is trusted after its hindcasts of the days up to and with this one."""
+
+    horizon: HorizonMinutes
+    folder: str
+    day: Day
+
+
+@dataclasses.dataclass(frozen=True, order=True)
 class ModelFile:
     """A file of one trained model, or (``folder`` is ``None``) of the pointer to the live one.
 
@@ -130,6 +139,7 @@ Key = (
     | Perf
     | TrainingBase
     | Profile
+    | CalibrationOf
     | ModelFile
     | Forecast
     | Monitoring
@@ -142,8 +152,10 @@ _COMPACT_MONTH = re.compile(r"/compact_(\d{4}-\d{2})\.parquet")
 _VIEW = re.compile(rf"/(events|perf)(?:_{_DAY})?\.parquet")
 _TRAINING = re.compile(r"/velib_training_(\d{8})\.parquet")
 _PROFILE = re.compile(rf"/profiles_{_DAY}\.npz")
+_FOLDER = r"\d{8}-\d{6}Z-[0-9a-f]{8}"
+_CALIBRATION = re.compile(rf"/h(\d{{1,4}})/({_FOLDER})/calibration_{_DAY}\.json")
 _FORECAST = re.compile(r"/(?:latest/h(\d{1,4})/forecast|h(\d{1,4})/latest)\.json")
-_MODEL = re.compile(r"/h(\d{1,4})/(?:(\d{8}-\d{6}Z-[0-9a-f]{8})/)?([a-z_]{1,40}\.[a-z]{1,12})")
+_MODEL = re.compile(rf"/h(\d{{1,4}})/(?:({_FOLDER})/)?([a-z_]{{1,40}}\.[a-z]{{1,12}})")
 _MONITORING = re.compile(r"/((?:[a-z]+/)?[a-z]+)/latest/((?:[\w-]+/)?[\w-]+\.json)")
 
 
@@ -179,6 +191,8 @@ class Layout:
                 return f"{self.exports}/velib_training_{day:%Y%m%d}.parquet"
             case Profile(day):
                 return f"{self.profiles}/profiles_{day}.npz"
+            case CalibrationOf(horizon, folder, day):
+                return f"{self.calibrations(horizon, folder)}{day}.json"
             case Forecast(horizon, alias=True):
                 return f"{self.serving}/h{horizon}/latest.json"
             case Forecast(horizon):
@@ -210,6 +224,11 @@ class Layout:
                     return key
         raise ForeignNameError(name)
 
+    @property
+    def serving_manifest(self) -> str:
+        """The document that says that all horizons were forecast from one snapshot."""
+        return f"{self.serving}/latest/manifest.json"
+
     def topic_of_folder(self, name: str) -> str:
         """Return the topic that carries the notifications about an object: its folder's.
 
@@ -227,6 +246,7 @@ class Layout:
             "bronze": self.bronze,
             "daily": self.daily,
             "exports": self.exports,
+            "profiles": self.profiles,
             "models": self.models,
             "monitoring": self.monitoring,
         }
@@ -254,6 +274,10 @@ class Layout:
             return self.key(name)
         except ForeignNameError:
             return None
+
+    def calibrations(self, horizon: HorizonMinutes, folder: str) -> str:
+        """Return the prefix of a model's calibrations, one a day."""
+        return f"{self.profiles}/h{horizon}/{folder}/calibration_"
 
     def bronze_day(self, day: Day) -> str:
         """Return the prefix of a day's snapshots."""
@@ -324,8 +348,11 @@ def _read_export(rest: str) -> Key | None:
 
 
 def _read_profile(rest: str) -> Key | None:
-    match = _PROFILE.fullmatch(rest)
-    return Profile(parse_day(match[1])) if match else None
+    if match := _PROFILE.fullmatch(rest):
+        return Profile(parse_day(match[1]))
+    if match := _CALIBRATION.fullmatch(rest):
+        return CalibrationOf(HorizonMinutes(int(match[1])), match[2], parse_day(match[3]))
+    return None
 
 
 def _read_forecast(rest: str) -> Key | None:

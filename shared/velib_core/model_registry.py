@@ -31,7 +31,6 @@ FIRST_VERSION = (2, 0, 0)
 
 POINTER = "latest.json"
 RECORD = "version.json"
-OLD_PACK = "latest.joblib"
 REFUSAL = "refused.json"
 NO_CACHE = "no-store"
 
@@ -64,7 +63,7 @@ def versions(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[Mo
     """Return the registered models of a horizon, oldest version first."""
     layout = Layout(settings)
     found = []
-    for folder in lake.folders(layout.name(ModelFile(horizon, None, ""))):
+    for folder in lake.folders(layout.name(ModelFile(horizon, None, "")) + "/"):
         stamp = folder.rstrip("/").rpartition("/")[2]
         if not _FOLDER.fullmatch(stamp):
             continue
@@ -136,7 +135,7 @@ def register(
     folder: str,
     files: Mapping[str, bytes],
     description: Mapping[str, Any],
-    old_pack: bytes | None = None,
+    mark: str,
 ) -> ModelVersion:
     """Store a model and make it the live one; the same model again changes nothing.
 
@@ -149,8 +148,8 @@ def register(
     description
         What ``version.json`` says besides version, folder and checksums; ``features_hash8`` and
         ``horizon_bins`` decide between a minor and a patch version.
-    old_pack
-        Bytes of ``latest.joblib`` for readers of the older format, written and never read.
+    mark
+        Fingerprint of what the model was trained on; `was_tried` finds it.
 
     """
     layout = Layout(settings)
@@ -163,9 +162,7 @@ def register(
         model = ModelVersion(horizon, folder, version, record)
         for name, data in sorted(files.items()):
             _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
-        _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
-    if old_pack is not None:
-        _put(lake, layout.name(ModelFile(horizon, None, OLD_PACK)), old_pack, folder)
+        _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, mark)
     promote(lake, settings, model)
     return model
 
@@ -183,11 +180,21 @@ def refuse(
     horizon: HorizonMinutes,
     folder: str,
     report: Mapping[str, Any],
+    mark: str,
 ) -> str:
     """Leave the report of a candidate that is not good enough; return its name."""
     name = Layout(settings).name(ModelFile(horizon, folder, REFUSAL))
-    _put_json(lake, name, report, folder)
+    _put_json(lake, name, report, mark)
     return name
+
+
+def was_tried(lake: Lake, settings: Settings, horizon: HorizonMinutes, mark: str) -> bool:
+    """Tell whether a model was trained on just this before, and registered or refused."""
+    prefix = Layout(settings).name(ModelFile(horizon, None, "")) + "/"
+    return any(
+        entry.fingerprint == mark and entry.name.endswith((RECORD, REFUSAL))
+        for entry in lake.entries(prefix)
+    )
 
 
 def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> str:

@@ -110,6 +110,17 @@ class Panel:
         )
 
 
+def join(panels: Sequence[Panel]) -> Panel:
+    """Join panels of the same stations and variables that follow one another without a gap."""
+    first = panels[0]
+    return Panel(
+        first.start,
+        first.stations,
+        {name: np.concatenate([p.values[name] for p in panels]) for name in first.values},
+        {name: np.concatenate([p.weather[name] for p in panels]) for name in first.weather},
+    )
+
+
 def bins_of(stamps: pa.ChunkedArray) -> NDArray[np.int64]:
     """Return the bin of each naive UTC stamp of a ``timestamp`` column, ``int64[n]``."""
     seconds = pc.cast(pc.floor_temporal(stamps, unit="second"), pa.timestamp("s"))

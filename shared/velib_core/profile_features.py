@@ -9,6 +9,8 @@ D, in training and in serving alike.
 from __future__ import annotations
 
 import dataclasses
+import io
+import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,7 @@ from velib_core.cal_features import (
     slot_weights,
 )
 from velib_core.errors import InvalidValueError
-from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin
+from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin, parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -272,3 +274,55 @@ def _pace_of_day(
     expected = float((np.nan_to_num(usual) * known.sum(1)).sum())
     moved = float(np.abs(np.where(known, delta, 0)).sum(dtype=np.float64))
     return moved / expected if expected > 0 else float("nan")
+
+
+def to_bytes(profiles: Profiles) -> bytes:
+    """Return profiles as a compressed NumPy archive; equal profiles give equal bytes."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name, array in _arrays(profiles).items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, array, allow_pickle=False)
+            # The archive's own clock would make equal profiles differ.
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, data.getvalue())
+    return sink.getvalue()
+
+
+def from_bytes(data: bytes) -> Profiles:
+    """Read what `to_bytes` wrote; raise `ProfileError` for anything else."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        through = str(arrays["through"])
+        profiles = Profiles(
+            str(arrays["tz"]),
+            tuple(HorizonBins(int(bins)) for bins in arrays["horizons"]),
+            parse_day(through) if through else None,
+            arrays["stations"],
+            arrays["change"],
+            arrays["level"],
+            arrays["pace"],
+        )
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ProfileError("profiles", data[:16], f"an archive of profiles ({error})") from error
+    slots = (DAY_TYPES, SLOTS_PER_DAY, len(profiles.stations))
+    shapes = (profiles.change.shape, profiles.level.shape, profiles.pace.shape)
+    count = len(profiles.horizons)
+    expected = ((count, len(CHANGE_SUMS), *slots), (len(LEVEL_SUMS), *slots), (count,))
+    if shapes != expected:
+        raise ProfileError("profiles", shapes, f"arrays of shapes {expected}")
+    return profiles
+
+
+def _arrays(profiles: Profiles) -> dict[str, NDArray[np.generic]]:
+    return {
+        "tz": np.array(profiles.tz),
+        "horizons": np.array(profiles.horizons, np.int64),
+        "through": np.array(str(profiles.through or "")),
+        "stations": profiles.stations,
+        "change": profiles.change,
+        "level": profiles.level,
+        "pace": profiles.pace,
+    }

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from velib_core.grid import Bin, Day, HorizonMinutes
 from velib_core.layout import (
+    CalibrationOf,
     Daily,
     Events,
     Forecast,
@@ -35,6 +36,12 @@ KEYS = st.one_of(
     st.none().map(Perf) | DAYS.map(Perf),
     DAYS.map(TrainingBase),
     DAYS.map(Profile),
+    st.builds(
+        CalibrationOf,
+        st.sampled_from([15, 60]).map(HorizonMinutes),
+        st.just("20251128-235500Z-1f2e3d4c"),
+        DAYS,
+    ),
     st.builds(Forecast, st.sampled_from([15, 60]).map(HorizonMinutes), st.booleans()),
     st.builds(
         ModelFile,

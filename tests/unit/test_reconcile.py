@@ -2,8 +2,25 @@ import network
 import pytest
 from velib_core.events import DayClosed, ReplayRequested
 from velib_core.grid import day_after
-from velib_core.jobs import build_datasets, compact_daily, compact_monthly, reconcile
-from velib_core.layout import Daily, Events, Layout, Monthly, Perf, month_of
+from velib_core.jobs import (
+    build_datasets,
+    build_serving_forecast,
+    compact_daily,
+    compact_monthly,
+    reconcile,
+    refresh_profiles,
+)
+from velib_core.layout import (
+    Daily,
+    Events,
+    Forecast,
+    Layout,
+    Monthly,
+    Perf,
+    Profile,
+    Snapshot,
+    month_of,
+)
 
 DAY = network.FIRST_DAY
 NEXT, AFTER = day_after(DAY), day_after(DAY, 2)
@@ -16,8 +33,10 @@ def healthy(lake, settings):
     for day in (DAY, NEXT):
         compact_daily.run(lake, settings, day)
     for day in (DAY, NEXT):
+        refresh_profiles.run(lake, settings, day)
         build_datasets.run(lake, settings, day)
         compact_monthly.run_for_day(lake, settings, day)
+    build_serving_forecast.run(lake, settings, build_serving_forecast.WarmState())
     return lake
 
 
@@ -39,12 +58,24 @@ def test_a_healthy_lake_needs_nothing(healthy, settings):
         (Events(DAY), DAY),
         (Perf(DAY), DAY),
         (Perf(NEXT), NEXT),
+        (Profile(DAY), DAY),
         (Monthly(month_of(DAY)), NEXT),
     ],
 )
 def test_a_missing_artefact_is_asked_for_and_nothing_else(healthy, settings, key, day):
     healthy.delete(healthy.stat(Layout(settings).name(key)))
     assert repairs(healthy, settings) == [notice(settings, day)]
+
+
+def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(healthy, settings):
+    later = network.Bin(network.bins_of_days(2)[-1] + 1)
+    network.upload(healthy, settings, [later])
+    name = Layout(settings).name(Snapshot(later))
+    assert repairs(healthy, settings) == [f"finalized {name}"]
+    build_serving_forecast.run(healthy, settings, build_serving_forecast.WarmState(), later)
+    assert repairs(healthy, settings) == []
+    healthy.delete(healthy.stat(Layout(settings).name(Forecast(15, alias=True))))
+    assert repairs(healthy, settings) == [f"finalized {name}"]
 
 
 def test_a_missing_daily_is_closed_again(healthy, settings):

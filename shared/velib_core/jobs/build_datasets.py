@@ -1,28 +1,39 @@
 """A daily changed: make its events view, the perf views it has a part in, and the rolling copies.
 
-The perf view of a day looks an hour into the next one for the truth, so a daily makes the perf
-views of its own day and of the day before. They are written last.
+The perf view of a day looks back into the day before it for the features of the hindcast, and an
+hour into the next one for the truth: a daily has a part in three. They are written last.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from velib_core import datasets
+from velib_core import datasets, model_registry
 from velib_core import lake as store
-from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
+from velib_core.datasets import Hindcast
+from velib_core.feature_stack import lookback_bins
+from velib_core.grid import Bin, day_after, first_bin, horizon_bins, parse_day
+from velib_core.jobs import history
+from velib_core.jobs.refresh_profiles import (
+    calibration_before,
+    load_calibration,
+    load_profiles,
+    profile_before,
+)
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Events, Layout, Perf
-from velib_core.panel import build_panel
+from velib_core.layout import Daily, Events, Layout, Perf, Profile
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from velib_core.grid import Day
+    from velib_core.grid import Day, HorizonMinutes
     from velib_core.lake import Artefact, Entry, Lake
+    from velib_core.model_registry import ModelVersion
+    from velib_core.panel import Panel
     from velib_core.settings import Settings
 
 
@@ -32,8 +43,31 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
     result = JobResult("build_datasets")
     _publish_events(lake, settings, day, result, force=force)
     _publish_rolling(lake, layout, Events, result)
-    for issued in (day_after(day, -1), day):
+    for issued in (day_after(day, -1), day, day_after(day)):
         _publish_perf(lake, settings, issued, result, force=force)
+    _publish_rolling(lake, layout, Perf, result)
+    return result
+
+
+def run_for_profile(lake: Lake, settings: Settings, day: Day) -> JobResult:
+    """Make the perf view of the day after a refreshed profile: its hindcast reads it."""
+    result = JobResult("build_datasets")
+    _publish_perf(lake, settings, day_after(day), result, force=False)
+    _publish_rolling(lake, Layout(settings), Perf, result)
+    return result
+
+
+def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> JobResult:
+    """Make the perf views of the days since a new live model's training window."""
+    result = JobResult("build_datasets")
+    layout = Layout(settings)
+    model = model_registry.live(lake, settings, horizon)
+    if model is None:
+        return result
+    trained_through = parse_day(str(model.record["end_date"]))
+    for day in history.dailies(lake, layout):
+        if day > trained_through:
+            _publish_perf(lake, settings, day, result, force=False)
     _publish_rolling(lake, layout, Perf, result)
     return result
 
@@ -44,20 +78,64 @@ def events_fingerprint(settings: Settings, daily: Entry) -> str:
     return store.fingerprint(f"events 1 {bounds}", [daily])
 
 
-def perf_inputs(lake: Lake, layout: Layout, day: Day) -> list[Entry]:
-    """Return the dailies that the perf view of a day is made from: its own and the next one.
+@dataclasses.dataclass(frozen=True)
+class PerfInputs:
+    """What the perf view of a day is made from.
 
-    Empty where the day itself has none.
+    ``dailies`` are those of the day before (the look-back), its own and the next (the truth),
+    where they exist; ``models`` the model of each horizon that had not seen the day, with the
+    calibration and the profile that end before it.
     """
-    daily = lake.stat(layout.name(Daily(day)))
-    after = lake.stat(layout.name(Daily(day_after(day))))
-    return [entry for entry in (daily, after) if entry] if daily else []
+
+    dailies: dict[Day, Entry]
+    models: dict[HorizonMinutes, ModelVersion]
+    calibrations: dict[HorizonMinutes, Entry]
+    profile: Entry | None
+
+    def fingerprint(self, settings: Settings) -> str:
+        """Return the fingerprint that a perf view made from these must carry."""
+        horizons = ",".join(map(str, settings.horizons))
+        folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
+        entries = [*self.dailies.values(), *self.calibrations.values()]
+        entries += [self.profile] if self.profile and self.models else []
+        return store.fingerprint(f"perf 1 horizons={horizons} models={folders}", entries)
 
 
-def perf_fingerprint(settings: Settings, inputs: list[Entry]) -> str:
-    """Return the fingerprint that a perf view made from these inputs must carry."""
-    horizons = ",".join(map(str, settings.horizons))
-    return store.fingerprint(f"perf 1 horizons={horizons}", inputs)
+def perf_inputs(lake: Lake, settings: Settings, day: Day) -> PerfInputs | None:
+    """Return what there is to make the perf view of a day from; ``None`` without its daily.
+
+    A model hindcasts only days that it was not trained on, and only once what it reads of the
+    day before is there: it would say something else later.
+    """
+    layout = Layout(settings)
+    near = (day_after(day, -1), day, day_after(day))
+    stats = {d: lake.stat(layout.name(Daily(d))) for d in near}
+    dailies = {d: entry for d, entry in stats.items() if entry is not None}
+    if day not in dailies:
+        return None
+    profile = profile_before(lake, layout, day)
+    models: dict[HorizonMinutes, ModelVersion] = {}
+    calibrations: dict[HorizonMinutes, Entry] = {}
+    yesterday = near[0]
+    known = profile is not None and layout.by_day(Profile, [profile.name]).keys() == {yesterday}
+    if yesterday not in dailies or known:
+        for horizon in settings.horizons:
+            model = _model_for(lake, settings, horizon, day)
+            if model is not None:
+                models[horizon] = model
+                calibration = calibration_before(lake, layout, model, day)
+                calibrations |= {horizon: calibration} if calibration else {}
+    return PerfInputs(dailies, models, calibrations, profile)
+
+
+def _model_for(
+    lake: Lake, settings: Settings, horizon: HorizonMinutes, day: Day
+) -> ModelVersion | None:
+    """Return the newest model whose window ends before a day."""
+    for model in reversed(model_registry.versions(lake, settings, horizon)):
+        if str(model.record.get("end_date")) < str(day):
+            return model
+    return None
 
 
 def _publish_events(
@@ -92,19 +170,49 @@ def _publish_perf(
     horizons = [horizon_bins(minutes) for minutes in settings.horizons]
 
     def make(current: Entry | None) -> Artefact | None:
-        inputs = perf_inputs(lake, layout, day)
-        mark = perf_fingerprint(settings, inputs)
-        if not inputs or (current and current.fingerprint == mark and not force):
+        inputs = perf_inputs(lake, settings, day)
+        if inputs is None:
             return None
-        start = first_bin(day)
-        stop = Bin(start + BINS_PER_DAY + max(horizons))
-        tables = (_table(lake, entry) for entry in inputs)
-        panel = build_panel(tables, start, stop, variables=("bikes", "capacity"))
-        view = datasets.perf_view(panel, day, horizons, {})
+        mark = inputs.fingerprint(settings)
+        if current and current.fingerprint == mark and not force:
+            return None
+        panel = history.DailyHistory(lake, inputs.dailies)
+        reach = max(horizons)
+        past = panel(
+            Bin(first_bin(day) - lookback_bins(reach)), Bin(first_bin(day_after(day)) + reach)
+        )
+        hindcasts = {
+            horizon_bins(horizon): _hindcast(lake, settings, inputs, horizon, past, day)
+            for horizon in inputs.models
+        }
+        view = datasets.perf_view(past, day, horizons, hindcasts)
         result.counts["perf"] = result.counts.get("perf", 0) + view.num_rows
         return _parquet(view, mark)
 
     result.outputs[name] = lake.publish(name, make, force=force)
+
+
+def _hindcast(
+    lake: Lake,
+    settings: Settings,
+    inputs: PerfInputs,
+    horizon: HorizonMinutes,
+    past: Panel,
+    day: Day,
+) -> Hindcast:
+    from velib_core.inference import hindcast_day  # noqa: PLC0415 -- only where there is a model
+    from velib_core.model_pack import from_blobs  # noqa: PLC0415
+
+    model = inputs.models[horizon]
+    pack = from_blobs(model_registry.load(lake, settings, model), horizon_bins(horizon))
+    said = hindcast_day(
+        pack,
+        past,
+        day,
+        load_profiles(lake, settings, inputs.profile),
+        load_calibration(lake, pack, inputs.calibrations.get(horizon)),
+    )
+    return Hindcast(model.version, said.median, said.whole, said.mean)
 
 
 def _publish_rolling(

@@ -11,9 +11,26 @@ from typing import TYPE_CHECKING
 
 from velib_core.errors import InvalidValueError
 from velib_core.events import DayClosed, ReplayRequested
-from velib_core.jobs import build_datasets, close_day, compact_daily, compact_monthly
+from velib_core.grid import bin_start, iso_z
+from velib_core.jobs import (
+    build_datasets,
+    close_day,
+    compact_daily,
+    compact_monthly,
+    history,
+    refresh_profiles,
+)
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Events, Layout, Monthly, Perf, month_of
+from velib_core.layout import (
+    Daily,
+    Events,
+    Forecast,
+    Layout,
+    Monthly,
+    Perf,
+    Profile,
+    month_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -127,22 +144,48 @@ def _stale_views(scope: _Scope) -> Iterator[Repair]:
     for day, daily in scope.dailies().items():
         events = views.get(scope.layout.name(Events(day)))
         perf = views.get(scope.layout.name(Perf(day)))
-        inputs = build_datasets.perf_inputs(scope.lake, scope.layout, day)
+        inputs = build_datasets.perf_inputs(scope.lake, scope.settings, day)
         if scope.request.force:
             yield Repair(daily, "forced")
         elif events is None or events.fingerprint != build_datasets.events_fingerprint(
             scope.settings, daily
         ):
             yield Repair(daily, "events view missing or stale")
-        elif perf is None or perf.fingerprint != build_datasets.perf_fingerprint(
-            scope.settings, inputs
-        ):
+        elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(scope.settings)):
             yield Repair(daily, "perf view missing or stale")
+
+
+def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
+    dailies = history.dailies(scope.lake, scope.layout)
+    for day, daily in scope.dailies().items():
+        profile = scope.lake.stat(scope.layout.name(Profile(day)))
+        inputs = refresh_profiles.profile_inputs(scope.lake, scope.layout, dailies, day)
+        mark = refresh_profiles.profile_fingerprint(scope.settings, inputs)
+        if scope.request.force or profile is None or profile.fingerprint != mark:
+            yield Repair(daily, "profile missing or stale")
+            return  # the later ones rest on it and follow
+
+
+def _old_forecasts(scope: _Scope) -> Iterator[Repair]:
+    days = close_day.observed_days(scope.lake, scope.layout)
+    if not days or not scope.holds(days[-1]):
+        return
+    snapshots = history.snapshot_entries(scope.lake, scope.layout, days[-1])
+    if not snapshots:
+        return
+    newest = max(snapshots)
+    for horizon in scope.settings.horizons:
+        forecast = scope.lake.stat(scope.layout.name(Forecast(horizon, alias=True)))
+        mark = (forecast.fingerprint or "") if forecast else ""
+        if scope.request.force or not mark.startswith(iso_z(bin_start(newest))):
+            yield Repair(snapshots[newest], "the forecast is older than the newest snapshot")
 
 
 STAGES: Mapping[str, Callable[[_Scope], Iterator[Repair]]] = {
     "compact_daily": _unclosed_days,
     "compact_monthly": _incomplete_months,
+    "refresh_profiles": _stale_profiles,
     "build_datasets": _stale_views,
+    "build_serving_forecast": _old_forecasts,
 }
 """What can be replayed, in the order of the chain."""

@@ -1,0 +1,272 @@
+"""A snapshot or a model is new → the forecast of every station, at once.
+
+Only the newest snapshot is forecast from: an event about one that a newer has overtaken is
+answered at once, and an older forecast never replaces a newer one. Where no model is usable the
+document says so, station by station, instead of passing off an older forecast as fresh.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import functools
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from velib_core import lake as store
+from velib_core import model_registry
+from velib_core.errors import ModelError
+from velib_core.feature_stack import lookback_bins
+from velib_core.grid import (
+    BIN_SECONDS,
+    Bin,
+    bin_start,
+    day_of,
+    first_bin,
+    horizon_bins,
+    iso_z,
+)
+from velib_core.inference import STALE_AFTER_MINUTES, no_forecast, predict
+from velib_core.jobs import history
+from velib_core.jobs.close_day import observed_days
+from velib_core.jobs.refresh_profiles import (
+    calibration_before,
+    load_calibration,
+    load_profiles,
+    profile_before,
+)
+from velib_core.jobs.result import JobResult
+from velib_core.layout import Forecast, Layout
+from velib_core.logs import log
+from velib_core.model_pack import from_blobs
+from velib_core.panel import build_panel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from velib_core.grid import HorizonMinutes
+    from velib_core.lake import Artefact, Entry, Lake, Outcome
+    from velib_core.model_pack import ModelPack
+    from velib_core.model_registry import ModelVersion
+    from velib_core.panel import Panel
+    from velib_core.profile_features import Profiles
+    from velib_core.settings import Settings
+
+RECIPE = "build_serving_forecast 1"
+SCHEMA_VERSION = "1.0"
+CACHE = "no-cache, max-age=0"
+NO_MODEL = "no_model"
+
+
+@dataclasses.dataclass
+class WarmState:
+    """What an instance keeps between events: parsed snapshots, loaded models, the profiles."""
+
+    snapshots: history.SnapshotReader = dataclasses.field(default_factory=history.SnapshotReader)
+    packs: dict[str, ModelPack] = dataclasses.field(default_factory=dict)
+    profiles: tuple[str, Profiles] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What a forecast is made from: the newest bin, the recent snapshots, the profiles."""
+
+    newest: Bin
+    snapshots: dict[Bin, Entry]
+    profile: Entry | None
+
+    def fingerprint(self, model: ModelVersion | None, calibration: Entry | None = None) -> str:
+        """Return the mark of a forecast: its bin first, so that marks sort by age."""
+        others = [entry for entry in (self.profile, calibration) if entry is not None]
+        entries = [*self.snapshots.values(), *others]
+        recipe = f"{RECIPE} model={model.folder if model else None}"
+        return f"{iso_z(bin_start(self.newest))} {store.fingerprint(recipe, entries)}"
+
+
+def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = None) -> JobResult:
+    """Publish the forecasts from the newest snapshot, if that is the one that arrived.
+
+    ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
+    whichever it is.
+    """
+    layout = Layout(settings)
+    result = JobResult("build_serving_forecast")
+    inputs = _find_inputs(lake, settings, arrived)
+    if inputs is None or (arrived is not None and inputs.newest != arrived):
+        result.counts["overtaken"] = int(inputs is not None)
+        return result
+    network = _Network(lake, settings, warm, inputs)
+    for horizon in settings.horizons:
+        _publish_horizon(network, horizon, result)
+    if any(outcome == "written" for outcome in result.outputs.values()):
+        name = layout.serving_manifest
+        manifest = network.manifest()
+        result.outputs[name] = _publish_unless_older(
+            lake, name, inputs.fingerprint(None), lambda: manifest
+        )
+    return result
+
+
+def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResult) -> None:
+    """Publish one horizon under both names; the API's first."""
+    lake, layout = network.lake, Layout(network.settings)
+    model, pack = _usable_model(network, horizon)
+    calibration = None
+    if model is not None:
+        today = day_of(network.inputs.newest)
+        calibration = calibration_before(lake, layout, model, today)
+    mark = network.inputs.fingerprint(model, calibration)
+    made: list[dict[str, Any]] = []
+
+    def document() -> dict[str, Any]:
+        if not made:
+            made.append(network.document(horizon, model, pack, calibration))
+        return made[0]
+
+    for key in (Forecast(horizon), Forecast(horizon, alias=True)):
+        name = layout.name(key)
+        result.outputs[name] = _publish_unless_older(lake, name, mark, document)
+    if made:
+        forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
+        result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
+        result.counts[f"h{horizon}_forecasts"] = forecasts
+
+
+def _publish_unless_older(
+    lake: Lake, name: str, mark: str, document: Callable[[], dict[str, Any]]
+) -> Outcome:
+    """Publish a document unless the live one is of a newer snapshot, or made from the same."""
+
+    def make(current: Entry | None) -> Artefact | None:
+        live = (current.fingerprint or "") if current else ""
+        if live == mark or live.partition(" ")[0] > mark.partition(" ")[0]:
+            return None
+        return store.Artefact(store.json_bytes(document()), store.JSON, mark)
+
+    return lake.publish(name, make, cache=CACHE)
+
+
+class _Network:
+    """The network as of the newest snapshot; its panel is laid out only if a forecast is due."""
+
+    def __init__(self, lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs) -> None:
+        self.lake, self.settings, self.warm, self.inputs = lake, settings, warm, inputs
+
+    @functools.cached_property
+    def tables(self) -> list[pa.Table]:
+        return list(self.warm.snapshots.tables(self.lake, self.inputs.snapshots))
+
+    @functools.cached_property
+    def panel(self) -> Panel:
+        newest = self.inputs.newest
+        start = Bin(newest - _history_bins(self.settings) + 1)
+        return build_panel(self.tables, start, Bin(newest + 1))
+
+    @functools.cached_property
+    def observed(self) -> dt.datetime:
+        """When the newest snapshot was made, by the feed's clock (aware, UTC)."""
+        stamp: dt.datetime = pc.max(self.tables[-1]["ts_utc"].cast(pa.timestamp("s"))).as_py()
+        return stamp.replace(tzinfo=dt.UTC)
+
+    @functools.cached_property
+    def profiles(self) -> Profiles:
+        entry = self.inputs.profile
+        key = entry.crc32c if entry else ""
+        if self.warm.profiles is None or self.warm.profiles[0] != key:
+            self.warm.profiles = (key, load_profiles(self.lake, self.settings, entry))
+        return self.warm.profiles[1]
+
+    def document(
+        self,
+        horizon: HorizonMinutes,
+        model: ModelVersion | None,
+        pack: ModelPack | None,
+        calibration: Entry | None,
+    ) -> dict[str, Any]:
+        """Return the forecast document of one horizon."""
+        bins, at = horizon_bins(horizon), self.inputs.newest
+        if pack is None:
+            table = no_forecast(self.panel, bins, at, NO_MODEL)
+        else:
+            trust = load_calibration(self.lake, pack, calibration)
+            table = predict(pack, self.panel, self.profiles, at, trust)
+        generated = iso_z(self.observed)
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "generated_at": generated,
+            "horizon_min": horizon,
+            "model_version": model.version if model and pack else None,
+            "data": _rows(table, generated, model.version if model and pack else None),
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what says that the forecasts of all horizons are of one snapshot."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "generated_at": iso_z(self.observed),
+            "latest_prefix": f"{self.settings.serving_prefix}/latest",
+            "horizons": list(self.settings.horizons),
+            "snapshot": iso_z(bin_start(self.inputs.newest)),
+        }
+
+
+def _find_inputs(lake: Lake, settings: Settings, arrived: Bin | None) -> _Inputs | None:
+    """Return what is newest, or ``None`` where there is no snapshot yet."""
+    layout = Layout(settings)
+    days = observed_days(lake, layout)
+    if not days:
+        return None
+    if arrived is not None and day_of(arrived) < days[-1]:
+        return _Inputs(first_bin(days[-1]), {}, None)
+    newest = max(history.snapshot_entries(lake, layout, days[-1]), default=None)
+    if newest is None:
+        return None
+    if arrived is not None and arrived < newest:
+        return _Inputs(newest, {}, None)
+    entries = history.recent_entries(lake, layout, newest, _history_bins(settings))
+    profile = profile_before(lake, layout, day_of(newest))
+    return _Inputs(newest, entries, profile)
+
+
+def _usable_model(
+    network: _Network, horizon: HorizonMinutes
+) -> tuple[ModelVersion | None, ModelPack | None]:
+    """Return the live model, or the last good one where the live one is damaged."""
+    packs = network.warm.packs
+    for model in model_registry.usable(network.lake, network.settings, horizon):
+        key = f"h{horizon}/{model.folder}"
+        if key not in packs:
+            try:
+                files = model_registry.load(network.lake, network.settings, model)
+                pack = from_blobs(files, horizon_bins(horizon))
+            except ModelError as error:
+                log("ERROR", f"model {model.version} of h{horizon} cannot be used: {error}")
+                continue
+            for old in [k for k in packs if k.startswith(f"h{horizon}/")]:
+                del packs[old]
+            packs[key] = pack
+        return model, packs[key]
+    return None, None
+
+
+def _rows(table: pa.Table, generated: str, version: str | None) -> list[dict[str, Any]]:
+    """Return the rows of the contract, and the keys that older readers ignore after them."""
+    stamped = table
+    for column in ("tbin_latest", "target_ts_utc"):
+        text = pc.strftime(table[column].cast(pa.timestamp("s")), format="%Y-%m-%dT%H:%M:%SZ")
+        stamped = stamped.set_column(stamped.schema.get_field_index(column), column, text)
+    rows = []
+    for row in stamped.to_pylist():
+        age = row.pop("age_min")
+        row |= {"age_min": None if age is None else round(age, 1)}
+        for key in ("bikes_pred", "bikes_mean", "p_bike", "p_dock"):
+            row[key] = None if row[key] is None else round(row[key], 3)
+        rows.append(row | {"pred_ts_utc": generated, "model_version": version})
+    return rows
+
+
+def _history_bins(settings: Settings) -> int:
+    longest = max(horizon_bins(minutes) for minutes in settings.horizons)
+    return lookback_bins(longest) + STALE_AFTER_MINUTES * 60 // BIN_SECONDS + 1

@@ -1,0 +1,180 @@
+"""A daily changed → what stations usually do, and how far each live model is to be trusted.
+
+``profiles/profiles_D.npz`` is the profile of the days before it and of day D: a chain, in which a
+changed day makes the later ones again. Before it the calibration of each live model is carried on
+by the day, ``profiles/h{H}/{folder}/calibration_D.json``. Both are read from the next day on.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from velib_core import lake as store
+from velib_core import model_registry
+from velib_core.calibration import Calibration, calibration_from_json
+from velib_core.errors import ModelError
+from velib_core.grid import Bin, day_after, first_bin, horizon_bins, parse_day
+from velib_core.jobs import history
+from velib_core.jobs.result import JobResult
+from velib_core.layout import CalibrationOf, Layout, Profile
+from velib_core.logs import log
+from velib_core.model_pack import from_blobs
+from velib_core.profile_features import Profiles, empty_profiles, fold_day, from_bytes, to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from velib_core.grid import Day, HorizonMinutes
+    from velib_core.lake import Artefact, Entry, Lake
+    from velib_core.model_pack import ModelPack
+    from velib_core.model_registry import ModelVersion
+    from velib_core.settings import Settings
+
+RECIPE = "refresh_profiles 1"
+_BINARY = "application/octet-stream"
+
+
+def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+    """Refresh the profile of a day, and those of later days that rest on it."""
+    layout = Layout(settings)
+    result = JobResult("refresh_profiles")
+    dailies = history.dailies(lake, layout)
+    models = _live_models(lake, settings)
+    for closed in [d for d in dailies if d >= day]:
+        for model, pack in models:
+            _publish_calibration(lake, settings, dailies, closed, model, pack, result)
+        name = layout.name(Profile(closed))
+        result.outputs[name] = _publish_profile(lake, settings, dailies, closed, force=force)
+        if result.outputs[name] != "written" and closed > day:
+            break
+    return result
+
+
+def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> JobResult:
+    """Calibrate a new live model on the days since its training window."""
+    result = JobResult("refresh_profiles")
+    dailies = history.dailies(lake, Layout(settings))
+    for model, pack in _live_models(lake, settings):
+        for day in dailies if model.horizon == horizon else ():
+            _publish_calibration(lake, settings, dailies, day, model, pack, result)
+    return result
+
+
+def profile_before(lake: Lake, layout: Layout, day: Day) -> Entry | None:
+    """Return the newest profile that ends before a day."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.profiles}/profiles_")}
+    days = {d: name for d, name in layout.by_day(Profile, entries).items() if d < day}
+    return entries[days[max(days)]] if days else None
+
+
+def load_profiles(lake: Lake, settings: Settings, entry: Entry | None) -> Profiles:
+    """Read a profile; that of a network without a past where there is none."""
+    if entry is None:
+        return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
+    return from_bytes(lake.read(entry))
+
+
+def calibration_before(lake: Lake, layout: Layout, model: ModelVersion, day: Day) -> Entry | None:
+    """Return a model's newest calibration that ends before a day."""
+    prefix = layout.calibrations(model.horizon, model.folder)
+    found = None
+    for entry in lake.entries(prefix):
+        through = layout.key(entry.name)
+        if isinstance(through, CalibrationOf) and through.day < day:
+            found = entry
+    return found
+
+
+def load_calibration(lake: Lake, pack: ModelPack, entry: Entry | None) -> Calibration:
+    """Read a calibration; that of the model's training where there is none since."""
+    return (
+        pack.calibration if entry is None else calibration_from_json(json.loads(lake.read(entry)))
+    )
+
+
+def profile_inputs(
+    lake: Lake, layout: Layout, dailies: Mapping[Day, Entry], day: Day
+) -> list[Entry]:
+    """Return what the profile of a day is made from: that before it, its daily and the last."""
+    entries = [profile_before(lake, layout, day), dailies.get(day_after(day, -1)), dailies.get(day)]
+    return [entry for entry in entries if entry is not None]
+
+
+def profile_fingerprint(settings: Settings, inputs: Sequence[Entry]) -> str:
+    """Return the fingerprint that a profile made from these inputs must carry."""
+    horizons = ",".join(map(str, settings.horizons))
+    return store.fingerprint(f"{RECIPE} tz={settings.tz} horizons={horizons}", inputs)
+
+
+def _publish_profile(
+    lake: Lake, settings: Settings, dailies: Mapping[Day, Entry], day: Day, *, force: bool
+) -> store.Outcome:
+    layout = Layout(settings)
+
+    def make(current: Entry | None) -> Artefact | None:
+        inputs = profile_inputs(lake, layout, dailies, day)
+        mark = profile_fingerprint(settings, inputs)
+        if current and current.fingerprint == mark and not force:
+            return None
+        before = load_profiles(lake, settings, profile_before(lake, layout, day))
+        reach = max(horizon_bins(minutes) for minutes in settings.horizons)
+        panel = _history(lake, dailies, day)(Bin(first_bin(day) - reach), first_bin(day_after(day)))
+        return store.Artefact(to_bytes(fold_day(before, panel, day)), _BINARY, mark)
+
+    return lake.publish(layout.name(Profile(day)), make, force=force)
+
+
+def _publish_calibration(
+    lake: Lake,
+    settings: Settings,
+    dailies: Mapping[Day, Entry],
+    day: Day,
+    model: ModelVersion,
+    pack: ModelPack,
+    result: JobResult,
+) -> None:
+    """Carry a model's calibration on by a day; days that it was trained on are left out."""
+    from velib_core.training import calibrate_day  # noqa: PLC0415 -- loads the training libraries
+
+    if day <= parse_day(str(pack.about["last_day"])):
+        return
+    layout = Layout(settings)
+    name = layout.name(CalibrationOf(model.horizon, model.folder, day))
+
+    def make(current: Entry | None) -> Artefact | None:
+        held = calibration_before(lake, layout, model, day)
+        profile = profile_before(lake, layout, day)
+        days = (dailies.get(day_after(day, -1)), dailies.get(day))
+        inputs = [entry for entry in (held, profile, *days) if entry is not None]
+        mark = store.fingerprint(f"{RECIPE} {model.folder}", inputs)
+        if current and current.fingerprint == mark:
+            return None
+        carried = calibrate_day(
+            pack,
+            load_calibration(lake, pack, held),
+            _history(lake, dailies, day),
+            day,
+            load_profiles(lake, settings, profile),
+        )
+        return store.Artefact(store.json_bytes(carried.as_json()), store.JSON, mark)
+
+    result.outputs[name] = lake.publish(name, make)
+
+
+def _history(lake: Lake, dailies: Mapping[Day, Entry], day: Day) -> history.DailyHistory:
+    near = (day_after(day, -1), day)
+    return history.DailyHistory(lake, {d: dailies[d] for d in near if d in dailies})
+
+
+def _live_models(lake: Lake, settings: Settings) -> list[tuple[ModelVersion, ModelPack]]:
+    found = []
+    for horizon in settings.horizons:
+        try:
+            model = model_registry.live(lake, settings, horizon)
+            if model is not None:
+                files = model_registry.load(lake, settings, model)
+                found.append((model, from_blobs(files, horizon_bins(horizon))))
+        except ModelError as error:
+            log("ERROR", f"no calibration of h{horizon}: {error}")
+    return found
