@@ -31,7 +31,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append(time.monotonic())
         steps = self.server.steps
         (steps.pop(0) if len(steps) > 1 else steps[0])(self)
-        self.close_connection = True
 
     def log_message(self, *args):
         pass
@@ -43,6 +42,7 @@ def answer(status=200, body=b"{}", length=None, **headers):
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Content-Length", str(len(body) if length is None else length))
+        handler.send_header("Connection", "close")
         handler.end_headers()
         handler.wfile.write(body)
 
@@ -50,12 +50,13 @@ def answer(status=200, body=b"{}", length=None, **headers):
 
 
 def hang_up(handler):
-    handler.connection.close()
+    handler.close_connection = True
 
 
 def trickle(handler):
     handler.send_response_only(200)
     handler.send_header("Content-Length", "40")
+    handler.send_header("Connection", "close")
     handler.end_headers()
     for _ in range(40):
         handler.wfile.write(b" ")
