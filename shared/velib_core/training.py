@@ -52,7 +52,7 @@ class TrainingOptions:
     so-manyth bin is used. The booster's settings were chosen by measurement, see the model card.
     """
 
-    max_rows: int = 600_000
+    max_rows: int = 300_000
     rounds: int = 120
     patience: int = 10
     eta: float = 0.1
