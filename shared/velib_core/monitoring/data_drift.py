@@ -1,0 +1,430 @@
+"""Data drift: how far what the model is fed has moved away from what it was before.
+
+The value compared is a station's mean over one local hour; of the weather, which is the same for
+all stations, the city's mean over the hour. A reference hour weighs as much as its kind of hour
+(day type × local hour) does in the current window, so a window with one Sunday more, or a night
+less, is not a drift.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from velib_core.cal_features import local_times
+from velib_core.grid import BINS_PER_HOUR, Bin, bin_start, iso_z
+from velib_core.monitoring import stability
+from velib_core.monitoring.documents import (
+    Alert,
+    Documents,
+    Edition,
+    Status,
+    StockoutBounds,
+    publish,
+    status_of_days,
+)
+from velib_core.monitoring.observations import day_panel
+from velib_core.windows import LocalDays, days_before
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from velib_core.panel import Panel
+
+VERSION = "1.4"
+
+STATION_FEATURES = (
+    "bikes",
+    "capacity",
+    "ebike",
+    "is_penury",
+    "is_saturation",
+    "mechanical",
+    "occ_ratio",
+)
+WEATHER_FEATURES = ("precip_mm", "temp_C", "wind_mps")
+FEATURES = tuple(sorted((*STATION_FEATURES, *WEATHER_FEATURES)))
+
+COLUMNS = ("tbin_utc", "station_id", "lat", "lon", *FEATURES)
+"""Columns of the events view that are read."""
+
+ZONE_FEATURE = "occ_ratio"
+ZONE_DEGREES = 2
+"""Zones are cells of 0.01°, about 1 km."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DriftThresholds:
+    """What counts as drift, and below what a sample is too small to say.
+
+    ``psi_medium`` and ``psi_high`` are the usual reading of the PSI. ``min_hours`` is in values
+    (station-hours, or hours for the weather), ``zone_min_station_days`` in days of a station.
+    ``ema_days`` is the span of the moving average; the newest day weighs 2 / (span + 1).
+    """
+
+    psi_medium: float = 0.10
+    psi_high: float = 0.25
+    max_bins: int = 10
+    zone_bins: int = 5
+    min_hours: int = 48
+    min_day_values: int = 100
+    zone_min_station_days: int = 30
+    ema_days: int = 7
+
+
+class _Hours(NamedTuple):
+    """Hourly means over reference and current window.
+
+    ``values`` holds ``float32[H, S]`` for station features, ``float32[H, 1]`` for the weather;
+    ``kind`` is the stratum of each hour, ``date`` its local day (proleptic ordinal), ``current``
+    whether it lies in the current window; ``lat`` and ``lon`` of the stations. ``newest`` is the
+    newest bin observed.
+    """
+
+    values: Mapping[str, NDArray[np.float32]]
+    kind: NDArray[np.int64]
+    date: NDArray[np.int64]
+    current: NDArray[np.bool_]
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+    newest: Bin | None
+
+
+class _Sample(NamedTuple):
+    """One feature, comparable: hours of kinds that both windows have.
+
+    ``values`` is ``float32[H, S]`` (NaN where unobserved or not comparable), ``weight`` is
+    ``float64[H]``, 1 in the current window.
+    """
+
+    values: NDArray[np.float32]
+    weight: NDArray[np.float64]
+    current: NDArray[np.bool_]
+
+    def reference(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the reference's values and weights, flat."""
+        values = self.values[~self.current]
+        known = np.isfinite(values)
+        weights = np.broadcast_to(self.weight[~self.current][:, None], values.shape)
+        return values[known].astype(np.float64), weights[known]
+
+    def now(self) -> NDArray[np.float64]:
+        """Return the current values, flat."""
+        values = self.values[self.current]
+        return values[np.isfinite(values)].astype(np.float64)
+
+
+def build(
+    tables: Iterable[pa.Table],
+    *,
+    window: LocalDays,
+    reference_days: int,
+    edition: Edition,
+    thresholds: DriftThresholds | None = None,
+    bounds: StockoutBounds | None = None,
+) -> Documents:
+    """Make the documents of ``data/drift``.
+
+    Parameters
+    ----------
+    tables
+        Events views with `COLUMNS`, one a day, in time order, of the reference and the window.
+    window
+        Complete local days: the current window.
+    reference_days
+        How many complete local days before it are the reference.
+
+    """
+    limits = thresholds or DriftThresholds()
+    reference = days_before(window, reference_days)
+    hours = _hourly(tables, reference, window)
+    samples = {name: _sample(hours, name) for name in FEATURES}
+    rows = {name: _compare(name, sample, hours, limits) for name, sample in samples.items()}
+    found = {name: row["psi"] for name, row in rows.items() if row["psi"] is not None}
+    top = max(found, key=lambda name: found[name], default=None)
+    overall = float(np.median(list(found.values()))) if found else None
+    drifted = sorted(name for name, value in found.items() if value >= limits.psi_high)
+    summary = {
+        **edition.head(VERSION),
+        "psi_global": overall,
+        "psi_global_is": "median over the features",
+        "top_feature": top,
+        "top_feature_psi": found[top] if top else None,
+        "drifted_features": drifted,
+        "drifted_share": len(drifted) / len(found) if found else None,
+        "window_days": len(window.days),
+        "last_days": len(window.days),
+        "reference_days": reference_days,
+        "thresholds": {"medium": limits.psi_medium, "high": limits.psi_high},
+    }
+    alerts = _global_alerts(overall, limits)
+    documents = {
+        "summary.json": summary,
+        "psi_by_feature.json": _columns(rows, ("psi", "bins", "n_ref", "n_cur", "reason")),
+        "ks_by_feature.json": _columns(
+            rows, ("ks", "p_value", "wasserstein", "n_ref", "n_cur", "reason")
+        ),
+        "deltas_by_feature.json": _columns(
+            rows, ("delta_mean", "delta_var", "mean_ref", "mean_cur", "reason")
+        ),
+        "psi_global_daily_ema.json": _daily(hours, samples, window, limits),
+        "zones.json": {"rows": _zones(hours, samples[ZONE_FEATURE], limits)},
+        "bounds.json": _bounds(hours, reference, window),
+        "features_detected.json": sorted(n for n, row in rows.items() if row["n_cur"]),
+        "alerts.json": [dataclasses.asdict(alert) for alert in alerts],
+    }
+    return publish(
+        documents,
+        edition,
+        VERSION,
+        status=_status(hours, reference, window),
+        window_days=len(window.days),
+        windows={"current": window.as_json(), "reference": reference.as_json()},
+        thresholds=(limits, bounds or StockoutBounds()),
+        alerts=[*alerts, *_feature_alerts(found, limits)],
+        extra={"reference_days": reference_days},
+    )
+
+
+def _hourly(tables: Iterable[pa.Table], reference: LocalDays, window: LocalDays) -> _Hours:
+    """Average the observations of each hour, a day at a time."""
+    start, bins = reference.start, window.stop - reference.start
+    count = -(-bins // BINS_PER_HOUR)
+    parts = []
+    newest = None
+    for table in tables:
+        panel = day_panel(table, STATION_FEATURES)
+        if panel is None:
+            continue
+        cut = panel.window(Bin(max(panel.start, start)), Bin(min(panel.stop, window.stop)))
+        if cut.bins > 0:
+            parts.append((panel.stations, _sums_by_hour(cut, start)))
+            newest = Bin(cut.stop - 1)
+    ids = np.unique(np.concatenate([np.zeros(0, np.str_), *(s.ids for s, _ in parts)]))
+    sums = {name: np.zeros((count, len(ids)), np.float32) for name in STATION_FEATURES}
+    sums |= {name: np.zeros((count, 1), np.float32) for name in WEATHER_FEATURES}
+    counts = {name: np.zeros(array.shape, np.uint8) for name, array in sums.items()}
+    lat, lon = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+    for stations, (hour, by_feature) in parts:
+        here = np.searchsorted(ids, stations.ids)
+        lat[here] = np.where(np.isfinite(stations.lat), stations.lat, lat[here])
+        lon[here] = np.where(np.isfinite(stations.lon), stations.lon, lon[here])
+        for name, (added, seen) in by_feature.items():
+            cells = np.ix_(hour, here if name in STATION_FEATURES else np.zeros(1, np.int64))
+            sums[name][cells] += added
+            counts[name][cells] += seen
+    for name, array in sums.items():
+        np.divide(array, counts[name], out=array, where=counts[name] > 0)
+        array[counts[name] == 0] = np.nan
+    at = start + np.arange(count) * BINS_PER_HOUR
+    times = local_times(at, window.tz)
+    kind = times.day_type * 24 + times.minute // 60
+    return _Hours(sums, kind, times.day, at >= window.start, lat, lon, newest)
+
+
+def _sums_by_hour(
+    panel: Panel, start: Bin
+) -> tuple[NDArray[np.int64], dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]]:
+    """Return the hours (counted from ``start``) of a panel, and sum and count in each."""
+    hour, first = np.unique(
+        (panel.start - start + np.arange(panel.bins)) // BINS_PER_HOUR, return_index=True
+    )
+    arrays = {name: panel[name] for name in STATION_FEATURES}
+    arrays |= {name: panel.weather[name][:, None] for name in WEATHER_FEATURES}
+    sums = {}
+    for name, array in arrays.items():
+        known = np.isfinite(array)
+        total = np.add.reduceat(np.where(known, array, np.float32(0)), first, axis=0)
+        sums[name] = (total, np.add.reduceat(known, first, axis=0, dtype=np.uint8))
+    return hour, sums
+
+
+def _sample(hours: _Hours, name: str) -> _Sample:
+    """Leave out hours of a kind that only one window has, and weigh the reference's."""
+    values = hours.values[name]
+    seen = np.isfinite(values).any(axis=1)
+    weight = _weights(hours.kind, seen & ~hours.current, seen & hours.current)
+    return _Sample(np.where(weight[:, None] > 0, values, np.float32(np.nan)), weight, hours.current)
+
+
+def _weights(
+    kind: NDArray[np.int64], reference: NDArray[np.bool_], current: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Weigh reference hours so that each kind has the share it has among the current ones.
+
+    Weights average 1 over the reference; they are 1 in the current window and 0 for hours that
+    have no counterpart.
+    """
+    kinds = int(kind.max(initial=0)) + 1
+    ref = np.bincount(kind[reference], minlength=kinds)
+    cur = np.bincount(kind[current], minlength=kinds)
+    both = (ref > 0) & (cur > 0)
+    share = np.divide(cur, ref, out=np.zeros(kinds), where=both)
+    if both.any():
+        share *= ref[both].sum() / cur[both].sum()
+    return np.where(reference, share[kind], np.where(current & both[kind], 1.0, 0.0))
+
+
+def _compare(name: str, sample: _Sample, hours: _Hours, limits: DriftThresholds) -> dict[str, Any]:
+    reference, weights = sample.reference()
+    current = sample.now()
+    row: dict[str, Any] = dict.fromkeys(
+        ("psi", "bins", "ks", "p_value", "wasserstein", "delta_mean", "delta_var")
+    )
+    row |= {"feature": name, "n_ref": len(reference), "n_cur": len(current), "reason": None}
+    row |= {"mean_ref": None, "mean_cur": float(current.mean()) if len(current) else None}
+    if min(len(reference), len(current)) < limits.min_hours:
+        return row | {"reason": f"fewer than {limits.min_hours} values in a window"}
+    mean, variance = stability.weighted_moments(reference, weights)
+    row["mean_ref"] = mean
+    bins = stability.fit_bins(reference, limits.max_bins)
+    if bins is None:
+        return row | {"reason": "constant in the reference"}
+    histograms = _histograms(sample.values, bins)
+    row["psi"] = stability.psi(
+        (histograms * sample.weight[:, None])[~sample.current].sum(axis=0),
+        histograms[sample.current].sum(axis=0),
+    )
+    row["bins"] = len(bins)
+    row["ks"], row["p_value"] = stability.kolmogorov_smirnov(
+        reference, weights, current, _units(sample, hours)
+    )
+    row["wasserstein"] = stability.wasserstein(reference, weights, current)
+    row["delta_mean"] = (row["mean_cur"] - mean) / variance**0.5
+    row["delta_var"] = (float(current.var(ddof=1)) - variance) / variance
+    return row
+
+
+def _units(sample: _Sample, hours: _Hours) -> tuple[float, float]:
+    """Return how many station-days (days, of the weather) each window has."""
+    units = []
+    for window in (~sample.current, sample.current):
+        days = np.unique(hours.date[window & (sample.weight > 0)])
+        stations = np.isfinite(sample.values[window]).any(axis=0).sum()
+        units.append(float(len(days) * stations))
+    return units[0], units[1]
+
+
+def _histograms(values: NDArray[np.float32], bins: stability.Bins) -> NDArray[np.int64]:
+    """Return the histogram of each hour, ``int64[H, B]``."""
+    hour, column = np.nonzero(np.isfinite(values))
+    cells = hour * len(bins) + bins.of(values[hour, column])
+    return np.bincount(cells, minlength=len(values) * len(bins)).reshape(-1, len(bins))
+
+
+def _daily(
+    hours: _Hours, samples: Mapping[str, _Sample], window: LocalDays, limits: DriftThresholds
+) -> list[dict[str, Any]]:
+    """Compare each current day with the reference hours of its own kinds; average over days."""
+    by_feature = []
+    for name in STATION_FEATURES:
+        reference, _ = samples[name].reference()
+        bins = stability.fit_bins(reference, limits.max_bins)
+        if bins is not None:
+            by_feature.append((samples[name], _histograms(samples[name].values, bins)))
+    alpha, smoothed, rows = 2 / (limits.ema_days + 1), None, []
+    for date in window.days:
+        today = hours.current & (hours.date == date.toordinal())
+        psis = []
+        for sample, histograms in by_feature:
+            filled = histograms.sum(axis=1) > 0
+            weight = _weights(hours.kind, filled & ~sample.current, filled & today)
+            counts = histograms[today & (weight > 0)].sum(axis=0)
+            if counts.sum() >= limits.min_day_values:
+                before = (histograms * weight[:, None])[~sample.current].sum(axis=0)
+                psis.append(stability.psi(before, counts))
+        value = float(np.median(psis)) if psis else None
+        if value is not None:
+            smoothed = value if smoothed is None else alpha * value + (1 - alpha) * smoothed
+        rows.append({"date_local": date.isoformat(), "psi_ema": smoothed, "psi": value})
+    return rows
+
+
+def _zones(hours: _Hours, sample: _Sample, limits: DriftThresholds) -> list[dict[str, Any]]:
+    lat, lon = np.round(hours.lat, ZONE_DEGREES), np.round(hours.lon, ZONE_DEGREES)
+    placed = np.isfinite(lat) & np.isfinite(lon)
+    cells = sorted(set(zip(lat[placed].tolist(), lon[placed].tolist(), strict=True)))
+    rows = []
+    for cell in cells:
+        inside = placed & (lat == cell[0]) & (lon == cell[1])
+        zone = sample._replace(values=sample.values[:, inside])
+        row: dict[str, Any] = {
+            "zone": f"{cell[0]:.{ZONE_DEGREES}f},{cell[1]:.{ZONE_DEGREES}f}",
+            "psi": None,
+            "lat": float(np.median(hours.lat[inside])),
+            "lon": float(np.median(hours.lon[inside])),
+            "stations": int(inside.sum()),
+            "reason": None,
+        }
+        bins = stability.fit_bins(zone.reference()[0], limits.zone_bins)
+        if min(_units(zone, hours)) < limits.zone_min_station_days:
+            row["reason"] = f"fewer than {limits.zone_min_station_days} station-days in a window"
+        elif bins is None:
+            row["reason"] = "constant in the reference"
+        else:
+            histograms = _histograms(zone.values, bins)
+            before = (histograms * zone.weight[:, None])[~zone.current].sum(axis=0)
+            row["psi"] = stability.psi(before, histograms[zone.current].sum(axis=0))
+        rows.append(row)
+    return rows
+
+
+def _bounds(hours: _Hours, reference: LocalDays, window: LocalDays) -> dict[str, Any]:
+    newest = None if hours.newest is None else iso_z(bin_start(hours.newest))
+    return {
+        "tmax_utc": newest,
+        "cur_start_utc": iso_z(bin_start(window.start)),
+        "cur_end_utc": iso_z(bin_start(window.stop)),
+        "ref_start_utc": iso_z(bin_start(reference.start)),
+        "ref_end_utc": iso_z(bin_start(reference.stop)),
+        "ref_days_observed": _days_observed(hours, current=False),
+        "cur_days_observed": _days_observed(hours, current=True),
+    }
+
+
+def _days_observed(hours: _Hours, *, current: bool) -> int:
+    seen = np.isfinite(hours.values["bikes"]).any(axis=1) & (hours.current == current)
+    return len(np.unique(hours.date[seen]))
+
+
+def _status(hours: _Hours, reference: LocalDays, window: LocalDays) -> Status:
+    before = _days_observed(hours, current=False)
+    status = status_of_days(_days_observed(hours, current=True), len(window.days))
+    if status.status != "no_data" and before < len(reference.days):
+        reason = f"{before} of {len(reference.days)} reference days have observations"
+        return Status("partial", "; ".join(filter(None, (status.reason, reason))))
+    return status
+
+
+def _columns(rows: Mapping[str, Mapping[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [{"feature": name} | {key: row[key] for key in names} for name, row in rows.items()]
+
+
+def _global_alerts(overall: float | None, limits: DriftThresholds) -> list[Alert]:
+    if overall is None or overall < limits.psi_medium:
+        return []
+    high = overall >= limits.psi_high
+    level, threshold = ("high", limits.psi_high) if high else ("medium", limits.psi_medium)
+    text = f"the median PSI of the features is {overall:.3f}"
+    code = f"psi_global_{level}"
+    return [Alert("high" if high else "medium", code, text, "summary.json", overall, threshold)]
+
+
+def _feature_alerts(found: Mapping[str, float], limits: DriftThresholds) -> list[Alert]:
+    return [
+        Alert(
+            "medium",
+            f"psi_{name}",
+            f"the PSI of {name} is {value:.3f}",
+            "psi_by_feature.json",
+            value,
+            limits.psi_high,
+        )
+        for name, value in found.items()
+        if value >= limits.psi_high
+    ]

@@ -1,0 +1,473 @@
+"""Data health: whether what should be in the lake is there, fresh, once, and alive.
+
+A station is *expected* in every bin of the window from when it was first seen, whatever the rest
+of the network did: an outage lowers coverage. Coverage of what a station itself reported between
+its first and last bin is told beside it.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start, iso_z
+from velib_core.monitoring import runs
+from velib_core.monitoring.documents import (
+    Alert,
+    Documents,
+    Edition,
+    Status,
+    StockoutBounds,
+    percent,
+    publish,
+    status_of_days,
+)
+from velib_core.monitoring.observations import assemble, day_panel, name_of, newest_rows
+from velib_core.panel import bins_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+    from velib_core.panel import Panel
+    from velib_core.windows import LocalDays
+
+VERSION = "1.6"
+
+COLUMNS = (
+    "tbin_utc",
+    "station_id",
+    "bikes",
+    "capacity",
+    "docks_available",
+    "name",
+    "ts_utc",
+    "last_reported_utc",
+    "is_penury",
+)
+"""Columns of the events view that are read."""
+
+_VARIABLES = ("bikes", "free_docks", "is_penury", "age_min")
+
+
+@dataclasses.dataclass(frozen=True)
+class HealthThresholds:
+    """When data are called unhealthy.
+
+    ``flat_steps`` (bins) and ``flat_chance`` make a plateau suspicious: a day without a change,
+    and one that a station with its change rate would show less often than once in a million.
+    ``lat_max_min`` caps report lags in minutes: a station may have last reported years ago.
+    """
+
+    fresh_slo_min: float = 5.0
+    compl_alert_pct: float = 98.0
+    dup_alert_pct: float = 1.0
+    flat_steps: int = BINS_PER_DAY
+    flat_chance: float = 1e-6
+    lat_max_min: float = 4320.0
+    topk: int = 200
+
+
+class _Coverage(NamedTuple):
+    """Of each station: bins seen and expected, ``int64[S]``; ``expects`` is ``bool[T, S]``."""
+
+    seen: NDArray[np.int64]
+    expected: NDArray[np.int64]
+    expects: NDArray[np.bool_]
+
+
+class _Plateau(NamedTuple):
+    """A station's count that stood still: how long, in what state, how likely by chance."""
+
+    station: int
+    first: int
+    last: int
+    steps: int
+    state: str
+    chance: float
+
+
+def build(
+    tables: Iterable[pa.Table],
+    *,
+    window: LocalDays,
+    now: dt.datetime,
+    edition: Edition,
+    thresholds: HealthThresholds | None = None,
+    bounds: StockoutBounds | None = None,
+    merged: Mapping[str, int] | None = None,
+) -> Documents:
+    """Make the documents of ``data/health``.
+
+    Parameters
+    ----------
+    tables
+        Events views with `COLUMNS`, one a day, in time order: the days of the window, earlier
+        ones whose stations are expected too, and today so far for the freshness.
+    window
+        Complete local days.
+    now
+        The instant that ages are told at.
+    merged
+        Rows that compaction merged away because their station and bin were there already, by
+        station; the events view itself holds none.
+
+    """
+    limits, bounds = thresholds or HealthThresholds(), bounds or StockoutBounds()
+    parts: list[Panel] = []
+    reports: dict[str, float] = {}
+    duplicates = collections.Counter(dict(merged or {}))
+    for table in tables:
+        part = day_panel(table, _VARIABLES)
+        if part is not None:
+            parts.append(part)
+            reports |= _last_reports(table)
+            duplicates.update(count_duplicates(table))
+    panel = assemble(parts, window.start, window.stop, _VARIABLES)
+    coverage = _cover(panel, parts)
+    hours = window.local().minute // 60
+    plateaus = _plateaus(panel, limits)
+    rows = int(coverage.seen.sum())
+    kpis = {
+        **_kpi_head(edition, window, limits),
+        **_observed(panel, rows, now),
+        "files_aware_days": _days_seen(panel, window),
+        **_freshness(reports, now, limits),
+        **_coverage_kpis(coverage, panel),
+        **_lags(panel, limits),
+        "dups_pct": percent(sum(duplicates.values()), rows + sum(duplicates.values())),
+        "plateaus": dict(collections.Counter(p.state for p in plateaus)),
+    }
+    stuck = [p for p in plateaus if p.state == "stuck"]
+    alerts = _alerts(kpis, stuck, limits)
+    kpis["alerts"] = flags = _flags(kpis, stuck)
+    anomalies = _anomalies(panel, coverage, duplicates, stuck, limits)
+    documents: dict[str, Any] = {
+        "kpis.json": kpis,
+        "station_health.json": _station_health(panel, coverage),
+        "coverage_by_hour.json": _coverage_by_hour(panel, coverage, hours),
+        "alerts.json": {**flags, "alerts": [dataclasses.asdict(alert) for alert in alerts]},
+        **{f"anomalies/{name}.json": items for name, items in anomalies.items()},
+        "anomalies/manifest.json": _anomalies_manifest(edition, anomalies, limits),
+    }
+    return publish(
+        documents,
+        edition,
+        VERSION,
+        status=_status(kpis, window),
+        window_days=len(window.days),
+        windows={"current": window.as_json()},
+        thresholds=(limits, bounds),
+        alerts=alerts,
+    )
+
+
+def count_duplicates(table: pa.Table) -> dict[str, int]:
+    """Return how many rows repeat a station and bin of the table, by station."""
+    encoded = table["station_id"].cast(pa.string()).combine_chunks().dictionary_encode()
+    bins = bins_of(table["tbin_utc"])
+    stations = len(encoded.dictionary)
+    cells = (bins - bins.min()) * stations + np.asarray(encoded.indices)
+    extra = np.maximum(np.bincount(cells) - 1, 0)
+    repeated = np.flatnonzero(extra)
+    by_station = np.bincount(repeated % stations, extra[repeated], stations).astype(np.int64)
+    ids = encoded.dictionary.to_pylist()
+    return {ids[s]: int(by_station[s]) for s in np.flatnonzero(by_station).tolist()}
+
+
+def _last_reports(table: pa.Table) -> dict[str, float]:
+    """Return when each station last reported, by its own word or else the feed's (unix s)."""
+    rows = newest_rows(table)
+    stamps = pc.coalesce(rows["last_reported_utc"], rows["ts_utc"], rows["tbin_utc"])
+    seconds = pc.cast(pc.floor_temporal(stamps, unit="second").cast(pa.timestamp("s")), pa.int64())
+    return dict(zip(rows["station_id"].to_pylist(), seconds.to_pylist(), strict=True))
+
+
+def _cover(panel: Panel, parts: list[Panel]) -> _Coverage:
+    seen = np.isfinite(panel["bikes"])
+    bins = np.arange(panel.bins)
+    starts = [p.start for p in parts]
+    history = max(min(starts) - panel.start, 0) if starts else panel.bins
+    known_before = np.zeros(len(panel.stations), bool)
+    for part in parts:
+        if part.start < panel.start:
+            early = np.isfinite(part["bikes"][: panel.start - part.start]).any(axis=0)
+            known_before |= np.isin(panel.stations.ids, part.stations.ids[early])
+    never = np.where(known_before, history, panel.bins)
+    first = np.where(seen.any(axis=0) & ~known_before, _first(seen), never)
+    expects = bins[:, None] >= first[None, :]
+    return _Coverage(seen.sum(axis=0), panel.bins - first, expects)
+
+
+def _first(seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return seen.argmax(axis=0) if len(seen) else np.zeros(seen.shape[1], np.int64)
+
+
+def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> dict[str, Any]:
+    return {
+        **edition.head(VERSION),
+        "tz": edition.tz,
+        "bin_min": BIN_MINUTES,
+        "current_days": len(window.days),
+        "bins_per_day": BINS_PER_DAY,
+        "thresholds": {
+            "fresh_slo_min": limits.fresh_slo_min,
+            "compl_alert_pct": limits.compl_alert_pct,
+            "dup_alert_pct": limits.dup_alert_pct,
+            "flat_steps": limits.flat_steps,
+            "flat_chance": limits.flat_chance,
+            "lat_max_min": limits.lat_max_min,
+        },
+        "completeness_options": {"active_min_frac": None, "weighted": False},
+        "active_frac": None,
+        "weighted": False,
+        "anomaly_params": _anomaly_params(limits),
+        "sources": {"exports_prefix": edition.exports_prefix},
+        "window": window.as_json(),
+    }
+
+
+def _anomaly_params(limits: HealthThresholds) -> dict[str, Any]:
+    return {"topk": limits.topk, "sample_frac": 0.0, "round_nd": 3, "include_names": True}
+
+
+def _observed(panel: Panel, rows: int, now: dt.datetime) -> dict[str, Any]:
+    seen = np.isfinite(panel["bikes"])
+    at = np.flatnonzero(seen.any(axis=1))
+    span = [_stamp(panel, int(at[0])), _stamp(panel, int(at[-1]))] if len(at) else [None, None]
+    return {
+        "rows": rows,
+        "stations": int(seen.any(axis=0).sum()),
+        "span": span,
+        "now_utc": iso_z(now),
+        "ts_global_max": span[1],
+    }
+
+
+def _days_seen(panel: Panel, window: LocalDays) -> int:
+    seen = np.isfinite(panel["bikes"]).any(axis=1)
+    return int(np.logical_or.reduceat(seen, [e - window.start for e in window.edges[:-1]]).sum())
+
+
+def _freshness(
+    reports: Mapping[str, float], now: dt.datetime, limits: HealthThresholds
+) -> dict[str, Any]:
+    p50 = p95 = None
+    if reports:
+        instant = now if now.tzinfo else now.replace(tzinfo=dt.UTC)
+        ages = np.maximum(instant.timestamp() - np.fromiter(reports.values(), float), 0) / 60
+        p50, p95 = (float(q) for q in np.quantile(ages, [0.5, 0.95]))
+    return {
+        "freshness_age_p50_min": p50,
+        "freshness_age_p95_min": p95,
+        "freshness_slo_min": limits.fresh_slo_min,
+        "freshness_p95_ok": None if p95 is None else p95 <= limits.fresh_slo_min,
+    }
+
+
+def _coverage_kpis(coverage: _Coverage, panel: Panel) -> dict[str, Any]:
+    seen = np.isfinite(panel["bikes"])
+    present = coverage.seen > 0
+    there = seen[:, present]
+    last = panel.bins - 1 - _first(there[::-1])
+    spans = last - _first(there) + 1
+    expected = coverage.expected > 0
+    shares = coverage.seen[expected] / coverage.expected[expected]
+    active = coverage.seen[present] / spans
+    return {
+        "coverage_global_pct": 100 * float(shares.mean()) if len(shares) else None,
+        "coverage_active_pct": 100 * float(active.mean()) if len(active) else None,
+        "missing_stations": int((expected & ~present).sum()),
+        "stations_expected": int(expected.sum()),
+    }
+
+
+def _lags(panel: Panel, limits: HealthThresholds) -> dict[str, Any]:
+    """Return how old stations' reports were when observed; ingestion leaves no stamp of its own."""
+    ages = panel["age_min"]
+    known = np.clip(ages[np.isfinite(ages)], 0, limits.lat_max_min)
+    p50, p95 = np.quantile(known, [0.5, 0.95]) if len(known) else (None, None)
+    return {
+        "latency_p50_min": None,
+        "latency_p95_min": None,
+        "report_lag_p50_min": p50,
+        "report_lag_p95_min": p95,
+    }
+
+
+def _plateaus(panel: Panel, limits: HealthThresholds) -> list[_Plateau]:
+    """Return the suspiciously long plateaus, longest first, each with the state it stood in.
+
+    The chance that a station stands still for so long is ``(1 − p)^steps`` with its own rate of
+    change p, drawn towards the network's by the weight of one day (so that a station that never
+    moved at all has a rate to be judged by).
+    """
+    bikes, rated = panel["bikes"], np.isfinite(panel["is_penury"])
+    observed = np.isfinite(bikes)
+    reach = runs.reach_of(observed)
+    before, at = runs.previous(bikes)
+    followed = observed & (at >= 0) & (np.arange(panel.bins)[:, None] - at <= reach)
+    unchanged = followed & (bikes == before)
+    steps = followed.sum(axis=0)
+    changes = steps - unchanged.sum(axis=0)
+    network = changes.sum() / max(steps.sum(), 1)
+    rate = (changes + BINS_PER_DAY * network) / (steps + BINS_PER_DAY)
+    found = runs.find_runs(unchanged, observed, reach)
+    found = found.where(found.rows + 1 >= limits.flat_steps)
+    plateaus = []
+    for station, first, last, rows in zip(*(field.tolist() for field in found), strict=True):
+        chance = float((1 - rate[station]) ** rows)
+        opening = int(at[first, station])
+        if not rated[opening : last + 1, station].any():
+            state = "out_of_service"
+        elif bikes[first, station] == 0:
+            state = "empty"
+        elif panel["free_docks"][first, station] == 0:
+            state = "full"
+        else:
+            state = "stuck" if chance < limits.flat_chance else "quiet"
+        plateaus.append(_Plateau(station, opening, last, rows + 1, state, chance))
+    return sorted(plateaus, key=lambda p: (p.first - p.last, panel.stations.ids[p.station]))
+
+
+def _alerts(
+    kpis: Mapping[str, Any], stuck: list[_Plateau], limits: HealthThresholds
+) -> list[Alert]:
+    alerts = []
+    p95, coverage = kpis["freshness_age_p95_min"], kpis["coverage_global_pct"]
+    if kpis["freshness_p95_ok"] is False:
+        text = f"the newest report of 5% of the stations is over {p95:.0f} min old"
+        alerts.append(Alert("high", "freshness", text, "kpis.json", p95, limits.fresh_slo_min))
+    if coverage is not None and coverage < limits.compl_alert_pct:
+        text = f"{coverage:.2f}% of the expected observations are there"
+        alerts.append(
+            Alert("high", "coverage", text, "kpis.json", coverage, limits.compl_alert_pct)
+        )
+    if (kpis["dups_pct"] or 0) >= limits.dup_alert_pct:
+        text = f"{kpis['dups_pct']:.2f}% of the rows came twice"
+        alerts.append(
+            Alert("medium", "duplicates", text, "kpis.json", kpis["dups_pct"], limits.dup_alert_pct)
+        )
+    if stuck:
+        text = f"{len(stuck)} plateaus too long to be chance"
+        alerts.append(
+            Alert("medium", "flat", text, "anomalies/flat.json", stuck[0].steps, limits.flat_steps)
+        )
+    return alerts
+
+
+def _flags(kpis: Mapping[str, Any], stuck: list[_Plateau]) -> dict[str, Any]:
+    coverage, limits = kpis["coverage_global_pct"], kpis["thresholds"]
+    return {
+        "freshness_p95_ok": kpis["freshness_p95_ok"],
+        "coverage_ok": coverage is not None and coverage >= limits["compl_alert_pct"],
+        "duplication_alert": (kpis["dups_pct"] or 0) >= limits["dup_alert_pct"],
+        "flat_sequences_found": bool(stuck),
+    }
+
+
+def _station_health(panel: Panel, coverage: _Coverage) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "station_id": str(panel.stations.ids[s]),
+            "name": name_of(panel.stations, s),
+            "obs": int(coverage.seen[s]),
+            "expected": int(coverage.expected[s]),
+            "coverage_pct": 100 * float(coverage.seen[s] / coverage.expected[s]),
+            "missing": int(coverage.expected[s] - coverage.seen[s]),
+        }
+        for s in np.flatnonzero(coverage.expected > 0).tolist()
+    ]
+    return sorted(rows, key=lambda row: (row["coverage_pct"], row["station_id"]))
+
+
+def _coverage_by_hour(
+    panel: Panel, coverage: _Coverage, hours: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    seen, rows = np.isfinite(panel["bikes"]), []
+    for hour in range(24):
+        expected = coverage.expects[hours == hour].sum(axis=0)
+        obs = seen[hours == hour].sum(axis=0)
+        there = expected > 0
+        if there.any():
+            share = float((obs[there] / expected[there]).mean())
+            rows.append({"hour": hour, "coverage_pct": 100 * share})
+    return rows
+
+
+def _anomalies(
+    panel: Panel,
+    coverage: _Coverage,
+    duplicates: Mapping[str, int],
+    stuck: list[_Plateau],
+    limits: HealthThresholds,
+) -> dict[str, list[dict[str, Any]]]:
+    stations = panel.stations
+    column = {str(station): s for s, station in enumerate(stations.ids)}
+    missing = coverage.expected - coverage.seen
+    flat = [
+        {
+            "type": "flat_sequence",
+            "station_id": str(stations.ids[p.station]),
+            "name": name_of(stations, p.station),
+            "start": _stamp(panel, p.first),
+            "end": _stamp(panel, p.last),
+            "steps": p.steps,
+            "duration_min": (p.last - p.first + 1) * BIN_MINUTES,
+            "bikes": int(panel["bikes"][p.first, p.station]),
+            "chance": p.chance,
+        }
+        for p in stuck
+    ]
+    twice = [
+        {
+            "type": "duplicates",
+            "station_id": station,
+            "name": name_of(stations, column[station]) if station in column else None,
+            "dups": count,
+        }
+        for station, count in sorted(duplicates.items(), key=lambda item: (-item[1], item[0]))
+        if count > 0
+    ]
+    gaps = [
+        {
+            "type": "missing_bins",
+            "station_id": str(stations.ids[s]),
+            "name": name_of(stations, s),
+            "missing": int(missing[s]),
+            "expected": int(coverage.expected[s]),
+        }
+        for s in sorted(np.flatnonzero(missing > 0).tolist(), key=lambda s: (-missing[s], s))
+    ]
+    top = limits.topk
+    return {"flat": flat[:top], "duplicates": twice[:top], "missing": gaps[:top]}
+
+
+def _anomalies_manifest(
+    edition: Edition, anomalies: Mapping[str, list[Any]], limits: HealthThresholds
+) -> dict[str, Any]:
+    prefix = f"{edition.latest_prefix}/anomalies"
+    return {
+        **edition.head(VERSION),
+        "params": _anomaly_params(limits),
+        "files": [
+            {"name": name, "uri": f"{prefix}/{name}.json", "count": len(items)}
+            for name, items in anomalies.items()
+        ],
+        "counts": {name: len(items) for name, items in anomalies.items()},
+    }
+
+
+def _status(kpis: Mapping[str, Any], window: LocalDays) -> Status:
+    return status_of_days(kpis["files_aware_days"], len(window.days))
+
+
+def _stamp(panel: Panel, offset: int) -> str:
+    return iso_z(bin_start(Bin(panel.start + offset)))

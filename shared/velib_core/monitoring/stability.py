@@ -1,0 +1,131 @@
+"""How far two samples of one quantity are apart: PSI, Kolmogorov-Smirnov, Wasserstein.
+
+The reference is weighted, so that it can be given the composition of the current sample (as many
+Sundays, as many nights): like is then compared with like.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+SMOOTHING = 0.5
+"""Added to each bin's count (the Jeffreys prior), so that an empty bin is rare, not impossible."""
+
+MIN_BINS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Bins:
+    """Bins of a quantity, the outer ones open.
+
+    ``inner`` are the rising inner edges (a value on an edge belongs to the bin above);
+    ``zero`` gives exact zeros a bin of their own, the first.
+    """
+
+    inner: Floats
+    zero: bool
+
+    def __len__(self) -> int:
+        """Return the number of bins."""
+        return len(self.inner) + 1 + self.zero
+
+    def of(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Return the bin of each finite value."""
+        place = np.searchsorted(self.inner, values, side="right")
+        return np.where(values == 0, 0, place + 1) if self.zero else place
+
+
+def fit_bins(reference: NDArray[np.floating], most: int) -> Bins | None:
+    """Choose at most so many bins at the quantiles of a reference sample.
+
+    Zeros that would fill a bin get their own, and the quantiles are those of the rest: rain and
+    stockouts are mostly absent. Returns ``None`` for a constant or empty sample.
+    """
+    if not len(reference) or reference.min() == reference.max():
+        return None
+    zeros = float(np.mean(reference == 0))
+    zero = zeros > 1 / most
+    rest = reference[reference != 0] if zero else reference
+    count = max(1, round((most - 1) * (1 - zeros))) if zero else most
+    edges = np.unique(np.quantile(rest, np.arange(1, count) / count).astype(np.float64))
+    bins = Bins(edges[edges > rest.min()], zero)
+    if len(bins) >= MIN_BINS:
+        return bins
+    # One value holds almost everything: tell it from the rest.
+    return Bins(np.array([np.nextafter(rest.min(), np.inf)], np.float64), zero=False)
+
+
+def psi(reference: NDArray[np.floating], current: NDArray[np.floating]) -> float:
+    """Return the population stability index of two histograms over the same bins.
+
+    ``Σ (p − q) · ln(p / q)`` with shares p, q smoothed by `SMOOTHING`; at least 0, symmetric,
+    finite. Usual reading: below 0.1 stable, from 0.25 on a shift (Siddiqi, Credit Risk
+    Scorecards, 2006).
+    """
+    p, q = (
+        (np.asarray(counts, np.float64) + SMOOTHING) / (np.sum(counts) + SMOOTHING * len(counts))
+        for counts in (reference, current)
+    )
+    return float(np.sum((p - q) * np.log(p / q)))
+
+
+def kolmogorov_smirnov(
+    reference: Floats, weights: Floats, current: Floats, units: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the largest distance of the two distribution functions, and its p-value.
+
+    Parameters
+    ----------
+    reference, weights, current
+        Values, and the weights of the reference's.
+    units
+        How many independent observations each sample stands for: values of one station on one
+        day hang together, so it is fewer than there are values. The p-value is that of the
+        limit distribution (``scipy.stats.kstwobign``) at these sizes.
+
+    """
+    from scipy.stats import kstwobign  # noqa: PLC0415 -- a third of a second to import
+
+    values = np.concatenate([reference, current])
+    steps = np.concatenate(
+        [weights / weights.sum(), np.full(len(current), -1 / max(len(current), 1))]
+    )
+    order = np.argsort(values)
+    apart = np.cumsum(steps[order])
+    # Equal values step together: only the last of them counts.
+    last = np.append(np.diff(values[order]) > 0, True)
+    distance = min(float(np.abs(apart[last]).max()), 1.0)
+    size = units[0] * units[1] / (units[0] + units[1])
+    return distance, float(kstwobign.sf(math.sqrt(size) * distance))
+
+
+def wasserstein(reference: Floats, weights: Floats, current: Floats) -> float | None:
+    """Return the first Wasserstein distance in standard deviations of the reference.
+
+    ``None`` where the reference is constant.
+    """
+    from scipy.stats import wasserstein_distance  # noqa: PLC0415 -- a third of a second to import
+
+    spread = math.sqrt(weighted_moments(reference, weights)[1])
+    if not spread:
+        return None
+    return float(wasserstein_distance(reference, current, weights)) / spread
+
+
+def weighted_moments(values: Floats, weights: Floats) -> tuple[float, float]:
+    """Return mean and variance; with equal weights the variance is that of ddof 1."""
+    total = weights.sum()
+    mean = float((weights * values).sum() / total)
+    # Kish's effective size turns the biased variance into an unbiased one.
+    effective = total**2 / (weights**2).sum()
+    biased = float((weights * (values - mean) ** 2).sum() / total)
+    return mean, biased * effective / (effective - 1) if effective > 1 else 0.0

@@ -1,0 +1,50 @@
+"""Documents against the contract: an object's path finds its JSON Schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+@cache
+def schemas() -> tuple[tuple[re.Pattern[str], Draft202012Validator], ...]:
+    """Return every schema with the pattern of the paths (below the root) that it is for.
+
+    A document's own path comes before the paths of its copies.
+    """
+    found, copies = [], []
+    for file in sorted(SCHEMAS.glob("*.schema.json")):
+        schema = json.loads(file.read_text())
+        Draft202012Validator.check_schema(schema)
+        validator = Draft202012Validator(schema)
+        found.append((_pattern(schema["title"]), validator))
+        copies += [(_pattern(path), validator) for path in schema.get("x-also-at", [])]
+    return (*found, *copies)
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path.split(" (")[0])))
+
+
+def problems(path: str, document: object) -> list[str]:
+    """Return what is wrong with a document, after a round trip through strict JSON."""
+    text = json.dumps(document, allow_nan=False)
+    validator = next((v for pattern, v in schemas() if pattern.fullmatch(path)), None)
+    if validator is None:
+        return [f"{path}: the contract has no such document"]
+    return [
+        f"{path}{error.json_path[1:]}: {error.message[:200]}"
+        for error in validator.iter_errors(json.loads(text))
+    ]
+
+
+def expected(folder: str) -> set[str]:
+    """Return the contract's documents of a folder such as ``monitoring/data/health/latest``."""
+    titles = [json.loads(f.read_text())["title"] for f in SCHEMAS.glob("*.schema.json")]
+    return {title.removeprefix(f"{folder}/") for title in titles if title.startswith(f"{folder}/")}
