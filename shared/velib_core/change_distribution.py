@@ -97,7 +97,9 @@ def median_change(
     mixed[:, classes.still] += 1 - trust
     upto = np.cumsum(mixed, axis=1)
     half = upto[:, -1] / 2
-    place = np.argmax(upto >= half[:, None], axis=1)
+    # An exact tie between a fall or a rise and rest goes to rest.
+    margin = np.where(np.arange(mixed.shape[1]) < classes.still, 1e-9, -1e-9)
+    place = np.argmax(upto >= half[:, None] + margin, axis=1)
     rows = np.arange(len(mixed))
     inside = mixed[rows, place]
     missing = half - (upto[rows, place] - inside)

@@ -135,7 +135,7 @@ def _read_arrays(data: bytes) -> tuple[ChangeClasses, Statics]:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             classes = ChangeClasses(arrays["class_lows"], arrays["class_shares"])
             statics = Statics(arrays["ids"], arrays["columns"], arrays["neighbours"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ModelError(f"model pack: {STATICS} cannot be read: {error!r}") from error
     count = len(statics.ids)
     shapes = (statics.columns.shape, statics.neighbours.shape, classes.shares.shape)

@@ -305,7 +305,7 @@ def from_bytes(data: bytes) -> Profiles:
             arrays["level"],
             arrays["pace"],
         )
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ProfileError("profiles", data[:16], f"an archive of profiles ({error})") from error
     slots = (DAY_TYPES, SLOTS_PER_DAY, len(profiles.stations))
     shapes = (profiles.change.shape, profiles.level.shape, profiles.pace.shape)

@@ -1,0 +1,286 @@
+"""Forecasting on pandas frames: the names that other programs know, over the same core.
+
+Thin adapters: a frame of snapshot rows goes on the grid, the feature stack or the model does the
+work, and a frame comes back. Frames hold the snapshot columns (``tbin_utc`` naive UTC,
+``station_id``, ``bikes``, ``capacity``, …) in any order of rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from velib_core.cal_features import (
+    CALENDAR_FEATURES,
+    LOCAL_CALENDAR_FEATURES,
+    calendar_features,
+)
+from velib_core.errors import InvalidValueError
+from velib_core.feature_stack import CONTRACT_FEATURES, feature_rows
+from velib_core.grid import (
+    BINS_PER_DAY,
+    Bin,
+    HorizonBins,
+    day_after,
+    day_of,
+    first_bin,
+    horizon_minutes,
+)
+from velib_core.inference import class_probabilities, predict, publish
+from velib_core.panel import Panel, bins_of, build_panel
+from velib_core.profile_features import Profiles, empty_profiles, fold_day
+from velib_core.spatial_features import (
+    KNN_FEATURES,
+    NEAREST,
+    STATIC_FEATURES,
+    fit_statics,
+)
+from velib_core.training import TrainingOptions, train
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from velib_core.model_pack import ModelPack
+
+SPATIAL = (*STATIC_FEATURES[2:], *KNN_FEATURES)
+"""The contract's features that need more than the station's own rows."""
+
+PREDICTION_INPUTS = ("station_id", "tbin_latest", "capacity_bin")
+
+Frame = tuple["pd.DataFrame", "pd.DataFrame", "pd.Series[Any]", list[str]]
+"""``(full_df, X, y, feat_cols)``: all columns, the features, the target, the features' names."""
+
+
+class FrameError(InvalidValueError):
+    """A frame that lacks a column or holds what it must not."""
+
+
+def add_time_features(frame: pd.DataFrame, tz: str = "Europe/Paris") -> pd.DataFrame:
+    """Return the frame with the calendar features of its ``tbin_utc`` beside its columns.
+
+    ``float32`` each; the ``paris_*`` ones and those of days off are in the zone ``tz``.
+    """
+    _need(frame, ("tbin_utc",))
+    columns = calendar_features(bins_of(pa.chunked_array([_stamps(frame["tbin_utc"])])), tz)
+    wanted = (*CALENDAR_FEATURES, *LOCAL_CALENDAR_FEATURES)
+    return frame.assign(**{name: columns[name] for name in wanted})
+
+
+def build_training_frame(
+    frame: pd.DataFrame, horizon_bins: HorizonBins, tz: str = "Europe/Paris"
+) -> Frame:
+    """Return the contract's features that need no other station, and the target.
+
+    Rows are the observations whose bikes exactly ``horizon_bins`` later (``y_nb``) are known, in
+    order of bin, then station; ``X`` is ``float32``, NaN where unknown.
+    """
+    return _training_frame(
+        frame, horizon_bins, tz, [n for n in CONTRACT_FEATURES if n not in SPATIAL]
+    )
+
+
+def build_training_frame_spatial(
+    frame: pd.DataFrame, horizon_bins: HorizonBins, tz: str = "Europe/Paris"
+) -> Frame:
+    """Return all 53 features of the contract, and the target; as `build_training_frame`."""
+    return _training_frame(frame, horizon_bins, tz, list(CONTRACT_FEATURES))
+
+
+def build_station_static(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``station_id`` and the static features of each station, by the newest position."""
+    import pandas as pd  # noqa: PLC0415 -- the functions of the chain do without it
+
+    statics = fit_statics(_panel(frame).stations)
+    columns = dict(zip(STATIC_FEATURES, statics.columns.T, strict=True))
+    return pd.DataFrame({"station_id": statics.ids.astype(object)} | columns)
+
+
+def compute_knn_map(frame: pd.DataFrame, k: int = NEAREST) -> dict[str, list[str]]:
+    """Return each station's ``k`` nearest others (at most 15), nearest first."""
+    statics = fit_statics(_panel(frame).stations)
+    return {
+        station: statics.ids[nearest[nearest >= 0]].tolist()
+        for station, nearest in zip(statics.ids.tolist(), statics.neighbours[:, :k], strict=True)
+    }
+
+
+def train_model(
+    frame: pd.DataFrame,
+    horizon_bins: HorizonBins,
+    lookback_days: int = 28,
+    tz: str = "Europe/Paris",
+    options: TrainingOptions | None = None,
+) -> ModelPack:
+    """Train one horizon on the last ``lookback_days`` UTC days of a frame of snapshot rows.
+
+    Raises ``ValueError`` where there is too little to learn from.
+    """
+    panel = _panel(frame)
+    last = day_of(Bin(panel.stop - 1))
+    first = max(day_of(panel.start), day_after(last, 1 - lookback_days))
+    days = [day_after(first, n) for n in range((last - first).days + 1)]
+    return train(panel.window, panel.stations, days, horizon_bins, tz, options)
+
+
+def reader_pack(pack: ModelPack) -> dict[str, Any]:
+    """Return the three-key pack of older readers: ``model``, ``feat_cols``, ``horizon_bins``.
+
+    ``model.predict(X)`` gives bikes at the target time, as theirs did.
+    """
+    return {
+        "model": LevelModel(pack),
+        "feat_cols": list(pack.feat_cols),
+        "horizon_bins": int(pack.horizon_bins),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelModel:
+    """The model as older readers call it."""
+
+    pack: ModelPack
+
+    def predict(self, rows: pd.DataFrame | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the forecast of least absolute error, bikes, for feature rows in order."""
+        features = np.asarray(rows, np.float32)
+        place = {name: i for i, name in enumerate(self.pack.feat_cols)}
+        bikes, capacity = features[:, place["bikes"]], features[:, place["capacity"]]
+        docks = features[:, place["free_docks"]]
+        probability = class_probabilities(self.pack, features)
+        found = publish(self.pack, self.pack.calibration, probability, bikes, capacity, docks)
+        return found.median
+
+
+def predict_from_features_df(
+    pack: ModelPack, features: pd.DataFrame, model_version: str | None = None
+) -> pd.DataFrame:
+    """Forecast from feature rows.
+
+    ``features`` holds ``station_id``, ``tbin_latest`` (naive UTC), ``capacity_bin`` and every
+    column of ``pack.feat_cols``: a missing one is an error, never a zero. The result has the
+    columns of `predict_latest_offline`, one row for each given.
+    """
+    _need(features, (*PREDICTION_INPUTS, *pack.feat_cols))
+    rows = features[list(pack.feat_cols)].to_numpy(np.float32)
+    capacity = features["capacity_bin"].astype("float32").to_numpy()
+    bikes = features["bikes"].astype("float32").to_numpy()
+    docks = features["free_docks"].astype("float32").to_numpy()
+    probability = class_probabilities(pack, rows)
+    found = publish(pack, pack.calibration, probability, bikes, capacity, docks)
+    known = np.isfinite(bikes) & (capacity > 0)
+    columns = {
+        "bikes_pred": np.where(known, found.median, np.nan),
+        "bikes_pred_int": np.where(known, found.whole, np.nan),
+        "bikes_mean": np.where(known, found.mean, np.nan),
+        "p_bike": np.where(known, found.p_bike, np.nan),
+        "p_dock": np.where(known, found.p_dock, np.nan),
+    }
+    given = features[list(PREDICTION_INPUTS)].assign(**columns)
+    return _prediction_frame(given, pack.horizon_bins, model_version)
+
+
+def predict_latest_offline(
+    pack: ModelPack,
+    frame: pd.DataFrame,
+    profiles: Profiles | None = None,
+    model_version: str | None = None,
+) -> pd.DataFrame:
+    """Forecast every station of a frame of snapshot rows from its newest bin.
+
+    Profiles are built from the frame's own earlier days unless given. Columns: ``station_id``
+    str, ``tbin_latest``, ``horizon_min`` int16, ``bikes_pred`` float32, ``bikes_pred_int`` Int16,
+    ``bikes_mean``, ``p_bike``, ``p_dock`` float32, ``capacity_bin`` Int64, ``pred_ts_utc``,
+    ``target_ts_utc`` (naive UTC), ``model_version``. Null where no forecast can be honest.
+    """
+    panel = _panel(frame)
+    at = Bin(panel.stop - 1)
+    table = predict(pack, panel, profiles or _past_profiles(panel, at, pack), at)
+    return _prediction_frame(table.to_pandas(), pack.horizon_bins, model_version)
+
+
+def _past_profiles(panel: Panel, at: Bin, pack: ModelPack) -> Profiles:
+    profiles = empty_profiles(pack.tz, (pack.horizon_bins,))
+    day = day_of(panel.start)
+    while day < day_of(at):
+        profiles = fold_day(profiles, panel, day)
+        day = day_after(day)
+    return profiles
+
+
+def _training_frame(frame: pd.DataFrame, horizon: HorizonBins, tz: str, names: list[str]) -> Frame:
+    import pandas as pd  # noqa: PLC0415
+
+    panel = _panel(frame)
+    statics = fit_statics(panel.stations)
+    profiles = empty_profiles(tz, (horizon,))
+    blocks, day = [], day_of(panel.start)
+    place = [CONTRACT_FEATURES.index(name) for name in names]
+    while first_bin(day) < panel.stop:
+        at = np.arange(first_bin(day), first_bin(day) + BINS_PER_DAY)
+        now = panel.window(Bin(int(at[0])), Bin(int(at[-1]) + 1))["bikes"]
+        later = panel.window(Bin(int(at[0]) + horizon), Bin(int(at[-1]) + 1 + horizon))["bikes"]
+        keep = ~np.isnan(now) & ~np.isnan(later)
+        t, s = np.nonzero(keep)
+        features = feature_rows(panel, at, horizon, statics, profiles)[place]
+        block = pd.DataFrame(features[:, keep].T, columns=names)
+        block.insert(0, "tbin_utc", (at[t] * 300).astype("datetime64[s]").astype("datetime64[ns]"))
+        block.insert(1, "station_id", panel.stations.ids[s].astype(object))
+        block["bikes"], block["y_nb"] = now[keep], later[keep]
+        blocks.append(block)
+        day = day_after(day)
+    full = pd.concat(blocks, ignore_index=True)
+    return full, full[names], full["y_nb"], names
+
+
+def _panel(frame: pd.DataFrame) -> Panel:
+    """Lay a frame on the grid; of rows that share a station and a bin the newest wins."""
+    _need(frame, ("tbin_utc", "station_id", "bikes"))
+    order = [name for name in ("tbin_utc", "ts_utc", "station_id") if name in frame.columns]
+    rows = frame.dropna(subset=["station_id", "bikes"]).sort_values(order, kind="stable")
+    if rows.empty:
+        raise FrameError("frame", "no row", "rows with a station and bikes")
+    table = pa.Table.from_pandas(rows.astype({"station_id": str}), preserve_index=False)
+    bins = bins_of(table["tbin_utc"])
+    return build_panel([table], Bin(int(bins[0])), Bin(int(bins[-1]) + 1))
+
+
+def _prediction_frame(
+    rows: pd.DataFrame, horizon: HorizonBins, model_version: str | None
+) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
+    minutes = int(horizon_minutes(horizon))
+    now = pd.Timestamp(dt.datetime.now(dt.UTC).replace(tzinfo=None)).as_unit("ns")
+    latest = pd.to_datetime(rows["tbin_latest"])
+    columns: Mapping[str, Any] = {
+        "station_id": rows["station_id"].astype(str),
+        "tbin_latest": latest,
+        "horizon_min": np.int16(minutes),
+        "bikes_pred": rows["bikes_pred"].astype("float32"),
+        "bikes_pred_int": rows["bikes_pred_int"].astype("Int16"),
+        "bikes_mean": rows["bikes_mean"].astype("float32"),
+        "p_bike": rows["p_bike"].astype("float32"),
+        "p_dock": rows["p_dock"].astype("float32"),
+        "capacity_bin": rows["capacity_bin"].astype("Int64"),
+        "pred_ts_utc": now,
+        "target_ts_utc": latest + pd.Timedelta(minutes=minutes),
+        "model_version": model_version,
+    }
+    return pd.DataFrame(columns, index=rows.index)
+
+
+def _need(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    missing = [name for name in columns if name not in frame.columns]
+    if missing:
+        raise FrameError("frame", missing, "these columns to be there")
+
+
+def _stamps(series: pd.Series[Any]) -> pa.Array:
+    return pa.array(series.to_numpy("datetime64[us]"))

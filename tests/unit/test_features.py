@@ -1,0 +1,314 @@
+"""The feature stack: what it must not depend on, and what it must equal."""
+
+import datetime as dt
+import zoneinfo
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from panels import START, changed, make_panel, mapped
+from velib_core.cal_features import calendar_features, local_times, nearest_zone
+from velib_core.feature_stack import (
+    CONTRACT_FEATURES,
+    FEATURES,
+    feature_rows,
+    features_hash8,
+    lookback_bins,
+)
+from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
+from velib_core.panel import Stations
+from velib_core.profile_features import (
+    ProfileError,
+    empty_profiles,
+    fold_day,
+    from_bytes,
+    to_bytes,
+)
+from velib_core.spatial_features import distance_km, fit_statics
+
+H = HorizonBins(12)
+DAYS = 3
+
+
+def rows_at(panel, at, *, statics=None, profiles=None):
+    statics = statics or fit_statics(panel.stations)
+    profiles = profiles or past(panel)
+    return feature_rows(panel, np.atleast_1d(at), H, statics, profiles)
+
+
+def past(panel, days=DAYS - 1):
+    profiles = empty_profiles("Europe/Paris", (H,))
+    for n in range(days):
+        profiles = fold_day(profiles, panel, day_after(day_of(panel.start), n))
+    return profiles
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return make_panel(days=DAYS)
+
+
+@pytest.fixture(scope="module")
+def statics(panel):
+    return fit_statics(panel.stations)
+
+
+@pytest.fixture(scope="module")
+def profiles(panel):
+    return past(panel)
+
+
+LAST_DAY = START + (DAYS - 1) * BINS_PER_DAY
+SOME_BIN = st.integers(0, BINS_PER_DAY - 1)
+
+
+def test_the_first_53_features_are_the_contracts_in_its_order():
+    assert len(CONTRACT_FEATURES) == 53
+    assert features_hash8(CONTRACT_FEATURES) == "05d0fddd"
+    assert FEATURES[:53] == CONTRACT_FEATURES
+    assert len(set(FEATURES)) == len(FEATURES)
+
+
+@settings(max_examples=25, deadline=None)
+@given(offset=SOME_BIN, seed=st.integers(0, 10_000))
+def test_nothing_after_a_bin_changes_its_features(panel, statics, profiles, offset, seed):
+    at = LAST_DAY + offset
+    noise = np.random.default_rng(seed)
+
+    def spoilt(array):
+        other = array.copy()
+        tail = other[at - panel.start + 1 :]
+        tail[:] = np.where(noise.random(tail.shape) < 0.3, np.nan, noise.integers(0, 9, tail.shape))
+        return other
+
+    weather = {name: array.copy() for name, array in panel.weather.items()}
+    for array in weather.values():
+        array[at - panel.start + 1 :] = 99
+    before = rows_at(panel, at, statics=statics, profiles=profiles)
+    after = rows_at(
+        changed(mapped(panel, spoilt), weather=weather), at, statics=statics, profiles=profiles
+    )
+    np.testing.assert_array_equal(before, after)
+
+
+@settings(max_examples=25, deadline=None)
+@given(offset=SOME_BIN, extra=st.integers(0, 100), count=st.integers(1, 40))
+def test_a_serving_row_is_the_training_row_bit_for_bit(
+    panel, statics, profiles, offset, extra, count
+):
+    whole_day = np.arange(LAST_DAY, LAST_DAY + BINS_PER_DAY)
+    training = rows_at(panel, whole_day, statics=statics, profiles=profiles)
+    at = np.unique(np.minimum(offset + np.arange(count), BINS_PER_DAY - 1))
+    start = Bin(int(whole_day[at[0]]) - lookback_bins(H) - extra)
+    window = panel.window(start, Bin(int(whole_day[at[-1]]) + 1))
+    serving = rows_at(window, whole_day[at], statics=statics, profiles=profiles)
+    np.testing.assert_array_equal(serving, training[:, at])
+
+
+@settings(max_examples=10, deadline=None)
+@given(order=st.permutations(range(6)), offset=SOME_BIN)
+def test_a_station_has_the_same_features_whoever_stands_beside_it(
+    panel, statics, profiles, order, offset
+):
+    # A panel's stations are sorted by id: renaming them shuffles their places.
+    order = np.array(order)
+    table = panel.stations
+    names = np.array([f"{2000 + n}" for n in range(6)])
+    renamed = np.empty(6, names.dtype)
+    renamed[order] = names
+    place = np.argsort(renamed)
+
+    def shuffled():
+        moved = Stations(
+            renamed[place],
+            renamed[place],
+            table.lat[place],
+            table.lon[place],
+            table.capacity[place],
+        )
+        return mapped(panel, lambda array: array[:, place], moved)
+
+    at = LAST_DAY + offset
+    other = shuffled()
+    found = feature_rows(other, np.array([at]), H, fit_statics(other.stations), past(other))
+    expected = rows_at(panel, at, statics=statics, profiles=profiles)[:, :, place]
+    same = [i for i, name in enumerate(FEATURES) if name != "kmeans_cluster"]
+    np.testing.assert_allclose(found[same], expected[same], rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=st.integers(2, 40), length=st.integers(1, 60))
+def test_a_hole_moves_nothing_but_what_looked_into_it(panel, statics, profiles, first, length):
+    at = LAST_DAY + 200
+    row = at - panel.start
+    bikes = panel["bikes"].copy()
+    bikes[row - first - length + 1 : row - first + 1] = np.nan
+    before = rows_at(panel, at, statics=statics, profiles=profiles)[:, 0]
+    after = rows_at(changed(panel, {"bikes": bikes}), at, statics=statics, profiles=profiles)[:, 0]
+    inside = range(first, first + length)
+    for lag in (1, 2, 3, 6, 12, 24, 36, 48):
+        i = FEATURES.index(f"lag_bikes_{lag}")
+        if lag in inside:
+            assert np.isnan(after[i]).all()
+        else:
+            np.testing.assert_array_equal(after[i], before[i])
+    for width in (3, 6, 12, 24, 36, 48):
+        if width < first:
+            for name in (f"roll_mean_{width}", f"roll_std_{width}"):
+                i = FEATURES.index(name)
+                np.testing.assert_array_equal(after[i], before[i])
+
+
+def test_lags_and_windows_equal_pandas_on_the_time_grid(panel, statics, profiles):
+    at = np.arange(LAST_DAY, LAST_DAY + BINS_PER_DAY, 7)
+    found = rows_at(panel, at, statics=statics, profiles=profiles)
+    series = pd.DataFrame(panel["bikes"].astype(float))
+    rows = at - panel.start
+    for lag in (1, 6, 48):
+        expected = series.shift(lag).to_numpy()[rows]
+        np.testing.assert_array_equal(found[FEATURES.index(f"lag_bikes_{lag}")], expected)
+    for width in (3, 12, 48):
+        window = series.shift(1).rolling(width, min_periods=max(1, width // 2))
+        np.testing.assert_allclose(
+            found[FEATURES.index(f"roll_mean_{width}")], window.mean().to_numpy()[rows], rtol=1e-5
+        )
+        np.testing.assert_allclose(
+            found[FEATURES.index(f"roll_std_{width}")],
+            window.std().to_numpy()[rows],
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+def test_a_station_the_model_never_met_has_no_place_and_no_past(panel, profiles):
+    known = Stations(
+        *(
+            column[:5]
+            for column in (
+                panel.stations.ids,
+                panel.stations.names,
+                panel.stations.lat,
+                panel.stations.lon,
+                panel.stations.capacity,
+            )
+        )
+    )
+    five = mapped(panel, lambda array: array[:, :5], known)
+    found = feature_rows(panel, np.array([LAST_DAY]), H, fit_statics(known), past(five))[:, 0]
+    stranger = dict(zip(FEATURES, found[:, 5], strict=True))
+    for name in (
+        "lat",
+        "dist_center_km",
+        "kmeans_cluster",
+        "knn_mean_bikes_lag1",
+        "profile_change",
+        "around_occ",
+    ):
+        assert np.isnan(stranger[name])
+    assert stranger["profile_weight"] == 0
+    neighbour = feature_rows(five, np.array([LAST_DAY]), H, fit_statics(known), past(five))[:, 0]
+    own = [i for i, name in enumerate(FEATURES) if "network" not in name and "paced" not in name]
+    np.testing.assert_array_equal(found[own, :5], neighbour[own])
+
+
+def test_an_empty_history_gives_features_and_no_error(panel, statics):
+    dark = mapped(panel, lambda array: np.full_like(array, np.nan))
+    found = rows_at(dark, LAST_DAY, statics=statics, profiles=empty_profiles("Europe/Paris", (H,)))
+    assert found.shape == (len(FEATURES), 1, 6)
+    assert np.isnan(found[FEATURES.index("bikes")]).all()
+
+
+def test_local_time_follows_both_changes_of_clocks():
+    zone = zoneinfo.ZoneInfo("Europe/Paris")
+    for day in ("2025-03-30", "2025-10-26"):
+        start = int(dt.datetime.fromisoformat(day + "T00:00+00:00").timestamp()) // 300
+        bins = np.arange(start - 12, start + 36)
+        found = local_times(bins, "Europe/Paris")
+        for bin_, minute, dow in zip(bins, found.minute, found.dow, strict=True):
+            local = bin_start(Bin(int(bin_))).astimezone(zone)
+            assert (minute, dow) == (local.hour * 60 + local.minute, local.weekday())
+
+
+def test_holidays_are_those_of_the_networks_country():
+    def flags(day, tz):
+        start = int(dt.datetime.fromisoformat(day + "T12:00+00:00").timestamp()) // 300
+        columns = calendar_features(np.array([start]), tz)
+        return columns["is_public_holiday"][0], columns["is_school_holiday"][0]
+
+    assert flags("2025-07-14", "Europe/Paris") == (1, 1)
+    assert flags("2025-07-04", "Europe/Paris") == (0, 0)
+    holiday, school = flags("2025-07-04", "America/Chicago")
+    assert holiday == 1
+    assert np.isnan(school)
+
+
+@pytest.mark.parametrize(
+    ("place", "zone"),
+    [
+        ((41.88, -87.63), "America/Chicago"),
+        ((37.77, -122.42), "America/Los_Angeles"),
+        ((25.04, 121.56), "Asia/Taipei"),
+        ((48.86, 2.35), "Europe/Paris"),
+    ],
+)
+def test_a_networks_zone_is_guessed_from_where_it_is(place, zone):
+    assert nearest_zone(*place) == zone
+
+
+def test_distances_are_great_circles():
+    # Paris to London, 343.6 km by the haversine formula on a sphere of 6371 km.
+    found = distance_km(np.array([51.5074]), np.array([-0.1278]), 48.8566, 2.3522)
+    assert found[0] == pytest.approx(343.6, abs=0.2)
+
+
+def test_neighbours_are_the_nearest_by_distance(panel):
+    statics = fit_statics(panel.stations)
+    for s in range(6):
+        away = distance_km(
+            panel.stations.lat, panel.stations.lon, panel.stations.lat[s], panel.stations.lon[s]
+        )
+        away[s] = np.inf
+        assert statics.neighbours[s, 0] == np.argmin(away)
+        assert (statics.neighbours[s] >= 0).sum() == 5
+
+
+def test_a_profile_is_the_plain_sum_over_the_days_folded(panel, profiles):
+    bikes = panel["bikes"]
+    delta = np.full_like(bikes, np.nan)
+    delta[:-H] = bikes[H:] - bikes[:-H]
+    local = local_times(np.arange(panel.start, panel.start + panel.bins), "Europe/Paris")
+    expected = np.zeros(6)
+    closes = (DAYS - 1) * BINS_PER_DAY
+    for t in range(closes - H):
+        if local.day_type[t] == 0 and local.minute[t] // 30 == 17:
+            expected += np.nan_to_num(delta[t])
+    np.testing.assert_array_equal(profiles.change[0, 1, 0, 17], expected)
+
+
+def test_a_day_counts_once(panel, profiles):
+    with pytest.raises(ValueError, match="already hold"):
+        fold_day(profiles, panel, profiles.through)
+
+
+def test_profiles_do_not_see_past_the_day_they_close(panel, profiles):
+    bikes = panel["bikes"].copy()
+    bikes[(DAYS - 1) * BINS_PER_DAY :] = 0
+    again = past(changed(panel, {"bikes": bikes}))
+    np.testing.assert_array_equal(again.change, profiles.change)
+    np.testing.assert_array_equal(again.level, profiles.level)
+
+
+def test_profiles_survive_their_bytes_and_give_equal_ones(profiles):
+    data = to_bytes(profiles)
+    again = from_bytes(data)
+    assert to_bytes(again) == data
+    np.testing.assert_array_equal(again.change, profiles.change)
+    assert again.through == profiles.through
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda _: b"PK", lambda _: b""])
+def test_damaged_profiles_are_refused(profiles, damage):
+    with pytest.raises(ProfileError):
+        from_bytes(damage(to_bytes(profiles)))

@@ -1,0 +1,334 @@
+"""Training, the model pack and what is published."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from panels import START, changed, make_panel
+from velib_core.calibration import TRUSTS, add_day, calibration_from_json, fresh_calibration
+from velib_core.change_distribution import (
+    REACH,
+    chance_of_fall,
+    chance_of_rise,
+    count_changes,
+    fit_classes,
+    mean_change,
+    median_change,
+)
+from velib_core.errors import ModelError
+from velib_core.feature_stack import FEATURES, feature_rows
+from velib_core.forecast import (
+    CONTRACT_FEATURES,
+    FrameError,
+    add_time_features,
+    build_station_static,
+    build_training_frame,
+    build_training_frame_spatial,
+    compute_knn_map,
+    predict_from_features_df,
+    predict_latest_offline,
+    reader_pack,
+    train_model,
+)
+from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
+from velib_core.inference import predict
+from velib_core.model_pack import from_blobs, to_blobs
+from velib_core.profile_features import empty_profiles, fold_day
+from velib_core.training import TrainingOptions, train
+
+H = HorizonBins(12)
+FEW = TrainingOptions(max_rows=5_000, rounds=5, threads=1)
+TZ = "Europe/Paris"
+DAYS = 5
+
+
+def frame_of(panel):
+    """The panel's observations as snapshot rows."""
+    t, s = np.nonzero(~np.isnan(panel["bikes"]))
+    stamps = [bin_start(Bin(panel.start + int(i))).replace(tzinfo=None) for i in t]
+    return pd.DataFrame(
+        {
+            "ts_utc": stamps,
+            "tbin_utc": stamps,
+            "station_id": panel.stations.ids[s].astype(object),
+            "bikes": panel["bikes"][t, s].astype(int),
+            "capacity": panel["capacity"][t, s].astype(int),
+            "mechanical": panel["mechanical"][t, s].astype(int),
+            "ebike": panel["ebike"][t, s].astype(int),
+            "docks_available": panel["docks_available"][t, s].astype(int),
+            "status": "OK",
+            "lat": panel.stations.lat[s],
+            "lon": panel.stations.lon[s],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def panel():
+    return make_panel(days=DAYS)
+
+
+@pytest.fixture(scope="module")
+def pack(panel):
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    return train(panel.window, panel.stations, days, H, TZ, FEW)
+
+
+@pytest.fixture(scope="module")
+def profiles(panel):
+    found = empty_profiles(TZ, (H,))
+    for n in range(DAYS - 1):
+        found = fold_day(found, panel, day_after(day_of(panel.start), n))
+    return found
+
+
+@pytest.fixture(scope="module")
+def blobs(pack):
+    return to_blobs(pack)
+
+
+@pytest.fixture(scope="module")
+def frame(panel):
+    return frame_of(panel)
+
+
+LATE = Bin(START + DAYS * BINS_PER_DAY - 30)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    changes = np.rint(np.random.default_rng(3).standard_t(3, 50_000) * 1.5).astype(np.float32)
+    return np.clip(changes, -REACH, REACH)
+
+
+def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample):
+    classes = fit_classes(count_changes(sample))
+    shares = np.bincount(classes.of(sample), minlength=len(classes.lows)) / len(sample)
+    one = shares[None, :].astype(np.float32)
+    assert np.rint(median_change(classes, one))[0] == np.median(sample)
+    assert mean_change(classes, one)[0] == pytest.approx(sample.mean(), abs=1e-4)
+    for limit in (-9, -3, 0, 1, 2, 12):
+        at = np.array([limit], np.float32)
+        assert chance_of_rise(classes, one, at)[0] == pytest.approx(
+            (sample >= limit).mean(), abs=1e-4
+        )
+        assert chance_of_fall(classes, one, at)[0] == pytest.approx(
+            (sample <= limit).mean(), abs=1e-4
+        )
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), trust=st.sampled_from([1.0, *TRUSTS]))
+def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, trust):
+    classes = fit_classes(count_changes(sample))
+    rng = np.random.default_rng(seed)
+    probability = rng.dirichlet(np.full(len(classes.lows), 0.3), 20).astype(np.float32)
+    whole = trust * (probability.astype(float) @ classes.shares)
+    whole[:, REACH] += 1 - trust
+    upto = whole.cumsum(axis=1)
+    found = np.rint(median_change(classes, probability, trust)).astype(int) + REACH
+    half = upto[:, -1] / 2
+    rows = np.arange(20)
+    assert (upto[rows, found] >= half - 1e-6).all()
+    assert (upto[rows, np.maximum(found - 1, 0)] <= half + 1e-6).all()
+
+
+def test_half_trust_is_persistence(sample):
+    classes = fit_classes(count_changes(sample))
+    sure = np.eye(len(classes.lows), dtype=np.float32)
+    assert (np.rint(median_change(classes, sure, 0.5)) == 0).all()
+
+
+def test_days_of_wrong_forecasts_take_the_trust_away(sample):
+    classes = fit_classes(count_changes(sample))
+    rising = np.zeros((200, len(classes.lows)), np.float32)
+    rising[:, classes.still + 1] = 1
+    bikes, capacity = np.full(200, 5, np.float32), np.full(200, 20, np.float32)
+    calibration = fresh_calibration()
+    assert calibration.trust == 0.5
+    for _ in range(3):
+        calibration = add_day(calibration, classes, rising, bikes, capacity, bikes + 1)
+    assert calibration.trust > 0.5
+    for _ in range(6):
+        calibration = add_day(calibration, classes, rising, bikes, capacity, bikes)
+    assert calibration.trust == 0.5
+    assert calibration.mean_trust < 0.5
+    assert calibration_from_json(json.loads(json.dumps(calibration.as_json()))).trust == 0.5
+
+
+def test_training_twice_gives_the_same_bytes(panel, blobs):
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    again = to_blobs(train(panel.window, panel.stations, days, H, TZ, FEW))
+    assert again == blobs
+
+
+def test_training_sees_nothing_of_its_last_days_but_to_stop(panel, pack):
+    bikes = panel["bikes"].copy()
+    bikes[(DAYS - 1) * BINS_PER_DAY :] = 0
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    again = train(changed(panel, {"bikes": bikes}).window, panel.stations, days, H, TZ, FEW)
+    assert again.model.save_raw("ubj") == pack.model.save_raw("ubj")
+
+
+def test_too_short_a_window_is_refused(panel):
+    with pytest.raises(ValueError, match="too few"):
+        train(panel.window, panel.stations, [day_of(panel.start)], H, TZ, FEW)
+
+
+def test_a_pack_survives_its_bytes(panel, pack, profiles, blobs):
+    again = from_blobs(blobs, H)
+    assert to_blobs(again) == blobs
+    before, after = (predict(p, panel, profiles, LATE) for p in (pack, again))
+    assert before.equals(after)
+
+
+@pytest.mark.parametrize("name", ["model.ubj", "statics.npz", "pack.json"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:-40] + bytes(byte ^ 1 for byte in data[-40:]),
+        lambda _: b"",
+        lambda _: b"\x80\x04\x95 a pickle",
+        lambda _: b'{"learner": {}}',
+    ],
+)
+def test_a_damaged_pack_is_a_model_error(blobs, name, damage):
+    with pytest.raises(ModelError):
+        from_blobs(blobs | {name: damage(blobs[name])}, H)
+
+
+def test_a_pack_without_a_part_or_for_another_horizon_is_a_model_error(blobs):
+    with pytest.raises(ModelError, match="missing"):
+        from_blobs({"pack.json": blobs["pack.json"]})
+    with pytest.raises(ModelError, match="12 bins"):
+        from_blobs(blobs, HorizonBins(3))
+
+
+def test_a_pack_for_other_features_is_a_model_error(pack):
+    foreign = dataclasses.replace(pack, feat_cols=(*FEATURES[:-1], "something_else"))
+    with pytest.raises(ModelError, match="features"):
+        from_blobs(to_blobs(foreign), H)
+
+
+def test_every_station_gets_a_forecast_or_a_reason(panel, pack, profiles):
+    bikes, ok = panel["bikes"].copy(), panel["ok"].copy()
+    capacity, age = panel["capacity"].copy(), panel["age_min"].copy()
+    row = LATE - panel.start
+    bikes[row], ok[row], capacity[row], age[row] = 5, 1, 20, 5
+    bikes[:, 0] = np.nan
+    bikes[row - 3 :, 1] = np.nan
+    ok[row, 2] = 0
+    capacity[row, 3] = 0
+    age[row, 4] = 2 * 24 * 60
+    broken = changed(panel, {"bikes": bikes, "ok": ok, "capacity": capacity, "age_min": age})
+    found = predict(pack, broken, profiles, LATE)
+    assert found["station_id"].to_pylist() == panel.stations.ids.tolist()
+    assert found["reason"].to_pylist() == [
+        "never_seen",
+        "stale",
+        "closed",
+        "no_capacity",
+        "silent",
+        None,
+    ]
+    for name in ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock"):
+        assert found[name].is_valid().to_pylist() == [False] * 5 + [True]
+
+
+def test_a_forecast_starts_from_the_stations_own_newest_observation(panel, pack, profiles):
+    bikes = panel["bikes"].copy()
+    row = LATE - panel.start
+    bikes[row - 2, 0] = 4
+    bikes[row - 1 :, 0] = np.nan
+    gone = changed(
+        panel, {"bikes": bikes, "ok": np.ones_like(bikes), "capacity": np.full_like(bikes, 20)}
+    )
+    found = predict(pack, gone, profiles, LATE).slice(0, 1).to_pylist()[0]
+    assert found["reason"] is None
+    assert found["tbin_latest"] == pd.Timestamp((LATE - 2) * 300, unit="s")
+    assert found["target_ts_utc"] == pd.Timestamp((LATE - 2 + H) * 300, unit="s")
+
+
+def test_published_numbers_keep_to_their_ranges(panel, pack, profiles):
+    found = predict(pack, panel, profiles, LATE).to_pandas().dropna(subset=["bikes_pred"])
+    assert len(found)
+    assert found["bikes_pred"].between(0, found["capacity_bin"]).all()
+    assert (found["bikes_pred_int"] == np.rint(found["bikes_pred"])).all()
+    assert found["bikes_mean"].between(0, found["capacity_bin"]).all()
+    assert found["p_bike"].between(0, 1).all()
+    assert found["p_dock"].between(0, 1).all()
+
+
+def test_the_training_frame_has_the_contracts_columns_and_a_target_by_time(panel, frame):
+    full, features, target, names = build_training_frame_spatial(
+        frame.sample(frac=1, random_state=1), H
+    )
+    assert names == list(CONTRACT_FEATURES)
+    assert list(features) == names
+    assert (features.dtypes == "float32").all()
+    later = frame.set_index(["station_id", "tbin_utc"])["bikes"]
+    for i in (0, len(full) // 2, len(full) - 1):
+        row = full.iloc[i]
+        assert target.iloc[i] == later[(row["station_id"], row["tbin_utc"] + pd.Timedelta("1h"))]
+    temporal = build_training_frame(frame, H)[3]
+    assert set(names) - set(temporal) == {
+        "dist_center_km",
+        "grid_x",
+        "grid_y",
+        "kmeans_cluster",
+        "te_cap_mean",
+        "knn_mean_bikes_lag1",
+        "knn_mean_bikes_lag3",
+        "knn_mean_bikes_lag12",
+    }
+
+
+def test_frames_of_stations_name_them(panel, frame):
+    static = build_station_static(frame)
+    assert static["station_id"].tolist() == panel.stations.ids.tolist()
+    nearest = compute_knn_map(frame, k=2)
+    assert all(len(others) == 2 and station not in others for station, others in nearest.items())
+    timed = add_time_features(frame)
+    assert (timed["hour"] == pd.to_datetime(frame["tbin_utc"]).dt.hour).all()
+
+
+def test_offline_and_feature_predictions_agree_with_serving(panel, frame, pack, profiles):
+    until = frame[frame["tbin_utc"] <= bin_start(LATE).replace(tzinfo=None)]
+    offline = predict_latest_offline(pack, until).set_index("station_id")
+    served = predict(pack, panel, profiles, LATE).to_pandas().set_index("station_id")
+    np.testing.assert_allclose(offline["bikes_mean"], served["bikes_mean"], rtol=0.2, atol=0.5)
+    rows = feature_rows(panel, np.array([LATE]), H, pack.statics, profiles)[:, 0].T
+    features = pd.DataFrame(rows, columns=list(FEATURES)).assign(
+        station_id=panel.stations.ids.astype(object),
+        tbin_latest=bin_start(LATE).replace(tzinfo=None),
+        capacity_bin=rows[:, 0],
+    )
+    direct = predict_from_features_df(pack, features).set_index("station_id")
+    there = served["tbin_latest"] == pd.Timestamp(LATE * 300, unit="s")
+    assert there.any()
+    np.testing.assert_allclose(
+        direct.loc[there, "bikes_pred"], served.loc[there, "bikes_pred"], rtol=1e-6
+    )
+    with pytest.raises(FrameError, match="lag_bikes_36"):
+        predict_from_features_df(pack, features.drop(columns="lag_bikes_36"))
+
+
+def test_the_pack_of_older_readers_predicts_levels(panel, pack, profiles):
+    old = reader_pack(pack)
+    assert set(old) == {"model", "feat_cols", "horizon_bins"}
+    rows = feature_rows(panel, np.array([LATE]), H, pack.statics, profiles)[:, 0].T
+    observed = ~np.isnan(rows[:, FEATURES.index("bikes")])
+    level = old["model"].predict(rows[observed])
+    assert (np.abs(level - rows[observed, FEATURES.index("bikes")]) < 5).all()
+
+
+def test_a_model_from_a_frame_knows_its_window(frame):
+    pack = train_model(frame, H, lookback_days=4, options=FEW)
+    assert pack.horizon_bins == H
+    assert pack.about["last_day"] == str(day_after(day_of(START), DAYS - 1))
+    assert pack.about["first_day"] == str(day_after(day_of(START), 1))
