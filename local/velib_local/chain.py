@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from velib_core import grid
-from velib_core.events import DayClosed
+from velib_core.events import DayClosed, TrainRequested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -68,13 +68,25 @@ def feed(
     server: FeedServer,
     states: Iterable[FeedState],
     advanced: Callable[[], None],
+    train_every_days: int,
 ) -> list[Day]:
-    """Show each state and beat once for it; return the UTC days they cover, in order."""
+    """Show each state and beat once for it; return the UTC days they cover, in order.
+
+    Each time so many more days are over, training is asked for, as the weekly schedule does; the
+    feed waits until it is done, since the feed's time is faster than the machine's.
+    """
     days: dict[Day, None] = {}
     for state in states:
+        day = grid.day_of(grid.bin_of(state.last_updated))
+        begins = day not in days
+        due = begins and len(days) > 0 and len(days) % train_every_days == 0
+        days[day] = None
         server.show(state)
         cloud.tick()
-        days[grid.day_of(grid.bin_of(state.last_updated))] = None
+        if due:
+            cloud.settle()
+            cloud.publish(TrainRequested())
+            cloud.settle()
         advanced()
     return sorted(days)
 
@@ -86,6 +98,7 @@ def run(
     advanced: Callable[[], None],
     *,
     ends: bool,
+    train_every_days: int,
 ) -> ChainReport:
     """Feed the states and wait until every event is handled.
 
@@ -99,7 +112,7 @@ def run(
         shown += 1
         advanced()
 
-    days = feed(cloud, server, states, count)
+    days = feed(cloud, server, states, count, train_every_days)
     if days and ends:
         cloud.publish(DayClosed(days[-1]))
     cloud.settle()

@@ -28,7 +28,7 @@ from velib_core.grid import Day, parse_day
 from velib_core.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from velib_core.lake import Lake
 
@@ -39,9 +39,12 @@ if TYPE_CHECKING:
 DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 """A Monday: the commute shows at once."""
 
+QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
+"""Enough to beat persistence on a simulated city, in seconds."""
+
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
 
-LAZY: dict[str, str] = {}
+LAZY = {"backtest": "velib_local.backtest_command"}
 """Commands whose modules are heavy; imported when they are called."""
 
 
@@ -84,6 +87,16 @@ _pubsub_option = click.option(
 )
 
 
+def _train_option(default: int) -> Callable[[Any], Any]:
+    return click.option(
+        "--train-every",
+        type=click.IntRange(1, 366),
+        default=default,
+        show_default=True,
+        help="Ask for training each time so many more days are over.",
+    )
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="velib-forecast")
 def cli() -> None:
@@ -94,17 +107,27 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--days", type=click.IntRange(1, 60), default=2, show_default=True)
+@click.option("--days", type=click.IntRange(1, 60), default=4, show_default=True)
 @click.option("--stations", type=click.IntRange(2, 50_000), default=200, show_default=True)
 @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same city.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
+@_train_option(3)
 @_pubsub_option
 @_json_option
-def demo(days: int, stations: int, seed: int, out: Path, pubsub: PubSubKind, as_json: bool) -> None:
+def demo(
+    days: int,
+    stations: int,
+    seed: int,
+    out: Path,
+    train_every: int,
+    pubsub: PubSubKind,
+    as_json: bool,
+) -> None:
     """Run a simulated city through the real chain on this machine.
 
     Starts an object store, Pub/Sub and every function, simulates a bike-share network for some
-    days, and leaves every object that was made below --out.
+    days, trains models on the way, forecasts from then on, and leaves every object that was made
+    below --out.
     """
     from velib_local.city import City  # noqa: PLC0415
 
@@ -116,7 +139,17 @@ def demo(days: int, stations: int, seed: int, out: Path, pubsub: PubSubKind, as_
             city.advance(DEMO_START + n * SNAPSHOT_EVERY)
             yield city.state()
 
-    _run_chain(states(), count, out, pubsub, as_json, weather=True, ends=False)
+    run = _Run(
+        states(),
+        count,
+        out,
+        pubsub,
+        weather=True,
+        ends=False,
+        train_every=train_every,
+        env=QUICK_TRAINING,
+    )
+    _run_chain(run, as_json)
 
 
 @cli.command()
@@ -134,10 +167,17 @@ def demo(days: int, stations: int, seed: int, out: Path, pubsub: PubSubKind, as_
 )
 @click.option("--from", "first", type=DAY, help="First UTC day to replay.")
 @click.option("--to", "last", type=DAY, help="Last UTC day to replay.")
+@_train_option(7)
 @_pubsub_option
 @_json_option
 def replay(
-    source: Path, out: Path, first: Day | None, last: Day | None, pubsub: PubSubKind, as_json: bool
+    source: Path,
+    out: Path,
+    first: Day | None,
+    last: Day | None,
+    train_every: int,
+    pubsub: PubSubKind,
+    as_json: bool,
 ) -> None:
     """Feed recorded observations through the real chain, snapshot by snapshot.
 
@@ -147,15 +187,16 @@ def replay(
     from velib_local.recording import Recording  # noqa: PLC0415
 
     recording = Recording(source, from_day=first, to_day=last)
-    _run_chain(
+    run = _Run(
         recording.snapshots(),
         len(recording),
         out,
         pubsub,
-        as_json,
         weather=recording.has_weather,
         ends=True,
+        train_every=train_every,
     )
+    _run_chain(run, as_json)
 
 
 @cli.command()
@@ -185,6 +226,51 @@ def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
+_bucket_option = click.option("--bucket", required=True, help="gs://BUCKET[/FOLDER].")
+
+
+@cli.command()
+@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
+@click.option(
+    "--dir", "folder", type=click.Path(exists=True, path_type=Path), help="Folder of a replay."
+)
+@_json_option
+def models(bucket: str | None, folder: Path | None, as_json: bool) -> None:
+    """List the models of each horizon: version, window, accuracy, and which one is live."""
+    from velib_local.models import list_models  # noqa: PLC0415
+
+    lake, settings = _open_lake(bucket, folder)
+    listed = list_models(lake, settings)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(model) for model in listed], indent=2))
+        return
+    table = Table("horizon", "version", "live", "trained on", "MAE", "lift over persistence")
+    for model in listed:
+        lift = "–" if model.mae_lift is None else f"{model.mae_lift:.1%}"
+        table.add_row(
+            f"{model.horizon_min} min",
+            model.version,
+            "yes" if model.live else "",
+            f"{model.first_day} … {model.last_day}",
+            f"{model.mae:.3f}",
+            lift,
+        )
+    Console().print(table)
+
+
+@cli.command()
+@_bucket_option
+@click.option("--horizon", type=int, required=True, help="Minutes, as in 15.")
+@click.option("--to", "version", help="Version to go back to; by default the one before.")
+def rollback(bucket: str, horizon: int, version: str | None) -> None:
+    """Make an earlier model the live one; it takes effect at the next snapshot."""
+    from velib_local.models import roll_back  # noqa: PLC0415
+
+    lake, settings = _open_lake(bucket, None)
+    was, now = roll_back(lake, settings, horizon, version)
+    click.echo(f"h{horizon}: {was} is replaced by {now} from the next snapshot on")
+
+
 @cli.command()
 @_json_option
 def doctor(as_json: bool) -> None:
@@ -206,28 +292,42 @@ def doctor(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _run_chain(
-    states: Iterable[FeedState],
-    count: int,
-    out: Path,
-    pubsub: PubSubKind,
-    as_json: bool,
-    *,
-    weather: bool,
-    ends: bool,
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What to feed the chain with, and where its objects go."""
+
+    states: Iterable[FeedState]
+    count: int
+    out: Path
+    pubsub: PubSubKind
+    weather: bool
+    ends: bool
+    train_every: int
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def _run_chain(run: _Run, as_json: bool) -> None:
+    """Feed a local cloud to the end, leave its objects as files, and say what was made."""
     from velib_local import chain  # noqa: PLC0415
     from velib_local.cloud import local_cloud  # noqa: PLC0415
     from velib_local.feed_server import FeedServer  # noqa: PLC0415
 
+    out = run.out
     if out.exists() and any(out.iterdir()) and not (out / chain.RECORDS).is_dir():
         raise click.UsageError(f"--out {out} is not empty and not a folder of an earlier run")
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(FeedServer())
-        env = _feed_env(server, weather=weather)
-        cloud = stack.enter_context(local_cloud(env, kind=pubsub, logs=out / chain.RECORDS))
-        with _progress("snapshots", count) as advanced:
-            report = chain.run(cloud, server, states, advanced, ends=ends)
+        env = _feed_env(server, weather=run.weather) | dict(run.env)
+        cloud = stack.enter_context(local_cloud(env, kind=run.pubsub, logs=out / chain.RECORDS))
+        with _progress("snapshots", run.count) as advanced:
+            report = chain.run(
+                cloud,
+                server,
+                run.states,
+                advanced,
+                ends=run.ends,
+                train_every_days=run.train_every,
+            )
         chain.keep(cloud, report, out)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))

@@ -205,6 +205,15 @@ class Settings:
     lookback_days: int = _setting(
         "LOOKBACK_DAYS", "28", _count(1, 3660), "Days of history that a model is trained on"
     )
+    train_max_rows: int = _setting(
+        "TRAIN_MAX_ROWS",
+        "600000",
+        _count(1000, 100_000_000),
+        "Most rows to learn from; beyond it only one bin in so many is used",
+    )
+    train_rounds: int = _setting(
+        "TRAIN_ROUNDS", "120", _count(1, 10_000), "Most boosting rounds; fewer when it stops early"
+    )
 
     def __post_init__(self) -> None:
         """Hold every prefix to one bucket, and the prefixes apart from one another."""

@@ -101,7 +101,8 @@ def run(
     window = {d: e for d, e in dailies.items() if newest and 0 <= (newest - d).days < span}
     if newest is None or len(window) < LEAST_DAYS:
         raise NoHistoryError(f"{len(window)} dailies to train on, at least {LEAST_DAYS} are needed")
-    mark = store.fingerprint(f"{RECIPE} h{horizon} tz={settings.tz}", window.values())
+    options = f"tz={settings.tz} rows={settings.train_max_rows} rounds={settings.train_rounds}"
+    mark = store.fingerprint(f"{RECIPE} h{horizon} {options}", window.values())
     if model_registry.was_tried(lake, settings, horizon, mark):
         result.counts["fresh"] = 1
         return result
@@ -114,7 +115,11 @@ def run(
             days,
             horizon_bins(horizon),
             settings.tz,
-            TrainingOptions(threads=os.cpu_count() or 1),
+            TrainingOptions(
+                max_rows=settings.train_max_rows,
+                rounds=settings.train_rounds,
+                threads=os.cpu_count() or 1,
+            ),
             progress=lambda what: logs.log("INFO", what, horizon=horizon),
         )
     except ValueError as error:

@@ -1,0 +1,77 @@
+"""The registered models, for a person: what there is, which is live, and the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from velib_core import model_registry
+from velib_core.errors import InvalidValueError
+from velib_core.grid import HorizonMinutes
+
+if TYPE_CHECKING:
+    from velib_core.lake import Lake
+    from velib_core.settings import Settings
+
+
+class UnknownModelError(InvalidValueError):
+    """A model that is not registered."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedModel:
+    """One registered model; ``mae`` in bikes on its held-out days, ``mae_lift`` a share."""
+
+    horizon_min: int
+    version: str
+    live: bool
+    folder: str
+    first_day: str | None
+    last_day: str | None
+    mae: float
+    mae_lift: float | None
+
+
+def list_models(lake: Lake, settings: Settings) -> list[ListedModel]:
+    """Return the models of every horizon of the settings, oldest version first."""
+    listed = []
+    for horizon in settings.horizons:
+        current = model_registry.live(lake, settings, horizon)
+        for model in model_registry.versions(lake, settings, horizon):
+            record = model.record
+            candidate = (record.get("verdict") or {}).get("candidate") or {}
+            listed.append(
+                ListedModel(
+                    horizon_min=horizon,
+                    version=model.version,
+                    live=current is not None and current.folder == model.folder,
+                    folder=model.folder,
+                    first_day=record.get("start_date"),
+                    last_day=record.get("end_date"),
+                    mae=float(record["metrics"]["mae"]),
+                    mae_lift=candidate.get("mae_lift"),
+                )
+            )
+    return listed
+
+
+def roll_back(lake: Lake, settings: Settings, minutes: int, version: str | None) -> tuple[str, str]:
+    """Make an earlier version live; return the versions before and after.
+
+    Raises `UnknownModelError` where there is no such version, or none before the live one.
+    """
+    horizon = HorizonMinutes(minutes)
+    current = model_registry.live(lake, settings, horizon)
+    known = model_registry.versions(lake, settings, horizon)
+    names = [model.version for model in known]
+    if current is None:
+        raise UnknownModelError("horizon", minutes, "a horizon with a live model")
+    if version is None:
+        place = names.index(current.version) if current.version in names else 0
+        if place == 0:
+            raise UnknownModelError("to", None, f"a version; none is before {current.version}")
+        version = names[place - 1]
+    if version not in names:
+        raise UnknownModelError("to", version, f"one of {', '.join(names)}")
+    model_registry.promote(lake, settings, known[names.index(version)])
+    return current.version, version
