@@ -1,0 +1,108 @@
+import network
+import pytest
+from velib_core import model_registry as registry
+from velib_core.errors import ModelError
+from velib_core.grid import HorizonMinutes
+from velib_core.layout import Layout, ModelFile
+
+H = HorizonMinutes(15)
+DESCRIPTION = {"features_hash8": "05d0fddd", "horizon_bins": 3}
+
+
+def files(content: bytes) -> dict[str, bytes]:
+    return {"model.ubj": content, "pack.json": b"{}"}
+
+
+def register(lake, settings, content: bytes, stamp="20251128-235500Z", **changes):
+    made = files(content)
+    folder = registry.folder_name(stamp, made)
+    return registry.register(lake, settings, H, folder, made, DESCRIPTION | changes, "mark")
+
+
+def test_a_registered_model_is_live_and_read_back_as_it_was(lake, settings):
+    model = register(lake, settings, b"one")
+    assert model.version == "2.0.0"
+    assert registry.live(lake, settings, H) == model
+    assert registry.load(lake, settings, model) == files(b"one")
+
+
+def test_versions_count_on_by_patch_and_by_minor_where_the_features_changed(lake, settings):
+    register(lake, settings, b"one")
+    register(lake, settings, b"two")
+    changed = register(lake, settings, b"three", features_hash8="ffffffff")
+    assert [m.version for m in registry.versions(lake, settings, H)] == ["2.0.0", "2.0.1", "2.1.0"]
+    assert registry.live(lake, settings, H) == changed
+
+
+def test_registering_the_same_model_again_changes_nothing(lake, settings):
+    first = register(lake, settings, b"one")
+    before = network.contents(lake)
+    assert register(lake, settings, b"one") == first
+    assert network.contents(lake) == before
+
+
+def test_a_training_that_is_killed_at_any_point_leaves_the_live_model_complete(lake, settings):
+    model = register(lake, settings, b"one")
+
+    class KilledError(Exception):
+        """The process dies."""
+
+    for survive in range(4):
+        writes = [0]
+
+        class Dying(type(lake)):
+            def write(self, name, artefact, **rest):
+                if writes[0] == survive:  # noqa: B023
+                    raise KilledError
+                writes[0] += 1  # noqa: B023
+                return super().write(name, artefact, **rest)
+
+        with pytest.raises(KilledError):
+            register(Dying(lake.bucket), settings, b"two" * (survive + 1))
+        assert registry.live(lake, settings, H) == model
+        assert registry.load(lake, settings, model) == files(b"one")
+    assert register(lake, settings, b"two").version > "2.0.0"
+
+
+def test_going_back_points_to_the_earlier_model_and_versions_still_count_on(lake, settings):
+    first = register(lake, settings, b"one")
+    register(lake, settings, b"two")
+    registry.promote(lake, settings, first)
+    assert registry.live(lake, settings, H) == first
+    assert register(lake, settings, b"three").version == "2.0.2"
+
+
+@pytest.mark.parametrize("damage", [b"", b"x", b"one and more"])
+def test_a_damaged_file_is_refused_by_name_and_the_last_good_model_is_next(lake, settings, damage):
+    good = register(lake, settings, b"good")
+    bad = register(lake, settings, b"one")
+    network.put(lake, Layout(settings).name(ModelFile(H, bad.folder, "model.ubj")), damage)
+    with pytest.raises(ModelError, match=r"model\.ubj"):
+        registry.load(lake, settings, bad)
+    assert [m.version for m in registry.usable(lake, settings, H)] == ["2.0.1", "2.0.0"]
+    assert registry.load(lake, settings, good) == files(b"good")
+
+
+@pytest.mark.parametrize(
+    "pointer", [b"", b"[]", b'{"folder": "../../x", "version": "1.0.0"}', b'{"version": "1"}']
+)
+def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(lake, settings, pointer):
+    model = register(lake, settings, b"one")
+    network.put(lake, Layout(settings).name(ModelFile(H, None, "latest.json")), pointer)
+    with pytest.raises(ModelError):
+        registry.live(lake, settings, H)
+    assert registry.usable(lake, settings, H) == [model]
+
+
+def test_without_any_model_there_is_none(lake, settings):
+    assert registry.live(lake, settings, H) is None
+    assert registry.usable(lake, settings, H) == []
+
+
+def test_what_was_tried_is_known_whether_registered_or_refused(lake, settings):
+    assert not registry.was_tried(lake, settings, H, "mark")
+    registry.refuse(lake, settings, H, "20251128-235500Z-00000000", {"why": "worse"}, "other")
+    assert registry.was_tried(lake, settings, H, "other")
+    assert registry.versions(lake, settings, H) == []
+    register(lake, settings, b"one")
+    assert registry.was_tried(lake, settings, H, "mark")

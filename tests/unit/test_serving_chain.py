@@ -1,0 +1,240 @@
+"""From days in the lake to forecasts: profiles, training, the gate, serving, the way back."""
+
+import dataclasses
+import math
+
+import network
+import pytest
+from velib_core import lake as store
+from velib_core import model_registry as registry
+from velib_core.grid import Bin, HorizonMinutes, day_after, first_bin
+from velib_core.jobs import (
+    build_datasets,
+    build_serving_forecast,
+    compact_daily,
+    refresh_profiles,
+    train_model,
+)
+from velib_core.jobs.build_serving_forecast import WarmState
+from velib_core.jobs.compact_daily import assemble, to_bytes
+from velib_core.jobs.export_training_base import NoHistoryError
+from velib_core.layout import Daily, Forecast, Layout, ModelFile, Perf, Profile, Snapshot
+from velib_core.snapshot import tidy
+
+H = HorizonMinutes(60)
+DAYS = [day_after(network.FIRST_DAY, n) for n in range(5)]
+STATIONS = 6
+TODAY = day_after(DAYS[-1])
+
+
+def tide(n: int, station: int) -> int:
+    """Return bikes that swing through the day: persistence is wrong, the hour knows."""
+    return round(12 + 9 * math.sin(2 * math.pi * (n / 96 + station / STATIONS)))
+
+
+def rows(bin_: Bin):
+    bikes = [tide(bin_, s) for s in range(STATIONS)]
+    places = {"lat": [48.8 + s / 100 for s in range(STATIONS)], "lon": [2.3] * STATIONS}
+    capacity = [25] * (STATIONS - 1) + [0]
+    table = network.snapshot_table(bin_, STATIONS, bikes=bikes, capacity=capacity, **places)
+    return tidy(table, bin_)[0]
+
+
+@pytest.fixture
+def quick(settings):
+    """Settings that train in a second."""
+    return dataclasses.replace(settings, horizons=(H,), train_rounds=8, train_max_rows=4000)
+
+
+@pytest.fixture
+def history(lake, quick):
+    """A lake of five closed days with profiles, and the first hours of the sixth."""
+    layout = Layout(quick)
+    for day in DAYS:
+        start = first_bin(day)
+        daily = to_bytes(assemble([rows(Bin(start + n)) for n in range(288)]))
+        network.put(lake, layout.name(Daily(day)), daily)
+        refresh_profiles.run(lake, quick, day)
+    observe(lake, quick, range(80))
+    return lake
+
+
+def observe(lake, settings, bins):
+    for n in bins:
+        bin_ = Bin(first_bin(TODAY) + n)
+        name = Layout(settings).name(Snapshot(bin_))
+        network.put(lake, name, store_bytes(rows(bin_)))
+
+
+def store_bytes(table):
+    from velib_core.snapshot import to_bytes as snapshot_bytes
+
+    return snapshot_bytes(table)
+
+
+def forecast(lake, settings, alias=False):
+    return lake.fetch_json(Layout(settings).name(Forecast(H, alias)))
+
+
+def at(n: int) -> Bin:
+    return Bin(first_bin(TODAY) + n)
+
+
+def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, quick):
+    lake = history
+    result = train_model.run(lake, quick, H)
+    assert result.counts["promoted"] == 1
+    model = registry.live(lake, quick, H)
+    assert model.record["verdict"]["candidate"]["mae_lift"] > 0.2
+    assert {"by_hour", "by_size"} <= set(model.record["verdict"]["candidate"])
+    before = network.contents(lake)
+    assert train_model.run(lake, quick, H).counts == {"fresh": 1}
+    assert network.contents(lake) == before, "the same request twice changes nothing"
+
+    build_serving_forecast.run(lake, quick, WarmState(), at(79))
+    document = forecast(lake, quick)
+    assert document == forecast(lake, quick, alias=True)
+    assert document["generated_at"].endswith("Z")
+    by_station = {row["station_id"]: row for row in document["data"]}
+    assert len(by_station) == STATIONS
+    empty = by_station.pop("1005")
+    assert (empty["reason"], empty["bikes_pred"]) == ("no_capacity", None)
+    errors, still = 0, 0
+    for station, row in by_station.items():
+        truth = tide(at(79) + 12, int(station) - 1000)
+        errors += abs(row["bikes_pred_int"] - truth)
+        still += abs(row["bikes"] - truth)
+        assert row["model_version"] == "2.0.0"
+        assert 0 <= row["p_bike"] <= 1
+    assert errors < still
+
+    # The day that the model has not seen is hindcast once it is closed.
+    observe(lake, quick, range(80, 288))
+    compact_daily.run(lake, quick, TODAY)
+    refresh_profiles.run(lake, quick, TODAY)
+    build_datasets.run(lake, quick, TODAY)
+    perf = _perf(lake, quick, TODAY)
+    assert set(perf["model_version"].to_pylist()) == {"2.0.0", None}
+    assert _perf(lake, quick, DAYS[-1])["y_pred_int"].null_count == len(
+        _perf(lake, quick, DAYS[-1])
+    ), "no day is hindcast by a model that was trained on it"
+
+
+def _perf(lake, settings, day):
+    import io
+
+    import pyarrow.parquet as pq
+
+    return pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(Perf(day)))[1]))
+
+
+def test_a_worse_candidate_is_refused_with_a_report_and_the_live_model_stays(history, quick):
+    train_model.run(history, quick, H)
+    live = registry.live(history, quick, H)
+    blunt = dataclasses.replace(quick, train_rounds=1)
+    result = train_model.run(history, blunt, H)
+    assert result.counts["promoted"] == 0
+    report = history.fetch_json(next(iter(result.outputs)))
+    assert report["verdict"]["reason"].startswith(("worse than the live", "no better than"))
+    assert registry.live(history, quick, H) == live
+
+
+def test_too_little_history_is_refused_in_words(lake, settings):
+    with pytest.raises(NoHistoryError, match="at least 3"):
+        train_model.run(lake, settings, H)
+
+
+def test_without_a_model_every_station_is_null_with_the_reason(history, quick):
+    build_serving_forecast.run(history, quick, WarmState())
+    document = forecast(history, quick)
+    assert {row["reason"] for row in document["data"]} == {"no_model"}
+    assert {row["bikes_pred"] for row in document["data"]} == {None}
+    assert document["model_version"] is None
+
+
+def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(history, quick):
+    warm = WarmState()
+    build_serving_forecast.run(history, quick, warm, at(79))
+    before = network.contents(history)
+    result = build_serving_forecast.run(history, quick, warm, at(40))
+    assert result.counts == {"overtaken": 1}
+    late = build_serving_forecast.run(history, quick, warm, Bin(first_bin(DAYS[0])))
+    assert late.counts == {"overtaken": 1}
+    assert network.contents(history) == before
+    # An instance that listed before the newest snapshot landed comes last.
+    name = Layout(quick).name(Snapshot(at(79)))
+    newest = history.stat(name)
+    data = history.read(newest)
+    history.delete(newest)
+    build_serving_forecast.run(history, quick, WarmState(), at(78))
+    network.put(history, name, data)
+    assert forecast(history, quick)["data"][0]["tbin_latest"].endswith(":35:00Z")
+
+
+def test_a_new_snapshot_and_a_repeated_event(history, quick):
+    warm = WarmState()
+    build_serving_forecast.run(history, quick, warm, at(79))
+    again = build_serving_forecast.run(history, quick, warm, at(79))
+    assert set(again.outputs.values()) == {"fresh"}
+    observe(history, quick, [80])
+    build_serving_forecast.run(history, quick, warm, at(80))
+    assert forecast(history, quick)["generated_at"] == "2025-11-04T06:40:42Z"
+
+
+def test_a_damaged_live_model_leaves_the_last_good_one_serving(history, quick):
+    train_model.run(history, quick, H)
+    good = registry.live(history, quick, H)
+    files = registry.load(history, quick, good)
+    broken = registry.register(
+        history, quick, H, "20301231-235500Z-00000000", files, good.record, "mark"
+    )
+    damaged = Layout(quick).name(ModelFile(H, broken.folder, "model.ubj"))
+    network.put(history, damaged, b"\x80\x04junk")
+    build_serving_forecast.run(history, quick, WarmState())
+    document = forecast(history, quick)
+    assert document["model_version"] == good.version
+    assert any(row["bikes_pred"] is not None for row in document["data"])
+
+
+def test_going_back_takes_effect_at_the_next_snapshot(history, quick):
+    train_model.run(history, quick, H)
+    first = registry.live(history, quick, H)
+    files = registry.load(history, quick, first)
+    registry.register(history, quick, H, "20301231-235500Z-11111111", files, first.record, "mark")
+    warm = WarmState()
+    build_serving_forecast.run(history, quick, warm, at(79))
+    assert forecast(history, quick)["model_version"] == "2.0.1"
+    registry.promote(history, quick, first)
+    observe(history, quick, [80])
+    build_serving_forecast.run(history, quick, warm, at(80))
+    assert forecast(history, quick)["model_version"] == "2.0.0"
+
+
+def test_a_changed_day_makes_the_profiles_that_rest_on_it_again(history, quick):
+    layout = Layout(quick)
+    before = {day: history.stat(layout.name(Profile(day))) for day in DAYS}
+    start = first_bin(DAYS[2])
+    thinned = to_bytes(assemble([rows(Bin(start + n)) for n in range(0, 288, 2)]))
+    network.put(history, layout.name(Daily(DAYS[2])), thinned)
+    refresh_profiles.run(history, quick, DAYS[2])
+    after = {day: history.stat(layout.name(Profile(day))) for day in DAYS}
+    assert [before[day] == after[day] for day in DAYS] == [True, True, False, False, False]
+    again = refresh_profiles.run(history, quick, DAYS[0])
+    assert set(again.outputs.values()) == {"fresh"}
+
+
+def test_profiles_do_not_depend_on_the_order_in_which_days_arrive(lake, quick, history):
+    layout = Layout(quick)
+    expected = {day: history.stat(layout.name(Profile(day))).crc32c for day in DAYS}
+    for day in DAYS:
+        lake.delete(lake.stat(layout.name(Profile(day))))
+    for day in (DAYS[3], DAYS[0], DAYS[4], DAYS[1], DAYS[2]):
+        refresh_profiles.run(lake, quick, day)
+    assert {day: lake.stat(layout.name(Profile(day))).crc32c for day in DAYS} == expected
+
+
+def test_the_recipe_of_a_forecast_is_its_mark(history, quick):
+    build_serving_forecast.run(history, quick, WarmState())
+    entry = history.stat(Layout(quick).name(Forecast(H)))
+    assert isinstance(entry, store.Entry)
+    assert entry.fingerprint.startswith("2025-11-04T06:35:00Z ")
