@@ -23,7 +23,7 @@ class SettingsError(InvalidValueError):
     """A setting is missing or malformed."""
 
 
-_PREFIX = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])((?:/[^/]+)*)/?")
+_PREFIX = re.compile(r"gs://([a-z0-9](?:[a-z0-9._-]{0,220}[a-z0-9])?)((?:/[^/]+)*)/?")
 _NETWORK = re.compile(r"[a-z][a-z0-9-]{0,23}")
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off", ""}
