@@ -29,7 +29,7 @@ def schemas() -> tuple[tuple[re.Pattern[str], Draft202012Validator], ...]:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path.split(" (")[0])))
+    return re.compile(re.sub(r"\\\{[^}]*\\\}", "[^/]+", re.escape(path.split(" (", maxsplit=1)[0])))
 
 
 def problems(path: str, document: object) -> list[str]:

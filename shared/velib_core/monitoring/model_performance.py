@@ -32,7 +32,9 @@ from velib_core.monitoring.documents import (
     ratio,
     status_of_days,
 )
+from velib_core.monitoring.residuals import reach_of_residuals
 from velib_core.monitoring.served import LEDGER_COLUMNS, ServedScores, score_ledger
+from velib_core.monitoring.whole_counts import WholeCounts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -268,12 +270,14 @@ def _reason(total: Mapping[str, Any]) -> str | None:
 def _histogram(cast: Hindcasts) -> dict[str, Any]:
     """Count residuals by whole bikes, out to the 99th percentile of their size."""
     error = (cast.truth - cast.published)[cast.scored]
-    reach = max(int(np.ceil(np.quantile(np.abs(error), 0.99))), 1) if len(error) else 1
-    whole = np.rint(error).astype(np.int64)
-    inside = whole[np.abs(whole) <= reach]
+    counts = WholeCounts.of(np.rint(error).astype(np.int64))
+    reach = reach_of_residuals(counts) if len(error) else 1
+    inside = np.abs(counts.values) <= reach
     return {
         "bins": (np.arange(2 * reach + 2) - reach - 0.5).tolist(),
-        "counts": np.bincount(inside + reach, minlength=2 * reach + 1).tolist(),
+        "counts": np.bincount(
+            counts.values[inside] + reach, counts.counts[inside], 2 * reach + 1
+        ).astype(np.int64),
         "n": len(error),
     }
 
