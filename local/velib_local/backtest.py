@@ -28,7 +28,7 @@ from velib_core.grid import (
     first_bin,
     horizon_bins,
 )
-from velib_core.inference import class_probabilities, publish
+from velib_core.inference import class_probabilities, free_docks, publish
 from velib_core.panel import STATION_VARIABLES, WEATHER_VARIABLES, Panel, bins_of, build_panel
 from velib_core.profile_features import empty_profiles, fold_day
 from velib_core.training import TrainingOptions, calibrate_day, rows_of_day, train
@@ -70,6 +70,8 @@ PREDICTIONS = pa.schema(
         ("p_bike", pa.float32()),
         ("p_dock", pa.float32()),
         ("capacity", pa.int64()),
+        ("docks_base", pa.int64()),
+        ("docks_true", pa.int64()),
     ]
 )
 
@@ -255,6 +257,9 @@ def forecast_from(
                 found = publish(
                     pack, calibration, probability, rows.bikes, rows.capacity, rows.docks
                 )
+                later = np.asarray(
+                    free_docks(panel.window(Bin(start + horizon), Bin(int(at[-1]) + 1 + horizon)))
+                )
                 columns = (
                     panel.stations.ids[rows.station].tolist(),
                     rows.bins * BIN_SECONDS * 1_000_000_000,
@@ -267,6 +272,8 @@ def forecast_from(
                     found.p_bike,
                     found.p_dock,
                     rows.capacity.astype(np.int64),
+                    rows.docks.astype(np.int64),
+                    np.nan_to_num(later[rows.bins - start, rows.station]).astype(np.int64),
                 )
                 arrays = [pa.array(c, f.type) for c, f in zip(columns, PREDICTIONS, strict=True)]
                 parts.append(pa.table(arrays, schema=PREDICTIONS))
@@ -282,7 +289,7 @@ def judge(table: pa.Table, tz: str) -> dict[str, Any]:
     and ``by_day`` (UTC) each with ``n``, ``mae``, ``mae_persistence``, ``mae_lift``, ``rmse``
     (of the mean), ``rmse_persistence``, ``rmse_lift``; lifts are shares, 0.05 is 5%, null where
     persistence makes no error. ``p_bike``, ``p_dock``: Brier score, that of persistence, and
-    reliability by tenths. A dock counts as free where bikes are below capacity.
+    reliability by tenths. Free docks are those stated, else capacity less bikes.
     """
     true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))
     whole, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
@@ -308,7 +315,11 @@ def judge(table: pa.Table, tz: str) -> dict[str, Any]:
         },
         "by_day": {str(name): _scores(errors[day_index == i]) for i, name in enumerate(day)},
         "p_bike": _probability(table["p_bike"].to_numpy(), base >= 1, true >= 1),
-        "p_dock": _probability(table["p_dock"].to_numpy(), base < capacity, true < capacity),
+        "p_dock": _probability(
+            table["p_dock"].to_numpy(),
+            table["docks_base"].to_numpy() >= 1,
+            table["docks_true"].to_numpy() >= 1,
+        ),
     }
 
 

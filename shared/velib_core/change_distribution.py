@@ -128,7 +128,8 @@ def chance_of_rise(
     tails = np.zeros((2 * REACH + 2, len(classes.lows)))
     tails[:-1] = np.cumsum(classes.shares.T[::-1], axis=0)[::-1]
     first = np.clip(np.ceil(least).astype(np.int64) + REACH, 0, 2 * REACH + 1)
-    return np.minimum((probability * tails[first]).sum(1), 1)
+    chance: NDArray[np.float64] = (probability * tails[first]).sum(1)
+    return np.minimum(chance, 1)
 
 
 def chance_of_fall(
@@ -138,4 +139,5 @@ def chance_of_fall(
     tails = np.zeros((2 * REACH + 2, len(classes.lows)))
     tails[1:] = np.cumsum(classes.shares.T, axis=0)
     last = np.clip(np.floor(most).astype(np.int64) + REACH + 1, 0, 2 * REACH + 1)
-    return np.minimum((probability * tails[last]).sum(1), 1)
+    chance: NDArray[np.float64] = (probability * tails[last]).sum(1)
+    return np.minimum(chance, 1)

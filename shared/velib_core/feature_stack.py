@@ -97,7 +97,7 @@ def feature_rows(
     at = np.asarray(at, np.int64)
     history = panel.window(Bin(int(at.min()) - lookback_bins(horizon)), Bin(int(at.max()) + 1))
     rows = at - history.start
-    out = np.full((len(FEATURES), len(at), len(panel.stations)), np.nan, np.float32)
+    out = np.empty((len(FEATURES), len(at), len(panel.stations)), np.float32)
     columns = itertools.chain(
         time_features(history, rows),
         movement_features(history, rows),

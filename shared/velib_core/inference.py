@@ -64,7 +64,9 @@ class Published(NamedTuple):
 
 def in_service(panel: Panel) -> NDArray[np.bool_]:
     """Return where a station was observed, has docks and is not reported out of service."""
-    return ~np.isnan(panel["bikes"]) & (panel["capacity"] > 0) & (panel["ok"] != 0)
+    there: NDArray[np.bool_] = ~np.isnan(panel["bikes"])
+    there &= (panel["capacity"] > 0) & (panel["ok"] != 0)
+    return there
 
 
 def free_docks(panel: Panel) -> NDArray[np.float32]:
@@ -87,9 +89,10 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
     pace = features[:, [FEATURES.index(name) for name in CALM_FEATURES]]
     calm = np.minimum(np.nan_to_num(pace, nan=1.0), 1).prod(axis=1)
     still = pack.classes.still
-    scaled = found * calm[:, None]
+    scaled: NDArray[np.float32] = found * calm[:, None]
     scaled[:, still] = found[:, still]
-    return scaled / scaled.sum(axis=1, keepdims=True)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    return scaled
 
 
 def publish(

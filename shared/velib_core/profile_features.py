@@ -158,8 +158,8 @@ def profile_features(
     h = profiles.horizons.index(horizon)
     bins = history.start + rows
     local = local_times(bins, profiles.tz)
-    change = _spread(profiles.change[h], profiles.stations, history.stations.ids, np.float32)
-    level = _spread(profiles.level, profiles.stations, history.stations.ids, np.float32)
+    change = _spread(profiles.change[h], profiles.stations, history.stations.ids).astype(np.float32)
+    level = _spread(profiles.level, profiles.stations, history.stations.ids).astype(np.float32)
     n, total, moved, square, still = (_at(sums, local) for sums in change)
     weight = n + PRIOR
     missing = np.where(n > 0, 1.0, np.nan).astype(np.float32)
@@ -201,13 +201,10 @@ def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
 
 
 def _spread(
-    sums: NDArray[np.int32],
-    have: NDArray[np.str_],
-    want: NDArray[np.str_],
-    dtype: type[np.generic] = np.int32,
-) -> NDArray[np.generic]:
+    sums: NDArray[np.int32], have: NDArray[np.str_], want: NDArray[np.str_]
+) -> NDArray[np.int32]:
     """Return the sums with the stations ``want`` on the last axis, 0 for the unknown ones."""
-    out = np.zeros((*sums.shape[:-1], len(want)), dtype)
+    out = np.zeros((*sums.shape[:-1], len(want)), np.int32)
     if len(have):
         place = np.minimum(np.searchsorted(have, want), len(have) - 1)
         known = have[place] == want
@@ -239,7 +236,8 @@ def _usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.f
         (1 - weight) * t[local.day_type, first] + weight * t[local.day_type, second] for t in totals
     )
     with np.errstate(invalid="ignore", divide="ignore"):
-        return moved / n
+        usual: NDArray[np.float64] = moved / n
+    return usual
 
 
 def _recent_pace(

@@ -131,7 +131,8 @@ def distance_km(
     half = np.sin((phi - phi0) / 2) ** 2 + np.cos(phi) * np.cos(phi0) * (
         np.sin(np.radians(lon - lon0) / 2) ** 2
     )
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(half))
+    away: NDArray[np.float64] = 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(half))
+    return away
 
 
 def _centre(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> tuple[float, float]:
@@ -176,7 +177,8 @@ def _neighbours(
         return out
     points = _plane(lat[placed], lon[placed])
     wanted = min(AROUND + 1, len(placed))
-    distance, index = cKDTree(points).query(points, k=wanted)
+    found = cKDTree(points).query(points, k=wanted)
+    distance, index = np.asarray(found[0]), np.asarray(found[1])
     # Stations at one point come in any order: put oneself first, then by distance and id.
     distance[index == np.arange(len(placed))[:, None]] = -1
     order = np.lexsort((index, distance), axis=1)
@@ -205,17 +207,23 @@ def _columns_of_neighbours(statics: Statics, history: Panel) -> NDArray[np.int64
 
 def _mean_of(values: NDArray[np.float32], neighbours: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the mean over each station's observed neighbours, ``float32[n, S]``."""
-    padded = np.concatenate([values, np.full((len(values), 1), np.nan, np.float32)], axis=1)
-    known = ~np.isnan(padded)
-    filled = np.where(known, padded, np.float32(0))
-    ones = known.astype(np.float32)
-    total = np.zeros(values.shape, np.float32)
-    count = np.zeros(values.shape, np.float32)
+    # Stations on the first axis: a neighbour's series is then one contiguous run.
+    series = np.full((values.shape[1] + 1, len(values)), np.nan, np.float32)
+    series[:-1] = values.T
+    known = ~np.isnan(series)
+    series[~known] = 0
+    total = np.zeros((values.shape[1], len(values)), np.float32)
     for k in range(neighbours.shape[1]):
-        total += filled[:, neighbours[:, k]]
-        count += ones[:, neighbours[:, k]]
+        total += series[neighbours[:, k]]
+    if known[:-1].all():
+        count = (neighbours >= 0).sum(axis=1, keepdims=True).astype(np.float32)
+    else:
+        seen = known.astype(np.float32)
+        count = np.zeros_like(total)
+        for k in range(neighbours.shape[1]):
+            count += seen[neighbours[:, k]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return total / count
+        return (total / count).T
 
 
 def _window_sum(

@@ -87,7 +87,7 @@ def time_features(
         n, s, q = (x[rows] - x[rows - width] for x in (count, total, square))
         enough = n >= max(1, width // 2)
         with np.errstate(invalid="ignore", divide="ignore"):
-            yield f"roll_mean_{width}", np.where(enough, s / n, np.nan)
+            yield f"roll_mean_{width}", np.where(enough, s / n, np.nan).astype(np.float32)
             variance = np.maximum(q - s * s / n, 0) / (n - 1)
             stds.append(np.where(enough & (n > 1), np.sqrt(variance), np.nan).astype(np.float32))
     yield from zip((f"roll_std_{width}" for width in WINDOWS), stds, strict=True)

@@ -292,7 +292,7 @@ def _quantised(
     """Return the rows of some days in quantised form, built a day at a time."""
     import xgboost as xgb  # noqa: PLC0415
 
-    class Days(xgb.DataIter):  # type: ignore[misc]
+    class Days(xgb.DataIter):
         def __init__(self) -> None:
             self.reset()
             super().__init__()
