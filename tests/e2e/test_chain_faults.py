@@ -9,11 +9,20 @@ import threading
 import network
 import pytest
 from velib_core.events import ReplayRequested
+from velib_core.grid import day_after
 from velib_local.cloud import local_cloud
 
 pytestmark = pytest.mark.e2e
 
-CHAIN = ["close_day", "compact_daily", "compact_monthly", "build_datasets", "reconcile"]
+CHAIN = [
+    "close_day",
+    "compact_daily",
+    "compact_monthly",
+    "refresh_profiles",
+    "build_datasets",
+    "build_serving_forecast",
+    "reconcile",
+]
 DAYS = 3
 SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
 
@@ -28,6 +37,8 @@ def calm_lake():
     assert sum(name.startswith("daily/") for name in lake) == DAYS
     assert "monthly/compact_2025-10.parquet" in lake
     assert {"exports/events.parquet", "exports/perf.parquet"} <= set(lake)
+    assert sum(name.startswith("profiles/") for name in lake) == DAYS
+    assert "serving/forecast/latest/h60/forecast.json" in lake
     return lake
 
 
@@ -109,5 +120,6 @@ def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(calm_lake):
         "daily/compact_2025-10-30.parquet",
         "exports/events_2025-10-30.parquet",
         "exports/perf_2025-10-30.parquet",
+        *(f"profiles/profiles_{day_after(network.FIRST_DAY, n)}.npz" for n in range(DAYS)),
         "monthly/compact_2025-10.parquet",
     }
