@@ -1,0 +1,85 @@
+"""``velib demo``: days of a simulated city by events alone, down to forecasts of trained models."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+SCHEMAS = Path(__file__).parents[1] / "contract" / "schemas"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The report and the folder of a small demo."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    command = [sys.executable, "-m", "velib_local.cli", "demo", "--days", "3", "--json"]
+    done = subprocess.run(
+        [*command, "--stations", "12", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout), out
+
+
+def documents(out: Path, pattern: str) -> list[dict]:
+    found = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob(pattern))]
+    assert found, pattern
+    return found
+
+
+def validate(document, schema: str) -> None:
+    loaded = json.loads((SCHEMAS / f"{schema}.schema.json").read_text("utf-8"))
+    jsonschema.validate(document, loaded, cls=jsonschema.Draft202012Validator)
+
+
+def test_days_are_closed_compacted_and_exported_by_events_alone(demo):
+    report, out = demo
+    assert report["dead_letters"] == 0
+    assert report["objects"]["daily"] == 3
+    assert len(list((out / "exports").glob("events_*.parquet"))) == 3
+    assert all(stage["failures"] == 0 for stage in report["stages"])
+
+
+def test_models_are_trained_judged_and_registered_by_events(demo):
+    _, out = demo
+    folders = [path.parent for path in out.glob("models/h*/*/pack.json")]
+    refused = list(out.glob("models/h*/*/refused.json"))
+    assert {path.parent.name for path in [*folders, *(r.parent for r in refused)]} >= {"h15", "h60"}
+    for record in documents(out, "models/h*/*/version.json"):
+        validate(record, "models.latest")
+        assert (
+            record["verdict"]["candidate"]["mae"]
+            < record["verdict"]["candidate"]["mae_persistence"]
+        )
+
+
+def test_every_station_has_its_forecast_or_the_reason_for_none(demo):
+    _, out = demo
+    for horizon in (15, 60):
+        api, alias = (
+            documents(out, f"serving/forecast/{path}")[0]
+            for path in (f"latest/h{horizon}/forecast.json", f"h{horizon}/latest.json")
+        )
+        assert api == alias
+        validate(api, "serving.forecast")
+        assert len(api["data"]) == 12
+        for row in api["data"]:
+            assert (row["bikes_pred"] is None) == (row["reason"] is not None)
+    validate(
+        documents(out, "serving/forecast/latest/manifest.json")[0], "serving.forecast.manifest"
+    )
+
+
+def test_deliveries_tell_which_event_made_what(demo):
+    _, out = demo
+    lines = (out / "_local" / "deliveries.jsonl").read_text("utf-8").splitlines()
+    functions = {json.loads(line)["function"] for line in lines}
+    assert {"ingest", "close_day", "compact_daily", "train_model"} <= functions
