@@ -2,7 +2,8 @@
 
 Promised: ≥ 30 times faster and ≤ 1/4 of the peak memory. Each side runs in a process of its own
 and starts from the same observations: ours from a panel, and makes all 98 features; pandas
-from a frame sorted by station and time, and makes 71: not the profiles, some of the neighbours.
+from a frame sorted by station and time, and makes the sums that all but five of them need.
+Seconds are of CPU, so that a busy machine does not decide.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 DAY = parse_day("2025-11-03")
 DAYS, STATIONS = 3, 1_500
 H = HorizonBins(12)
+PROMISED_SPEED = 30
 BLOCK = 48
 """Bins at a time: a block of all features then fits in memory that is used again and again."""
 LAGS = (1, 2, 3, 6, 12, 24, 36, 48)
@@ -65,19 +67,62 @@ def observe(days: int, stations: int) -> Panel:
 def ours(panel: Panel) -> tuple[float, int]:
     """Return the seconds for all features of the panel, day by day, and how many values."""
     statics = fit_statics(panel.stations)
-    started = time.perf_counter()
+    started = time.process_time()
     profiles, values = empty_profiles("Europe/Paris", (H,)), 0
     for start in range(panel.start, panel.stop, BINS_PER_DAY):
         for first in range(start, start + BINS_PER_DAY, BLOCK):
             at = np.arange(first, first + BLOCK)
             values += feature_rows(panel, at, H, statics, profiles).size
         profiles = fold_day(profiles, panel, parse_day(str(np.datetime64(start * 300, "s"))[:10]))
-    return time.perf_counter() - started, values
+    return time.process_time() - started, values
 
 
 def rolling(series: pd.Series, width: int, least: int, what: str) -> pd.Series:
     """Return one station's rolling mean or standard deviation."""
     return getattr(series.rolling(width, min_periods=least), what)()
+
+
+def movement_by_group(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with each station's changes and flows."""
+    frame = frame.sort_values(["station_id", "tbin_utc"], ignore_index=True)
+    by_station = frame.groupby("station_id", sort=False)
+    for lag in (1, 3, 6, 12, 24, 48):
+        frame[f"change_{lag}"] = frame["bikes"] - by_station["bikes"].shift(lag)
+    moved = frame["change_1"].fillna(0)
+    frame["still"] = moved == 0
+    runs = (~frame["still"]).groupby(frame["station_id"], sort=False).cumsum()
+    frame["bins_since_change"] = frame.groupby(["station_id", runs], sort=False).cumcount()
+    for name, flow in (("arrived", moved.clip(lower=0)), ("left", -moved.clip(upper=0))):
+        per_station = flow.groupby(frame["station_id"], sort=False, group_keys=False)
+        for width in (3, 12, 48):
+            frame[f"{name}_{width}"] = per_station.apply(rolling, width, 1, "sum")
+    return frame
+
+
+def profiles_by_group(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the sums of earlier days at the half hours around each row."""
+    import pandas as pd  # noqa: PLC0415
+
+    by_station = frame.groupby("station_id", sort=False)
+    frame["change"] = by_station["bikes"].shift(-H) - frame["bikes"]
+    frame["slot"] = frame["tbin_utc"].dt.hour * 2 + frame["tbin_utc"].dt.minute // 30
+    frame["moved"], frame["square"] = frame["change"].abs(), frame["change"] ** 2
+    of_slot = ["station_id", "slot"]
+    sums = ["change", "moved", "square", "still", "bikes"]
+    parts = []
+    for day, of_day in frame.groupby(frame["tbin_utc"].dt.date):
+        past = frame[frame["tbin_utc"].dt.date < day].groupby(of_slot)[sums].agg(["sum", "count"])
+        past.columns = ["_".join(name) for name in past.columns]
+        for ahead in (0, 1, 2):  # the slots before and after, and the target's
+            key = of_day["slot"].add(ahead).mod(48)
+            of_day = of_day.assign(key=key).merge(  # noqa: PLW2901
+                past.add_suffix(f"_{ahead}"),
+                left_on=["station_id", "key"],
+                right_index=True,
+                how="left",
+            )
+        parts.append(of_day)
+    return pd.concat(parts)
 
 
 def by_group(panel: Panel) -> tuple[float, int]:
@@ -99,7 +144,7 @@ def by_group(panel: Panel) -> tuple[float, int]:
         | {"status": "OK"}
     )
     statics = fit_statics(panel.stations)
-    started = time.perf_counter()
+    started = time.process_time()
     groups = frame.groupby("station_id", sort=False)
     frame["occ_ratio"] = frame["bikes"] / frame["capacity"]
     for lag in LAGS:
@@ -139,25 +184,14 @@ def by_group(panel: Panel) -> tuple[float, int]:
             on=["station_id", "tbin_utc"],
             how="left",
         )
-    frame = frame.sort_values(["station_id", "tbin_utc"], ignore_index=True)
-    by_station = frame.groupby("station_id", sort=False)
-    for lag in (1, 3, 6, 12, 24, 48):
-        frame[f"change_{lag}"] = frame["bikes"] - by_station["bikes"].shift(lag)
-    moved = frame["change_1"].fillna(0)
-    frame["still"] = moved == 0
-    runs = (~frame["still"]).groupby(frame["station_id"], sort=False).cumsum()
-    frame["bins_since_change"] = frame.groupby(["station_id", runs], sort=False).cumcount()
-    for name, flow in (("arrived", moved.clip(lower=0)), ("left", -moved.clip(upper=0))):
-        per_station = flow.groupby(frame["station_id"], sort=False, group_keys=False)
-        for width in (3, 12, 48):
-            frame[f"{name}_{width}"] = per_station.apply(rolling, width, 1, "sum")
+    frame = movement_by_group(frame)
     pairs = pd.DataFrame(
         {
             "station_id": np.repeat(panel.stations.ids, 15).astype(object),
             "near": panel.stations.ids[statics.neighbours.ravel()].astype(object),
         }
     )
-    flows = ["occ_ratio", "arrived_12", "left_12", "arrived_3", "left_3"]
+    flows = ["occ_ratio", "arrived_12", "left_12", "arrived_3", "left_3", "change_3", "change_12"]
     known = frame[["station_id", "tbin_utc", *flows]].rename(columns={"station_id": "near"})
     means = []
     for _, of_day in known.groupby(known["tbin_utc"].dt.date):
@@ -165,7 +199,8 @@ def by_group(panel: Panel) -> tuple[float, int]:
         means.append(around.groupby(["station_id", "tbin_utc"])[flows].mean())
     around = pd.concat(means).add_prefix("around_").reset_index()
     frame = frame.merge(around, on=["station_id", "tbin_utc"], how="left")
-    return time.perf_counter() - started, frame.select_dtypes("number").size
+    frame = profiles_by_group(frame)
+    return time.process_time() - started, frame.select_dtypes("number").size
 
 
 def main() -> None:
@@ -188,11 +223,11 @@ def main() -> None:
         print(f"{side:9} {figures['seconds']:8.2f} s  {figures['peak_mib']:7.0f} MiB above start")
     faster = found["by_group"]["seconds"] / found["ours"]["seconds"]
     leaner = found["by_group"]["peak_mib"] / found["ours"]["peak_mib"]
-    print(
-        f"{len(FEATURES)} features against 71: {faster:.0f} times faster, {leaner:.1f} times leaner"
-    )
-    if faster < 30 or leaner < 4:
-        raise SystemExit("slower or larger than promised: 30 times faster, 4 times leaner")
+    per_row = found["ours"]["seconds"] / (DAYS * BINS_PER_DAY * STATIONS) * 1e6
+    print(f"{len(FEATURES)} features: {faster:.0f} times faster, {leaner:.1f} times leaner")
+    print(f"{per_row:.2f} µs a row; the older implementation is reported at 20 µs for 53 features")
+    if faster < PROMISED_SPEED or leaner < 4:
+        raise SystemExit(f"below what is promised: {PROMISED_SPEED} times faster, 4 times leaner")
 
 
 if __name__ == "__main__":

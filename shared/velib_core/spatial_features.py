@@ -118,9 +118,17 @@ def neighbour_features(
         yield f"near_change_{lag}", _mean_of(now - recent(bikes, last, rows - lag, 3), near)
     yield "around_occ", _mean_of(occupancy, around)
     step = movements(bikes)
+    seen = np.cumsum(~np.isnan(step), axis=0, dtype=np.int32)
+    step = np.nan_to_num(step)
+    flows = [
+        (name, np.cumsum(np.maximum(sign * step, 0), axis=0, dtype=np.float64))
+        for name, sign in (("arrived", 1), ("left", -1))
+    ]
     for width in (12, 3):
-        for name, flow in (("arrived", np.maximum(step, 0)), ("left", np.maximum(-step, 0))):
-            yield f"around_{name}_{width}", _mean_of(_window_sum(flow, rows, width), around)
+        there = seen[rows] > seen[rows - width]
+        for name, sums in flows:
+            moved = np.where(there, sums[rows] - sums[rows - width], np.nan).astype(np.float32)
+            yield f"around_{name}_{width}", _mean_of(moved, around)
 
 
 def distance_km(
@@ -224,14 +232,3 @@ def _mean_of(values: NDArray[np.float32], neighbours: NDArray[np.int64]) -> NDAr
             count += seen[neighbours[:, k]]
     with np.errstate(invalid="ignore", divide="ignore"):
         return (total / count).T
-
-
-def _window_sum(
-    flow: NDArray[np.float32], rows: NDArray[np.int64], width: int
-) -> NDArray[np.float32]:
-    """Return the sum over the last ``width`` bins, NaN where none of them was observed."""
-    known = ~np.isnan(flow)
-    sums = np.cumsum(np.where(known, flow, 0), axis=0, dtype=np.float64)
-    seen = np.cumsum(known, axis=0, dtype=np.int32)
-    there = seen[rows] > seen[rows - width]
-    return np.where(there, sums[rows] - sums[rows - width], np.nan).astype(np.float32)
