@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
+from velib_core import model_registry, runtime
 from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_datasets as job
 from velib_core.layout import CalibrationOf, Daily, ModelFile, Profile
@@ -29,7 +29,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
             return job.run(lake, settings, day, force=force).summary()
         case ObjectFinalized(Profile(day)):
             return job.run_for_profile(lake, settings, day).summary()
-        case ObjectFinalized(ModelFile(horizon, None, _)):
+        case ObjectFinalized(ModelFile(horizon, None, model_registry.POINTER)):
             return job.run_for_model(lake, settings, horizon).summary()
         case ObjectFinalized(ModelFile() | CalibrationOf()):
             return {}  # the pointer, or the profile, is written after it

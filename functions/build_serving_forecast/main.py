@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
+from velib_core import model_registry, runtime
 from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_serving_forecast as job
 from velib_core.layout import ModelFile, Snapshot
@@ -28,7 +28,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case ObjectFinalized(Snapshot(arrived)):
             return job.run(lake, settings, _warm(), arrived).summary()
-        case ObjectFinalized(ModelFile(_, None, _)):
+        case ObjectFinalized(ModelFile(_, None, model_registry.POINTER)):
             return job.run(lake, settings, _warm()).summary()
         case ObjectFinalized(ModelFile()):
             return {}  # the pointer is written after it

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
+from velib_core import model_registry, runtime
 from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import refresh_profiles as job
 from velib_core.layout import Daily, ModelFile
@@ -27,7 +27,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case ObjectFinalized(Daily(day), force=force):
             return job.run(lake, settings, day, force=force).summary()
-        case ObjectFinalized(ModelFile(horizon, None, _)):
+        case ObjectFinalized(ModelFile(horizon, None, model_registry.POINTER)):
             return job.run_for_model(lake, settings, horizon).summary()
         case ObjectFinalized(ModelFile()):
             return {}  # the pointer is written after it

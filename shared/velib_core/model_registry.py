@@ -31,6 +31,8 @@ FIRST_VERSION = (2, 0, 0)
 
 POINTER = "latest.json"
 RECORD = "version.json"
+OLD_PACK = "model.joblib"
+OLD_POINTER = "latest.joblib"
 REFUSAL = "refused.json"
 NO_CACHE = "no-store"
 
@@ -136,6 +138,7 @@ def register(
     files: Mapping[str, bytes],
     description: Mapping[str, Any],
     mark: str,
+    old_pack: bytes | None = None,
 ) -> ModelVersion:
     """Store a model and make it the live one; the same model again changes nothing.
 
@@ -150,6 +153,8 @@ def register(
         ``horizon_bins`` decide between a minor and a patch version.
     mark
         Fingerprint of what the model was trained on; `was_tried` finds it.
+    old_pack
+        The model in the format of older programs, for them to read as ``latest.joblib``.
 
     """
     layout = Layout(settings)
@@ -162,6 +167,8 @@ def register(
         model = ModelVersion(horizon, folder, version, record)
         for name, data in sorted(files.items()):
             _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
+        if old_pack is not None:
+            _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
         _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, mark)
     promote(lake, settings, model)
     return model
@@ -169,7 +176,12 @@ def register(
 
 def promote(lake: Lake, settings: Settings, model: ModelVersion) -> None:
     """Point to a registered model: it is live from the next forecast on."""
-    name = Layout(settings).name(ModelFile(model.horizon, None, POINTER))
+    layout = Layout(settings)
+    old_pack = lake.stat(layout.name(ModelFile(model.horizon, model.folder, OLD_PACK)))
+    if old_pack is not None:
+        copy = layout.name(ModelFile(model.horizon, None, OLD_POINTER))
+        _put(lake, copy, lake.read(old_pack), model.folder)
+    name = layout.name(ModelFile(model.horizon, None, POINTER))
     _put_json(lake, name, model.record, model.folder)
     logs.log("INFO", f"model {model.version} is live", horizon=model.horizon, folder=model.folder)
 

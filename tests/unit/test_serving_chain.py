@@ -1,9 +1,12 @@
 """From days in the lake to forecasts: profiles, training, the gate, serving, the way back."""
 
 import dataclasses
+import io
 import math
 
+import joblib
 import network
+import pyarrow.parquet as pq
 import pytest
 from velib_core import lake as store
 from velib_core import model_registry as registry
@@ -91,6 +94,11 @@ def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, 
     assert train_model.run(lake, quick, H).counts == {"fresh": 1}
     assert network.contents(lake) == before, "the same request twice changes nothing"
 
+    _, old = lake.fetch("models/h60/latest.joblib")
+    pack = joblib.load(io.BytesIO(old))
+    assert pack.keys() == {"model", "feat_cols", "horizon_bins"}
+    assert pack["horizon_bins"] == 12
+
     build_serving_forecast.run(lake, quick, WarmState(), at(79))
     document = forecast(lake, quick)
     assert document == forecast(lake, quick, alias=True)
@@ -121,10 +129,6 @@ def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, 
 
 
 def _perf(lake, settings, day):
-    import io
-
-    import pyarrow.parquet as pq
-
     return pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(Perf(day)))[1]))
 
 

@@ -21,7 +21,7 @@ from velib_core.jobs import history
 from velib_core.jobs.export_training_base import NoHistoryError
 from velib_core.jobs.result import JobResult
 from velib_core.layout import Layout
-from velib_core.model_pack import from_blobs, to_blobs
+from velib_core.model_pack import from_blobs, to_blobs, to_old_pack
 from velib_core.training import TrainingOptions, train
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def run(
     description = _description(pack, verdict, days)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
     if verdict.promoted:
-        model = model_registry.register(lake, settings, horizon, folder, files, description, mark)
+        model = model_registry.register(
+            lake, settings, horizon, folder, files, description, mark, to_old_pack(pack)
+        )
         result.outputs[f"h{horizon} {model.version}"] = "written"
     else:
         name = model_registry.refuse(lake, settings, horizon, folder, description, mark)
