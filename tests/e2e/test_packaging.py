@@ -1,0 +1,225 @@
+"""Each staged function, alone with what it pins, answers the events that it is deployed for.
+
+The folder is the one that is uploaded; its environment holds its own requirements.txt and nothing
+else; the process is the platform's functions-framework; the object server and Pub/Sub are real.
+"""
+
+import base64
+import contextlib
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import time
+import venv
+
+import pytest
+import requests
+from google.cloud import pubsub_v1
+from network import FIRST_DAY, bins_of_days, upload
+from velib_core.events import TOPICS, DayClosed, encode
+from velib_core.grid import day_after
+from velib_core.jobs import compact_daily
+from velib_core.layout import Daily, Layout, Snapshot
+from velib_local.city import City
+from velib_local.feed_server import FeedServer
+from velib_local.function_specs import load_specs
+from velib_local.object_store import free_port
+from velib_local.pubsub_server import PubSubServer
+from velib_local.staging import stage
+
+pytestmark = pytest.mark.e2e
+
+SPECS = load_specs()
+HEAVY = {"pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu"}
+START_S = 60
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Stage a function and install what it pins; functions that pin the same share a venv."""
+    build = tmp_path_factory.mktemp("build")
+    environments = {}
+
+    def install(name):
+        folder = stage(name, build)
+        pins = (folder / "requirements.txt").read_text("utf-8")
+        if pins not in environments:
+            home = tmp_path_factory.mktemp("venv")
+            venv.create(home, with_pip=False)
+            python = home / "bin" / "python"
+            pip = [sys.executable, "-m", "pip", "--python", str(python)]
+            wanted = ["install", "--quiet", "-r", str(folder / "requirements.txt")]
+            subprocess.run([*pip, *wanted], check=True, capture_output=True)
+            environments[pins] = python
+        return folder, environments[pins]
+
+    return install
+
+
+@pytest.fixture
+def pubsub(settings, monkeypatch):
+    """A Pub/Sub server with the topics of the network; maps a topic to what was published."""
+    with PubSubServer() as server:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
+        publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+        topics = {*TOPICS.values(), *Layout(settings).notified}
+        for topic in topics:
+            publisher.create_topic(name=settings.topic(topic))
+            name = f"projects/{settings.project}/subscriptions/{topic}"
+            subscriber.create_subscription(
+                request={"name": name, "topic": settings.topic(topic), "ack_deadline_seconds": 60}
+            )
+
+        def published(topic):
+            name = f"projects/{settings.project}/subscriptions/{topic}"
+            pulled = subscriber.pull(subscription=name, max_messages=100, timeout=10)
+            return [json.loads(item.message.data) for item in pulled.received_messages]
+
+        yield published
+        subscriber.close()
+
+
+@contextlib.contextmanager
+def running(name, folder, python, settings, log, **env):
+    """Start a staged function as the platform does; yield how to send it a push body."""
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"],
+        "PUBSUB_EMULATOR_HOST": os.environ["PUBSUB_EMULATOR_HOST"],
+        "GCS_BUCKET_ROOT": settings.root,
+        "VELIB_NETWORK": settings.network,
+        "GOOGLE_CLOUD_PROJECT": settings.project,
+    } | env
+    command = [python, "-m", "functions_framework", "--target", SPECS[name].entry_point]
+    command += ["--signature-type", "cloudevent", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=sink, stderr=sink)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_listening(address, process, log)
+        yield lambda topic, message: push(address, settings.topic(topic), message)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_until_listening(address, process, log):
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(requests.ConnectionError):
+            requests.get(address, timeout=START_S)
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the function did not start: {log.read_text('utf-8')[-3000:]}")
+
+
+def push(address, topic, message):
+    body = {"message": {"messageId": "1", **message}, "subscription": "projects/p/subscriptions/s"}
+    return requests.post(f"{address}/{topic}", json=body, timeout=120).status_code
+
+
+def body_of(message):
+    return {"data": base64.b64encode(encode(message)).decode()}
+
+
+def notification_of(lake, settings, name):
+    entry = lake.stat(name)
+    attributes = {
+        "eventType": "OBJECT_FINALIZE",
+        "payloadFormat": "JSON_API_V1",
+        "bucketId": settings.bucket,
+        "objectId": entry.name,
+        "objectGeneration": str(entry.generation),
+    }
+    return {"data": base64.b64encode(b"{}").decode(), "attributes": attributes}
+
+
+def distributions(python):
+    code = "import importlib.metadata as m; print(*(d.name for d in m.distributions()), sep='\\n')"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    return {name.lower().replace("_", "-") for name in done.stdout.split()}
+
+
+def records(log):
+    """The function's log lines that are its own: one JSON object each."""
+    lines = log.read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_close_day_alone_says_that_a_day_is_over(installed, settings, lake, pubsub, tmp_path):
+    folder, python = installed("close_day")
+    bins = bins_of_days(1)
+    upload(lake, settings, bins)
+    newest = notification_of(lake, settings, Layout(settings).name(Snapshot(bins[-1])))
+    with running("close_day", folder, python, settings, tmp_path / "log") as send:
+        assert send("bronze", newest) == 200
+    assert pubsub("day-closed") == [{"day": str(FIRST_DAY)}]
+    assert not HEAVY & distributions(python)
+
+
+def test_compact_daily_alone_makes_a_day_once(installed, settings, lake, pubsub, tmp_path):
+    folder, python = installed("compact_daily")
+    upload(lake, settings, bins_of_days(1))
+    closed = body_of(DayClosed(FIRST_DAY))
+    daily = Layout(settings).name(Daily(FIRST_DAY))
+    with running("compact_daily", folder, python, settings, tmp_path / "log") as send:
+        assert send("day-closed", closed) == 200
+        made = lake.stat(daily)
+        assert send("day-closed", closed) == 200
+    assert made is not None
+    assert lake.stat(daily) == made, "the same event again changes nothing"
+
+
+@pytest.mark.parametrize("name", ["close_day", "compact_daily"])
+def test_an_environment_holds_what_is_pinned_and_nothing_else(installed, name):
+    folder, python = installed(name)
+    lines = (folder / "requirements.txt").read_text("utf-8").splitlines()
+    assert distributions(python) == {line.partition("==")[0] for line in lines}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ingest", "reconcile"])
+def test_the_other_light_functions_install_no_heavy_library(installed, name):
+    assert not HEAVY & distributions(installed(name)[1])
+
+
+@pytest.mark.slow
+def test_ingest_alone_takes_a_snapshot(installed, settings, lake, pubsub, tmp_path):
+    folder, python = installed("ingest")
+    city = City(stations=20, seed=1, start=dt.datetime(2025, 11, 3, 8, 0, tzinfo=dt.UTC))
+    with FeedServer() as feed:
+        feed.show(city.state())
+        env = {
+            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
+            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
+        }
+        with running("ingest", folder, python, settings, tmp_path / "log", **env) as send:
+            assert send("tick", {"data": base64.b64encode(b"{}").decode()}) == 200
+    names = [entry.name for entry in lake.entries(f"{Layout(settings).bronze}/")]
+    assert names == [f"{Layout(settings).bronze}/date=2025-11-03/hour=08/2025-11-03T08-00.parquet"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(SPECS) - {"ingest", "close_day", "compact_daily"}))
+def test_every_function_alone_answers_its_event(name, installed, settings, lake, pubsub, tmp_path):
+    folder, python = installed(name)
+    upload(lake, settings, bins_of_days(2))
+    for day in (FIRST_DAY, day_after(FIRST_DAY)):
+        compact_daily.run(lake, settings, day)
+    names = {
+        "bronze": Layout(settings).name(Snapshot(bins_of_days(2)[-1])),
+        "daily": Layout(settings).name(Daily(FIRST_DAY)),
+    }
+    topic = SPECS[name].topics[0]
+    if topic in names:
+        message = notification_of(lake, settings, names[topic])
+    else:
+        message = {"data": base64.b64encode(b"{}").decode()}
+    with running(name, folder, python, settings, tmp_path / "log") as send:
+        assert send(topic, message) == 200
+    answers = [record["severity"] for record in records(tmp_path / "log")]
+    assert answers
+    assert "ERROR" not in answers
