@@ -52,6 +52,9 @@ if TYPE_CHECKING:
 SPATIAL = (*STATIC_FEATURES[2:], *KNN_FEATURES)
 """The contract's features that need more than the station's own rows."""
 
+PUBLISHED = ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock")
+"""Columns of the published numbers, in the order of `Published`."""
+
 PREDICTION_INPUTS = ("station_id", "tbin_latest", "capacity_bin")
 
 Frame = tuple["pd.DataFrame", "pd.DataFrame", "pd.Series[Any]", list[str]]
@@ -169,19 +172,22 @@ def predict_from_features_df(
     """
     _need(features, (*PREDICTION_INPUTS, *pack.feat_cols))
     rows = features[list(pack.feat_cols)].to_numpy(np.float32)
-    capacity = features["capacity_bin"].astype("float32").to_numpy()
-    bikes = features["bikes"].astype("float32").to_numpy()
-    docks = features["free_docks"].astype("float32").to_numpy()
-    probability = class_probabilities(pack, rows)
-    found = publish(pack, pack.calibration, probability, bikes, capacity, docks)
+    capacity, bikes, docks = (
+        features[name].astype("float32").to_numpy()
+        for name in ("capacity_bin", "bikes", "free_docks")
+    )
     known = np.isfinite(bikes) & (capacity > 0)
-    columns = {
-        "bikes_pred": np.where(known, found.median, np.nan),
-        "bikes_pred_int": np.where(known, found.whole, np.nan),
-        "bikes_mean": np.where(known, found.mean, np.nan),
-        "p_bike": np.where(known, found.p_bike, np.nan),
-        "p_dock": np.where(known, found.p_dock, np.nan),
-    }
+    found = publish(
+        pack,
+        pack.calibration,
+        class_probabilities(pack, rows[known]),
+        bikes[known],
+        capacity[known],
+        docks[known],
+    )
+    columns = {name: np.full(len(rows), np.nan, np.float32) for name in PUBLISHED}
+    for column, values in zip(columns.values(), found, strict=True):
+        column[known] = values
     given = features[list(PREDICTION_INPUTS)].assign(**columns)
     return _prediction_frame(given, pack.horizon_bins, model_version)
 

@@ -231,4 +231,5 @@ def _mean_of(values: NDArray[np.float32], neighbours: NDArray[np.int64]) -> NDAr
         for k in range(neighbours.shape[1]):
             count += seen[neighbours[:, k]]
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (total / count).T
+        total /= count
+    return total.T

@@ -134,7 +134,8 @@ def movement_features(
     for name, flow in (("arrived", np.maximum(moved, 0)), ("left", np.maximum(-moved, 0))):
         sums = _running(flow)
         for width in FLOW_WINDOWS:
-            yield f"{name}_{width}", sums[rows + 1] - sums[rows + 1 - width]
+            moved_in = sums[rows + 1] - sums[rows + 1 - width]
+            yield f"{name}_{width}", moved_in.astype(np.float32)
 
 
 def last_seen(values: NDArray[np.float32]) -> NDArray[np.int32]:
