@@ -140,7 +140,11 @@ class Lake:
         """Yield one table a day, with its stamps."""
         for day in days:
             weeks, n = divmod((day - MONDAY).days, 7)
-            table = pq.read_table(self.folder / f"{kind}_{n}.parquet", columns=list(columns))
+            table = pq.read_table(
+                self.folder / f"{kind}_{n}.parquet",
+                columns=list(columns),
+                read_dictionary=["station_id", "model_version", "name"],
+            )
             shift = pa.scalar(dt.timedelta(weeks=weeks), pa.duration("ns"))
             for at, field in enumerate(table.schema):
                 if pa.types.is_timestamp(field.type):

@@ -80,7 +80,7 @@ class Network:
         frame = pa.concat_tables(self.all_events()).to_pandas()
         local = frame["tbin_utc"].dt.tz_localize("UTC").dt.tz_convert(TZ)
         return frame.assign(
-            local=local, date=local.dt.date, hour=local.dt.hour, dow=local.dt.dayofweek
+            local=local, date=local.dt.date, hour=local.dt.hour, dow=local.dt.day_of_week
         )
 
     def perf(self, day: int, forecast=None) -> pa.Table:
@@ -150,7 +150,7 @@ def forecast(horizon: int, truth: np.ndarray, bikes: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(truth), 0.5 * (truth + bikes) + 0.05, bikes)
 
 
-def ledger(net: Network, perf: pa.Table, lead_loss: int = 1) -> pa.Table:
+def ledger(perf: pa.Table, lead_loss: int = 1) -> pa.Table:
     """Return the published forecasts: those of the perf view, published ``lead_loss`` bins late."""
     frame = perf.to_pandas()
     frame = frame[frame["y_pred_int"].notna()]

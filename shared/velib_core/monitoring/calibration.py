@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from velib_core.monitoring.residuals import Pairs
     from velib_core.panel import Stations
 
-    Floats = NDArray[np.float64]
-
 LEVELS = ("Bas", "Moyen", "Haut")
 HOURS = 24
+ROWS_AT_ONCE = 1 << 20
+"""Millions of pairs in double precision would be the largest thing in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +46,11 @@ def calibration_document(
     a slope of 1 is to be expected.
     """
     hour = (cast.window.local().minute // 60)[pairs.at]
-    median = cast.median[pairs.at, pairs.station].astype(np.float64)
-    mean = cast.mean[pairs.at, pairs.station].astype(np.float64)
-    forecast = np.where(np.isfinite(median), median, pairs.published)
+    median = cast.median[pairs.at, pairs.station]
+    mean = cast.mean[pairs.at, pairs.station]
+    forecast = np.where(np.isfinite(median), median, pairs.published.astype(np.float32))
     told = np.isfinite(mean)
-    everything = np.zeros(len(pairs), np.int64)
+    everything = np.zeros(len(pairs), np.int8)
     return {
         "fit": _lines(forecast, pairs.truth, everything, 1, 2)[0],
         "fit_mean": _lines(mean[told], pairs.truth[told], everything[told], 1, 2)[0],
@@ -65,13 +65,22 @@ def calibration_document(
 
 
 def _lines(
-    x: Floats, y: NDArray[np.int64], group: NDArray[np.int64], count: int, least: int
+    x: NDArray[np.float32],
+    y: NDArray[np.int32],
+    group: NDArray[np.signedinteger],
+    count: int,
+    least: int,
 ) -> list[dict[str, Any]]:
     """Fit y = alpha + beta · x by least squares in each group; null for too few or equal x."""
-    centre = float(x.mean()) if len(x) else 0.0  # keeps the sums of squares small
-    u, v = x - centre, y - centre
+    # Near their mean the squares lose no digits.
+    centre = float(x.mean(dtype=np.float64)) if len(x) else 0.0
     n = np.bincount(group, minlength=count)
-    su, sv, suu, suv = (np.bincount(group, w, count) for w in (u, v, u * u, u * v))
+    sums = np.zeros((4, count))
+    for start in range(0, len(x), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        u, v = x[rows].astype(np.float64) - centre, y[rows] - centre
+        sums += [np.bincount(group[rows], w, count) for w in (u, v, u * u, u * v)]
+    su, sv, suu, suv = sums
     lines: list[dict[str, Any]] = []
     for g in range(count):
         size = int(n[g])
@@ -85,7 +94,9 @@ def _lines(
     return lines
 
 
-def _binned(forecast: Floats, truth: NDArray[np.int64], count: int) -> list[dict[str, Any]]:
+def _binned(
+    forecast: NDArray[np.float32], truth: NDArray[np.int32], count: int
+) -> list[dict[str, Any]]:
     if not len(forecast):
         return []
     edges = np.unique(np.quantile(forecast, np.arange(count + 1) / count))
@@ -118,13 +129,13 @@ def _levels(pairs: Pairs) -> list[dict[str, Any]]:
 
 
 def _bias(pairs: Pairs, cast: Hindcasts, stations: Stations | None) -> list[dict[str, Any]]:
-    width = len(cast.stations)
+    width = len(cast.ids)
     n = np.bincount(pairs.station, minlength=width)
     total = np.bincount(pairs.station, pairs.residual, width)
     place = {} if stations is None else {str(i): s for s, i in enumerate(stations.ids)}
     rows = []
     for s in np.flatnonzero(n).tolist():
-        station = str(cast.stations.ids[s])
+        station = str(cast.ids[s])
         row: dict[str, Any] = {"station_id": station, "name": None, "lat": None, "lon": None}
         if stations is not None and station in place:
             at = place[station]
@@ -172,7 +183,7 @@ def uncertainty_document(
 
 
 def _residuals_by_hour(
-    residual: NDArray[np.int64], hour: NDArray[np.int64], fitted: NDArray[np.bool_]
+    residual: NDArray[np.int32], hour: NDArray[np.int64], fitted: NDArray[np.bool_]
 ) -> tuple[int, NDArray[np.int64]]:
     """Return the smallest residual and ``int64[2, 24, K]``: counts of tested (0), fitted (1)."""
     low = int(residual.min())

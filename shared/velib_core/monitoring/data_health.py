@@ -28,7 +28,7 @@ from velib_core.monitoring.documents import (
     publish,
     status_of_days,
 )
-from velib_core.monitoring.observations import assemble, day_panel, name_of, newest_rows
+from velib_core.monitoring.observations import assemble, day_panel, encode, name_of, newest_rows
 from velib_core.panel import bins_of
 
 if TYPE_CHECKING:
@@ -171,14 +171,11 @@ def build(
 
 def count_duplicates(table: pa.Table) -> dict[str, int]:
     """Return how many rows repeat a station and bin of the table, by station."""
-    encoded = table["station_id"].cast(pa.string()).combine_chunks().dictionary_encode()
+    ids, station = encode(table["station_id"])
     bins = bins_of(table["tbin_utc"])
-    stations = len(encoded.dictionary)
-    cells = (bins - bins.min()) * stations + np.asarray(encoded.indices)
-    extra = np.maximum(np.bincount(cells) - 1, 0)
+    extra = np.maximum(np.bincount((bins - bins.min()) * len(ids) + station) - 1, 0)
     repeated = np.flatnonzero(extra)
-    by_station = np.bincount(repeated % stations, extra[repeated], stations).astype(np.int64)
-    ids = encoded.dictionary.to_pylist()
+    by_station = np.bincount(repeated % len(ids), extra[repeated], len(ids)).astype(np.int64)
     return {ids[s]: int(by_station[s]) for s in np.flatnonzero(by_station).tolist()}
 
 

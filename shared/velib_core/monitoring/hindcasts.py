@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core.grid import Bin
-from velib_core.monitoring.observations import assemble
-from velib_core.panel import WEATHER_VARIABLES, Panel, Stations, bins_of
+from velib_core.monitoring.observations import encode
+from velib_core.panel import bins_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,29 +35,37 @@ COLUMNS = (
 )
 """Columns of the perf view that are read."""
 
-_VARIABLES = ("y_true", "y_baseline_persist", "y_pred_int", "y_pred", "y_mean", "capacity")
+FIELDS = {
+    "truth": "y_true",
+    "base": "y_baseline_persist",
+    "published": "y_pred_int",
+    "median": "y_pred",
+    "mean": "y_mean",
+    "capacity": "capacity",
+}
+"""Arrays of a `Hindcasts` and the columns that they come from."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Hindcasts:
     """Forecasts of one horizon in a window; arrays ``float32[T, S]`` by issue bin, NaN unknown.
 
+    ``ids`` are the stations, sorted; ``versions`` counts the forecasts of each model.
     ``truth`` is what was there at the target time; ``base`` the bikes at the issue bin, which
     is what persistence forecasts; ``published`` the whole number a user sees, ``median`` and
-    ``mean`` the numbers behind it; ``capacity`` at the issue bin. ``versions`` counts the
-    forecasts of each model.
+    ``mean`` the numbers behind it; ``capacity`` at the issue bin.
     """
 
     horizon: HorizonBins
     window: LocalDays
-    stations: Stations
+    ids: NDArray[np.str_]
+    versions: dict[str, int]
     truth: NDArray[np.float32]
     base: NDArray[np.float32]
     published: NDArray[np.float32]
     median: NDArray[np.float32]
     mean: NDArray[np.float32]
     capacity: NDArray[np.float32]
-    versions: dict[str, int]
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -71,69 +78,55 @@ def lay_out(
 ) -> dict[HorizonBins, Hindcasts]:
     """Lay perf views with `COLUMNS`, one a day in time order, on the grid, by horizon.
 
-    A horizon that no table has gets arrays without stations.
+    A horizon that no table has gets arrays of NaN.
     """
-    parts: dict[HorizonBins, list[Panel]] = {h: [] for h in horizons}
+    known: dict[str, int] = {}
+    arrays = {
+        (h, name): np.zeros((window.bins, 0), np.float32) for h in horizons for name in FIELDS
+    }
     versions = {h: collections.Counter[str]() for h in horizons}
-    for table in tables:
-        if not table.num_rows:
-            continue
+    for table in filter(len, tables):
+        ids, station = encode(table["station_id"])
+        known |= {i: len(known) + n for n, i in enumerate(i for i in ids if i not in known)}
+        for key, array in arrays.items():
+            arrays[key] = _widened(array, len(known))
+        column = np.array([known[i] for i in ids], np.int64)[station]
+        at = bins_of(table["tbin_utc"]) - window.start
+        inside = (at >= 0) & (at < window.bins)
         horizon = np.asarray(table["horizon_bins"])
-        for h, part in _day_panels(table, horizon, horizons).items():
-            parts[h].append(part)
-            rows = table["model_version"].filter(pa.array(horizon == h)).drop_null()
-            versions[h].update({c["values"]: c["counts"] for c in rows.value_counts().to_pylist()})
-    return {h: _join(h, window, parts.pop(h), versions[h]) for h in horizons}
-
-
-def _day_panels(
-    table: pa.Table, horizon: NDArray[np.int64], horizons: Sequence[HorizonBins]
-) -> dict[HorizonBins, Panel]:
-    """Lay one perf view on its own bins and stations, by horizon.
-
-    Both horizons' rows are placed from one look at stamps and stations: a filtered table each
-    costs twice as much.
-    """
-    encoded = table["station_id"].cast(pa.string()).combine_chunks().dictionary_encode()
-    ids, rank = np.unique(encoded.dictionary.to_pylist(), return_inverse=True)
-    bins = bins_of(table["tbin_utc"])
-    start, shape = Bin(int(bins.min())), (int(bins.max() - bins.min()) + 1, len(ids))
-    cells = (bins - start) * len(ids) + rank[np.asarray(encoded.indices)]
-    columns = {name: _floats(table, name) for name in _VARIABLES}
-    unknown = np.full(len(ids), np.nan)
-    stations = Stations(
-        ids, np.full(len(ids), "", np.str_), unknown, unknown, unknown.astype(np.float32)
-    )
-    weather = {name: np.full(shape[0], np.nan, np.float32) for name in WEATHER_VARIABLES}
-    panels = {}
+        names, version = encode(table["model_version"])
+        values = {name: _floats(table[source]) for name, source in FIELDS.items()}
+        for h in horizons:
+            rows = np.flatnonzero(inside & (horizon == h))
+            cells = at[rows] * len(known) + column[rows]
+            for name, value in values.items():
+                arrays[h, name].reshape(-1)[cells] = value[rows]
+            counts = np.bincount(version[rows] + 1, minlength=len(names) + 1)[1:]
+            versions[h].update({n: c for n, c in zip(names, counts.tolist(), strict=True) if c})
+        del table, values  # before the next one is read
+    # Arrow keeps what the tables held: as much as the arrays themselves.
+    pa.default_memory_pool().release_unused()
+    stations, order = np.unique(np.array(list(known), np.str_), return_index=True)
+    found = {}
     for h in horizons:
-        rows = np.flatnonzero(horizon == h)
-        values = {name: np.full(shape, np.nan, np.float32) for name in ("bikes", *_VARIABLES)}
-        for name, column in columns.items():
-            values[name].reshape(-1)[cells[rows]] = column[rows]
-        values["bikes"] = values["y_baseline_persist"]
-        panels[h] = Panel(start, stations, values, weather)
-    return panels
+        fields = {name: _ordered(arrays.pop((h, name)), order) for name in FIELDS}
+        found[h] = Hindcasts(h, window, stations, dict(sorted(versions[h].items())), **fields)
+    return found
 
 
-def _floats(table: pa.Table, name: str) -> NDArray[np.float32]:
-    column = pc.cast(table[name], pa.float32(), safe=False)
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.float32)
+def _widened(array: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Return the array with columns of NaN added, itself where it is wide enough."""
+    if array.shape[1] == width:
+        return array
+    wide = np.full((len(array), width), np.nan, np.float32)
+    wide[:, : array.shape[1]] = array
+    return wide
 
 
-def _join(
-    horizon: HorizonBins, window: LocalDays, parts: list[Panel], versions: dict[str, int]
-) -> Hindcasts:
-    panel = assemble(parts, window.start, window.stop, _VARIABLES)
-    return Hindcasts(
-        horizon,
-        window,
-        panel.stations,
-        panel["y_true"],
-        panel["y_baseline_persist"],
-        panel["y_pred_int"],
-        panel["y_pred"],
-        panel["y_mean"],
-        panel["capacity"],
-        dict(sorted(versions.items())),
-    )
+def _ordered(array: NDArray[np.float32], order: NDArray[np.int64]) -> NDArray[np.float32]:
+    return array if (np.diff(order) > 0).all() else array[:, order]
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float32]:
+    values = pc.cast(column, pa.float32(), safe=False)
+    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32)

@@ -202,7 +202,7 @@ def _documents(
         "by_hour": _rows("hour", range(24), by_bin.grouped(local.minute // 60, 24)),
         "by_dow": _rows("dow", range(7), by_bin.grouped(local.dow, 7)),
         "by_station": _rows(
-            "station_id", cast.stations.ids.tolist(), [figures(f) for f in by_station.fields.T]
+            "station_id", cast.ids.tolist(), [figures(f) for f in by_station.fields.T]
         ),
     }
     made = {"kpis": _kpis(cast, by_bin, served, head)}
@@ -306,7 +306,7 @@ def _timeseries(
     }
     if column is None:
         return document
-    station = str(cast.stations.ids[column])
+    station = str(cast.ids[column])
     offsets = range(rows.start + horizon, rows.stop + horizon)
     return document | {
         "station_id": station,
@@ -341,7 +341,7 @@ def _by_cluster(
 ) -> list[dict[str, Any]]:
     names = sorted(set(clusters.values()), key=str)
     place = {name: n for n, name in enumerate(names)}
-    label = [place[clusters[s]] if s in clusters else -1 for s in cast.stations.ids.tolist()]
+    label = [place[clusters[s]] if s in clusters else -1 for s in cast.ids.tolist()]
     return _rows("cluster", names, by_station.grouped(np.array(label, np.int64), len(names)))
 
 

@@ -283,7 +283,7 @@ def _regularity(
     days = regularity_days(newest, tz, limits.reference_weeks)
     ids, curves = np.zeros(0, np.str_), []
     for day in days:
-        panel = assemble(parts, day.start, day.stop, ("occ_ratio",))
+        panel = assemble(parts, day.start, day.stop, ("bikes", "occ_ratio"))
         ids = panel.stations.ids
         curves.append(_by_clock(panel, tz))
     today, past = curves[0], [curve for curve in curves[1:] if np.isfinite(curve).any()]

@@ -36,30 +36,28 @@ class ResidualLimits:
 class Pairs:
     """Every pair of truth and published forecast of a window, flat and in order of time.
 
-    ``at`` is the issue bin (offset in the window) and ``station`` the column; ``residual`` is
-    truth − published.
+    ``at`` is the issue bin (offset in the window) and ``station`` the column. All are
+    ``int32[n]``: there are millions.
     """
 
-    at: NDArray[np.int64]
-    station: NDArray[np.int64]
-    truth: NDArray[np.int64]
-    published: NDArray[np.int64]
+    at: NDArray[np.int32]
+    station: NDArray[np.int32]
+    truth: NDArray[np.int32]
+    published: NDArray[np.int32]
 
     @classmethod
     def of(cls, cast: Hindcasts) -> Pairs:
         """Collect the pairs that are known."""
         at, station = np.nonzero(np.isfinite(cast.truth) & np.isfinite(cast.published))
-        truth, published = (
-            np.rint(array[at, station]).astype(np.int64) for array in (cast.truth, cast.published)
-        )
-        return cls(at, station, truth, published)
+        columns = (at, station, cast.truth[at, station], cast.published[at, station])
+        return cls(*(np.rint(column).astype(np.int32) for column in columns))
 
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.at)
 
     @property
-    def residual(self) -> NDArray[np.int64]:
+    def residual(self) -> NDArray[np.int32]:
         """Truth − published, in bikes."""
         return self.truth - self.published
 
@@ -136,21 +134,21 @@ def autocorrelation(series: Floats, limits: ResidualLimits) -> list[float]:
     return acf
 
 
-def quantile_groups(values: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def quantile_groups(values: NDArray[np.signedinteger], count: int) -> NDArray[np.int64]:
     """Split whole numbers at their quantiles: the group of each, 0 … at most ``count`` − 1.
 
     Equal values stay together, so there may be fewer groups; none is empty.
     """
-    counts = WholeCounts.of(values)
     if not len(values):
-        return values
+        return np.zeros(0, np.int64)
+    counts = WholeCounts.of(values)
     edges = np.unique(counts.quantile(np.arange(1, count) / count))
     group = np.searchsorted(edges, counts.values, side="left")
     _, dense = np.unique(np.where(counts.counts > 0, group, group.max() + 1), return_inverse=True)
     return np.asarray(dense[values - counts.low], np.int64)
 
 
-def _by_forecast(pairs: Pairs, residual: NDArray[np.int64], count: int) -> list[dict[str, Any]]:
+def _by_forecast(pairs: Pairs, residual: NDArray[np.int32], count: int) -> list[dict[str, Any]]:
     if not len(pairs):
         return []
     group = quantile_groups(pairs.published, count)
@@ -169,12 +167,12 @@ def _episodes(cast: Hindcasts, limits: ResidualLimits) -> list[dict[str, Any]]:
     observed = np.isfinite(residual)
     reach = runs.reach_of(observed)
     found = runs.find_runs(np.abs(residual) >= limits.episode_bikes, observed, reach)
-    longest = np.zeros(len(cast.stations), np.int64)
+    longest = np.zeros(len(cast.ids), np.int64)
     np.maximum.at(longest, found.station, found.rows)
     n = observed.sum(axis=0)
     rows: list[dict[str, Any]] = [
         {
-            "station_id": str(cast.stations.ids[s]),
+            "station_id": str(cast.ids[s]),
             "max_run": int(longest[s]),
             "max_run_min": int(longest[s]) * (reach + 1) // 2 * BIN_MINUTES,
             "n": int(n[s]),

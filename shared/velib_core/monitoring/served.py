@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from velib_core.grid import BIN_MINUTES, BINS_PER_DAY
 from velib_core.monitoring.documents import percent, ratio
+from velib_core.monitoring.observations import encode
 from velib_core.panel import bins_of
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ def _add_leads(
 
 def _columns(rows: pa.Table, cast: Hindcasts) -> NDArray[np.int64]:
     """Return the panel column of each row's station, −1 for one that was never observed."""
-    known = pa.array(cast.stations.ids.tolist(), pa.string())
-    codes = pc.fill_null(pc.index_in(rows["station_id"].cast(pa.string()), known), -1)
-    return np.asarray(codes.to_numpy(zero_copy_only=False), np.int64)
+    ids, station = encode(rows["station_id"])
+    known = {i: n for n, i in enumerate(cast.ids.tolist())}
+    return np.array([known.get(i, -1) for i in ids], np.int64)[station]
 
 
 def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ class WholeCounts:
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, values: NDArray[np.int64]) -> WholeCounts:
+    def of(cls, values: NDArray[np.signedinteger]) -> WholeCounts:
         """Count values."""
         if not len(values):
             return cls(0, np.zeros(0, np.int64))

@@ -1,0 +1,253 @@
+"""Drift: distances against SciPy and by hand, and a network in which a known thing has moved."""
+
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from velib_core.monitoring import data_drift, stability
+from velib_core.windows import complete_days
+
+COUNTS = arrays(np.int64, 6, elements=st.integers(0, 10**6))
+VALUES = st.lists(
+    st.one_of(st.integers(-50, 50).map(float), st.floats(-1e6, 1e6)), min_size=2, max_size=80
+).map(np.array)
+
+
+@given(COUNTS, COUNTS)
+def test_psi_is_finite_symmetric_and_never_negative(a, b):
+    value = stability.psi(a, b)
+    assert np.isfinite(value)
+    assert value >= 0
+    assert value == pytest.approx(stability.psi(b, a))
+
+
+@given(COUNTS)
+def test_psi_of_a_sample_with_itself_is_nothing(a):
+    assert stability.psi(a, a) == 0
+
+
+def test_psi_is_the_textbook_sum():
+    a, b = np.array([120, 80, 200]), np.array([40, 90, 70])
+    p, q = (a + 0.5) / (a.sum() + 1.5), (b + 0.5) / (b.sum() + 1.5)
+    by_hand = sum((x - y) * np.log(x / y) for x, y in zip(p, q, strict=True))
+    assert stability.psi(a, b) == pytest.approx(by_hand)
+    entropy = scipy.stats.entropy(p, q) + scipy.stats.entropy(q, p)
+    assert stability.psi(a, b) == pytest.approx(entropy)
+
+
+@given(VALUES, VALUES)
+def test_every_value_falls_into_one_of_the_few_bins(reference, current):
+    bins = stability.fit_bins(reference, 10)
+    if bins is None:
+        assert len(set(reference.tolist())) == 1
+        return
+    assert 2 <= len(bins) <= 10
+    place = bins.of(current)
+    assert ((place >= 0) & (place < len(bins))).all()
+    # No bin is there for nothing: the reference itself fills at least two.
+    assert len(set(bins.of(reference).tolist())) >= 2
+
+
+def test_values_beyond_the_reference_are_drift_and_not_dropped():
+    reference = np.linspace(0, 1, 1000)
+    bins = stability.fit_bins(reference, 10)
+    before = np.bincount(bins.of(reference), minlength=len(bins))
+    after = np.bincount(bins.of(reference + 100), minlength=len(bins))
+    assert after.sum() == 1000
+    assert stability.psi(before, after) > 3
+
+
+def test_dry_hours_have_a_bin_of_their_own():
+    rain = np.concatenate([np.zeros(900), np.linspace(0.1, 5, 100)])
+    bins = stability.fit_bins(rain, 10)
+    assert bins.zero
+    assert np.bincount(bins.of(rain))[0] == 900
+
+
+@given(VALUES, VALUES)
+def test_kolmogorov_smirnov_is_scipys_where_weights_are_equal(reference, current):
+    ones = np.ones(len(reference))
+    ks, p = stability.kolmogorov_smirnov(reference, ones, current, (len(reference), len(current)))
+    theirs = scipy.stats.ks_2samp(reference, current, method="asymp")
+    assert ks == pytest.approx(theirs.statistic, abs=1e-9)
+    assert 0 <= p <= 1
+
+
+def test_a_weight_of_two_is_the_value_twice():
+    rng = np.random.default_rng(3)
+    reference, current = rng.normal(size=50), rng.normal(0.3, 1, size=40)
+    weights = np.where(np.arange(50) < 20, 2.0, 1.0)
+    repeated = np.concatenate([reference[:20], reference])
+    ks, _ = stability.kolmogorov_smirnov(reference, weights, current, (50, 40))
+    assert ks == pytest.approx(scipy.stats.ks_2samp(repeated, current).statistic)
+    mean, _ = stability.weighted_moments(reference, weights)
+    assert mean == pytest.approx(repeated.mean())
+    wide = stability.wasserstein(reference, weights, current)
+    _, variance = stability.weighted_moments(reference, weights)
+    assert wide * variance**0.5 == pytest.approx(
+        scipy.stats.wasserstein_distance(repeated, current)
+    )
+
+
+def build(net, days=7, reference_days=14, **options):
+    return data_drift.build(
+        net.all_events(data_drift.COLUMNS),
+        window=complete_days(planted.after(net), days, planted.TZ),
+        reference_days=reference_days,
+        edition=planted.edition("data/drift"),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def net():
+    """Three weeks; in the last one two bikes are gone from every station, and it is 5° colder."""
+    net = planted.network("2025-10-05", days=22, stations=6)
+    week = net.frame["tbin_utc"] >= pd.Timestamp("2025-10-19T22:00")
+    net.frame.loc[week, "bikes"] -= 2
+    net.frame.loc[week, "temp_C"] -= 5.0
+    return net
+
+
+@pytest.fixture(scope="module")
+def documents(net):
+    return build(net)
+
+
+@pytest.fixture(scope="module")
+def hourly(net):
+    """Hourly means of each station, by pandas."""
+    frame = net.events_frame()
+    frame["at"] = frame["local"].dt.tz_convert("UTC").dt.floor("h")
+    means = frame.groupby(["station_id", "at"])[["bikes", "occ_ratio", "temp_C"]].mean()
+    means = means.reset_index()
+    start = pd.Timestamp("2025-10-19T22:00", tz="UTC")
+    inside = (means["at"] >= start - pd.Timedelta(days=14)) & (
+        means["at"] < pd.Timestamp("2025-10-26T23:00", tz="UTC")
+    )
+    means = means[inside]
+    return means.assign(current=means["at"] >= start)
+
+
+def by_feature(documents, name, feature):
+    return next(row for row in documents[name] if row["feature"] == feature)
+
+
+def test_only_what_moved_is_reported(documents):
+    moved = {row["feature"] for row in documents["psi_by_feature.json"] if (row["psi"] or 0) >= 0.1}
+    # `ebike` and `mechanical` are counts of their own and stayed.
+    assert moved == {"bikes", "occ_ratio", "temp_C"}
+    assert set(documents["summary.json"]["drifted_features"]) == moved
+    alerts = {alert["code"] for alert in documents["manifest.json"]["alerts"]}
+    assert {"psi_bikes", "psi_occ_ratio", "psi_temp_C"} <= alerts
+
+
+def test_the_shift_has_the_size_that_was_planted(documents, hourly):
+    row = by_feature(documents, "deltas_by_feature.json", "bikes")
+    assert row["mean_cur"] - row["mean_ref"] == pytest.approx(-2, abs=0.06)
+    reference = hourly.loc[~hourly["current"], "bikes"]
+    current = hourly.loc[hourly["current"], "bikes"]
+    # The extra hour of 26 October gives its kind of hour a little more weight than a plain mean.
+    expected = (current.mean() - reference.mean()) / reference.std()
+    assert row["delta_mean"] == pytest.approx(expected, abs=0.02)
+    spread = (current.var() - reference.var()) / reference.var()
+    assert row["delta_var"] == pytest.approx(spread, abs=0.05)
+
+
+@pytest.mark.parametrize("feature", ["bikes", "occ_ratio"])
+def test_psi_is_what_pandas_and_numpy_make_of_the_events(documents, hourly, feature):
+    reference = hourly.loc[~hourly["current"], feature].to_numpy()
+    current = hourly.loc[hourly["current"], feature].to_numpy()
+    edges = np.quantile(reference, np.arange(1, 10) / 10)
+    p, q = (
+        (np.bincount(np.digitize(values, edges), minlength=10) + 0.5) / (len(values) + 5)
+        for values in (reference, current)
+    )
+    expected = ((p - q) * np.log(p / q)).sum()
+    row = by_feature(documents, "psi_by_feature.json", feature)
+    assert row["psi"] == pytest.approx(expected, rel=0.03)
+    assert row["n_ref"] == len(reference)
+    assert row["n_cur"] == len(current)
+
+
+@pytest.mark.parametrize("feature", ["bikes", "occ_ratio"])
+def test_ks_and_wasserstein_are_scipys(documents, hourly, feature):
+    reference = hourly.loc[~hourly["current"], feature].to_numpy()
+    current = hourly.loc[hourly["current"], feature].to_numpy()
+    row = by_feature(documents, "ks_by_feature.json", feature)
+    theirs = scipy.stats.ks_2samp(reference, current)
+    assert row["ks"] == pytest.approx(theirs.statistic, abs=0.01)
+    assert row["p_value"] < 0.01
+    expected = scipy.stats.wasserstein_distance(reference, current) / reference.std(ddof=1)
+    assert row["wasserstein"] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_weather_is_one_value_an_hour_for_the_whole_city(documents):
+    row = by_feature(documents, "psi_by_feature.json", "temp_C")
+    assert (row["n_ref"], row["n_cur"]) == (14 * 24, 7 * 24 + 1)
+    rain = by_feature(documents, "psi_by_feature.json", "precip_mm")
+    assert rain["psi"] < 0.01
+
+
+def test_constants_have_no_psi_but_a_reason(documents):
+    row = by_feature(documents, "psi_by_feature.json", "capacity")
+    assert (row["psi"], row["reason"]) == (None, "constant in the reference")
+
+
+def test_daily_psi_smoothed_is_the_moving_average_of_the_daily_psi(documents):
+    rows = documents["psi_global_daily_ema.json"]
+    assert [row["date_local"] for row in rows] == [f"2025-10-{day}" for day in range(20, 27)]
+    smoothed = pd.Series([row["psi"] for row in rows]).ewm(span=7, adjust=False).mean()
+    assert [row["psi_ema"] for row in rows] == pytest.approx(smoothed.tolist(), abs=1e-5)
+    assert min(row["psi"] for row in rows) > 0.05
+
+
+def test_bounds_are_the_effective_windows(documents):
+    bounds = documents["bounds.json"]
+    assert bounds["cur_start_utc"] == bounds["ref_end_utc"] == "2025-10-19T22:00:00Z"
+    assert bounds["ref_start_utc"] == "2025-10-05T22:00:00Z"
+    assert (bounds["ref_days_observed"], bounds["cur_days_observed"]) == (14, 7)
+
+
+def test_zones_too_small_to_tell_have_no_psi(documents):
+    zones = {row["zone"]: row for row in documents["zones.json"]["rows"]}
+    # Stations 0 and 1 lie in one cell of 0.01°, stations 2 and 3, 4 and 5 in others.
+    assert sum(row["stations"] for row in zones.values()) == 6
+    assert all(row["psi"] is None for row in zones.values())
+    assert all("station-days" in row["reason"] for row in zones.values())
+
+
+def test_a_zone_of_enough_stations_shows_the_shift(net):
+    limits = data_drift.DriftThresholds(zone_min_station_days=7)
+    zones = build(net, thresholds=limits)["zones.json"]["rows"]
+    assert min(row["psi"] for row in zones) > 0.25
+
+
+def test_a_network_that_lives_as_before_has_no_drift():
+    documents = build(planted.network("2025-10-05", days=22, stations=6))
+    assert max(row["psi"] or 0 for row in documents["psi_by_feature.json"]) < 0.1
+    assert documents["alerts.json"] == []
+    assert documents["manifest.json"]["alerts"] == []
+
+
+def test_weekends_are_compared_with_weekends():
+    net = planted.network("2025-10-05", days=22, stations=6)
+    local = net.frame["tbin_utc"].dt.tz_localize("UTC").dt.tz_convert(planted.TZ)
+    net.frame.loc[local.dt.day_of_week >= 5, "bikes"] -= 4
+    # The current window is a weekend alone; the reference is mostly working days.
+    documents = build(net, days=2, reference_days=14)
+    assert by_feature(documents, "psi_by_feature.json", "bikes")["psi"] < 0.1
+    assert by_feature(documents, "deltas_by_feature.json", "bikes")["delta_mean"] == pytest.approx(
+        0, abs=0.1
+    )
+
+
+def test_without_a_reference_the_drift_is_unknown_and_says_why():
+    documents = build(planted.network(days=3), days=3, reference_days=7)
+    assert {row["psi"] for row in documents["psi_by_feature.json"]} == {None}
+    assert documents["summary.json"]["psi_global"] is None
+    assert "reference days" in documents["manifest.json"]["reason"]
