@@ -30,6 +30,7 @@ action=deploy project="" region="" bucket="" network=velib only="" settings="" s
 die() { echo "deploy.sh: $*" >&2; exit 2; }
 
 while (($#)); do
+  [[ $1 != --*=* ]] || set -- "${1%%=*}" "${1#*=}" "${@:2}"
   case $1 in
     destroy) action=destroy ;;
     --staged) staged=1 ;;

@@ -18,8 +18,8 @@ import pytest
 import requests
 from google.cloud import pubsub_v1
 from network import FIRST_DAY, bins_of_days, upload
-from velib_core.events import TOPICS, DayClosed, encode
-from velib_core.grid import day_after
+from velib_core.events import TOPICS, DayClosed, ReplayRequested, Tick, TrainRequested, encode
+from velib_core.grid import HorizonMinutes, day_after
 from velib_core.jobs import compact_daily
 from velib_core.layout import Daily, Layout, Snapshot
 from velib_local.city import City
@@ -197,7 +197,7 @@ def test_ingest_alone_takes_a_snapshot(installed, settings, lake, pubsub, tmp_pa
             "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
         }
         with running("ingest", folder, python, settings, tmp_path / "log", **env) as send:
-            assert send("tick", {"data": base64.b64encode(b"{}").decode()}) == 200
+            assert send("tick", body_of(Tick())) == 200
     names = [entry.name for entry in lake.entries(f"{Layout(settings).bronze}/")]
     assert names == [f"{Layout(settings).bronze}/date=2025-11-03/hour=08/2025-11-03T08-00.parquet"]
 
@@ -206,20 +206,24 @@ def test_ingest_alone_takes_a_snapshot(installed, settings, lake, pubsub, tmp_pa
 @pytest.mark.parametrize("name", sorted(set(SPECS) - {"ingest", "close_day", "compact_daily"}))
 def test_every_function_alone_answers_its_event(name, installed, settings, lake, pubsub, tmp_path):
     folder, python = installed(name)
-    upload(lake, settings, bins_of_days(2))
-    for day in (FIRST_DAY, day_after(FIRST_DAY)):
-        compact_daily.run(lake, settings, day)
+    trains = name == "train_model"
+    days, every = (3, 1) if trains else (2, 24)
+    bins = bins_of_days(days, every)
+    upload(lake, settings, bins)
+    for n in range(days):
+        compact_daily.run(lake, settings, day_after(FIRST_DAY, n))
     names = {
-        "bronze": Layout(settings).name(Snapshot(bins_of_days(2)[-1])),
+        "bronze": Layout(settings).name(Snapshot(bins[-1])),
         "daily": Layout(settings).name(Daily(FIRST_DAY)),
     }
     topic = SPECS[name].topics[0]
     if topic in names:
         message = notification_of(lake, settings, names[topic])
     else:
-        message = {"data": base64.b64encode(b"{}").decode()}
+        asked = TrainRequested(HorizonMinutes(15) if trains else None)
+        message = body_of(asked if topic == "train" else ReplayRequested())
     with running(name, folder, python, settings, tmp_path / "log") as send:
         assert send(topic, message) == 200
-    answers = [record["severity"] for record in records(tmp_path / "log")]
-    assert answers
-    assert "ERROR" not in answers
+    answers = records(tmp_path / "log")
+    assert answers[-1]["message"] == "done"
+    assert "ERROR" not in {answer["severity"] for answer in answers}

@@ -353,3 +353,36 @@ def test_the_real_parser_refuses_a_wrong_flag_and_a_wrong_value(tmp_path):
 @pytest.mark.slow
 def test_the_real_parser_accepts_every_command(tmp_path):
     assert lint(plan() + plan("destroy"), tmp_path) == []
+
+
+LOAD_BUILD = """
+import sys
+from googlecloudsdk.api_lib.cloudbuild import cloudbuild_util, config
+build = config.LoadCloudbuildConfigFromPath(
+    sys.argv[1], cloudbuild_util.GetMessagesModule(), params={"_BUCKET": "b"}
+)
+print(*(step.id for step in build.steps))
+"""
+
+
+def test_the_build_is_read_by_the_real_loader_and_its_deployment_by_deploy_sh(tmp_path):
+    if shutil.which("gcloud") is None:
+        pytest.skip("the Google Cloud SDK is not installed")
+    asked = ["gcloud", "info", "--format=value(installation.sdk_root,basic.python_location)"]
+    env = dict(os.environ) | {"CLOUDSDK_CONFIG": str(tmp_path)}
+    info = subprocess.run(asked, env=env, capture_output=True, text=True, check=True)
+    root, python = info.stdout.split()
+    library = f"{root}/lib:{root}/lib/third_party"
+    done = subprocess.run(
+        [python, "-c", LOAD_BUILD, str(REPOSITORY / "cloudbuild.yaml")],
+        env=env | {"PYTHONPATH": library},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["test", "stage", "deploy"]
+    text = (REPOSITORY / "cloudbuild.yaml").read_text("utf-8")
+    arguments = re.findall(r"^ +- (--\S+)$", text, re.MULTILINE)
+    values = {"PROJECT_ID": "p", "_REGION": "europe-west1", "_BUCKET": "b", "_NETWORK": "velib"}
+    given = [re.sub(r"\$(\w+)", lambda m: values[m[1]], argument) for argument in arguments]
+    assert deploy(*given, "--dry-run") == plan()
