@@ -386,3 +386,27 @@ def test_the_build_is_read_by_the_real_loader_and_its_deployment_by_deploy_sh(tm
     values = {"PROJECT_ID": "p", "_REGION": "europe-west1", "_BUCKET": "b", "_NETWORK": "velib"}
     given = [re.sub(r"\$(\w+)", lambda m: values[m[1]], argument) for argument in arguments]
     assert deploy(*given, "--dry-run") == plan()
+
+
+def test_the_commands_of_the_operating_guide_are_accepted(tmp_path):
+    guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
+    guide = guide.replace("PROJECT", "my-project").replace("BUCKET", "my-bucket")
+    commands = re.findall(r"^gcloud .*$|(?<=`)gcloud [^`\n]+(?=`)", guide, re.MULTILINE)
+    runnable = sorted({line for line in commands if len(line.split()) > 3})
+    assert len(runnable) > 8
+    assert lint(runnable, tmp_path) == []
+
+
+def test_the_settings_of_the_operating_guide_are_settings(tmp_path):
+    guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
+    file = tmp_path / "lyon.env"
+    file.write_text(re.search(r"<<END\n(.*?)END", guide, re.DOTALL)[1], "utf-8")
+    assert set(read_settings(file)) == {"GBFS_URL", "OPENMETEO_LAT", "OPENMETEO_LON"}
+
+
+def test_every_test_that_the_threat_table_names_exists():
+    table = (REPOSITORY / "docs" / "SECURITY.md").read_text("utf-8")
+    sources = "".join(p.read_text("utf-8") for p in (REPOSITORY / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", table))
+    assert len(named) > 15
+    assert not [name for name in named if f"def {name}(" not in sources]
