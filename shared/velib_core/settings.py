@@ -207,7 +207,7 @@ class Settings:
     )
     train_max_rows: int = _setting(
         "TRAIN_MAX_ROWS",
-        "600000",
+        "300000",
         _count(1000, 100_000_000),
         "Most rows to learn from; beyond it only one bin in so many is used",
     )
