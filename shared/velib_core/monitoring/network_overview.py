@@ -145,7 +145,7 @@ def _network_sums(panel: Panel) -> NDArray[np.int32]:
 
 def build(
     recent: Iterable[pa.Table],
-    days: Iterable[DaySums],
+    days: Iterable[DaySums | None],
     *,
     now: dt.datetime,
     edition: Edition,
@@ -160,7 +160,8 @@ def build(
         Events views with `COLUMNS` that hold the local day of the newest observation so far, in
         time order: one a day, or one a snapshot.
     days
-        Sums of the days before, in any order; those of the same time as ``recent`` give way.
+        Sums of the days before, in any order (``None`` for an empty one); where they tell of the
+        time of ``recent``, that counts.
     now
         The windows are those of this instant where nothing was observed at all; else of the
         newest observation.
@@ -172,7 +173,7 @@ def build(
     as_of = bin_start(newest) if newest is not None else now
     today = today_so_far(as_of, edition.tz)
     panel = assemble(parts, today.start, today.stop, _VARIABLES)
-    past = _PastDays([d for d in days if d.start < today.stop], panel)
+    past = _PastDays([d for d in days if d and d.start < today.stop], panel)
     window = complete_days(as_of, limits.window_days, edition.tz)
     tension = past.station_counts(window, panel.stations.ids)
     state = _now(panel, limits)

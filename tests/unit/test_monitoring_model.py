@@ -1,0 +1,474 @@
+"""Model families: errors against scikit-learn and pandas, calibration against SciPy."""
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import planted
+import pyarrow as pa
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+from velib_core.grid import Bin, bin_of
+from velib_core.monitoring import calibration, model_explainability, model_performance, residuals
+from velib_core.monitoring.importance import Importance, importance_document
+from velib_core.monitoring.whole_counts import WholeCounts
+from velib_core.panel import build_panel
+from velib_core.windows import complete_days
+
+START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
+FIVE = pd.Timedelta(minutes=5)
+
+
+def forecast(horizon, truth, bikes):
+    """Half way to the truth, worse in some bins, and no answer for one station."""
+    cast = planted.forecast(horizon, truth, bikes)
+    cast[40:46, 1] += 6
+    cast[:, 0] = np.nan
+    return cast
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A station closes the window early, one opens late, and there is a hole."""
+    net = planted.network(stations=5)
+    hole = (net.frame["tbin_utc"] >= net.at(4, 2)) & (net.frame["tbin_utc"] < net.at(4, 3))
+    gone = net.rows("s4", net.at(6, 0), net.at(9, 0)) | net.rows("s2", net.at(0, 0), net.at(4, 9))
+    net.frame = net.frame[~(hole | gone)]
+    return net
+
+
+@pytest.fixture(scope="module")
+def perf(net):
+    return net.all_perf(forecast)
+
+
+@pytest.fixture(scope="module")
+def window(net):
+    return complete_days(planted.after(net), 7, planted.TZ)
+
+
+@pytest.fixture(scope="module")
+def stations(net):
+    return build_panel(net.all_events(), net.start, Bin(net.start + 9 * 288)).stations
+
+
+@pytest.fixture(scope="module")
+def ledger(perf):
+    return [planted.ledger(table, lead_loss=1) for table in perf]
+
+
+@pytest.fixture(scope="module")
+def performance(perf, window, ledger, stations):
+    return model_performance.build(
+        perf,
+        window=window,
+        horizons=planted.HORIZONS,
+        edition=planted.edition("model/performance"),
+        ledger=ledger,
+        stations=stations,
+        clusters={"s0": 1, "s1": 0, "s2": 1},
+    )
+
+
+@pytest.fixture(scope="module")
+def explained(perf, window, stations):
+    return model_explainability.build(
+        perf,
+        window=window,
+        horizons=planted.HORIZONS,
+        edition=planted.edition("model/explainability"),
+        stations=stations,
+    )
+
+
+@pytest.fixture(scope="module", params=[3, 12], ids=["h15", "h60"])
+def told(request, perf):
+    """The window's perf rows of one horizon with truth, by pandas, and its folder."""
+    frame = pa.concat_tables(perf).to_pandas()
+    frame = frame[(frame["tbin_utc"] >= START) & (frame["tbin_utc"] < STOP)]
+    frame = frame[(frame["horizon_bins"] == request.param) & frame["y_true"].notna()]
+    local = frame["tbin_utc"].dt.tz_localize("UTC").dt.tz_convert(planted.TZ)
+    frame = frame.assign(
+        date=local.dt.date.astype(str), hour=local.dt.hour, dow=local.dt.day_of_week
+    )
+    return f"h{5 * request.param}", frame
+
+
+def scores(rows):
+    """Return the contract's figures of pairs, by scikit-learn."""
+    both = rows[rows["y_pred_int"].notna()]
+    if both.empty:
+        return {"mae_model": None, "mae_baseline": None, "n": 0}
+    truth, model, base = (
+        both[c].to_numpy(float) for c in ("y_true", "y_pred_int", "y_baseline_persist")
+    )
+    mae = mean_absolute_error(truth, model), mean_absolute_error(truth, base)
+    return {
+        "mae_model": mae[0],
+        "mae_baseline": mae[1],
+        "rmse_model": root_mean_squared_error(truth, model),
+        "rmse_baseline": root_mean_squared_error(truth, base),
+        "me_model": float((truth - model).mean()),
+        "lift_vs_baseline": (mae[1] - mae[0]) / mae[1],
+        "coverage_pred_pct": 100 * len(both) / len(rows),
+        "n": len(both),
+    }
+
+
+def agree(row, expected):
+    for key, value in expected.items():
+        assert row[key] == (value if value is None else pytest.approx(value, abs=2e-6)), key
+
+
+# --- performance ------------------------------------------------------------------------------
+
+
+def test_kpis_are_scikit_learns(performance, told):
+    folder, rows = told
+    kpis = performance[f"{folder}/kpis.json"]
+    agree(kpis, scores(rows))
+    assert kpis["n_rows"] == kpis["n"]
+    assert kpis["n_stations"] == 4
+    assert kpis["coverage_pred_pct"] < 100
+    both = rows[rows["y_pred_int"].notna()]
+    error = (both["y_true"] - both["y_pred"]).astype(float)
+    assert kpis["mae_median"] == pytest.approx(error.abs().mean(), abs=2e-6)
+    assert kpis["model_versions"].keys() == {"2.1.0"}
+
+
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ("daily_metrics", "date"),
+        ("by_hour", "hour"),
+        ("by_dow", "dow"),
+        ("by_station", "station_id"),
+    ],
+)
+def test_groups_are_scikit_learns(performance, told, document, key):
+    folder, rows = told
+    made = {row[key]: row for row in performance[f"{folder}/{document}.json"]["rows"]}
+    groups = dict(iter(rows.groupby(key)))
+    assert set(made) == set(groups)
+    for name, group in groups.items():
+        agree(made[name], scores(group))
+
+
+def test_a_station_without_forecasts_has_no_error_but_is_there(performance):
+    row = next(r for r in performance["h15/by_station.json"]["rows"] if r["station_id"] == "s0")
+    assert (row["mae_model"], row["mae_baseline"], row["n"]) == (None, None, 0)
+    assert row["coverage_pred_pct"] == 0
+
+
+def test_truth_across_midnight_is_there(performance):
+    hours = {row["hour"]: row for row in performance["h60/by_hour.json"]["rows"]}
+    # 22:00 to 23:00 UTC is 0 and 1 o'clock in Paris: the truth lies in the next day's file.
+    assert hours[0]["n"] == hours[12]["n"]
+
+
+def test_clusters_pool_their_stations(performance, told):
+    folder, rows = told
+    made = {row["cluster"]: row for row in performance[f"{folder}/by_cluster.json"]["rows"]}
+    agree(made[1], scores(rows[rows["station_id"].isin(["s0", "s2"])]))
+    agree(made[0], scores(rows[rows["station_id"] == "s1"]))
+
+
+def test_the_lift_curve_is_the_daily_lift(performance):
+    daily = performance["h15/daily_metrics.json"]["rows"]
+    curve = performance["h15/lift_curve.json"]["points"]
+    assert [p["lift_vs_baseline"] for p in curve] == [row["lift_vs_baseline"] for row in daily]
+    assert [p["date"] for p in curve] == [f"2025-10-{d}" for d in range(22, 29)]
+
+
+def test_residuals_are_counted_by_whole_bikes(performance, told):
+    folder, rows = told
+    both = rows[rows["y_pred_int"].notna()]
+    error = (both["y_true"] - both["y_pred_int"]).astype(int)
+    made = performance[f"{folder}/hist_residuals.json"]
+    reach = max(int(np.ceil(np.quantile(error.abs(), 0.99))), 1)
+    counts, edges = np.histogram(error, bins=np.arange(-reach - 0.5, reach + 1))
+    assert made["counts"] == counts.tolist()
+    assert made["bins"] == edges.tolist()
+    assert made["n"] == len(error)
+
+
+def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, net, told):
+    folder, rows = told
+    made = performance[f"{folder}/station_timeseries.json"]
+    assert made["name"] == f"Station {made['station_id'][1:]}"
+    assert len(made["ts"]) == 288
+    last = dt.datetime.fromisoformat(made["ts"][-1])
+    assert (last + dt.timedelta(minutes=5)).minute == 0
+    bikes = net.frame[net.frame["station_id"] == made["station_id"]].set_index("tbin_utc")["bikes"]
+    for stamp, truth in zip(made["ts"], made["y_true"], strict=True):
+        assert truth == bikes.get(pd.Timestamp(stamp[:-1]))
+    horizon = pd.Timedelta(minutes=int(folder[1:]))
+    mine = rows[rows["station_id"] == made["station_id"]].set_index("tbin_utc")["y_pred_int"]
+    issue = pd.Timestamp(made["ts"][7][:-1]) - horizon
+    assert made["y_pred"][7] == mine[issue]
+    assert made["y_base"][7] == bikes[issue]
+
+
+def test_served_forecasts_are_scored_at_publication_and_target(performance, ledger, net, told):
+    folder, _ = told
+    published = pa.concat_tables(ledger).to_pandas()
+    published = published[published["horizon_bins"] * 5 == int(folder[1:])]
+    inside = (published["tbin_utc"] >= START) & (published["tbin_utc"] < STOP)
+    bikes = net.frame[["station_id", "tbin_utc", "bikes"]]
+    bikes = bikes[(bikes["tbin_utc"] >= START) & (bikes["tbin_utc"] < STOP)]
+    scored = (
+        published[inside]
+        .merge(bikes.rename(columns={"bikes": "base"}), on=["station_id", "tbin_utc"])
+        .merge(
+            bikes.rename(columns={"bikes": "truth", "tbin_utc": "target_tbin_utc"}),
+            on=["station_id", "target_tbin_utc"],
+        )
+    )
+    served = performance[f"{folder}/kpis.json"]["served"]
+    assert served["n_published"] == inside.sum()
+    assert served["n"] == len(scored)
+    assert served["mae_model"] == pytest.approx(
+        mean_absolute_error(scored["truth"], scored["y_pred_int"]), abs=2e-6
+    )
+    assert served["rmse_mean"] == pytest.approx(
+        root_mean_squared_error(scored["truth"], scored["y_mean"]), abs=1e-5
+    )
+    assert served["mae_baseline"] == pytest.approx(
+        mean_absolute_error(scored["truth"], scored["base"]), abs=2e-6
+    )
+    # Always a bike, always a dock: the forecasts said 0.9 and 0.8.
+    assert served["brier_bike"] == pytest.approx(0.01)
+    assert served["brier_dock"] == pytest.approx(0.04)
+    assert [row["lead_min"] for row in served["by_lead"]] == [int(folder[1:]) - 5]
+    assert served["by_lead"][0]["n"] == served["n"]
+
+
+def test_a_model_worse_than_persistence_raises_an_alert(net, window):
+    bad = net.all_perf(lambda horizon, truth, bikes: bikes + 3)
+    documents = model_performance.build(
+        bad, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    alerts = documents["manifest.json"]["alerts"]
+    assert {(a["code"], a["artefact"], a["threshold"]) for a in alerts} == {
+        ("lift", "h15/kpis.json", 0.0),
+        ("lift", "h60/kpis.json", 0.0),
+    }
+    assert all(a["value"] < -0.5 for a in alerts)
+
+
+def test_without_a_model_persistence_is_told_all_the_same(net, window):
+    documents = model_performance.build(
+        net.all_perf(), window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    kpis = documents["h15/kpis.json"]
+    assert (kpis["mae_model"], kpis["n"], kpis["coverage_pred_pct"]) == (None, 0, 0)
+    assert kpis["mae_baseline_all"] > 0
+    assert kpis["reason"] == "no forecast in the window"
+    manifest = documents["manifest.json"]
+    assert manifest["status"] == "partial"
+    assert manifest["alerts"] == []
+
+
+# --- explainability ---------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(-40, 40), min_size=1, max_size=60), st.lists(st.floats(0, 1), max_size=5)
+)
+def test_quantiles_from_counts_are_numpys(values, shares):
+    made = WholeCounts.of(np.array(values)).quantile(np.array(shares))
+    assert made.tolist() == pytest.approx(np.quantile(values, shares).tolist())
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=80), st.integers(2, 20))
+def test_quantile_groups_are_ordered_dense_and_keep_equal_values_together(values, count):
+    numbers = np.array(values)
+    group = residuals.quantile_groups(numbers, count)
+    assert sorted(set(group.tolist())) == list(range(group.max() + 1))
+    assert group.max() < count
+    order = np.argsort(numbers, kind="stable")
+    assert (np.diff(group[order]) >= 0).all()
+    for value in set(values):
+        assert len(set(group[numbers == value].tolist())) == 1
+
+
+def pairs_of(rows):
+    both = rows[rows["y_pred_int"].notna()]
+    return both, (both["y_true"] - both["y_pred_int"]).astype(float)
+
+
+def test_calibration_lines_are_scipys(explained, told):
+    folder, rows = told
+    both, _ = pairs_of(rows)
+    made = explained[f"{folder}/calibration.json"]
+    for key, column in (("fit", "y_pred"), ("fit_mean", "y_mean")):
+        line = scipy.stats.linregress(both[column].astype(float), both["y_true"].astype(float))
+        assert made[key]["alpha"] == pytest.approx(line.intercept, abs=1e-4)
+        assert made[key]["beta"] == pytest.approx(line.slope, abs=1e-5)
+        assert made[key]["n"] == len(both)
+    for row in made["by_hour"]:
+        hour = both[both["hour"] == row["hour"]].astype({"y_pred": float, "y_true": float})
+        line = scipy.stats.linregress(hour["y_pred"], hour["y_true"])
+        assert row["beta"] == pytest.approx(line.slope, abs=1e-5)
+        assert row["n"] == len(hour)
+
+
+def test_bias_names_and_places_its_station(explained, told):
+    folder, rows = told
+    both, residual = pairs_of(rows)
+    bias = residual.groupby(both["station_id"]).mean()
+    made = explained[f"{folder}/calibration.json"]["bias_by_station"]
+    assert {row["station_id"] for row in made} == {"s1", "s2", "s3", "s4"}
+    for row in made:
+        n = int(row["station_id"][1:])
+        assert row["bias"] == pytest.approx(bias[row["station_id"]], abs=2e-6)
+        assert (row["name"], row["lat"], row["lon"]) == (
+            f"Station {n}",
+            round(48.85 + 0.004 * n, 6),
+            2.35,
+        )
+
+
+def test_calibration_bins_hold_every_pair(explained, told):
+    folder, rows = told
+    both, _ = pairs_of(rows)
+    made = explained[f"{folder}/calibration.json"]
+    assert sum(row["n"] for row in made["binned"]) == len(both)
+    levels = made["rel_error_levels"]
+    assert [row["level"] for row in levels] == ["Bas", "Moyen", "Haut"]
+    assert sum(row["n"] for row in levels) == len(both)
+    means = [row["y_pred_mean"] for row in made["binned"]]
+    assert means == sorted(means)
+
+
+def test_qq_sets_standard_residuals_beside_scipys_normal(explained, told):
+    folder, rows = told
+    _, residual = pairs_of(rows)
+    qq = explained[f"{folder}/residuals.json"]["qq"]
+    p = (np.arange(512) + 0.5) / 512
+    assert qq["th"] == pytest.approx(scipy.stats.norm.ppf(p).tolist(), abs=1e-5)
+    standard = (np.quantile(residual, p) - residual.mean()) / residual.std(ddof=0)
+    assert qq["emp"] == pytest.approx(standard.tolist(), abs=1e-5)
+
+
+def test_autocorrelation_is_over_time_and_not_over_rows(explained, told):
+    folder, rows = told
+    both, residual = pairs_of(rows)
+    series = residual.groupby(both["tbin_utc"]).mean().asfreq("5min")
+    assert series.isna().any()  # the hole
+    deviation = series - series.mean()
+    variance = (deviation**2).mean()
+    acf = explained[f"{folder}/residuals.json"]["acf"]
+    assert len(acf) == 145
+    for lag in (0, 1, 12, 100, 144):
+        expected = (deviation * deviation.shift(lag)).mean() / variance
+        assert acf[lag] == pytest.approx(expected, abs=2e-6)
+
+
+def test_errors_are_grouped_by_the_forecast(explained, told):
+    folder, rows = told
+    both, residual = pairs_of(rows)
+    made = explained[f"{folder}/residuals.json"]["hetero"]
+    by_level = residual.abs().groupby(both["y_pred_int"].astype(int)).agg(["mean", "size"])
+    # Whole bikes from 5 to 15 are fewer than twenty: each makes a group of its own, or joins.
+    assert sum(row["n"] for row in made) == len(residual)
+    total = sum(row["mae"] * row["n"] for row in made)
+    assert total == pytest.approx((by_level["mean"] * by_level["size"]).sum(), rel=1e-4)
+    assert [row["quantile"] for row in made] == [f"q{n + 1}" for n in range(len(made))]
+
+
+def test_the_longest_run_of_misses_is_found(explained):
+    episodes = explained["h60/residuals.json"]["episodes"]
+    # Six bins of every day were off by six bikes at station 1.
+    found = {row["station_id"]: row["max_run"] for row in episodes}
+    assert 5 <= found["s1"] <= 7
+    assert max(found, key=found.get) == "s1"
+
+
+def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, told):
+    folder, rows = told
+    both, residual = pairs_of(rows)
+    made = explained[f"{folder}/uncertainty.json"]
+    fitted = both["date"] < "2025-10-27"
+    assert (made["fitted_days"], made["tested_days"]) == (5, 2)
+    inside = []
+    for row in made["band"]:
+        hour = both["hour"] == row["hour"]
+        low, high = np.quantile(residual[fitted & hour], [0.05, 0.95])
+        assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+        inside.append(residual[~fitted & hour].between(low, high))
+    coverage = pd.concat(inside)
+    assert made["coverage"] == {
+        "empirical": pytest.approx(coverage.mean(), abs=1e-6),
+        "n": len(coverage),
+    }
+    assert explained[f"{folder}/overview.json"]["has_uncertainty"] is True
+
+
+def test_one_day_is_too_little_to_test_a_band_on(perf, net):
+    one = complete_days(planted.after(net), 1, planted.TZ)
+    documents = model_explainability.build(
+        perf, window=one, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    made = documents["h15/uncertainty.json"]
+    assert (made["method"], made["coverage"]) == ("none", None)
+    assert "two days" in made["reason"]
+
+
+def test_a_perfect_model_has_no_spread_and_a_line_of_slope_one(net, window):
+    perfect = net.all_perf(lambda horizon, truth, bikes: truth)
+    documents = model_explainability.build(
+        perfect, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    assert documents["h15/residuals.json"]["qq"] == {"th": [], "emp": []}
+    assert documents["h15/residuals.json"]["acf"] == []
+    assert documents["h15/calibration.json"]["fit"]["beta"] == pytest.approx(1)
+    assert documents["h15/uncertainty.json"]["coverage"]["empirical"] == 1
+
+
+MOVED = Importance(
+    features=["bikes", "hour", "rain"],
+    scores={
+        "gain": {"bikes": 30.0, "hour": 90.0},
+        "total_gain": {"bikes": 300.0, "hour": 100.0},
+        "weight": {"bikes": 10.0, "hour": 1.1},
+        "cover": {"bikes": 5.0, "hour": 5.0},
+    },
+    shap=np.array([[1.0, -3.0, 0.5], [0.0, 2.0, 0.0], [-4.0, 1.0, 0.5]], np.float32),
+    stations=["s1", "s0", "s1"],
+    bins=[bin_of(planted.GENERATED), bin_of(planted.GENERATED), Bin(bin_of(planted.GENERATED) + 1)],
+)
+
+
+def test_gain_share_is_of_the_total_gain_and_shap_is_beside_it():
+    rows = {row["feature"]: row for row in importance_document(MOVED, 60, 5)["rows"]}
+    assert [rows[f]["gain_share"] for f in ("bikes", "hour", "rain")] == [0.75, 0.25, 0.0]
+    size = np.abs(MOVED.shap).mean(axis=0)
+    for f, feature in enumerate(MOVED.features):
+        assert rows[feature]["shap_mean_abs"] == pytest.approx(size[f])
+        assert rows[feature]["shap_share"] == pytest.approx(size[f] / size.sum())
+    assert rows["rain"]["gain"] is None
+
+
+def test_what_moved_a_station_is_its_newest_forecasts_largest_contributions():
+    s0, s1 = importance_document(MOVED, 60, 2)["stations"]
+    assert [c["feature"] for c in s1["contributions"]] == ["bikes", "hour"]
+    assert [c["bikes"] for c in s1["contributions"]] == [-4.0, 1.0]
+    assert s1["others"] == pytest.approx(0.5)
+    assert s1["tbin_utc"] == "2025-11-20T03:05:00Z"
+    assert s0["contributions"][0] == {"feature": "hour", "bikes": 2.0}
+
+
+def test_without_a_model_there_is_a_note_and_no_row():
+    made = importance_document(None, 60, 5)
+    assert made["rows"] == []
+    assert made["notes"] == ["no model is published for this horizon"]
+
+
+def test_limits_are_echoed(explained):
+    limits = explained["manifest.json"]["thresholds"]
+    assert limits["calibration"] == dataclasses.asdict(calibration.CalibrationLimits())

@@ -1,0 +1,425 @@
+"""The network families on planted stockouts, openings and closings, against pandas and DuckDB."""
+
+import datetime as dt
+
+import duckdb
+import numpy as np
+import pandas as pd
+import planted
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import davies_bouldin_score, silhouette_score
+from velib_core.monitoring import network_dynamics, network_overview, network_stations, runs
+from velib_core.windows import complete_days
+
+START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
+BIN = pd.Timedelta(minutes=5)
+
+
+def eventful(net: planted.Network) -> planted.Network:
+    """Plant stockouts of known length, a gap inside one, a closing, an opening, no docks at all."""
+    frame = net.frame
+    empty = net.rows("s2", net.at(5, 12), net.at(5, 14.5))
+    frame.loc[empty, ["bikes", "docks_available"]] = [0, 20]
+    full = net.rows("s3", net.at(6, 1), net.at(6, 4))
+    frame.loc[full, ["bikes", "docks_available"]] = [19, 1]
+    brief = net.rows("s1", net.at(4, 9), net.at(4, 9.75))
+    frame.loc[brief, ["bikes", "docks_available"]] = [1, 19]
+    torn = net.rows("s5", net.at(3, 6), net.at(3, 9))
+    frame.loc[torn, ["bikes", "docks_available"]] = [2, 18]
+    closed = net.rows("s4", net.at(6, 12), net.at(net.days, 0))
+    frame.loc[closed, ["bikes", "docks_available"]] = [0, 0]
+    frame.loc[closed, "status"] = "CLOSED"
+    frame.loc[frame["station_id"] == "s6", ["bikes", "capacity", "docks_available"]] = 0
+    unopened = net.rows("s7", net.at(0, 0), net.at(5, 6))
+    gap = net.rows("s5", net.at(3, 7), net.at(3, 7) + BIN)
+    net.frame = frame[~(unopened | gap)]
+    return net
+
+
+@pytest.fixture(scope="module")
+def net():
+    return eventful(planted.network())
+
+
+@pytest.fixture(scope="module")
+def window(net):
+    return complete_days(planted.after(net), 7, planted.TZ)
+
+
+@pytest.fixture(scope="module")
+def inside(net):
+    """The window's events, by pandas."""
+    frame = net.events_frame()
+    return frame[(frame["tbin_utc"] >= START) & (frame["tbin_utc"] < STOP)]
+
+
+@pytest.fixture(scope="module")
+def by_station(inside):
+    """Rates of each station over its bins in service, by SQL."""
+    rows = duckdb.connect().execute(
+        """
+        select station_id, avg(is_penury) as penury, avg(is_saturation) as saturation,
+               count(is_penury) as rated, count(*) as seen, median(capacity) as capacity,
+               avg(occ_ratio) filter (is_penury is not null) as occ,
+               stddev_pop(occ_ratio) as spread
+        from inside group by station_id""",
+    )
+    return rows.df().set_index("station_id")
+
+
+@pytest.fixture(scope="module")
+def dynamics(net, window):
+    return network_dynamics.build(
+        net.all_events(network_dynamics.COLUMNS),
+        window=window,
+        edition=planted.edition("network/dynamics"),
+    )
+
+
+@pytest.fixture(scope="module")
+def stations(net, window):
+    return network_stations.build(
+        net.all_events(network_stations.COLUMNS),
+        window=window,
+        edition=planted.edition("network/stations"),
+    )
+
+
+def overview_of(net, **options):
+    sums = [network_overview.summarise(t) for t in net.all_events(network_overview.HISTORY_COLUMNS)]
+    return network_overview.build(
+        net.all_events(network_overview.COLUMNS)[-2:],
+        sums,
+        now=planted.after(net),
+        edition=planted.edition("network/overview"),
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def overview(net):
+    return overview_of(net)
+
+
+def approx(value):
+    return pytest.approx(None if pd.isna(value) else value, abs=1e-5)
+
+
+# --- runs -------------------------------------------------------------------------------------
+
+
+@given(
+    arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(-1, 1))
+)
+def test_runs_are_those_found_by_walking(cells):
+    """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or at a hole."""
+    found = runs.find_runs(cells == 1, cells >= 0, 1)
+    walked = []
+    for station, column in enumerate(cells.T):
+        length = 0
+        for at, cell in enumerate([*column, 0]):
+            if cell == 1:
+                length += 1
+            elif length:
+                walked.append((station, at - length, at - 1, length))
+                length = 0
+    assert list(zip(*(field.tolist() for field in found), strict=True)) == walked
+
+
+def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
+    seen = np.zeros((30, 1), bool)
+    seen[::3] = True
+    assert runs.reach_of(seen) == 5
+    seen[15] = False
+    found = runs.find_runs(seen, seen, runs.reach_of(seen))
+    assert found.rows.tolist() == [5, 4]
+
+
+# --- dynamics ---------------------------------------------------------------------------------
+
+
+def test_episodes_are_those_that_were_planted(dynamics, net):
+    rows = dynamics["episodes.json"]["episodes"]["rows"]
+    at = net.at
+    planted_ones = [
+        ("s2", "penury", at(5, 12), at(5, 14.5), 30, 150),
+        ("s3", "saturation", at(6, 1), at(6, 4), 36, 180),
+        # The gap of one bin splits three hours into one hour and an hour and 55 minutes.
+        ("s5", "penury", at(3, 6), at(3, 7), 12, 60),
+        ("s5", "penury", at(3, 7) + BIN, at(3, 9), 23, 115),
+    ]
+    assert [
+        (r["station_id"], r["type"], r["start_utc"], r["end_utc"], r["steps"], r["duration_min"])
+        for r in rows
+    ] == [
+        (s, kind, f"{first.isoformat()}Z", f"{(last - BIN).isoformat()}Z", steps, minutes)
+        for s, kind, first, last, steps, minutes in planted_ones
+    ]
+
+
+def test_tension_is_what_sql_counts(dynamics, by_station):
+    rows = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
+    assert {row["station_id"] for row in rows} == set(by_station.index)
+    for row in rows:
+        told = by_station.loc[row["station_id"]]
+        assert row["penury_rate"] == approx(told["penury"])
+        assert row["saturation_rate"] == approx(told["saturation"])
+        assert row["occ_mean"] == approx(told["occ"])
+        assert row["n_obs"] == told["rated"]
+        assert row["out_of_service_share"] == approx(1 - told["rated"] / told["seen"])
+    order = [row["tension_index"] or 0 for row in rows]
+    assert order == sorted(order, reverse=True)
+
+
+def test_a_station_without_docks_is_out_of_service_and_not_short_of_bikes(dynamics):
+    rows = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
+    row = next(row for row in rows if row["station_id"] == "s6")
+    assert (row["penury_rate"], row["saturation_rate"], row["n_obs"]) == (None, None, 0)
+    assert row["out_of_service_share"] == 1
+
+
+def test_heatmaps_are_means_by_local_weekday_and_hour(dynamics, inside):
+    rated = inside[inside["is_penury"].notna()]
+    means = rated.groupby(["dow", "hour"])[["occ_ratio", "is_penury", "is_saturation"]].mean()
+    heatmap = dynamics["heatmaps_profiles.json"]["heatmaps_profiles"]["heatmap"]
+    for (dow, hour), row in means.iterrows():
+        assert heatmap["occ_mean"][dow][hour] == approx(row["occ_ratio"])
+        assert heatmap["penury_rate"][dow][hour] == approx(row["is_penury"])
+        assert heatmap["saturation_rate"][dow][hour] == approx(row["is_saturation"])
+    assert len(means) == 7 * 24
+
+
+def test_hourly_rates_are_means_by_local_hour(dynamics, inside):
+    rates = (
+        inside[inside["is_penury"].notna()].groupby("hour")[["is_penury", "is_saturation"]].mean()
+    )
+    for row in dynamics["hourly_pen_sat.json"]["hourly"]["rows"]:
+        assert row["penury_rate"] == approx(rates.loc[row["hour"], "is_penury"])
+        assert row["saturation_rate"] == approx(rates.loc[row["hour"], "is_saturation"])
+
+
+def test_zones_add_up_to_the_network(dynamics, inside):
+    rows = dynamics["by_zone.json"]["by_zone"]["rows"]
+    placed = inside.assign(
+        zone=inside["lat"].round(2).map("{:.2f}".format) + "|" + inside["lon"].map("{:.2f}".format)
+    )
+    rated = placed[placed["is_penury"].notna()]
+    means = rated.groupby("zone")["is_penury"].mean()
+    assert {row["zone"] for row in rows} == set(placed["zone"])
+    for row in rows:
+        assert row["penury_rate"] == approx(means.get(row["zone"], np.nan))
+    assert sum(row["n_obs"] for row in rows) == len(rated)
+    assert sum(row["cap_sum"] for row in rows) == 7 * 20
+
+
+def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday():
+    net = planted.network("2025-09-22", days=37, stations=3)
+    ends = complete_days(planted.after(net), 7, planted.TZ)
+    documents = network_dynamics.build(
+        net.all_events(network_dynamics.COLUMNS), window=ends, edition=planted.edition("x")
+    )
+    told = documents["regularity_today.json"]["regularity_today"]
+    # Ten to one in the morning is too early for today: yesterday is told, a Tuesday.
+    assert told["day_local"] == "2025-10-28"
+    frame = net.events_frame().assign(clock=lambda f: f["local"].dt.strftime("%H:%M"))
+    tuesdays = [dt.date(2025, 10, 28) - dt.timedelta(weeks=w) for w in range(1, 6)]
+    for row in told["rows"]:
+        mine = frame[frame["station_id"] == row["station_id"]]
+        day = mine[mine["date"] == dt.date(2025, 10, 28)].set_index("clock")["occ_ratio"]
+        past = mine[mine["date"].isin(tuesdays)].groupby("clock")["occ_ratio"].median()
+        assert row["regularity_corr_today_vs_typical"] == approx(day.corr(past))
+        assert row["n_days"] == 5
+
+
+def test_too_few_days_of_the_same_weekday_give_no_regularity(dynamics):
+    told = dynamics["regularity_today.json"]["regularity_today"]
+    assert {row["regularity_corr_today_vs_typical"] for row in told["rows"]} == {None}
+    assert told["reason"] == "1 earlier days of this weekday, 4 needed"
+    assert {row["station_id"] for row in told["rows"]} <= {f"s{n}" for n in range(8)}
+
+
+# --- stations ---------------------------------------------------------------------------------
+
+
+def test_station_figures_are_what_sql_computes(stations, by_station):
+    rows = stations["stats7.json"]["rows"]
+    assert {row["station_id"] for row in rows} == set(by_station.index)
+    for row in rows:
+        told = by_station.loc[row["station_id"]]
+        assert row["capacity_est"] == approx(told["capacity"])
+        assert row["volatility"] == approx(told["spread"])
+        assert row["penury_rate"] == approx(told["penury"])
+        assert row["saturation_rate"] == approx(told["saturation"])
+        assert row["coverage_pct"] == approx(told["seen"] / (7 * 288 + 12))
+        assert row["bins"] == told["seen"]
+
+
+def test_profiles_are_by_the_local_clock(stations, inside):
+    known = inside[inside["occ_ratio"].notna()]
+    profile = known.pivot_table("occ_ratio", "station_id", "hour")
+    clusters = {row["station_id"]: row["cluster"] for row in stations["stats7.json"]["rows"]}
+    for centroid in stations["centroids.json"]["centroids"]:
+        members = [s for s, c in clusters.items() if c == centroid["cluster"]]
+        assert centroid["y"] == pytest.approx(profile.loc[members].mean().tolist(), abs=1e-5)
+        assert centroid["n"] == len(members)
+
+
+def test_groups_are_scikit_learns_of_the_shapes(stations, inside):
+    known = inside[inside["occ_ratio"].notna()]
+    profile = known.pivot_table("occ_ratio", "station_id", "hour")
+    shape = profile.sub(profile.mean(axis=1), axis=0).to_numpy()
+    kpis = stations["kpis.json"]
+    labels = [KMeans(k, n_init=10, random_state=42).fit_predict(shape) for k in range(4, 7)]
+    best = max(labels, key=lambda label: silhouette_score(shape, label))
+    assert kpis["n_stations"] == len(shape) == 7
+    assert kpis["k_effective"] == best.max() + 1
+    assert kpis["silhouette"] == approx(silhouette_score(shape, best))
+    assert kpis["davies_bouldin"] == approx(davies_bouldin_score(shape, best))
+    pca = PCA(2).fit(shape)
+    assert stations["pca_circle.json"]["var_ratio"] == pytest.approx(
+        pca.explained_variance_ratio_, abs=1e-5
+    )
+    for mine, theirs in zip(
+        stations["pca_circle.json"]["components"], pca.components_, strict=True
+    ):
+        assert abs(np.dot(mine, theirs)) == approx(1)
+
+
+def test_groups_are_numbered_by_how_much_fuller_they_are_by_day(stations):
+    contrast = [
+        np.mean(c["y"][10:17]) - np.mean(c["y"][0:6])
+        for c in stations["centroids.json"]["centroids"]
+    ]
+    assert contrast == sorted(contrast)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_number_of_groups_can_be_asked_for(net, window, k):
+    documents = network_stations.build(
+        net.all_events(network_stations.COLUMNS),
+        window=window,
+        edition=planted.edition("x"),
+        thresholds=network_stations.StationsThresholds(k=k),
+    )
+    assert documents["kpis.json"]["k_effective"] == k
+    assert len(documents["centroids.json"]["centroids"]) == k
+
+
+# --- overview ---------------------------------------------------------------------------------
+
+
+def test_stations_are_told_apart_by_what_can_be_done_there(overview):
+    kpis = overview["kpis.json"]
+    assert kpis["snapshot_ts_utc"] == "2025-10-28T23:55:00Z"
+    assert kpis["snapshot_ts_local"] == "2025-10-29 00:55:00+01:00"
+    assert kpis["stations_universe"] == 8
+    assert kpis["stations_out_of_service"] == 2  # closed, and without docks
+    assert (kpis["stations_active"], kpis["stations_offline"]) == (6, 2)
+    assert kpis["stations_absent"] == kpis["stations_stale"] == 0
+    assert kpis["penury_pct"] == kpis["saturation_pct"] == 0
+    assert kpis["availability_bike_pct"] == 100
+
+
+def test_a_frozen_and_a_vanished_station_are_not_active():
+    net = planted.network()
+    late = net.rows("s0", net.at(8, 20), net.at(9, 0))
+    net.frame.loc[late, "last_reported_utc"] = net.at(6, 0)
+    net.frame = net.frame[~net.rows("s1", net.at(8, 12), net.at(9, 0))]
+    kpis = overview_of(net)["kpis.json"]
+    assert (kpis["stations_universe"], kpis["stations_active"]) == (8, 6)
+    assert (kpis["stations_stale"], kpis["stations_absent"]) == (1, 1)
+
+
+def test_coverage_counts_an_outage_of_the_network():
+    net = planted.network()
+    dark = (net.frame["tbin_utc"] >= net.at(4, 0)) & (net.frame["tbin_utc"] < net.at(5, 0))
+    net.frame = net.frame[~dark]
+    assert overview_of(net)["kpis.json"]["coverage_pct"] == approx(100 * (1 - 288 / (7 * 288 + 12)))
+
+
+def test_the_overview_agrees_with_the_dynamics_on_every_station(overview, dynamics):
+    mine = {row["station_id"]: row for row in overview["stations_tension.json"]["rows"]}
+    theirs = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
+    assert len(mine) == len(theirs) == 8
+    for row in theirs:
+        for key in ("penury_rate", "saturation_rate", "n_obs", "out_of_service_share"):
+            assert mine[row["station_id"]][key] == approx(
+                row[key] if row[key] is not None else np.nan
+            )
+
+
+def test_a_closed_station_is_on_the_map_without_a_stockout(overview):
+    rows = {row["station_id"]: row for row in overview["snapshot_map.json"]["rows"]}
+    assert len(rows) == 8
+    assert not rows["s4"]["in_service"]
+    assert not rows["s6"]["in_service"]
+    assert {(row["is_penury"], row["is_saturation"]) for row in rows.values()} == {(0, 0)}
+
+
+@pytest.fixture(scope="module")
+def afternoon():
+    """A network whose last day ends at 16:00 UTC, with bikes short every morning until 9 UTC."""
+    net = planted.network("2025-09-28", days=31, stations=6)
+    early = net.frame["tbin_utc"].dt.hour < 9
+    short = early & net.frame["station_id"].isin(["s0", "s1"])
+    net.frame.loc[short, ["bikes", "docks_available"]] = [0, 20]
+    net.frame = net.frame[net.frame["tbin_utc"] < net.at(30, 16)]
+    return net
+
+
+def share_with_bike(frame):
+    rated = frame[frame["is_penury"].notna()]
+    return 100 * (rated["bikes"] > 0).mean()
+
+
+def test_today_is_compared_with_the_same_hours_of_other_days(afternoon):
+    told = overview_of(afternoon)["kpis_today_vs_lags.json"]
+    frame = afternoon.events_frame()
+    until = frame["local"].dt.strftime("%H:%M") <= "16:55"
+    today = dt.date(2025, 10, 28)
+    assert told["until_local"] == "16:55"
+    for key, days in (("J-7", 7), ("J-14", 14), ("J-21", 21)):
+        day = frame[until & (frame["date"] == today - dt.timedelta(days=days))]
+        assert told["lags"][key]["avail_bike"] == approx(share_with_bike(day))
+        assert told["lags"][key]["pen"] == approx(100 * day["is_penury"].mean())
+    assert told["today"]["avail_bike"] == approx(share_with_bike(frame[frame["date"] == today]))
+
+
+def test_curves_are_by_the_local_clock(afternoon):
+    documents = overview_of(afternoon)
+    frame = afternoon.events_frame().assign(clock=lambda f: f["local"].dt.strftime("%H:%M"))
+    today = dt.date(2025, 10, 28)
+    curve = {p["hhmm"]: p["pct"] for p in documents["today_curve.json"]["points"]}
+    for hhmm, rows in frame[frame["date"] == today].groupby("clock"):
+        assert curve.pop(hhmm) == approx(share_with_bike(rows))
+    assert curve == {}
+    past = [today - dt.timedelta(weeks=w) for w in range(1, 5)]
+    by_day = (
+        frame[frame["date"].isin(past)]
+        .groupby(["date", "clock"])[["bikes"]]
+        .agg(lambda bikes: 100 * (bikes > 0).mean())
+    )
+    median = by_day.groupby("clock")["bikes"].median()
+    reference = documents["ref_median_curve.json"]
+    assert reference["n_days"] == 4
+    for row in reference["median"]:
+        assert row["pct_median"] == approx(median[row["hhmm"]])
+
+
+def test_volatility_is_the_median_spread_of_changes(afternoon):
+    frame = afternoon.events_frame()
+    today = frame[frame["date"] == dt.date(2025, 10, 28)].sort_values("tbin_utc")
+    spread = today.groupby("station_id")["bikes"].apply(lambda b: b.diff().std(ddof=0))
+    assert overview_of(afternoon)["kpis.json"]["volatility_today"] == approx(spread.median())
+
+
+def test_the_past_that_sums_tell_of_today_gives_way_to_the_observations(afternoon):
+    sums = [network_overview.summarise(t) for t in afternoon.all_events()[:-1]]
+    recent = afternoon.all_events(network_overview.COLUMNS)[-2:]
+    options = {"now": planted.after(afternoon), "edition": planted.edition("network/overview")}
+    assert network_overview.build(recent, sums, **options) == overview_of(afternoon)
