@@ -25,12 +25,9 @@ from rich.progress import (
 from rich.table import Table
 from velib_core.errors import PermanentError, TransientError
 from velib_core.grid import Day, parse_day
-from velib_core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from velib_core.lake import Lake
 
     from velib_local.chain import ChainReport
     from velib_local.cloud import PubSubKind
@@ -44,7 +41,11 @@ QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
 
-LAZY = {"backtest": "velib_local.backtest_command"}
+LAZY = {
+    "backtest": "velib_local.backtest_command",
+    "models": "velib_local.model_commands",
+    "rollback": "velib_local.model_commands",
+}
 """Commands whose modules are heavy; imported when they are called."""
 
 
@@ -210,9 +211,10 @@ def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
 
     Exits with 1 where something needs attention.
     """
+    from velib_local.folder_lake import open_lake  # noqa: PLC0415
     from velib_local.status import look  # noqa: PLC0415
 
-    lake, settings = _open_lake(bucket, folder)
+    lake, settings = open_lake(bucket, folder)
     state = look(lake, settings, dt.datetime.now(dt.UTC))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(state) | {"healthy": state.healthy}, indent=2))
@@ -224,51 +226,6 @@ def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
         Console().print(table)
     if not state.healthy:
         raise SystemExit(1)
-
-
-_bucket_option = click.option("--bucket", required=True, help="gs://BUCKET[/FOLDER].")
-
-
-@cli.command()
-@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
-@click.option(
-    "--dir", "folder", type=click.Path(exists=True, path_type=Path), help="Folder of a replay."
-)
-@_json_option
-def models(bucket: str | None, folder: Path | None, as_json: bool) -> None:
-    """List the models of each horizon: version, window, accuracy, and which one is live."""
-    from velib_local.models import list_models  # noqa: PLC0415
-
-    lake, settings = _open_lake(bucket, folder)
-    listed = list_models(lake, settings)
-    if as_json:
-        click.echo(json.dumps([dataclasses.asdict(model) for model in listed], indent=2))
-        return
-    table = Table("horizon", "version", "live", "trained on", "MAE", "lift over persistence")
-    for model in listed:
-        lift = "–" if model.mae_lift is None else f"{model.mae_lift:.1%}"
-        table.add_row(
-            f"{model.horizon_min} min",
-            model.version,
-            "yes" if model.live else "",
-            f"{model.first_day} … {model.last_day}",
-            f"{model.mae:.3f}",
-            lift,
-        )
-    Console().print(table)
-
-
-@cli.command()
-@_bucket_option
-@click.option("--horizon", type=int, required=True, help="Minutes, as in 15.")
-@click.option("--to", "version", help="Version to go back to; by default the one before.")
-def rollback(bucket: str, horizon: int, version: str | None) -> None:
-    """Make an earlier model the live one; it takes effect at the next snapshot."""
-    from velib_local.models import roll_back  # noqa: PLC0415
-
-    lake, settings = _open_lake(bucket, None)
-    was, now = roll_back(lake, settings, horizon, version)
-    click.echo(f"h{horizon}: {was} is replaced by {now} from the next snapshot on")
 
 
 @cli.command()
@@ -381,19 +338,6 @@ def _print_report(report: ChainReport, out: Path) -> None:
         f"{report.dead_letters} messages given up."
     )
     console.print(f"Every object is a file below {out}; try: velib status --dir {out}")
-
-
-def _open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]:
-    from velib_local.folder_lake import FolderLake  # noqa: PLC0415
-
-    if (bucket is None) == (folder is None):
-        raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
-    if folder is not None:
-        return FolderLake(folder), Settings.from_env({"GCS_BUCKET_ROOT": "gs://mirror"})
-    from velib_core.lake import connect  # noqa: PLC0415
-
-    settings = Settings.from_env({**os.environ, "GCS_BUCKET_ROOT": bucket or ""})
-    return connect(settings), settings
 
 
 def main(argv: list[str] | None = None) -> Any:  # noqa: ANN401 -- what click returns

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, NoReturn
 
+import click
 from velib_core import lake as store
 from velib_core.lake import Entry, Lake, ObjectMissingError
+from velib_core.settings import Settings
 
 from velib_local.chain import RECORDS
 
@@ -71,3 +74,13 @@ class FolderLake(Lake):
     def delete(self, entry: Entry) -> NoReturn:
         """Refuse."""
         raise ReadOnlyLakeError(f"{entry.name}: a mirrored lake is read only")
+
+
+def open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]:
+    """Open a deployed lake or a mirrored one; exactly one of the two is to be given."""
+    if (bucket is None) == (folder is None):
+        raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
+    if folder is not None:
+        return FolderLake(folder), Settings.from_env({"GCS_BUCKET_ROOT": "gs://mirror"})
+    settings = Settings.from_env({**os.environ, "GCS_BUCKET_ROOT": bucket or ""})
+    return store.connect(settings), settings

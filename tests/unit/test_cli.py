@@ -16,11 +16,11 @@ def run(*arguments: str):
 
 def test_help_names_every_command_and_where_to_start():
     said = run("--help").output
-    assert all(command in said for command in ("demo", "replay", "status", "doctor"))
+    assert all(command in said for command in ("demo", "replay", "backtest", "models", "status"))
     assert "velib demo" in said
 
 
-@pytest.mark.parametrize("command", ["demo", "replay", "status", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "replay", "backtest", "models", "status", "doctor"])
 def test_every_command_explains_itself(command):
     result = run(command, "--help")
     assert result.exit_code == 0
@@ -64,12 +64,13 @@ def mirrored(lake, settings, tmp_path):
 def test_status_says_what_is_there_and_what_is_missing(mirrored):
     result = run("status", "--dir", str(mirrored), "--json")
     state = json.loads(result.output)
-    assert result.exit_code == 1, "the views are missing"
+    assert result.exit_code == 1
     assert state["newest_snapshot"] == "2025-10-31T00:00:00Z"
     assert (state["dailies"], state["events_views"], state["missing_days"]) == (1, 0, [])
     assert [repair.split(":")[0] for repair in state["repairs"]] == [
-        "finalized daily/compact_2025-10-30.parquet"
-    ]
+        "finalized daily/compact_2025-10-30.parquet",
+        "finalized bronze/date=2025-10-31/hour=00/2025-10-31T00-00.parquet",
+    ], "views, profile and forecast are missing"
     assert "dailies" in run("status", "--dir", str(mirrored)).output
 
 

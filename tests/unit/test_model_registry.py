@@ -4,6 +4,7 @@ from velib_core import model_registry as registry
 from velib_core.errors import ModelError
 from velib_core.grid import HorizonMinutes
 from velib_core.layout import Layout, ModelFile
+from velib_local import models
 
 H = HorizonMinutes(15)
 DESCRIPTION = {"features_hash8": "05d0fddd", "horizon_bins": 3}
@@ -106,3 +107,26 @@ def test_what_was_tried_is_known_whether_registered_or_refused(lake, settings):
     assert registry.versions(lake, settings, H) == []
     register(lake, settings, b"one")
     assert registry.was_tried(lake, settings, H, "mark")
+
+
+def test_a_person_lists_the_models_and_goes_back_to_the_one_before(lake, settings):
+    described = {"metrics": {"mae": 0.5}, "verdict": {"candidate": {"mae_lift": 0.1}}}
+    register(lake, settings, b"one", **described)
+    register(lake, settings, b"two", **described)
+    assert models.roll_back(lake, settings, H, None) == ("2.0.1", "2.0.0")
+    listed = models.list_models(lake, settings)
+    assert [(m.version, m.live, m.mae_lift) for m in listed] == [
+        ("2.0.0", True, 0.1),
+        ("2.0.1", False, 0.1),
+    ]
+    assert models.roll_back(lake, settings, H, "2.0.1") == ("2.0.0", "2.0.1")
+
+
+def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(lake, settings):
+    with pytest.raises(models.UnknownModelError, match="live model"):
+        models.roll_back(lake, settings, H, None)
+    register(lake, settings, b"one")
+    with pytest.raises(models.UnknownModelError, match="none is before"):
+        models.roll_back(lake, settings, H, None)
+    with pytest.raises(models.UnknownModelError, match="9.9.9"):
+        models.roll_back(lake, settings, H, "9.9.9")
