@@ -128,5 +128,5 @@ def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(lake,
     register(lake, settings, b"one")
     with pytest.raises(models.UnknownModelError, match="none is before"):
         models.roll_back(lake, settings, H, None)
-    with pytest.raises(models.UnknownModelError, match="9.9.9"):
+    with pytest.raises(models.UnknownModelError, match=r"9\.9\.9"):
         models.roll_back(lake, settings, H, "9.9.9")
