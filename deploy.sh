@@ -193,11 +193,11 @@ ensure_shared_accounts() {
 # Names of objects are listed in the whole bucket (a listing has no object for a condition to
 # look at); their contents are read and written only where the function's sign says so.
 ensure_access() {
-  local name=$1 account=$2 member="serviceAccount:$2@$domain" function of kind condition topic role
+  local name=$1 account=$2 member="serviceAccount:$2@$domain" function kind condition topic role
   ensure_account "$account" "velib function $name"
   grant storage buckets add-iam-policy-binding "gs://$bucket" "--member=$member" \
     --role=roles/storage.legacyBucketReader
-  while IFS=$'\t' read -r function of kind condition; do
+  while IFS=$'\t' read -r function _ kind condition; do
     [[ $function == "$name" ]] || continue
     case $kind in
       read) role=roles/storage.objectViewer ;;
@@ -207,7 +207,7 @@ ensure_access() {
     grant storage buckets add-iam-policy-binding "gs://$bucket" "--member=$member" \
       "--role=$role" "--condition=expression=$condition,title=$account-$kind"
   done < <(facts objects)
-  while IFS=$'\t' read -r function of topic; do
+  while IFS=$'\t' read -r function _ topic; do
     [[ $function == "$name" ]] || continue
     grant pubsub topics add-iam-policy-binding "$network-$topic" "--member=$member" \
       --role=roles/pubsub.publisher
