@@ -9,11 +9,15 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import zoneinfo
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from velib_core.cal_features import LocalTimes, local_times
 from velib_core.grid import Bin, Day, bin_of, bin_start, day_after, day_of, iso_z
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,11 @@ class LocalDays:
     def local(self) -> LocalTimes:
         """Return the local time of each bin."""
         return local_times(np.arange(self.start, self.stop), self.tz)
+
+    def days_with(self, seen: NDArray[np.bool_]) -> int:
+        """Return on how many days something holds at all, of ``bool[bins, S]``."""
+        starts = [edge - self.start for edge in self.edges[:-1]]
+        return int(np.logical_or.reduceat(np.any(seen, axis=1), starts).sum())
 
     def as_json(self) -> dict[str, object]:
         """Return the window for a manifest: start included, end excluded, local dates."""
@@ -96,3 +105,19 @@ def today_so_far(as_of: dt.datetime, tz: str) -> LocalDays:
     """Return the local day of ``as_of`` up to and with the bin that holds it."""
     today = local_date(as_of, tz)
     return LocalDays(tz, (today,), (local_midnight(today, tz), Bin(bin_of(as_of) + 1)))
+
+
+def share_of_history(
+    as_of: dt.datetime, first_day: dt.date, days: int, reference_days: int, tz: str
+) -> tuple[int, int]:
+    """Return how many days to compare with how many before them, where history is short.
+
+    As many as asked for once there are so many complete local days since ``first_day``; until
+    then both shrink in proportion, each to at least one day, so that a young network is compared
+    with what little past it has.
+    """
+    history = max((local_date(as_of, tz) - first_day).days, 2)
+    if history >= days + reference_days:
+        return days, reference_days
+    current = min(max(round(history * days / (days + reference_days)), 1), history - 1)
+    return current, history - current

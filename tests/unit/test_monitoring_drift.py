@@ -213,7 +213,9 @@ def test_bounds_are_the_effective_windows(documents):
     assert (bounds["ref_days_observed"], bounds["cur_days_observed"]) == (14, 7)
 
 
-def test_zones_too_small_to_tell_have_no_psi(documents):
+def test_zones_too_small_to_tell_have_no_psi(net):
+    limits = data_drift.DriftThresholds(zone_min_station_days=30)
+    documents = build(net, thresholds=limits)
     zones = {row["zone"]: row for row in documents["zones.json"]["rows"]}
     # Stations 0 and 1 lie in one cell of 0.01°, stations 2 and 3, 4 and 5 in others.
     assert sum(row["stations"] for row in zones.values()) == 6

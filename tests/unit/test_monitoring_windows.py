@@ -77,3 +77,24 @@ def test_today_so_far_ends_with_the_bin_in_progress():
 def test_a_window_of_no_days_is_refused():
     with pytest.raises(ValueError, match="at least 1 day"):
         windows.complete_days(dt.datetime(2025, 11, 3), 0, PARIS)
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [(60, (14, 28)), (42, (14, 28)), (21, (7, 14)), (8, (3, 5)), (2, (1, 1)), (0, (1, 1))],
+)
+def test_a_young_network_is_compared_with_the_past_it_has(history, expected):
+    as_of = dt.datetime(2025, 11, 20, 12)
+    first = dt.date(2025, 11, 20) - dt.timedelta(days=history)
+    assert windows.share_of_history(as_of, first, 14, 28, PARIS) == expected
+
+
+def test_days_with_observations_are_counted_by_the_local_calendar():
+    window = windows.complete_days(dt.datetime(2025, 10, 29, 0, 10), 7, PARIS)
+    seen = np.zeros((window.bins, 2), bool)
+    # 26 October has 25 hours: its last bin and the first of the next day.
+    last = window.edges[5] - 1 - window.start
+    seen[last, 1] = True
+    assert window.days_with(seen) == 1
+    seen[last + 1, 0] = True
+    assert window.days_with(seen) == 2

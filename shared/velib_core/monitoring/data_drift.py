@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from velib_core.cal_features import local_times
-from velib_core.grid import BINS_PER_HOUR, Bin, bin_start, iso_z
+from velib_core.grid import bin_start, iso_z
 from velib_core.monitoring import stability
 from velib_core.monitoring.documents import (
     Alert,
@@ -25,7 +24,12 @@ from velib_core.monitoring.documents import (
     publish,
     status_of_days,
 )
-from velib_core.monitoring.observations import day_panel
+from velib_core.monitoring.hourly import (
+    STATION_FEATURES,
+    WEATHER_FEATURES,
+    Hours,
+    average_hours,
+)
 from velib_core.windows import LocalDays, days_before
 
 if TYPE_CHECKING:
@@ -34,20 +38,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from velib_core.panel import Panel
 
 VERSION = "1.4"
 
-STATION_FEATURES = (
-    "bikes",
-    "capacity",
-    "ebike",
-    "is_penury",
-    "is_saturation",
-    "mechanical",
-    "occ_ratio",
-)
-WEATHER_FEATURES = ("precip_mm", "temp_C", "wind_mps")
 FEATURES = tuple(sorted((*STATION_FEATURES, *WEATHER_FEATURES)))
 
 COLUMNS = ("tbin_utc", "station_id", "lat", "lon", *FEATURES)
@@ -73,26 +66,8 @@ class DriftThresholds:
     zone_bins: int = 5
     min_hours: int = 48
     min_day_values: int = 100
-    zone_min_station_days: int = 30
+    zone_min_station_days: int = 12
     ema_days: int = 7
-
-
-class _Hours(NamedTuple):
-    """Hourly means over reference and current window.
-
-    ``values`` holds ``float32[H, S]`` for station features, ``float32[H, 1]`` for the weather;
-    ``kind`` is the stratum of each hour, ``date`` its local day (proleptic ordinal), ``current``
-    whether it lies in the current window; ``lat`` and ``lon`` of the stations. ``newest`` is the
-    newest bin observed.
-    """
-
-    values: Mapping[str, NDArray[np.float32]]
-    kind: NDArray[np.int64]
-    date: NDArray[np.int64]
-    current: NDArray[np.bool_]
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-    newest: Bin | None
 
 
 class _Sample(NamedTuple):
@@ -142,7 +117,7 @@ def build(
     """
     limits = thresholds or DriftThresholds()
     reference = days_before(window, reference_days)
-    hours = _hourly(tables, reference, window)
+    hours = average_hours(tables, reference, window)
     samples = {name: _sample(hours, name) for name in FEATURES}
     rows = {name: _compare(name, sample, hours, limits) for name, sample in samples.items()}
     found = {name: row["psi"] for name, row in rows.items() if row["psi"] is not None}
@@ -191,60 +166,7 @@ def build(
     )
 
 
-def _hourly(tables: Iterable[pa.Table], reference: LocalDays, window: LocalDays) -> _Hours:
-    """Average the observations of each hour, a day at a time."""
-    start, bins = reference.start, window.stop - reference.start
-    count = -(-bins // BINS_PER_HOUR)
-    parts = []
-    newest = None
-    for table in tables:
-        panel = day_panel(table, STATION_FEATURES)
-        if panel is None:
-            continue
-        cut = panel.window(Bin(max(panel.start, start)), Bin(min(panel.stop, window.stop)))
-        if cut.bins > 0:
-            parts.append((panel.stations, _sums_by_hour(cut, start)))
-            newest = Bin(cut.stop - 1)
-    ids = np.unique(np.concatenate([np.zeros(0, np.str_), *(s.ids for s, _ in parts)]))
-    sums = {name: np.zeros((count, len(ids)), np.float32) for name in STATION_FEATURES}
-    sums |= {name: np.zeros((count, 1), np.float32) for name in WEATHER_FEATURES}
-    counts = {name: np.zeros(array.shape, np.uint8) for name, array in sums.items()}
-    lat, lon = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
-    for stations, (hour, by_feature) in parts:
-        here = np.searchsorted(ids, stations.ids)
-        lat[here] = np.where(np.isfinite(stations.lat), stations.lat, lat[here])
-        lon[here] = np.where(np.isfinite(stations.lon), stations.lon, lon[here])
-        for name, (added, seen) in by_feature.items():
-            cells = np.ix_(hour, here if name in STATION_FEATURES else np.zeros(1, np.int64))
-            sums[name][cells] += added
-            counts[name][cells] += seen
-    for name, array in sums.items():
-        np.divide(array, counts[name], out=array, where=counts[name] > 0)
-        array[counts[name] == 0] = np.nan
-    at = start + np.arange(count) * BINS_PER_HOUR
-    times = local_times(at, window.tz)
-    kind = times.day_type * 24 + times.minute // 60
-    return _Hours(sums, kind, times.day, at >= window.start, lat, lon, newest)
-
-
-def _sums_by_hour(
-    panel: Panel, start: Bin
-) -> tuple[NDArray[np.int64], dict[str, tuple[NDArray[np.float32], NDArray[np.uint8]]]]:
-    """Return the hours (counted from ``start``) of a panel, and sum and count in each."""
-    hour, first = np.unique(
-        (panel.start - start + np.arange(panel.bins)) // BINS_PER_HOUR, return_index=True
-    )
-    arrays = {name: panel[name] for name in STATION_FEATURES}
-    arrays |= {name: panel.weather[name][:, None] for name in WEATHER_FEATURES}
-    sums = {}
-    for name, array in arrays.items():
-        known = np.isfinite(array)
-        total = np.add.reduceat(np.where(known, array, np.float32(0)), first, axis=0)
-        sums[name] = (total, np.add.reduceat(known, first, axis=0, dtype=np.uint8))
-    return hour, sums
-
-
-def _sample(hours: _Hours, name: str) -> _Sample:
+def _sample(hours: Hours, name: str) -> _Sample:
     """Leave out hours of a kind that only one window has, and weigh the reference's."""
     values = hours.values[name]
     seen = np.isfinite(values).any(axis=1)
@@ -270,7 +192,7 @@ def _weights(
     return np.where(reference, share[kind], np.where(current & both[kind], 1.0, 0.0))
 
 
-def _compare(name: str, sample: _Sample, hours: _Hours, limits: DriftThresholds) -> dict[str, Any]:
+def _compare(name: str, sample: _Sample, hours: Hours, limits: DriftThresholds) -> dict[str, Any]:
     reference, weights = sample.reference()
     current = sample.now()
     row: dict[str, Any] = dict.fromkeys(
@@ -300,7 +222,7 @@ def _compare(name: str, sample: _Sample, hours: _Hours, limits: DriftThresholds)
     return row
 
 
-def _units(sample: _Sample, hours: _Hours) -> tuple[float, float]:
+def _units(sample: _Sample, hours: Hours) -> tuple[float, float]:
     """Return how many station-days (days, of the weather) each window has."""
     units = []
     for window in (~sample.current, sample.current):
@@ -318,7 +240,7 @@ def _histograms(values: NDArray[np.float32], bins: stability.Bins) -> NDArray[np
 
 
 def _daily(
-    hours: _Hours, samples: Mapping[str, _Sample], window: LocalDays, limits: DriftThresholds
+    hours: Hours, samples: Mapping[str, _Sample], window: LocalDays, limits: DriftThresholds
 ) -> list[dict[str, Any]]:
     """Compare each current day with the reference hours of its own kinds; average over days."""
     by_feature = []
@@ -345,7 +267,7 @@ def _daily(
     return rows
 
 
-def _zones(hours: _Hours, sample: _Sample, limits: DriftThresholds) -> list[dict[str, Any]]:
+def _zones(hours: Hours, sample: _Sample, limits: DriftThresholds) -> list[dict[str, Any]]:
     lat, lon = np.round(hours.lat, ZONE_DEGREES), np.round(hours.lon, ZONE_DEGREES)
     placed = np.isfinite(lat) & np.isfinite(lon)
     cells = sorted(set(zip(lat[placed].tolist(), lon[placed].tolist(), strict=True)))
@@ -374,7 +296,7 @@ def _zones(hours: _Hours, sample: _Sample, limits: DriftThresholds) -> list[dict
     return rows
 
 
-def _bounds(hours: _Hours, reference: LocalDays, window: LocalDays) -> dict[str, Any]:
+def _bounds(hours: Hours, reference: LocalDays, window: LocalDays) -> dict[str, Any]:
     newest = None if hours.newest is None else iso_z(bin_start(hours.newest))
     return {
         "tmax_utc": newest,
@@ -387,12 +309,12 @@ def _bounds(hours: _Hours, reference: LocalDays, window: LocalDays) -> dict[str,
     }
 
 
-def _days_observed(hours: _Hours, *, current: bool) -> int:
+def _days_observed(hours: Hours, *, current: bool) -> int:
     seen = np.isfinite(hours.values["bikes"]).any(axis=1) & (hours.current == current)
     return len(np.unique(hours.date[seen]))
 
 
-def _status(hours: _Hours, reference: LocalDays, window: LocalDays) -> Status:
+def _status(hours: Hours, reference: LocalDays, window: LocalDays) -> Status:
     before = _days_observed(hours, current=False)
     status = status_of_days(_days_observed(hours, current=True), len(window.days))
     if status.status != "no_data" and before < len(reference.days):

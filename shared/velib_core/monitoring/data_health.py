@@ -10,14 +10,20 @@ from __future__ import annotations
 import collections
 import dataclasses
 import datetime as dt
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start, iso_z
-from velib_core.monitoring import runs
+from velib_core.monitoring.coverage import (
+    Coverage,
+    cover,
+    coverage_by_hour,
+    coverage_kpis,
+    station_health,
+)
 from velib_core.monitoring.documents import (
     Alert,
     Documents,
@@ -29,12 +35,11 @@ from velib_core.monitoring.documents import (
     status_of_days,
 )
 from velib_core.monitoring.observations import assemble, day_panel, encode, name_of, newest_rows
+from velib_core.monitoring.plateaus import Plateau, find_plateaus
 from velib_core.panel import bins_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from numpy.typing import NDArray
 
     from velib_core.panel import Panel
     from velib_core.windows import LocalDays
@@ -75,25 +80,6 @@ class HealthThresholds:
     topk: int = 200
 
 
-class _Coverage(NamedTuple):
-    """Of each station: bins seen and expected, ``int64[S]``; ``expects`` is ``bool[T, S]``."""
-
-    seen: NDArray[np.int64]
-    expected: NDArray[np.int64]
-    expects: NDArray[np.bool_]
-
-
-class _Plateau(NamedTuple):
-    """A station's count that stood still: how long, in what state, how likely by chance."""
-
-    station: int
-    first: int
-    last: int
-    steps: int
-    state: str
-    chance: float
-
-
 def build(
     tables: Iterable[pa.Table],
     *,
@@ -131,16 +117,16 @@ def build(
             reports |= _last_reports(table)
             duplicates.update(count_duplicates(table))
     panel = assemble(parts, window.start, window.stop, _VARIABLES)
-    coverage = _cover(panel, parts)
+    coverage = cover(panel, parts)
     hours = window.local().minute // 60
-    plateaus = _plateaus(panel, limits)
+    plateaus = find_plateaus(panel, limits.flat_steps, limits.flat_chance)
     rows = int(coverage.seen.sum())
     kpis = {
         **_kpi_head(edition, window, limits),
         **_observed(panel, rows, now),
-        "files_aware_days": _days_seen(panel, window),
+        "files_aware_days": window.days_with(np.isfinite(panel["bikes"])),
         **_freshness(reports, now, limits),
-        **_coverage_kpis(coverage, panel),
+        **coverage_kpis(coverage, panel),
         **_lags(panel, limits),
         "dups_pct": percent(sum(duplicates.values()), rows + sum(duplicates.values())),
         "plateaus": dict(collections.Counter(p.state for p in plateaus)),
@@ -151,8 +137,8 @@ def build(
     anomalies = _anomalies(panel, coverage, duplicates, stuck, limits)
     documents: dict[str, Any] = {
         "kpis.json": kpis,
-        "station_health.json": _station_health(panel, coverage),
-        "coverage_by_hour.json": _coverage_by_hour(panel, coverage, hours),
+        "station_health.json": station_health(panel, coverage),
+        "coverage_by_hour.json": coverage_by_hour(panel, coverage, hours),
         "alerts.json": {**flags, "alerts": [dataclasses.asdict(alert) for alert in alerts]},
         **{f"anomalies/{name}.json": items for name, items in anomalies.items()},
         "anomalies/manifest.json": _anomalies_manifest(edition, anomalies, limits),
@@ -185,26 +171,6 @@ def _last_reports(table: pa.Table) -> dict[str, float]:
     stamps = pc.coalesce(rows["last_reported_utc"], rows["ts_utc"], rows["tbin_utc"])
     seconds = pc.cast(pc.floor_temporal(stamps, unit="second").cast(pa.timestamp("s")), pa.int64())
     return dict(zip(rows["station_id"].to_pylist(), seconds.to_pylist(), strict=True))
-
-
-def _cover(panel: Panel, parts: list[Panel]) -> _Coverage:
-    seen = np.isfinite(panel["bikes"])
-    bins = np.arange(panel.bins)
-    starts = [p.start for p in parts]
-    history = max(min(starts) - panel.start, 0) if starts else panel.bins
-    known_before = np.zeros(len(panel.stations), bool)
-    for part in parts:
-        if part.start < panel.start:
-            early = np.isfinite(part["bikes"][: panel.start - part.start]).any(axis=0)
-            known_before |= np.isin(panel.stations.ids, part.stations.ids[early])
-    never = np.where(known_before, history, panel.bins)
-    first = np.where(seen.any(axis=0) & ~known_before, _first(seen), never)
-    expects = bins[:, None] >= first[None, :]
-    return _Coverage(seen.sum(axis=0), panel.bins - first, expects)
-
-
-def _first(seen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return seen.argmax(axis=0) if len(seen) else np.zeros(seen.shape[1], np.int64)
 
 
 def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> dict[str, Any]:
@@ -248,11 +214,6 @@ def _observed(panel: Panel, rows: int, now: dt.datetime) -> dict[str, Any]:
     }
 
 
-def _days_seen(panel: Panel, window: LocalDays) -> int:
-    seen = np.isfinite(panel["bikes"]).any(axis=1)
-    return int(np.logical_or.reduceat(seen, [e - window.start for e in window.edges[:-1]]).sum())
-
-
 def _freshness(
     reports: Mapping[str, float], now: dt.datetime, limits: HealthThresholds
 ) -> dict[str, Any]:
@@ -269,23 +230,6 @@ def _freshness(
     }
 
 
-def _coverage_kpis(coverage: _Coverage, panel: Panel) -> dict[str, Any]:
-    seen = np.isfinite(panel["bikes"])
-    present = coverage.seen > 0
-    there = seen[:, present]
-    last = panel.bins - 1 - _first(there[::-1])
-    spans = last - _first(there) + 1
-    expected = coverage.expected > 0
-    shares = coverage.seen[expected] / coverage.expected[expected]
-    active = coverage.seen[present] / spans
-    return {
-        "coverage_global_pct": 100 * float(shares.mean()) if len(shares) else None,
-        "coverage_active_pct": 100 * float(active.mean()) if len(active) else None,
-        "missing_stations": int((expected & ~present).sum()),
-        "stations_expected": int(expected.sum()),
-    }
-
-
 def _lags(panel: Panel, limits: HealthThresholds) -> dict[str, Any]:
     """Return how old stations' reports were when observed; ingestion leaves no stamp of its own."""
     ages = panel["age_min"]
@@ -299,44 +243,7 @@ def _lags(panel: Panel, limits: HealthThresholds) -> dict[str, Any]:
     }
 
 
-def _plateaus(panel: Panel, limits: HealthThresholds) -> list[_Plateau]:
-    """Return the suspiciously long plateaus, longest first, each with the state it stood in.
-
-    The chance that a station stands still for so long is ``(1 − p)^steps`` with its own rate of
-    change p, drawn towards the network's by the weight of one day (so that a station that never
-    moved at all has a rate to be judged by).
-    """
-    bikes, rated = panel["bikes"], np.isfinite(panel["is_penury"])
-    observed = np.isfinite(bikes)
-    reach = runs.reach_of(observed)
-    before, at = runs.previous(bikes)
-    followed = observed & (at >= 0) & (np.arange(panel.bins)[:, None] - at <= reach)
-    unchanged = followed & (bikes == before)
-    steps = followed.sum(axis=0)
-    changes = steps - unchanged.sum(axis=0)
-    network = changes.sum() / max(steps.sum(), 1)
-    rate = (changes + BINS_PER_DAY * network) / (steps + BINS_PER_DAY)
-    found = runs.find_runs(unchanged, observed, reach)
-    found = found.where(found.rows + 1 >= limits.flat_steps)
-    plateaus = []
-    for station, first, last, rows in zip(*(field.tolist() for field in found), strict=True):
-        chance = float((1 - rate[station]) ** rows)
-        opening = int(at[first, station])
-        if not rated[opening : last + 1, station].any():
-            state = "out_of_service"
-        elif bikes[first, station] == 0:
-            state = "empty"
-        elif panel["free_docks"][first, station] == 0:
-            state = "full"
-        else:
-            state = "stuck" if chance < limits.flat_chance else "quiet"
-        plateaus.append(_Plateau(station, opening, last, rows + 1, state, chance))
-    return sorted(plateaus, key=lambda p: (p.first - p.last, panel.stations.ids[p.station]))
-
-
-def _alerts(
-    kpis: Mapping[str, Any], stuck: list[_Plateau], limits: HealthThresholds
-) -> list[Alert]:
+def _alerts(kpis: Mapping[str, Any], stuck: list[Plateau], limits: HealthThresholds) -> list[Alert]:
     alerts = []
     p95, coverage = kpis["freshness_age_p95_min"], kpis["coverage_global_pct"]
     if kpis["freshness_p95_ok"] is False:
@@ -360,7 +267,7 @@ def _alerts(
     return alerts
 
 
-def _flags(kpis: Mapping[str, Any], stuck: list[_Plateau]) -> dict[str, Any]:
+def _flags(kpis: Mapping[str, Any], stuck: list[Plateau]) -> dict[str, Any]:
     coverage, limits = kpis["coverage_global_pct"], kpis["thresholds"]
     return {
         "freshness_p95_ok": kpis["freshness_p95_ok"],
@@ -370,40 +277,11 @@ def _flags(kpis: Mapping[str, Any], stuck: list[_Plateau]) -> dict[str, Any]:
     }
 
 
-def _station_health(panel: Panel, coverage: _Coverage) -> list[dict[str, Any]]:
-    rows = [
-        {
-            "station_id": str(panel.stations.ids[s]),
-            "name": name_of(panel.stations, s),
-            "obs": int(coverage.seen[s]),
-            "expected": int(coverage.expected[s]),
-            "coverage_pct": 100 * float(coverage.seen[s] / coverage.expected[s]),
-            "missing": int(coverage.expected[s] - coverage.seen[s]),
-        }
-        for s in np.flatnonzero(coverage.expected > 0).tolist()
-    ]
-    return sorted(rows, key=lambda row: (row["coverage_pct"], row["station_id"]))
-
-
-def _coverage_by_hour(
-    panel: Panel, coverage: _Coverage, hours: NDArray[np.int64]
-) -> list[dict[str, Any]]:
-    seen, rows = np.isfinite(panel["bikes"]), []
-    for hour in range(24):
-        expected = coverage.expects[hours == hour].sum(axis=0)
-        obs = seen[hours == hour].sum(axis=0)
-        there = expected > 0
-        if there.any():
-            share = float((obs[there] / expected[there]).mean())
-            rows.append({"hour": hour, "coverage_pct": 100 * share})
-    return rows
-
-
 def _anomalies(
     panel: Panel,
-    coverage: _Coverage,
+    coverage: Coverage,
     duplicates: Mapping[str, int],
-    stuck: list[_Plateau],
+    stuck: list[Plateau],
     limits: HealthThresholds,
 ) -> dict[str, list[dict[str, Any]]]:
     stations = panel.stations

@@ -370,8 +370,7 @@ def _status(
     seen = np.zeros(window.bins, bool)
     for cast in laid_out.values():
         seen |= np.isfinite(cast.base).any(axis=1)
-    edges = [edge - window.start for edge in window.edges[:-1]]
-    status = status_of_days(int(np.logical_or.reduceat(seen, edges).sum()), len(window.days))
+    status = status_of_days(window.days_with(seen[:, None]), len(window.days))
     without = [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
     if status.status != "no_data" and without:
         return Status("partial", "; ".join(filter(None, [status.reason, *without])))

@@ -125,13 +125,12 @@ def build(
         | {"tension_by_station": inner | {"rows": _tension(panel, by_station)}},
         "regularity_today.json": head | {"regularity_today": inner | regularity},
     }
-    seen = np.isfinite(panel["bikes"]).any(axis=1)
-    edges = [edge - window.start for edge in window.edges[:-1]]
+    seen = np.isfinite(panel["bikes"])
     return publish(
         documents,
         edition,
         VERSION,
-        status=status_of_days(int(np.logical_or.reduceat(seen, edges).sum()), len(window.days)),
+        status=status_of_days(window.days_with(seen), len(window.days)),
         window_days=len(window.days),
         windows={"current": window.as_json()},
         thresholds=(limits, bounds),

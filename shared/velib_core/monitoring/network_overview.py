@@ -8,14 +8,21 @@ compared with the same hours of other days.
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import zoneinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from velib_core.cal_features import local_times
-from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start, day_of, iso_z
+from velib_core.grid import Bin, bin_start, day_of, iso_z
+from velib_core.monitoring.day_sums import (
+    HISTORY_COLUMNS,
+    HISTORY_VARIABLES,
+    DaySums,
+    PastDays,
+    StationCounts,
+    network_sums,
+    summarise,
+)
 from velib_core.monitoring.documents import (
     OK,
     Documents,
@@ -30,7 +37,8 @@ from velib_core.monitoring.observations import assemble, day_panel, name_of
 from velib_core.windows import complete_days, today_so_far
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import datetime as dt
+    from collections.abc import Iterable
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -59,24 +67,10 @@ COLUMNS = (
 )
 """Columns of the events view that are read."""
 
-HISTORY_COLUMNS = (
-    "tbin_utc",
-    "station_id",
-    "bikes",
-    "capacity",
-    "docks_available",
-    "is_penury",
-    "is_saturation",
-)
-"""Columns of the events view that `summarise` reads."""
+_VARIABLES = (*HISTORY_VARIABLES, "capacity", "ok", "age_min", "is_installed", "is_renting")
 
-_HISTORY_VARIABLES = ("bikes", "free_docks", "is_penury", "is_saturation")
-_VARIABLES = (*_HISTORY_VARIABLES, "capacity", "ok", "age_min", "is_installed", "is_renting")
+__all__ = ["COLUMNS", "HISTORY_COLUMNS", "DaySums", "OverviewThresholds", "build", "summarise"]
 
-SLOT_BINS = 6
-"""Counts of a day are kept by half hour: local midnights are on half hours everywhere."""
-
-LAG_DAYS = (7, 14, 21)
 _MEASURES = ("bike_avail", "dock_avail", "penury", "saturation")
 
 
@@ -93,21 +87,6 @@ class OverviewThresholds:
     stale_min: float = 1440.0
 
 
-@dataclasses.dataclass(frozen=True)
-class DaySums:
-    """What the overview keeps of a past day.
-
-    ``network`` is ``int32[T, 5]``: by bin, stations in service, and of them those with a bike,
-    with a dock, in penury, in saturation. ``stations`` is ``uint8[T / 6, 4, S]``: by half hour
-    and station, bins observed, in service, in penury, in saturation. ``ids`` is ``str[S]``.
-    """
-
-    start: Bin
-    ids: NDArray[np.str_]
-    network: NDArray[np.int32]
-    stations: NDArray[np.uint8]
-
-
 class _Now(NamedTuple):
     """Stations of the newest bin, by what can be said of them; all ``bool[S]``."""
 
@@ -118,29 +97,6 @@ class _Now(NamedTuple):
     @property
     def active(self) -> NDArray[np.bool_]:
         return self.in_service & ~self.stale
-
-
-def summarise(table: pa.Table) -> DaySums | None:
-    """Reduce a day's events (`HISTORY_COLUMNS`) to what the overview keeps; ``None`` if empty."""
-    part = day_panel(table, _HISTORY_VARIABLES)
-    if part is None:
-        return None
-    start = Bin(part.start // SLOT_BINS * SLOT_BINS)
-    stop = Bin(-(-part.stop // SLOT_BINS) * SLOT_BINS)
-    panel = part.window(start, stop)
-    flags = [np.isfinite(panel["bikes"]), np.isfinite(panel["is_penury"])]
-    flags += [panel["is_penury"] == 1, panel["is_saturation"] == 1]
-    slots = np.stack(
-        [f.reshape(-1, SLOT_BINS, f.shape[1]).sum(axis=1, dtype=np.uint8) for f in flags], axis=1
-    )
-    return DaySums(start, panel.stations.ids, _network_sums(panel), slots)
-
-
-def _network_sums(panel: Panel) -> NDArray[np.int32]:
-    service = np.isfinite(panel["is_penury"])
-    columns = [service, service & (panel["bikes"] > 0), service & (panel["free_docks"] > 0)]
-    columns += [panel["is_penury"] == 1, panel["is_saturation"] == 1]
-    return np.stack([c.sum(axis=1, dtype=np.int32) for c in columns], axis=1)
 
 
 def build(
@@ -173,7 +129,7 @@ def build(
     as_of = bin_start(newest) if newest is not None else now
     today = today_so_far(as_of, edition.tz)
     panel = assemble(parts, today.start, today.stop, _VARIABLES)
-    past = _PastDays([d for d in days if d and d.start < today.stop], panel)
+    past = PastDays([d for d in days if d and d.start < today.stop], panel)
     window = complete_days(as_of, limits.window_days, edition.tz)
     tension = past.station_counts(window, panel.stations.ids)
     state = _now(panel, limits)
@@ -201,110 +157,6 @@ def build(
     )
 
 
-class _StationCounts(NamedTuple):
-    """Of each station in a window: bins observed, in service, in penury, in saturation.
-
-    ``expected`` are the bins of the window since the network's first observation ever.
-    """
-
-    ids: NDArray[np.str_]
-    counts: NDArray[np.int64]
-    expected: int
-
-
-class _PastDays:
-    """The sums of past days, and of today so far, on one time axis."""
-
-    def __init__(self, days: Sequence[DaySums], panel: Panel) -> None:
-        self.days = sorted(days, key=lambda d: d.start)
-        edge = min((d.start for d in self.days), default=panel.start)
-        self.start = Bin(min(edge, panel.start))
-        self.network = np.zeros((max(panel.stop - self.start, 0), 5), np.int32)
-        for day in self.days:
-            low = day.start - self.start
-            room = self.network[low : low + len(day.network)]
-            room[:] = day.network[: len(room)]
-        # Today is told by the observations themselves, not by sums that may be older.
-        seen = np.isfinite(panel["bikes"]).any(axis=1)
-        self.network[panel.start - self.start :][seen] = _network_sums(panel)[seen]
-
-    def station_counts(self, window: LocalDays, also: NDArray[np.str_]) -> _StationCounts:
-        """Count over a window that starts and ends on a half hour."""
-        inside = [d for d in self.days if d.start + BINS_PER_DAY > window.start]
-        ids = np.unique(np.concatenate([also, *(d.ids for d in inside)]))
-        counts = np.zeros((4, len(ids)), np.int64)
-        for day in inside:
-            at = day.start + np.arange(len(day.stations)) * SLOT_BINS
-            keep = (at >= window.start) & (at < window.stop)
-            counts[:, np.searchsorted(ids, day.ids)] += day.stations[keep].sum(
-                axis=0, dtype=np.int64
-            )
-        first = min((_first_observed(day) for day in self.days), default=window.stop)
-        return _StationCounts(ids, counts, window.stop - max(first, window.start))
-
-    def _shares(self, start: Bin, stop: Bin) -> NDArray[np.float64]:
-        """Return `_MEASURES` of each bin in percent of stations in service, ``float64[T, 4]``."""
-        shares = np.full((stop - start, 4), np.nan)
-        low, high = max(start, self.start), min(stop, Bin(self.start + len(self.network)))
-        if low < high:
-            sums = self.network[low - self.start : high - self.start]
-            part = shares[low - start : high - start]
-            np.divide(100 * sums[:, 1:], sums[:, :1], out=part, where=sums[:, :1] > 0)
-        return shares
-
-    def typical_curve(self, today: LocalDays, reference_days: int) -> dict[str, Any]:
-        """Return the median over earlier days of this weekday of the share with a bike."""
-        curves = []
-        for week in range(1, reference_days // 7 + 1):
-            day = complete_days(bin_start(today.start) + _NOON, 7 * week, today.tz)
-            start, stop = day.edges[0], day.edges[1]
-            curve = np.full(BINS_PER_DAY, np.nan)
-            at = local_times(np.arange(start, stop), today.tz).minute // BIN_MINUTES
-            curve[at] = self._shares(start, stop)[:, 0]
-            if np.isfinite(curve).any():
-                curves.append(curve)
-        median = _median_of(curves)
-        return {
-            "clock": "local",
-            "n_days": len(curves),
-            "median": [
-                {"hhmm": clock(n * BIN_MINUTES), "pct_median": value}
-                for n, value in enumerate(median)
-            ],
-        }
-
-    def today_and_lags(self, panel: Panel, today: LocalDays) -> dict[str, Any]:
-        """Return today's shares so far, and those of the same hours on earlier days."""
-        until = int(local_times(np.array([today.stop - 1]), today.tz).minute[0])
-        noon = bin_start(today.start) + _NOON
-        lags = {}
-        for lag in LAG_DAYS:
-            day = complete_days(noon, lag, today.tz)
-            bins = np.arange(day.edges[0], day.edges[1])
-            keep = local_times(bins, today.tz).minute <= until
-            lags[f"J-{lag}"] = self._levels(bins[keep])
-        return {
-            "until_local": clock(until),
-            "today": self._levels(np.arange(panel.start, panel.stop)),
-            "lags": lags,
-        }
-
-    def _levels(self, bins: NDArray[np.int64]) -> dict[str, float | None]:
-        at = bins - self.start
-        sums = self.network[at[(at >= 0) & (at < len(self.network))]].sum(axis=0)
-        names = ("avail_bike", "avail_dock", "pen", "sat")
-        return {name: percent(part, sums[0]) for name, part in zip(names, sums[1:], strict=True)}
-
-
-def _first_observed(day: DaySums) -> Bin:
-    slot = int(day.stations[:, 0].any(axis=1).argmax())
-    return Bin(day.start + slot * SLOT_BINS)
-
-
-_NOON = dt.timedelta(hours=12)
-"""Added to a local midnight to be safely inside its day, whatever the clocks do."""
-
-
 def _now(panel: Panel, limits: OverviewThresholds) -> _Now:
     """Tell the stations of the newest bin apart."""
     if not panel.bins:
@@ -319,7 +171,7 @@ def _now(panel: Panel, limits: OverviewThresholds) -> _Now:
 def _kpis(
     panel: Panel,
     state: _Now,
-    past: _StationCounts,
+    past: StationCounts,
     as_of: dt.datetime,
     limits: OverviewThresholds,
     edition: Edition,
@@ -388,7 +240,7 @@ def _distribution(panel: Panel, state: _Now) -> list[dict[str, Any]]:
 
 def _today_curve(panel: Panel, today: LocalDays) -> list[dict[str, Any]]:
     """Return the share of stations with a bike at each observed bin of the local clock."""
-    sums = _network_sums(panel)
+    sums = network_sums(panel)
     minutes = today.local().minute.tolist()
     by_clock = {
         minute: float(100 * row[1] / row[0])
@@ -420,7 +272,7 @@ def _map(panel: Panel, state: _Now) -> list[dict[str, Any]]:
     return rows
 
 
-def _tension(past: _StationCounts, stations: Stations) -> list[dict[str, Any]]:
+def _tension(past: StationCounts, stations: Stations) -> list[dict[str, Any]]:
     column = {str(station): s for s, station in enumerate(stations.ids)}
     rows = []
     for i in np.flatnonzero(past.counts[0]).tolist():
@@ -442,15 +294,7 @@ def _tension(past: _StationCounts, stations: Stations) -> list[dict[str, Any]]:
     )
 
 
-def _median_of(curves: Sequence[NDArray[np.float64]]) -> list[float | None]:
-    if not curves:
-        return [None] * BINS_PER_DAY
-    stack = np.stack(curves)
-    known = [column[np.isfinite(column)] for column in stack.T]
-    return [float(np.median(column)) if len(column) else None for column in known]
-
-
-def _status(newest: Bin | None, past: _PastDays, window: LocalDays) -> Status:
+def _status(newest: Bin | None, past: PastDays, window: LocalDays) -> Status:
     if newest is None:
         return Status("no_data", "no recent observation")
     first = min((day.start for day in past.days), default=None)

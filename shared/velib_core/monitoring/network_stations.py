@@ -161,9 +161,8 @@ def build(
 
 
 def _status(panel: Panel, window: LocalDays, groups: _Groups) -> Status:
-    seen = np.isfinite(panel["bikes"]).any(axis=1)
-    edges = [edge - window.start for edge in window.edges[:-1]]
-    status = status_of_days(int(np.logical_or.reduceat(seen, edges).sum()), len(window.days))
+    seen = np.isfinite(panel["bikes"])
+    status = status_of_days(window.days_with(seen), len(window.days))
     if status.status == "ok" and groups.reason:
         return Status("partial", groups.reason)
     return status
