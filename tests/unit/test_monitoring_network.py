@@ -114,20 +114,21 @@ def approx(value):
 
 
 @given(
-    arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(-1, 1))
+    arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(-1, 1)),
+    st.integers(1, 5),
 )
-def test_runs_are_those_found_by_walking(cells):
-    """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or at a hole."""
-    found = runs.find_runs(cells == 1, cells >= 0, 1)
+def test_runs_are_those_found_by_walking(cells, reach):
+    """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or where nothing is in reach."""
+    found = runs.find_runs(cells == 1, cells >= 0, reach)
     walked = []
     for station, column in enumerate(cells.T):
-        length = 0
-        for at, cell in enumerate([*column, 0]):
-            if cell == 1:
-                length += 1
-            elif length:
-                walked.append((station, at - length, at - 1, length))
-                length = 0
+        run = []
+        for at in [*np.flatnonzero(column >= 0).tolist(), None]:
+            if run and (at is None or column[at] == 0 or at - run[-1] > reach):
+                walked.append((station, run[0], run[-1], len(run)))
+                run = []
+            if at is not None and column[at] == 1:
+                run.append(at)
     assert list(zip(*(field.tolist() for field in found), strict=True)) == walked
 
 
