@@ -169,10 +169,11 @@ def build_panel(
     newest = {name: np.full(len(ids), np.nan) for name in ("lat", "lon", "capacity")}
     for part in rows:
         t, s, known = _positions(part, start, ids)
+        cells = t * len(ids) + s
         for name, array in values.items():
             column = _variable(part, name)
             if column is not None:
-                array[t, s] = column[known]
+                array.reshape(-1)[cells] = column[known]
         for name, series in weather.items():
             column = _floats(part, name)
             if column is not None:
@@ -184,9 +185,11 @@ def build_panel(
                 there = np.isfinite(column[known])
                 slot[s[there]] = column[known][there]
         if "name" in part.column_names:
-            text = np.asarray(part["name"].to_numpy(zero_copy_only=False), object)[known]
-            named = np.array([value is not None for value in text], bool)
-            names[s[named]] = text[named]
+            named = np.flatnonzero(known & np.asarray(part["name"].is_valid()))
+            last = np.full(len(ids), -1, np.int64)
+            last[s[(np.cumsum(known) - 1)[named]]] = named
+            there = last >= 0
+            names[there] = part["name"].take(pa.array(last[there])).to_pylist()
     stations = Stations(
         ids, names.astype(np.str_), newest["lat"], newest["lon"], newest["capacity"].astype("f4")
     )
