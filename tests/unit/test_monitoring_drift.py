@@ -70,8 +70,11 @@ def test_dry_hours_have_a_bin_of_their_own():
 
 @given(VALUES, VALUES)
 def test_kolmogorov_smirnov_is_scipys_where_weights_are_equal(reference, current):
-    ones = np.ones(len(reference))
-    ks, p = stability.kolmogorov_smirnov(reference, ones, current, (len(reference), len(current)))
+    ks, p = stability.kolmogorov_smirnov(
+        stability.Weighted.of(reference),
+        stability.Weighted.of(current),
+        (len(reference), len(current)),
+    )
     theirs = scipy.stats.ks_2samp(reference, current, method="asymp")
     assert ks == pytest.approx(theirs.statistic, abs=1e-9)
     assert 0 <= p <= 1
@@ -82,15 +85,13 @@ def test_a_weight_of_two_is_the_value_twice():
     reference, current = rng.normal(size=50), rng.normal(0.3, 1, size=40)
     weights = np.where(np.arange(50) < 20, 2.0, 1.0)
     repeated = np.concatenate([reference[:20], reference])
-    ks, _ = stability.kolmogorov_smirnov(reference, weights, current, (50, 40))
+    before, now = stability.Weighted.of(reference, weights), stability.Weighted.of(current)
+    ks, _ = stability.kolmogorov_smirnov(before, now, (50, 40))
     assert ks == pytest.approx(scipy.stats.ks_2samp(repeated, current).statistic)
-    mean, _ = stability.weighted_moments(reference, weights)
-    assert mean == pytest.approx(repeated.mean())
-    wide = stability.wasserstein(reference, weights, current)
-    _, variance = stability.weighted_moments(reference, weights)
-    assert wide * variance**0.5 == pytest.approx(
-        scipy.stats.wasserstein_distance(repeated, current)
-    )
+    assert before.mean() == pytest.approx(repeated.mean())
+    assert before.variance() == pytest.approx(repeated.var(ddof=1))
+    distance = stability.wasserstein(before, now) * before.variance() ** 0.5
+    assert distance == pytest.approx(scipy.stats.wasserstein_distance(repeated, current))
 
 
 def build(net, days=7, reference_days=14, **options):
@@ -236,13 +237,15 @@ def test_a_network_that_lives_as_before_has_no_drift():
     assert documents["manifest.json"]["alerts"] == []
 
 
-def test_weekends_are_compared_with_weekends():
+@pytest.mark.parametrize("days", [2, 3], ids=["a weekend alone", "a Friday and a weekend"])
+def test_weekends_are_compared_with_weekends(days):
     net = planted.network("2025-10-05", days=22, stations=6)
     local = net.frame["tbin_utc"].dt.tz_localize("UTC").dt.tz_convert(planted.TZ)
     net.frame.loc[local.dt.day_of_week >= 5, "bikes"] -= 4
-    # The current window is a weekend alone; the reference is mostly working days.
-    documents = build(net, days=2, reference_days=14)
+    # The reference is mostly working days.
+    documents = build(net, days=days, reference_days=14)
     assert by_feature(documents, "psi_by_feature.json", "bikes")["psi"] < 0.1
+    assert by_feature(documents, "ks_by_feature.json", "bikes")["ks"] < 0.1
     assert by_feature(documents, "deltas_by_feature.json", "bikes")["delta_mean"] == pytest.approx(
         0, abs=0.1
     )

@@ -220,3 +220,11 @@ def test_naive_and_aware_instants_mean_the_same():
         for now in (aware, naive)
     )
     assert one["kpis.json"] == two["kpis.json"]
+
+
+def test_a_station_known_from_before_is_missed_from_the_start_of_the_window():
+    net = planted.network()
+    net.frame = net.frame[~net.rows("s0", net.at(1, 12), net.at(3, 0))]
+    (row,) = build(net)["anomalies/missing.json"]
+    # From the window's start at 22:00 of the second day.
+    assert (row["station_id"], row["missing"]) == ("s0", 26 * 12)

@@ -343,15 +343,32 @@ def test_coverage_counts_an_outage_of_the_network():
     assert overview_of(net)["kpis.json"]["coverage_pct"] == approx(100 * (1 - 288 / (7 * 288 + 12)))
 
 
+def test_a_young_network_is_not_blamed_for_the_days_before_it():
+    documents = overview_of(planted.network(days=3))
+    assert documents["kpis.json"]["coverage_pct"] == 100
+    assert documents["manifest.json"]["reason"] == "history is shorter than the window"
+
+
 def test_the_overview_agrees_with_the_dynamics_on_every_station(overview, dynamics):
+    agree(overview, dynamics)
+
+
+def test_the_overview_agrees_with_the_dynamics_on_a_day_that_broke_off(window):
+    net = eventful(planted.network())
+    dark = (net.frame["tbin_utc"] >= net.at(5, 14.2)) & (net.frame["tbin_utc"] < net.at(6, 0))
+    net.frame = net.frame[~dark]
+    dynamics = network_dynamics.build(net.all_events(), window=window, edition=planted.edition("x"))
+    agree(overview_of(net), dynamics)
+
+
+def agree(overview, dynamics):
     mine = {row["station_id"]: row for row in overview["stations_tension.json"]["rows"]}
     theirs = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
     assert len(mine) == len(theirs) == 8
     for row in theirs:
         for key in ("penury_rate", "saturation_rate", "n_obs", "out_of_service_share"):
-            assert mine[row["station_id"]][key] == approx(
-                row[key] if row[key] is not None else np.nan
-            )
+            told = np.nan if row[key] is None else row[key]
+            assert mine[row["station_id"]][key] == approx(told)
 
 
 def test_a_closed_station_is_on_the_map_without_a_stockout(overview):

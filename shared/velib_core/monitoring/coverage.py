@@ -27,20 +27,18 @@ class Coverage(NamedTuple):
 def cover(panel: Panel, parts: Sequence[Panel]) -> Coverage:
     """Tell what is expected in a window from when each station was first seen.
 
-    ``parts`` are the panels that the window was made of, and earlier ones: a station in one of
-    those is expected from the start, or from when the network's own history begins.
+    ``parts`` are the panels that the window was made of, and earlier ones: a station that one of
+    those saw before the window is expected from its start.
     """
     seen = np.isfinite(panel["bikes"])
     bins = np.arange(panel.bins)
-    starts = [p.start for p in parts]
-    history = max(min(starts) - panel.start, 0) if starts else panel.bins
     known_before = np.zeros(len(panel.stations), bool)
     for part in parts:
         if part.start < panel.start:
             early = np.isfinite(part["bikes"][: panel.start - part.start]).any(axis=0)
             known_before |= np.isin(panel.stations.ids, part.stations.ids[early])
-    never = np.where(known_before, history, panel.bins)
-    first = np.where(seen.any(axis=0) & ~known_before, _first(seen), never)
+    since_seen = np.where(seen.any(axis=0), _first(seen), panel.bins)
+    first = np.where(known_before, 0, since_seen)
     expects = bins[:, None] >= first[None, :]
     return Coverage(seen.sum(axis=0), panel.bins - first, expects)
 

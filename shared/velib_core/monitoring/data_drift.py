@@ -81,17 +81,17 @@ class _Sample(NamedTuple):
     weight: NDArray[np.float64]
     current: NDArray[np.bool_]
 
-    def reference(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def reference(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Return the reference's values and weights, flat."""
         values = self.values[~self.current]
         known = np.isfinite(values)
         weights = np.broadcast_to(self.weight[~self.current][:, None], values.shape)
-        return values[known].astype(np.float64), weights[known]
+        return values[known], weights[known]
 
-    def now(self) -> NDArray[np.float64]:
+    def now(self) -> NDArray[np.float32]:
         """Return the current values, flat."""
         values = self.values[self.current]
-        return values[np.isfinite(values)].astype(np.float64)
+        return values[np.isfinite(values)]
 
 
 def build(
@@ -196,14 +196,14 @@ def _compare(name: str, sample: _Sample, hours: Hours, limits: DriftThresholds) 
     reference, weights = sample.reference()
     current = sample.now()
     row: dict[str, Any] = dict.fromkeys(
-        ("psi", "bins", "ks", "p_value", "wasserstein", "delta_mean", "delta_var")
+        ("psi", "bins", "ks", "p_value", "wasserstein", "delta_mean", "delta_var", "mean_ref")
     )
     row |= {"feature": name, "n_ref": len(reference), "n_cur": len(current), "reason": None}
-    row |= {"mean_ref": None, "mean_cur": float(current.mean()) if len(current) else None}
+    row["mean_cur"] = float(current.mean(dtype=np.float64)) if len(current) else None
     if min(len(reference), len(current)) < limits.min_hours:
         return row | {"reason": f"fewer than {limits.min_hours} values in a window"}
-    mean, variance = stability.weighted_moments(reference, weights)
-    row["mean_ref"] = mean
+    before, now = stability.Weighted.of(reference, weights), stability.Weighted.of(current)
+    row["mean_ref"] = before.mean()
     bins = stability.fit_bins(reference, limits.max_bins)
     if bins is None:
         return row | {"reason": "constant in the reference"}
@@ -213,12 +213,10 @@ def _compare(name: str, sample: _Sample, hours: Hours, limits: DriftThresholds) 
         histograms[sample.current].sum(axis=0),
     )
     row["bins"] = len(bins)
-    row["ks"], row["p_value"] = stability.kolmogorov_smirnov(
-        reference, weights, current, _units(sample, hours)
-    )
-    row["wasserstein"] = stability.wasserstein(reference, weights, current)
-    row["delta_mean"] = (row["mean_cur"] - mean) / variance**0.5
-    row["delta_var"] = (float(current.var(ddof=1)) - variance) / variance
+    row["ks"], row["p_value"] = stability.kolmogorov_smirnov(before, now, _units(sample, hours))
+    row["wasserstein"] = stability.wasserstein(before, now)
+    row["delta_mean"] = (now.mean() - before.mean()) / before.variance() ** 0.5
+    row["delta_var"] = (now.variance() - before.variance()) / before.variance()
     return row
 
 

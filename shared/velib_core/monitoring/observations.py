@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_DESCRIPTION = ("name", "lat", "lon")
-
 
 def lay_out(tables: Iterable[pa.Table], start: Bin, stop: Bin, variables: Sequence[str]) -> Panel:
     """Lay day tables (events or perf view) on the grid.
@@ -46,15 +44,10 @@ def day_panel(table: pa.Table, variables: Sequence[str]) -> Panel | None:
         return None
     bins = bins_of(table["tbin_utc"])
     start, stop = Bin(int(bins.min())), Bin(int(bins.max()) + 1)
-    # Descriptions are read from one row a station: reading them from every row costs more than
-    # all counts together.
-    described = build_panel([newest_rows(table)], start, stop, variables=())
     if "free_docks" in variables:
         table = table.append_column("free_docks", free_docks(table))
-    counts = table.drop_columns([c for c in _DESCRIPTION if c in table.column_names])
-    panel = build_panel([counts], start, stop, variables=variables)
-    wanted = {name: panel.values[name] for name in dict.fromkeys(("bikes", *variables))}
-    return dataclasses.replace(panel, stations=described.stations, values=wanted)
+    panel = build_panel([table], start, stop, variables=variables)
+    return dataclasses.replace(panel, values={name: panel.values[name] for name in variables})
 
 
 def newest_rows(table: pa.Table) -> pa.Table:

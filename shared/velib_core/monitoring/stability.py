@@ -78,54 +78,74 @@ def psi(reference: NDArray[np.floating], current: NDArray[np.floating]) -> float
     return float(np.sum((p - q) * np.log(p / q)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Weighted:
+    """A sample as its distinct values, rising, and the weight of each.
+
+    Hourly means of counts take few values: a million of them shrink to some thousands.
+    """
+
+    values: Floats
+    weights: Floats
+
+    @classmethod
+    def of(
+        cls, values: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+    ) -> Weighted:
+        """Collapse a sample; every value weighs 1 where no weights are given."""
+        order = np.argsort(values)
+        ordered = values[order]
+        heavy = np.ones(len(values)) if weights is None else weights[order].astype(np.float64)
+        first = np.flatnonzero(np.append(True, np.diff(ordered) > 0)[: len(ordered)])
+        sums = np.add.reduceat(heavy, first) if len(first) else heavy
+        return cls(ordered[first].astype(np.float64), sums)
+
+    def mean(self) -> float:
+        """Return the weighted mean."""
+        return float(np.average(self.values, weights=self.weights))
+
+    def variance(self) -> float:
+        """Return the variance with the sum of weights as the count (ddof 1 where all are 1)."""
+        squares = float((self.weights * (self.values - self.mean()) ** 2).sum())
+        return squares / (float(self.weights.sum()) - 1)
+
+
 def kolmogorov_smirnov(
-    reference: Floats, weights: Floats, current: Floats, units: tuple[float, float]
+    reference: Weighted, current: Weighted, units: tuple[float, float]
 ) -> tuple[float, float]:
     """Return the largest distance of the two distribution functions, and its p-value.
 
-    Parameters
-    ----------
-    reference, weights, current
-        Values, and the weights of the reference's.
-    units
-        How many independent observations each sample stands for: values of one station on one
-        day hang together, so it is fewer than there are values. The p-value is that of the
-        limit distribution (``scipy.stats.kstwobign``) at these sizes.
-
+    ``units`` are how many independent observations each sample stands for: values of one station
+    on one day hang together, so it is fewer than there are values. The p-value is that of the
+    limit distribution (``scipy.stats.kstwobign``) at these sizes.
     """
     from scipy.stats import kstwobign  # noqa: PLC0415 -- a third of a second to import
 
-    values = np.concatenate([reference, current])
-    steps = np.concatenate(
-        [weights / weights.sum(), np.full(len(current), -1 / max(len(current), 1))]
+    # Both functions are steps: their distance is largest at a value of one of them.
+    points = np.union1d(reference.values, current.values)
+    ours, theirs = (
+        np.append(0, np.cumsum(sample.weights))[
+            np.searchsorted(sample.values, points, side="right")
+        ]
+        / sample.weights.sum()
+        for sample in (reference, current)
     )
-    order = np.argsort(values)
-    apart = np.cumsum(steps[order])
-    # Equal values step together: only the last of them counts.
-    last = np.append(np.diff(values[order]) > 0, True)
-    distance = min(float(np.abs(apart[last]).max()), 1.0)
+    distance = min(float(np.abs(ours - theirs).max()), 1.0)
     size = units[0] * units[1] / (units[0] + units[1])
     return distance, float(kstwobign.sf(math.sqrt(size) * distance))
 
 
-def wasserstein(reference: Floats, weights: Floats, current: Floats) -> float | None:
+def wasserstein(reference: Weighted, current: Weighted) -> float | None:
     """Return the first Wasserstein distance in standard deviations of the reference.
 
     ``None`` where the reference is constant.
     """
     from scipy.stats import wasserstein_distance  # noqa: PLC0415 -- a third of a second to import
 
-    spread = math.sqrt(weighted_moments(reference, weights)[1])
+    spread = math.sqrt(reference.variance())
     if not spread:
         return None
-    return float(wasserstein_distance(reference, current, weights)) / spread
-
-
-def weighted_moments(values: Floats, weights: Floats) -> tuple[float, float]:
-    """Return mean and variance; with equal weights the variance is that of ddof 1."""
-    total = weights.sum()
-    mean = float((weights * values).sum() / total)
-    # Kish's effective size turns the biased variance into an unbiased one.
-    effective = total**2 / (weights**2).sum()
-    biased = float((weights * (values - mean) ** 2).sum() / total)
-    return mean, biased * effective / (effective - 1) if effective > 1 else 0.0
+    distance = wasserstein_distance(
+        reference.values, current.values, reference.weights, current.weights
+    )
+    return float(distance) / spread
