@@ -472,3 +472,29 @@ def test_without_a_model_there_is_a_note_and_no_row():
 def test_limits_are_echoed(explained):
     limits = explained["manifest.json"]["thresholds"]
     assert limits["calibration"] == dataclasses.asdict(calibration.CalibrationLimits())
+
+
+def test_contributions_of_a_booster_add_up_to_its_forecasts():
+    import xgboost as xgb
+
+    rng = np.random.default_rng(4)
+    names = ["a", "b", "c"]
+    x = rng.normal(size=(400, 3))
+    data = xgb.DMatrix(x, 3 * x[:, 0] + np.sign(x[:, 1]), feature_names=names)
+    booster = xgb.train({"max_depth": 3, "nthread": 1}, data, 20)
+    shap = booster.predict(data, pred_contribs=True)
+    kinds = ("gain", "total_gain", "weight", "cover")
+    moved = Importance(
+        names,
+        {kind: booster.get_score(importance_type=kind) for kind in kinds},
+        shap[:, :-1],
+        [f"s{n}" for n in range(400)],
+        [Bin(0)] * 400,
+    )
+    made = importance_document(moved, 60, 2)
+    assert [row["feature"] for row in made["rows"]] == names
+    assert sum(row["gain_share"] for row in made["rows"]) == pytest.approx(1)
+    forecasts = dict(zip(moved.stations, booster.predict(data), strict=True))
+    for row in made["stations"]:
+        told = sum(c["bikes"] for c in row["contributions"]) + row["others"]
+        assert told + shap[0, -1] == pytest.approx(forecasts[row["station_id"]], abs=1e-4)

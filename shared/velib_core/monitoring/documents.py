@@ -103,7 +103,7 @@ def publish(
     version: str,
     *,
     status: Status,
-    window_days: int,
+    window_days: int | None,
     windows: Mapping[str, Any],
     thresholds: Sequence[Any] = (),
     alerts: Sequence[Alert] = (),
@@ -111,7 +111,8 @@ def publish(
 ) -> Documents:
     """Return a family's documents clean and in order, its manifest last.
 
-    ``thresholds`` are dataclasses whose fields the manifest echoes.
+    ``window_days`` is ``None`` for a family without a window; ``thresholds`` are dataclasses
+    whose fields the manifest echoes.
     """
     manifest = {
         **edition.head(version),

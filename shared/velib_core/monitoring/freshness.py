@@ -8,7 +8,7 @@ a clock ahead of ours is as fresh as can be.
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from velib_core.monitoring.documents import OK, Documents, Edition, Status, publ
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 VERSION = "v1"
 
@@ -79,12 +81,12 @@ def build(
         edition,
         VERSION,
         status=_status(snapshot, known),
-        window_days=0,
+        window_days=None,
         windows={},
     )
 
 
-def _status(snapshot: pa.Table, known: Any) -> Status:  # noqa: ANN401 -- bool[n]
+def _status(snapshot: pa.Table, known: NDArray[np.bool_]) -> Status:
     if not snapshot.num_rows:
         return Status("no_data", "the snapshot has no stations")
     if not known.any():
@@ -97,12 +99,12 @@ def _weather_age(at: float, times: Sequence[dt.datetime]) -> float | None:
     return (at - max(past)) / 60 if past else None
 
 
-def _age(at: float, seconds: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+def _age(at: float, seconds: NDArray[np.float64]) -> float | None:
     known = seconds[np.isfinite(seconds)]
     return float(max(at - known.max(), 0) / 60) if len(known) else None
 
 
-def _column(table: pa.Table, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _column(table: pa.Table, name: str) -> NDArray[np.float64]:
     stamps = pc.floor_temporal(table[name], unit="second").cast(pa.timestamp("s"))
     seconds = pc.cast(pc.cast(stamps, pa.int64()), pa.float64())
     return np.asarray(seconds.to_numpy(zero_copy_only=False), np.float64)

@@ -118,7 +118,7 @@ def build(
         edition,
         VERSION,
         status=Status("no_data", status.reason) if len(missing) == 4 else status,
-        window_days=0,
+        window_days=None,
         windows={},
         thresholds=(limits,),
         alerts=_alerts(statuses, limits),

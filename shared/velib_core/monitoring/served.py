@@ -46,7 +46,11 @@ _BRIER = ("bike", "dock")
 
 @dataclasses.dataclass
 class ServedScores:
-    """Sums over the scored forecasts of one horizon, as a whole and by lead in bins."""
+    """Sums over the scored forecasts of one horizon, as a whole and by lead in bins.
+
+    A lead's sums are ``float64[4]``: forecasts, absolute and squared error, absolute error of
+    persistence.
+    """
 
     published: int = 0
     scored: int = 0
@@ -54,7 +58,7 @@ class ServedScores:
     brier: dict[str, tuple[float, int]] = dataclasses.field(
         default_factory=lambda: dict.fromkeys(_BRIER, (0.0, 0))
     )
-    by_lead: dict[int, tuple[int, float, float, float]] = dataclasses.field(default_factory=dict)
+    by_lead: dict[int, NDArray[np.float64]] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures under the names of the hindcast's."""
@@ -74,7 +78,7 @@ class ServedScores:
             "by_lead": [
                 {
                     "lead_min": lead * BIN_MINUTES,
-                    "n": count,
+                    "n": int(count),
                     "mae_model": absolute / count,
                     "mae_baseline": base / count,
                     "rmse_model": (squared / count) ** 0.5,
@@ -150,12 +154,9 @@ def _add_leads(
     inside = (lead >= 0) & (lead <= BINS_PER_DAY)
     lead = lead[inside]
     columns = (np.abs(error), error**2, np.abs(base_error))
-    counts = np.bincount(lead)
-    sums = [np.bincount(lead, column[inside]) for column in columns]
-    for value in np.flatnonzero(counts).tolist():
-        old = score.by_lead.get(value, (0, 0.0, 0.0, 0.0))
-        added = (int(counts[value]), *(float(s[value]) for s in sums))
-        score.by_lead[value] = tuple(a + b for a, b in zip(old, added, strict=True))  # type: ignore[assignment]
+    sums = np.stack([np.bincount(lead), *(np.bincount(lead, c[inside]) for c in columns)])
+    for value in np.flatnonzero(sums[0]).tolist():
+        score.by_lead[value] = score.by_lead.get(value, np.zeros(len(sums))) + sums[:, value]
 
 
 def _columns(rows: pa.Table, cast: Hindcasts) -> NDArray[np.int64]:

@@ -116,10 +116,10 @@ def kolmogorov_smirnov(
     """Return the largest distance of the two distribution functions, and its p-value.
 
     ``units`` are how many independent observations each sample stands for: values of one station
-    on one day hang together, so it is fewer than there are values. The p-value is that of the
-    limit distribution (``scipy.stats.kstwobign``) at these sizes.
+    on one day hang together, so it is fewer than there are values. The p-value is the one that
+    ``scipy.stats.ks_2samp`` gives samples of these sizes.
     """
-    from scipy.stats import kstwobign  # noqa: PLC0415 -- a third of a second to import
+    from scipy.stats import kstwo  # noqa: PLC0415 -- a third of a second to import
 
     # Both functions are steps: their distance is largest at a value of one of them.
     points = np.union1d(reference.values, current.values)
@@ -132,7 +132,7 @@ def kolmogorov_smirnov(
     )
     distance = min(float(np.abs(ours - theirs).max()), 1.0)
     size = units[0] * units[1] / (units[0] + units[1])
-    return distance, float(kstwobign.sf(math.sqrt(size) * distance))
+    return distance, float(kstwo.sf(distance, max(round(size), 1)))
 
 
 def wasserstein(reference: Weighted, current: Weighted) -> float | None:
