@@ -199,9 +199,14 @@ def _group(shape: Floats, limits: StationsThresholds) -> _Groups:
         return _Groups(label, 1 if len(shape) else None, None, None, reason)
     from sklearn.cluster import KMeans  # noqa: PLC0415 -- a second to import
     from sklearn.metrics import davies_bouldin_score, silhouette_score  # noqa: PLC0415
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 -- comes with scikit-learn
 
-    labels = [KMeans(k, n_init=RESTARTS, random_state=SEED).fit_predict(shape) for k in feasible]
-    scores = [float(silhouette_score(shape, label)) for label in labels]
+    # So little data is clustered faster by one thread than by several that wait for each other.
+    with threadpool_limits(1):
+        labels = [
+            KMeans(k, n_init=RESTARTS, random_state=SEED).fit_predict(shape) for k in feasible
+        ]
+        scores = [float(silhouette_score(shape, label)) for label in labels]
     score = max(scores)
     label = labels[scores.index(score)]
     count = int(label.max()) + 1
