@@ -317,8 +317,8 @@ def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_sign():
         names = (f"projects/_/buckets/b/objects/velib/{folder}/" for folder in folders)
         return " || ".join(f'resource.name.startsWith("{name}")' for name in names)
 
-    written = below("bronze", "monitoring", "quarantine")
-    replaced = below("bronze", "monitoring")
+    written = below("bronze", "quarantine")
+    replaced = below("bronze")
     bucket = "storage buckets add-iam-policy-binding"
     assert granted == {
         (bucket, "roles/storage.legacyBucketReader", None),
