@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, BINS_PER_HOUR, Bin, bin_start, first_bin
-from velib_core.snapshot import STAMP
+from velib_core.snapshot import STAMP, repeats_of, with_repeats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,8 @@ def events_view(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) ->
     ``is_penury`` is 1 where bikes ≤ min(``penury_bikes``, 10% of capacity), ``is_saturation``
     where free docks ≤ min(``saturation_docks``, 10% of capacity); both are null where the station
     is out of service or its capacity unknown. ``occ_ratio`` is bikes / capacity, null where the
-    capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin.
+    capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin. The daily's count of
+    repeated rows is carried along (`velib_core.snapshot.repeats_of`).
     """
     capacity = pc.if_else(in_service(daily), pc.cast(daily["capacity"], pa.float64()), None)
     positive = pc.if_else(
@@ -134,13 +135,14 @@ def events_view(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) ->
         "min": pc.minute(daily["tbin_utc"]),
     }
     columns = [derived.get(name) for name in EVENTS_SCHEMA.names]
-    return pa.table(
+    view = pa.table(
         [
             (daily[field.name] if column is None else column).cast(field.type)
             for field, column in zip(EVENTS_SCHEMA, columns, strict=True)
         ],
         schema=EVENTS_SCHEMA,
     )
+    return with_repeats(view, repeats_of(daily))
 
 
 def _status_code(status: pa.ChunkedArray) -> pa.ChunkedArray:

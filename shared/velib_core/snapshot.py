@@ -7,9 +7,11 @@ without a station or a bike count the row is refused, and any other field become
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime as dt
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,15 +49,23 @@ SCHEMA = pa.schema(
         ("is_installed", pa.int8()),
         ("is_renting", pa.int8()),
         ("is_returning", pa.int8()),
+        ("weather_utc", STAMP),
     ]
 )
 
 REQUIRED = ("ts_utc", "tbin_utc", "station_id", "bikes")
 """Columns without which a table is no snapshot; the others may be absent and become null."""
 
+REPEATED = b"velib-repeated"
+"""Parquet metadata: how many rows repeated a station and bin and were left out, by station."""
+
+ONE_ROW = "one row a station and bin"
+"""What the defect of such a row expected."""
+
 MAX_COUNT = 5_000
 """Bikes or docks at one station; the largest stations of the world hold some hundreds."""
 
+MAX_REPEATS = 1_000_000_000
 MAX_ID_LENGTH = 128
 MAX_NAME_LENGTH = 512
 MAX_SNAPSHOT_BYTES = 64 << 20
@@ -244,12 +254,12 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
     if not pc.any(repeated).as_py():
         return ordered
     superseded = pa.array(np.append(repeated.to_numpy(), values=False))
-    defects += _list(ordered, "ts_utc", superseded, "one row a station and bin", refused=True)
+    defects += _list(ordered, "ts_utc", superseded, ONE_ROW, refused=True)
     return ordered.filter(pc.invert(superseded))
 
 
 def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
-    """Read the snapshot object of a bin; see `tidy`.
+    """Read the snapshot object of a bin; see `tidy`. Its metadata counts the repeated rows.
 
     Raises `SnapshotError` where the bytes are no Parquet, or no snapshot.
     """
@@ -257,7 +267,35 @@ def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SnapshotError("content", data[:16], f"a Parquet file ({error})") from None
-    return tidy(table, bin_)
+    rows, defects = tidy(table, bin_)
+    repeats = collections.Counter(repeats_of(table))
+    repeats.update(count_repeats(defects))
+    return with_repeats(rows, repeats), defects
+
+
+def count_repeats(defects: Iterable[Defect]) -> dict[str, int]:
+    """Return how many rows were left out because their station and bin were there, by station."""
+    repeats = [d.station_id for d in defects if d.expected == ONE_ROW and d.station_id]
+    return dict(collections.Counter(repeats))
+
+
+def with_repeats(table: pa.Table, repeats: Mapping[str, int]) -> pa.Table:
+    """Return the table with the count of repeated rows in its metadata, where there are any."""
+    told = {REPEATED: json.dumps(dict(sorted(repeats.items())))} if repeats else None
+    return table.replace_schema_metadata(told)
+
+
+def repeats_of(table: pa.Table) -> dict[str, int]:
+    """Return the count of repeated rows that a table's metadata holds, by station.
+
+    What is not a count (the metadata is part of an object that anyone may have written) is 0.
+    """
+    try:
+        told = json.loads((table.schema.metadata or {}).get(REPEATED, b"{}"))
+    except ValueError:
+        return {}
+    counts = told.items() if isinstance(told, dict) else ()
+    return {s: n for s, n in counts if isinstance(n, int) and 0 < n <= MAX_REPEATS}
 
 
 def to_bytes(table: pa.Table) -> bytes:

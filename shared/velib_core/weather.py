@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from velib_core import fetch, logs
 from velib_core.errors import PermanentError, TransientError
 from velib_core.fetch import FeedError
+from velib_core.snapshot import naive
 
 if TYPE_CHECKING:
     import requests
@@ -30,11 +31,15 @@ _VARIABLES = ("temperature_2m", "precipitation", "wind_speed_10m")
 
 @dataclasses.dataclass(frozen=True)
 class Weather:
-    """Temperature in °C, precipitation in mm an hour, wind at 10 m in m/s; null where unknown."""
+    """Temperature in °C, precipitation in mm an hour, wind at 10 m in m/s; null where unknown.
+
+    ``weather_utc`` is the time that the values stand for (naive UTC).
+    """
 
     temp_C: float | None = None  # noqa: N815 -- the column's name in the lake
     precip_mm: float | None = None
     wind_mps: float | None = None
+    weather_utc: dt.datetime | None = None
 
 
 def observe(session: requests.Session, settings: Settings, at: dt.datetime) -> Weather:
@@ -79,7 +84,7 @@ def read(body: bytes, at: dt.datetime) -> Weather:
         raise FeedError("weather current.interval", interval_s, "seconds, at most a day")
     temperature, precipitation, wind = (_number(current.get(name)) for name in _VARIABLES)
     hourly = None if precipitation is None else precipitation * (3600 / interval_s)
-    return Weather(temperature, hourly, wind)
+    return Weather(temperature, hourly, wind, naive(stamp))
 
 
 def _number(value: object) -> float | None:

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from velib_core import snapshot
 from velib_core.grid import Bin, day_after, first_bin
-from velib_core.jobs import compact_daily
+from velib_core.jobs import build_datasets, compact_daily
 from velib_core.lake import Lake
-from velib_core.layout import Daily, Layout, Snapshot
+from velib_core.layout import Daily, Events, Layout, Snapshot
 
 DAY = network.FIRST_DAY
 BINS = [Bin(first_bin(DAY) + n) for n in (0, 1, 14, 287)]
@@ -127,6 +127,22 @@ def test_bad_objects_are_quarantined_with_their_reason_and_the_rest_is_kept(lake
         assert reason in report["reason"] or reason in {d["field"] for d in report["listed"]}
         assert lake.fetch(reports[0].removesuffix(".json"))[1] == data
     assert lake.stat(name) is not None, "raw data is never lost"
+
+
+def test_repeated_rows_are_left_out_and_counted_by_station_all_the_way_to_the_events(
+    lake, settings
+):
+    layout = Layout(settings)
+    network.upload(lake, settings, BINS)
+    ids = ["1"] * 3 + ["2"] * 2 + list("abcdefg")
+    for bin_ in BINS[1:3]:
+        data = _parquet(network.snapshot_table(bin_, station_id=ids))
+        network.put(lake, layout.name(Snapshot(bin_)), data)
+    compact_daily.run(lake, settings, DAY)
+    assert snapshot.repeats_of(daily_of(lake, settings)) == {"1": 4, "2": 2}
+    build_datasets.run(lake, settings, DAY)
+    events = pq.read_table(io.BytesIO(lake.fetch(layout.name(Events(DAY)))[1]))
+    assert snapshot.repeats_of(events) == {"1": 4, "2": 2}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from velib_local.feed_state import FeedState, StationInformation, StationStatus
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
 REPORTED = int(dt.datetime(2025, 11, 3, 11, 50, 1, tzinfo=dt.UTC).timestamp())
+AIR = ["temp_C", "precip_mm", "wind_mps"]
 DIALECTS = ["/gbfs/2", "/gbfs/3", "/velib"]
 
 
@@ -80,7 +81,7 @@ def read_by_ingestion(server, session, dialect):
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_ingestion_reads_the_same_numbers_from_every_dialect(server, session, dialect):
     rows, defects = read_by_ingestion(server, session, dialect)
-    told = rows.drop_columns(["temp_C", "precip_mm", "wind_mps", "tbin_utc"]).to_pylist()
+    told = rows.drop_columns([*AIR, "weather_utc", "tbin_utc"]).to_pylist()
     naive = NOON.replace(tzinfo=None)
     reported = dt.datetime.fromtimestamp(REPORTED, dt.UTC).replace(tzinfo=None)
     assert told == [
@@ -223,7 +224,9 @@ def test_ingestion_reads_the_weather_back_bit_for_bit(server, session):
     for temp, rain, wind in zip(*rng.gamma(2, 3, (3, 20)), strict=True):
         air = weather.Weather(float(temp), float(rain), float(wind))
         server.show(small_state(weather=air))
-        assert weather.observe(session, settings, NOON) == air
+        told = weather.observe(session, settings, NOON)
+        assert [getattr(told, name) for name in AIR] == [getattr(air, name) for name in AIR]
+        assert told.weather_utc == NOON.replace(minute=0, second=0, tzinfo=None)
 
 
 def test_hourly_weather_starts_at_midnight_and_knows_nothing_of_the_past(server, session):

@@ -36,7 +36,7 @@ def rows_of(records, about=(ABOUT,), electric=None):
         gbfs.decode("station_information", bytes_of("info", {"stations": list(about)})),
         electric or {},
         NOON,
-        Weather(11.0, 0.5, 3.0),
+        Weather(11.0, 0.5, 3.0, dt.datetime(2025, 11, 3, 12)),
     )
     tidy, more = snapshot.tidy(table, bin_of(NOON))
     return tidy, defects + more
@@ -70,6 +70,7 @@ def test_a_row_unites_status_information_weather_and_the_feeds_clock():
         "is_installed": 1,
         "is_renting": 1,
         "is_returning": 1,
+        "weather_utc": dt.datetime(2025, 11, 3, 12),
     }
 
 

@@ -93,6 +93,7 @@ def test_a_tick_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gb
     assert row["ts_utc"] == dt.datetime(2025, 11, 3, 12, 5, 30)
     assert (row["bikes"], row["mechanical"], row["ebike"]) == (8, 0, 8)
     assert (row["temp_C"], row["precip_mm"], row["wind_mps"]) == pytest.approx((11.0, 0.5, 3.0))
+    assert row["weather_utc"] == dt.datetime(2025, 11, 3, 12)
 
 
 def test_a_bin_seen_twice_holds_the_latest_observation_of_each_station(

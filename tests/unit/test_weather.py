@@ -8,6 +8,7 @@ from velib_core.weather import Weather
 from velib_local.feed_server import FeedServer
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
+TOLD_AT = dt.datetime(2025, 11, 3, 12)
 CURRENT = {
     "time": "2025-11-03T12:00",
     "interval": 900,
@@ -22,13 +23,15 @@ def body(**changes):
 
 
 def test_precipitation_is_scaled_from_its_interval_to_an_hour():
-    assert weather.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1)
+    assert weather.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1, TOLD_AT)
     assert weather.read(body(interval=3600), NOON).precip_mm == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("value", [None, "11", True, [], float("inf"), float("nan"), 10**400])
 def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
-    assert weather.read(body(temperature_2m=value), NOON) == Weather(None, pytest.approx(0.8), 4.1)
+    assert weather.read(body(temperature_2m=value), NOON) == Weather(
+        None, pytest.approx(0.8), 4.1, TOLD_AT
+    )
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Jo
 def events_fingerprint(settings: Settings, daily: Entry) -> str:
     """Return the fingerprint that the events view of a daily must carry to be up to date."""
     bounds = f"penury={settings.penury_bikes} saturation={settings.saturation_docks}"
-    return store.fingerprint(f"events 1 {bounds}", [daily])
+    return store.fingerprint(f"events 2 {bounds}", [daily])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ with its reason, and the day is made of the rest.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import io
 import itertools
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from velib_core.lake import Artefact, Entry, Lake
     from velib_core.settings import Settings
 
-RECIPE = "compact_daily 1"
+RECIPE = "compact_daily 2"
 
 READERS = 8
 """Parallel downloads: a day is 288 small objects, and each costs a round trip."""
@@ -65,7 +66,10 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
         tables = _read_snapshots(lake, layout, day, listing, result)
         if current is not None:
             tables.append(_rows_of_other_bins(lake, layout, current, tables, result))
-        table = assemble(tables)
+        repeats = collections.Counter[str]()
+        for part in tables:
+            repeats.update(snapshot.repeats_of(part))
+        table = snapshot.with_repeats(assemble(tables), repeats)
         result.counts["rows_out"] = table.num_rows
         return store.Artefact(to_bytes(table), store.PARQUET, mark)
 
@@ -150,7 +154,8 @@ def _rows_of_other_bins(
     """Return the existing daily's rows of bins that no readable snapshot object covers."""
     data = lake.read(daily)
     try:
-        table, _ = snapshot.tidy(pq.read_table(io.BytesIO(data)))
+        held = pq.read_table(io.BytesIO(data))
+        table, _ = snapshot.tidy(held)
     except (pa.ArrowException, OSError, ValueError, SnapshotError) as error:
         quarantine.keep(lake, layout, Reject(daily.name, data, f"unreadable daily: {error}"))
         result.counts["quarantined"] += 1
@@ -158,7 +163,9 @@ def _rows_of_other_bins(
     covered = [bins_of(part["tbin_utc"])[0] for part in tables if part.num_rows]
     kept = ~np.isin(bins_of(table["tbin_utc"]), covered)
     result.counts["rows_kept"] = int(kept.sum())
-    return table.filter(pa.array(kept))
+    # Which bins the daily's repeats were in is not known: they count where most of it is kept.
+    repeats = snapshot.repeats_of(held) if 2 * kept.sum() > len(kept) else {}
+    return snapshot.with_repeats(table.filter(pa.array(kept)), repeats)
 
 
 def _delete_verified(lake: Lake, layout: Layout, day: Day, listing: Sequence[Entry]) -> int:

@@ -161,6 +161,7 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
         _keep_defects(lake, layout, bin_, defects)
     if not rows.num_rows:
         raise FeedError("station_status.data.stations", 0, "at least one usable station")
+    rows = snapshot.with_repeats(rows, snapshot.count_repeats(defects))
     name = layout.name(Snapshot(bin_))
     outcome = lake.publish(name, lambda current: _artefact(lake, layout, current, rows, bin_))
     counts = {
@@ -188,9 +189,16 @@ def _artefact(
         else:
             if defects:
                 quarantine.keep(lake, layout, Reject(current.name, data, "some rows", defects))
-            rows = snapshot.merge(held, _with_weather_of(held, rows))
+            repeats = _most(snapshot.repeats_of(held), snapshot.repeats_of(rows))
+            merged = snapshot.merge(held, _with_weather_of(held, rows))
+            rows = snapshot.with_repeats(merged, repeats)
     data = snapshot.to_bytes(rows)
     return store.Artefact(data, store.PARQUET, store.crc32c(data))
+
+
+def _most(held: Mapping[str, int], rows: Mapping[str, int]) -> dict[str, int]:
+    """Return the larger count of each station: a bin polled twice repeats no station by that."""
+    return {s: max(held.get(s, 0), rows.get(s, 0)) for s in held.keys() | rows.keys()}
 
 
 def _with_weather_of(held: pa.Table, rows: pa.Table) -> pa.Table:
@@ -203,7 +211,7 @@ def _with_weather_of(held: pa.Table, rows: pa.Table) -> pa.Table:
     )
     if not known.num_rows:
         return rows
-    for column in ("temp_C", "precip_mm", "wind_mps"):
+    for column in ("temp_C", "precip_mm", "wind_mps", "weather_utc"):
         value = pa.repeat(known[column][0], rows.num_rows)
         rows = rows.set_column(rows.schema.get_field_index(column), column, value)
     return rows
