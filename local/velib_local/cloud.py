@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from google.api_core.exceptions import AlreadyExists
 from google.cloud import pubsub_v1, storage
@@ -28,6 +28,7 @@ from velib_core.settings import Settings
 
 from velib_local.function_specs import load_specs
 from velib_local.gateway import FunctionProcess, Gateway
+from velib_local.guard import guarded
 from velib_local.object_store import object_store
 from velib_local.pubsub_google import google_emulator
 from velib_local.pubsub_server import PubSubServer, deliver_once
@@ -36,11 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from velib_local.function_specs import FunctionSpec
+    from velib_local.guard import Judge
     from velib_local.pubsub_server import Delivery
 
 PROJECT = "velib-local"
 BUCKET = "velib-local"
-OBJECTS_TOPIC = "objects"
+OBJECTS_TOPIC = f"projects/{PROJECT}/topics/objects"
+"""What the object server publishes on: every object of every network."""
+
 DEAD_LETTER_TOPIC = "dead-letter"
 
 MAX_DELIVERY_ATTEMPTS = 20
@@ -52,6 +56,9 @@ QUIET_S = {"embedded": 0.4, "google": 3.0}
 asynchronously, some milliseconds after the write; Google's emulator backs off in secret."""
 
 PubSubKind = Literal["embedded", "google"]
+
+Rule: TypeAlias = "Callable[[Mapping[str, FunctionSpec], Settings], Judge]"
+"""The functions and the settings of a network → the judge of what they do."""
 
 
 class CloudStuckError(RuntimeError):
@@ -66,9 +73,7 @@ class LocalCloud:
     lake: Lake
     gateway: Gateway
     functions: Mapping[str, FunctionProcess]
-    logs: Path
-    kind: PubSubKind
-    embedded: PubSubServer | None
+    servers: Servers
     _publisher: pubsub_v1.PublisherClient
 
     def publish(self, message: events.Message) -> str:
@@ -87,9 +92,10 @@ class LocalCloud:
         Raises `CloudStuckError` where that takes longer than the timeout.
         """
         started = time.monotonic()
-        quiet_needed = QUIET_S[self.kind]
+        quiet_needed = QUIET_S[self.servers.kind]
+        embedded = self.servers.embedded
         while (waited := time.monotonic() - started) < timeout_s:
-            busy = self.embedded is not None and self.embedded.unacknowledged()
+            busy = embedded is not None and embedded.unacknowledged()
             if not busy and min(waited, self.gateway.quiet_seconds()) >= quiet_needed:
                 return
             time.sleep(0.05)
@@ -120,6 +126,17 @@ class LocalCloud:
         return count
 
 
+@dataclasses.dataclass(frozen=True)
+class Servers:
+    """The servers that all networks of a local cloud share: the object store and Pub/Sub."""
+
+    store: str
+    pubsub: str
+    kind: PubSubKind
+    embedded: PubSubServer | None
+    logs: Path
+
+
 @contextlib.contextmanager
 def local_cloud(
     env: Mapping[str, str],
@@ -127,18 +144,30 @@ def local_cloud(
     kind: PubSubKind = "embedded",
     only: Sequence[str] | None = None,
     delivery: Delivery = deliver_once,
+    rule: Rule | None = None,
     logs: Path | None = None,
 ) -> Iterator[LocalCloud]:
-    """Start everything, yield it, and stop everything that was started.
+    """Start a cloud with one network, yield it, and stop everything that was started.
+
+    The arguments are those of `local_servers` and `deployed`.
+    """
+    with (
+        local_servers(kind=kind, delivery=delivery, logs=logs) as servers,
+        deployed(servers, env, only=only, rule=rule) as cloud,
+    ):
+        yield cloud
+
+
+@contextlib.contextmanager
+def local_servers(
+    *, kind: PubSubKind = "embedded", delivery: Delivery = deliver_once, logs: Path | None = None
+) -> Iterator[Servers]:
+    """Start the object store and Pub/Sub; this process's clients reach them too.
 
     Parameters
     ----------
-    env
-        Settings for the functions (feed addresses, horizons, …) on top of the wiring.
     kind
         ``embedded`` runs with nothing but this package; ``google`` runs Google's emulator.
-    only
-        Which functions to deploy; by default all.
     delivery
         Faults for the embedded Pub/Sub to commit.
     logs
@@ -154,31 +183,59 @@ def local_cloud(
             pubsub = embedded.address
         else:
             pubsub = stack.enter_context(google_emulator(folder / "pubsub.log"))
-        wiring = {
-            "PUBSUB_EMULATOR_HOST": pubsub,
-            "GOOGLE_CLOUD_PROJECT": PROJECT,
-            "GCS_BUCKET_ROOT": f"gs://{BUCKET}",
-        }
-        stack.enter_context(_environment(wiring | dict(env)))
-        settings = Settings.from_env()
-        publisher = pubsub_v1.PublisherClient()
-        specs = {n: s for n, s in load_specs().items() if only is None or n in only}
-        _create_topics(publisher, settings, specs.values())
-        topic = f"{settings.network}-{OBJECTS_TOPIC}"
+        wiring = {"PUBSUB_EMULATOR_HOST": pubsub, "GOOGLE_CLOUD_PROJECT": PROJECT}
+        stack.enter_context(_environment(wiring))
+        topic = OBJECTS_TOPIC.rpartition("/")[2]
+        pubsub_v1.PublisherClient().create_topic(name=OBJECTS_TOPIC)
         store = stack.enter_context(
             object_store(folder / "objects.log", project=PROJECT, topic=topic, pubsub=pubsub)
         )
         stack.enter_context(_environment({"STORAGE_EMULATOR_HOST": store}))
-        lake = connect(settings)
-        _create_bucket(settings)
-        functions = {
-            name: FunctionProcess(spec, _function_env(spec), folder / f"{name}.log")
-            for name, spec in specs.items()
-        }
+        storage.Client(project=PROJECT).create_bucket(BUCKET)
+        yield Servers(store, pubsub, kind, embedded, folder)
+
+
+@contextlib.contextmanager
+def deployed(
+    servers: Servers,
+    env: Mapping[str, str],
+    *,
+    only: Sequence[str] | None = None,
+    rule: Rule | None = None,
+) -> Iterator[LocalCloud]:
+    """Deploy a network's functions; several networks may run beside each other.
+
+    Parameters
+    ----------
+    servers
+        Where.
+    env
+        Settings for the functions (feed addresses, horizons, …) on top of the wiring.
+    only
+        Which functions to deploy; by default all.
+    rule
+        Makes the judge of what each function does to the object store and to Pub/Sub; without
+        one nothing stands between them.
+
+    """
+    whole = dict(os.environ) | {"GCS_BUCKET_ROOT": f"gs://{BUCKET}"} | dict(env)
+    settings = Settings.from_env(whole)
+    specs = {n: s for n, s in load_specs().items() if only is None or n in only}
+    publisher = pubsub_v1.PublisherClient()
+    _create_topics(publisher, settings, specs.values())
+    judge = rule(specs, settings) if rule else None
+    with contextlib.ExitStack() as stack:
+        functions = {}
+        for name, spec in specs.items():
+            own = _function_env(spec, whole)
+            if judge:
+                own |= stack.enter_context(guarded(name, judge, servers.store, servers.pubsub))
+            log = servers.logs / f"{settings.network}-{name}.log"
+            functions[name] = FunctionProcess(spec, own, log)
         gateway = Gateway(functions, _router(publisher, settings))
         stack.enter_context(gateway.serving())
         _subscribe(settings, gateway, specs.values())
-        yield LocalCloud(settings, lake, gateway, functions, folder, kind, embedded, publisher)
+        yield LocalCloud(settings, connect(settings), gateway, functions, servers, publisher)
 
 
 def _router(
@@ -203,7 +260,7 @@ def _router(
 def _create_topics(
     publisher: pubsub_v1.PublisherClient, settings: Settings, specs: Iterable[FunctionSpec]
 ) -> None:
-    names = {OBJECTS_TOPIC, DEAD_LETTER_TOPIC, *Layout(settings).notified, *events.TOPICS.values()}
+    names = {DEAD_LETTER_TOPIC, *Layout(settings).notified, *events.TOPICS.values()}
     for spec in specs:
         names |= set(spec.topics) | set(spec.access.publish)
     for name in sorted(names):
@@ -234,8 +291,8 @@ def _subscribe(settings: Settings, gateway: Gateway, specs: Iterable[FunctionSpe
         )
         subscriber.create_subscription(
             request={
-                "name": f"{prefix}-{OBJECTS_TOPIC}",
-                "topic": settings.topic(OBJECTS_TOPIC),
+                "name": f"{prefix}-objects",
+                "topic": OBJECTS_TOPIC,
                 "push_config": types.PushConfig(push_endpoint=f"{gateway.address}/route"),
                 **common,
             }
@@ -255,17 +312,13 @@ def _subscribe(settings: Settings, gateway: Gateway, specs: Iterable[FunctionSpe
                 )
 
 
-def _create_bucket(settings: Settings) -> None:
-    storage.Client(project=PROJECT).create_bucket(settings.bucket)
-
-
-def _function_env(spec: FunctionSpec) -> dict[str, str]:
-    """Return the environment of a function's process: this one's, and its own additions.
+def _function_env(spec: FunctionSpec, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a function's process: its network's, and its own additions.
 
     One thread a numeric library: the functions run side by side on one machine.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(spec.cpu))
-    return dict(os.environ) | threads | dict(spec.env)
+    return dict(env) | threads | dict(spec.env)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,230 @@
+"""A guard between one function and the cloud: each operation is named, judged, and passed or not.
+
+Cloud Storage and Pub/Sub know who calls from the caller's account. Local servers do not, so each
+function is given a door of its own to both, and what comes through it is judged as that
+function's: refused where its account has no right to it, or failed where a test wants a fault.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import http.server
+import json
+import threading
+import urllib.parse
+from concurrent import futures
+from typing import TYPE_CHECKING, TypeAlias
+
+import grpc
+import urllib3
+from google.pubsub_v1 import types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+GET, LIST = "storage.objects.get", "storage.objects.list"
+CREATE, DELETE = "storage.objects.create", "storage.objects.delete"
+BUCKET = "storage.buckets.get"
+PUBLISH = "pubsub.topics.publish"
+UNKNOWN = "unknown"
+"""Permissions by their names in IAM; ``UNKNOWN`` is what no function has a reason to call."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """What a function asks for: the permission it takes, and on what, by IAM's names.
+
+    ``resource`` is ``projects/_/buckets/B/objects/NAME``, ``projects/_/buckets/B`` for a listing,
+    or ``projects/P/topics/T``.
+    """
+
+    function: str
+    permission: str
+    resource: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """The HTTP status that an operation is answered with instead.
+
+    With ``done`` it is carried out all the same and only its answer is lost: the caller cannot
+    tell whether it was.
+    """
+
+    status: int
+    done: bool = False
+
+
+Judge: TypeAlias = "Callable[[Operation], Refusal | None]"
+"""Operation → how it is refused, ``None`` to let it pass. Called from many threads."""
+
+_GRPC = {
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+}
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "date"}
+
+
+@contextlib.contextmanager
+def guarded(function: str, judge: Judge, store: str, pubsub: str) -> Iterator[Mapping[str, str]]:
+    """Open a function's doors to the object store and to Pub/Sub; yield the environment to them.
+
+    ``store`` is the store's ``http://host:port`` and ``pubsub`` the server's ``host:port``.
+    """
+
+    def judged(*operations: tuple[str, str]) -> Refusal | None:
+        verdicts = (judge(Operation(function, *operation)) for operation in operations)
+        return next(filter(None, verdicts), None)
+
+    with _storage_door(judged, store) as storage, _pubsub_door(judged, pubsub) as topics:
+        yield {"STORAGE_EMULATOR_HOST": storage, "PUBSUB_EMULATOR_HOST": topics}
+
+
+_Judged: TypeAlias = "Callable[..., Refusal | None]"
+
+
+def object_resource(bucket: str, name: str) -> str:
+    """Return an object's name in IAM ("Resource name format for IAM conditions")."""
+    return f"projects/_/buckets/{bucket}/objects/{name}"
+
+
+def permissions_for(
+    method: str, target: str, body: bytes, is_there: Callable[[str, str], bool]
+) -> list[tuple[str, str]]:
+    """Return which permissions a request to the JSON API takes, and on which resources.
+
+    ``is_there`` tells of a bucket and a name whether there is an object: replacing it takes the
+    right to delete it too ("IAM permissions for JSON methods", objects.insert). The later
+    requests of a resumable upload take none; the first one has been judged.
+    """
+    url = urllib.parse.urlsplit(target)
+    query = dict(urllib.parse.parse_qsl(url.query))
+    upload = url.path.startswith("/upload/")
+    path = url.path.removeprefix("/upload").removeprefix("/download")
+    needed = [(UNKNOWN, f"{method} {url.path}")]
+    match [method, *map(urllib.parse.unquote, path.removeprefix("/storage/v1/").split("/"))]:
+        case ["GET", "b", bucket]:
+            needed = [(BUCKET, f"projects/_/buckets/{bucket}")]
+        case ["GET", "b", bucket, "o"]:
+            needed = [(LIST, f"projects/_/buckets/{bucket}")]
+        case ["GET", "b", bucket, "o", name]:
+            needed = [(GET, object_resource(bucket, name))]
+        case ["DELETE", "b", bucket, "o", name]:
+            needed = [(DELETE, object_resource(bucket, name))]
+        case ["POST", "b", bucket, "o"] if upload:
+            name = query.get("name") or _name_in(body)
+            needed = [(CREATE, object_resource(bucket, name))]
+            if is_there(bucket, name):
+                needed.append((DELETE, object_resource(bucket, name)))
+        case ["PUT", "b", _, "o"] if upload and "upload_id" in query:
+            needed = []
+    return needed
+
+
+def _name_in(body: bytes) -> str:
+    """Return the object's name in an upload's metadata: the body, or its first part."""
+    start = 0 if body.startswith(b"{") else body.index(b"\r\n\r\n") + 4
+    text = body[start : start + (64 << 10)].decode("utf-8", "replace").lstrip()
+    metadata, _ = json.JSONDecoder().raw_decode(text)
+    return str(metadata["name"])
+
+
+@contextlib.contextmanager
+def _storage_door(judged: _Judged, store: str) -> Iterator[str]:
+    """Serve the object store's API on a port of its own, request by request."""
+    pool = urllib3.PoolManager(maxsize=8)
+
+    def is_there(bucket: str, name: str) -> bool:
+        quoted = urllib.parse.quote(name, safe="")
+        return pool.request("GET", f"{store}/storage/v1/b/{bucket}/o/{quoted}").status == 200
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+        wbufsize = -1  # head and body leave together
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            refusal = judged(*permissions_for(self.command, self.path, body, is_there))
+            if refusal is None or refusal.done:
+                answer = self._forward(body)
+            if refusal is not None:
+                error = {"error": {"code": refusal.status, "message": "refused by the guard"}}
+                self._answer(refusal.status, {}, json.dumps(error).encode())
+            else:
+                self._answer(answer.status, answer.headers, answer.data)
+
+        do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 -- the base looks for these
+
+        def _forward(self, body: bytes) -> urllib3.BaseHTTPResponse:
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
+            return pool.request(
+                self.command,
+                store + self.path,
+                body=body,
+                headers=headers,
+                decode_content=False,
+                redirect=False,
+                retries=False,
+            )
+
+        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in _HOP_BY_HOP:
+                    self.send_header(name, value.replace(store, address))
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base's name
+            """Say nothing: the judge sees every operation."""
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield address
+        finally:
+            server.shutdown()
+
+
+@contextlib.contextmanager
+def _pubsub_door(judged: _Judged, pubsub: str) -> Iterator[str]:
+    """Serve the Pub/Sub server's API on a port of its own, call by call."""
+
+    class Handler(grpc.GenericRpcHandler):
+        def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+            forward: Callable[..., bytes] = channel.unary_unary(call.method)
+
+            def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+                refusal = judged(_rpc_permission(call.method, request))
+                if refusal is None or refusal.done:
+                    response = forward(request, timeout=60)
+                if refusal is not None:
+                    context.abort(_GRPC[refusal.status], "refused by the guard")
+                return response
+
+            return grpc.unary_unary_rpc_method_handler(answer)
+
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((Handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    with grpc.insecure_channel(pubsub) as channel:
+        server.start()
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.stop(grace=0).wait()
+
+
+def _rpc_permission(method: str, request: bytes) -> tuple[str, str]:
+    if method == "/google.pubsub.v1.Publisher/Publish":
+        return PUBLISH, types.PublishRequest.deserialize(request).topic
+    return UNKNOWN, method
