@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from velib_core.errors import InvalidValueError
 from velib_core.events import TOPICS
 from velib_core.layout import Layout
-from velib_core.settings import Settings
+from velib_core.settings import Settings, all_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +37,7 @@ _FOLDERS = {
     "models",
     "serving",
     "monitoring",
+    "ledger",
     "quarantine",
 }
 
@@ -205,7 +206,7 @@ def account_id(network: str, name: str) -> str:
 
 def read_settings(path: Path) -> dict[str, str]:
     """Read ``NAME=value`` lines, each a setting of the suite; raise `FunctionSpecError` if not."""
-    known = {name for f in dataclasses.fields(Settings) for name in f.metadata["names"]}
+    known = {name for f in all_variables() for name in f.metadata["names"]}
     found = {}
     for line in path.read_text("utf-8").splitlines():
         if not line.strip() or line.startswith("#"):

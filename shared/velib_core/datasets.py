@@ -81,6 +81,21 @@ PERF_SCHEMA = pa.schema(
     ]
 )
 
+LEDGER_SCHEMA = pa.schema(
+    [
+        ("tbin_utc", STAMP),
+        ("target_tbin_utc", STAMP),
+        ("station_id", pa.string()),
+        ("horizon_bins", pa.int64()),
+        ("y_pred", pa.float64()),
+        ("y_pred_int", pa.int64()),
+        ("y_mean", pa.float64()),
+        ("p_bike", pa.float64()),
+        ("p_dock", pa.float64()),
+        ("model_version", pa.string()),
+    ]
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Hindcast:
@@ -152,6 +167,36 @@ def _status_code(status: pa.ChunkedArray) -> pa.ChunkedArray:
 def _at_most(count: pa.ChunkedArray, share: pa.ChunkedArray, bound: int) -> pa.ChunkedArray:
     limit = pc.min_element_wise(share, float(bound), skip_nulls=False)
     return pc.cast(pc.less_equal(pc.cast(count, pa.float64()), limit), pa.int8())
+
+
+def ledger_page(forecast: pa.Table, published: Bin, version: str) -> pa.Table:
+    """Return the forecasts of one publication in `LEDGER_SCHEMA`; stations without one are out.
+
+    Parameters
+    ----------
+    forecast
+        What `velib_core.inference.predict` said, of one horizon.
+    published
+        The bin of the snapshot that was newest: the lead that a user had counts from it.
+    version
+        Of the model.
+
+    """
+    told = forecast.filter(pc.is_valid(forecast["bikes_pred_int"]))
+    rows = told.num_rows
+    columns = {
+        "tbin_utc": pa.repeat(pa.scalar(bin_start(published).replace(tzinfo=None), STAMP), rows),
+        "target_tbin_utc": told["target_ts_utc"],
+        "station_id": told["station_id"],
+        "horizon_bins": pc.divide(told["horizon_min"], BIN_MINUTES),
+        "y_pred": told["bikes_pred"],
+        "y_pred_int": told["bikes_pred_int"],
+        "y_mean": told["bikes_mean"],
+        "p_bike": told["p_bike"],
+        "p_dock": told["p_dock"],
+        "model_version": pa.repeat(version, rows),
+    }
+    return pa.table([columns[f.name].cast(f.type) for f in LEDGER_SCHEMA], schema=LEDGER_SCHEMA)
 
 
 def perf_view(

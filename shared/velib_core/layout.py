@@ -8,20 +8,40 @@ The names are those of the contract: a snapshot is
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import re
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING
 
 from velib_core.errors import InvalidValueError
 from velib_core.grid import (
     BIN_MINUTES,
-    Bin,
     Day,
     HorizonMinutes,
     bin_of,
     bin_start,
+    day_of,
     parse_day,
+)
+from velib_core.keys import (
+    CalibrationOf,
+    Daily,
+    DayKey,
+    Events,
+    Forecast,
+    FreshnessCopy,
+    Key,
+    Ledger,
+    ModelFile,
+    Monitoring,
+    Month,
+    Monthly,
+    OverviewDay,
+    Perf,
+    Profile,
+    Published,
+    ServingManifest,
+    Snapshot,
+    TrainingBase,
 )
 from velib_core.settings import bucket_and_folder
 
@@ -30,8 +50,32 @@ if TYPE_CHECKING:
 
     from velib_core.settings import Settings
 
-Month = NewType("Month", dt.date)
-"""A calendar month, as its first day."""
+__all__ = [
+    "CalibrationOf",
+    "Daily",
+    "DayKey",
+    "Events",
+    "Forecast",
+    "ForeignNameError",
+    "FreshnessCopy",
+    "Key",
+    "Layout",
+    "Ledger",
+    "ModelFile",
+    "Monitoring",
+    "Month",
+    "Monthly",
+    "OverviewDay",
+    "Perf",
+    "Profile",
+    "Published",
+    "ServingManifest",
+    "Snapshot",
+    "TrainingBase",
+    "month_days",
+    "month_of",
+    "parse_month",
+]
 
 
 class ForeignNameError(InvalidValueError):
@@ -41,114 +85,14 @@ class ForeignNameError(InvalidValueError):
         super().__init__("object name", name, "a name of this network's layout")
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Snapshot:
-    """The snapshot of one bin."""
-
-    bin: Bin
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Daily:
-    """All snapshots of one UTC day."""
-
-    day: Day
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Monthly:
-    """All dailies of one month."""
-
-    month: Month
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Events:
-    """The events view of a day; ``None`` is the rolling copy of the newest."""
-
-    day: Day | None
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Perf:
-    """The perf view of a day; ``None`` is the rolling copy of the newest."""
-
-    day: Day | None
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class TrainingBase:
-    """The training export whose last day this is."""
-
-    day: Day
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Profile:
-    """What stations usually do, by the days up to and with this one."""
-
-    day: Day
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class CalibrationOf:
-    """How far a model is trusted after its hindcasts of the days up to and with this one."""
-
-    horizon: HorizonMinutes
-    folder: str
-    day: Day
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class ModelFile:
-    """A file of one trained model, or (``folder`` is ``None``) of the pointer to the live one.
-
-    The folder is named by the newest observation that the model was trained on and by its
-    content, as in ``20251128-235500Z-1f2e3d4c``.
-    """
-
-    horizon: HorizonMinutes
-    folder: str | None
-    file: str
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Monitoring:
-    """A document of a monitoring family, as in ``data/health`` and ``kpis.json``."""
-
-    family: str
-    document: str
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Forecast:
-    """The forecast of one horizon, where the API reads it or (``alias``) where older readers do."""
-
-    horizon: HorizonMinutes
-    alias: bool = False
-
-
-DayKey = Daily | Events | Perf | Profile
-"""The kinds of object that there is one of for a day."""
-
-Key = (
-    Snapshot
-    | Daily
-    | Monthly
-    | Events
-    | Perf
-    | TrainingBase
-    | Profile
-    | CalibrationOf
-    | ModelFile
-    | Forecast
-    | Monitoring
-)
-
 _DAY = r"(\d{4}-\d{2}-\d{2})"
 _SNAPSHOT = re.compile(rf"/date={_DAY}/hour=(\d{{2}})/{_DAY}T(\d{{2}})-(\d{{2}})\.parquet")
 _COMPACT = re.compile(rf"/compact_{_DAY}\.parquet")
 _COMPACT_MONTH = re.compile(r"/compact_(\d{4}-\d{2})\.parquet")
+_PUBLISHED = re.compile(
+    rf"/date={_DAY}/hour=(\d{{2}})/{_DAY}T(\d{{2}})-(\d{{2}})_h(\d{{1,4}})_([0-9a-f]{{8}})\.parquet"
+)
+_LEDGER = re.compile(rf"/served_{_DAY}\.parquet")
 _VIEW = re.compile(rf"/(events|perf)(?:_{_DAY})?\.parquet")
 _TRAINING = re.compile(r"/velib_training_(\d{8})\.parquet")
 _PROFILE = re.compile(rf"/profiles_{_DAY}\.npz")
@@ -156,6 +100,7 @@ _FOLDER = r"\d{8}-\d{6}Z-[0-9a-f]{8}"
 _CALIBRATION = re.compile(rf"/h(\d{{1,4}})/({_FOLDER})/calibration_{_DAY}\.json")
 _FORECAST = re.compile(r"/(?:latest/h(\d{1,4})/forecast|h(\d{1,4})/latest)\.json")
 _MODEL = re.compile(rf"/h(\d{{1,4}})/(?:({_FOLDER})/)?([a-z_]{{1,40}}\.[a-z]{{1,12}})")
+_OVERVIEW_DAY = re.compile(rf"/network/overview/days/{_DAY}\.npz")
 _MONITORING = re.compile(r"/((?:[a-z]+/)?[a-z]+)/latest/((?:[\w-]+/)?[\w-]+\.json)")
 
 
@@ -170,15 +115,22 @@ class Layout:
         self.profiles = _folder(settings.profiles_prefix)
         self.models = _folder(settings.models_prefix)
         self.serving = _folder(settings.serving_prefix)
+        self.ledger = _folder(settings.ledger_prefix)
         self.monitoring = _folder(settings.monitoring_prefix)
         self.quarantine = _folder(settings.quarantine_prefix)
 
-    def name(self, key: Key) -> str:  # noqa: C901, PLR0911 -- a table reads best as one match
+    def name(self, key: Key) -> str:  # noqa: C901, PLR0911, PLR0912 -- a table reads best as one match
         """Return the object name of a key."""
         match key:
             case Snapshot(bin_):
                 start = bin_start(bin_)
                 return f"{self.bronze_hour(start)}{start:%Y-%m-%dT%H-%M}.parquet"
+            case Published(bin_, horizon, mark):
+                start = bin_start(bin_)
+                hour = f"{self.ledger_day(day_of(bin_))}hour={start:%H}/"
+                return f"{hour}{start:%Y-%m-%dT%H-%M}_h{horizon}_{mark}.parquet"
+            case Ledger(day):
+                return f"{self.exports}/served_{day}.parquet"
             case Daily(day):
                 return f"{self.daily}/compact_{day}.parquet"
             case Monthly(month):
@@ -197,10 +149,16 @@ class Layout:
                 return f"{self.serving}/h{horizon}/latest.json"
             case Forecast(horizon):
                 return f"{self.serving}/latest/h{horizon}/forecast.json"
+            case ServingManifest():
+                return f"{self.serving}/latest/manifest.json"
             case ModelFile(horizon, folder, file):
                 return "/".join(filter(None, (self.models, f"h{horizon}", folder, file)))
             case Monitoring(family, document):
                 return f"{self.monitoring}/{family}/latest/{document}"
+            case FreshnessCopy():
+                return f"{self.monitoring}/data/freshness/latest.json"
+            case OverviewDay(day):
+                return f"{self.monitoring}/network/overview/days/{day}.npz"
 
     def key(self, name: str) -> Key:
         """Return the key of an object name; raise `ForeignNameError` for any other name."""
@@ -212,6 +170,7 @@ class Layout:
             self.profiles: _read_profile,
             self.models: _read_model,
             self.serving: _read_forecast,
+            self.ledger: _read_published,
             self.monitoring: _read_monitoring,
         }
         for folder, read in readers.items():
@@ -223,11 +182,6 @@ class Layout:
                 if key is not None and self.name(key) == name:
                     return key
         raise ForeignNameError(name)
-
-    @property
-    def serving_manifest(self) -> str:
-        """The document that says that all horizons were forecast from one snapshot."""
-        return f"{self.serving}/latest/manifest.json"
 
     def topic_of_folder(self, name: str) -> str:
         """Return the topic that carries the notifications about an object: its folder's.
@@ -248,6 +202,7 @@ class Layout:
             "exports": self.exports,
             "profiles": self.profiles,
             "models": self.models,
+            "serving": f"{self.serving}/latest",
             "monitoring": self.monitoring,
         }
 
@@ -282,6 +237,10 @@ class Layout:
     def bronze_day(self, day: Day) -> str:
         """Return the prefix of a day's snapshots."""
         return f"{self.bronze}/date={day}/"
+
+    def ledger_day(self, day: Day) -> str:
+        """Return the prefix of the forecasts published in a day."""
+        return f"{self.ledger}/date={day}/"
 
     def bronze_hour(self, instant: dt.datetime) -> str:
         """Return the prefix of an hour's snapshots."""
@@ -328,6 +287,14 @@ def _read_snapshot(rest: str) -> Key | None:
     return Snapshot(bin_of(dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")))
 
 
+def _read_published(rest: str) -> Key | None:
+    match = _PUBLISHED.fullmatch(rest)
+    if not match or int(match[5]) % BIN_MINUTES:
+        return None
+    instant = dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")
+    return Published(bin_of(instant), HorizonMinutes(int(match[6])), match[7])
+
+
 def _read_daily(rest: str) -> Key | None:
     match = _COMPACT.fullmatch(rest)
     return Daily(parse_day(match[1])) if match else None
@@ -341,6 +308,8 @@ def _read_monthly(rest: str) -> Key | None:
 def _read_export(rest: str) -> Key | None:
     if match := _TRAINING.fullmatch(rest):
         return TrainingBase(Day(dt.datetime.strptime(match[1] + "Z", "%Y%m%d%z").date()))
+    if match := _LEDGER.fullmatch(rest):
+        return Ledger(parse_day(match[1]))
     if match := _VIEW.fullmatch(rest):
         day = parse_day(match[2]) if match[2] else None
         return Events(day) if match[1] == "events" else Perf(day)
@@ -356,6 +325,8 @@ def _read_profile(rest: str) -> Key | None:
 
 
 def _read_forecast(rest: str) -> Key | None:
+    if rest == "/latest/manifest.json":
+        return ServingManifest()
     match = _FORECAST.fullmatch(rest)
     if not match:
         return None
@@ -369,5 +340,9 @@ def _read_model(rest: str) -> Key | None:
 
 
 def _read_monitoring(rest: str) -> Key | None:
+    if rest == "/data/freshness/latest.json":
+        return FreshnessCopy()
+    if match := _OVERVIEW_DAY.fullmatch(rest):
+        return OverviewDay(parse_day(match[1]))
     match = _MONITORING.fullmatch(rest)
     return Monitoring(match[1], match[2]) if match else None

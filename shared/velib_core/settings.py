@@ -1,113 +1,38 @@
 """Environment → one frozen, typed, validated `Settings`.
 
-Every variable the suite reads is a field here, with its names, its default and its meaning; the
-table in the README is printed from these fields.
+Every variable the suite reads is a field here, or in `velib_core.monitoring_settings`, with its
+names, its default and its meaning; the table in the README is printed from these fields.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import zoneinfo
 from typing import TYPE_CHECKING, Any
 
-from velib_core.errors import InvalidValueError
-from velib_core.grid import HorizonMinutes, horizon_bins
+from velib_core.environment import (
+    SettingsError,
+    as_flag,
+    as_horizons,
+    as_network,
+    as_prefix,
+    as_text,
+    as_url,
+    as_zone,
+    count_between,
+    number_between,
+    read,
+    setting,
+    variables,
+)
+from velib_core.monitoring_settings import MonitoringSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from velib_core.grid import HorizonMinutes
 
-class SettingsError(InvalidValueError):
-    """A setting is missing or malformed."""
-
-
-_PREFIX = re.compile(r"gs://([a-z0-9](?:[a-z0-9._-]{0,220}[a-z0-9])?)((?:/[^/]+)*)/?")
-_NETWORK = re.compile(r"[a-z][a-z0-9-]{0,23}")
-_TRUE = {"1", "true", "yes", "on"}
-_FALSE = {"0", "false", "no", "off", ""}
-
-
-def _text(name: str, raw: str) -> str:
-    del name
-    return raw.strip()
-
-
-def _network(name: str, raw: str) -> str:
-    if not _NETWORK.fullmatch(raw):
-        raise SettingsError(name, raw, "lower-case letters, digits and dashes, as in 'velib'")
-    return raw
-
-
-def _prefix(name: str, raw: str) -> str:
-    match = _PREFIX.fullmatch(raw)
-    if not match or any(part in {".", ".."} for part in raw.split("/")):
-        raise SettingsError(name, raw, "gs://BUCKET or gs://BUCKET/FOLDER")
-    return f"gs://{match[1]}{match[2]}"
-
-
-def _url(name: str, raw: str) -> str:
-    if raw and not raw.startswith(("https://", "http://")):
-        raise SettingsError(name, raw, "an http:// or https:// address")
-    return raw
-
-
-def _flag(name: str, raw: str) -> bool:
-    value = raw.strip().lower()
-    if value not in _TRUE | _FALSE:
-        raise SettingsError(name, raw, "1 or 0")
-    return value in _TRUE
-
-
-def _number(low: float, high: float) -> Callable[[str, str], float]:
-    def parse(name: str, raw: str) -> float:
-        try:
-            value = float(raw)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            raise SettingsError(name, raw, f"a number between {low:g} and {high:g}")
-        return value
-
-    return parse
-
-
-def _count(low: int, high: int) -> Callable[[str, str], int]:
-    def parse(name: str, raw: str) -> int:
-        if not re.fullmatch(r"-?\d{1,9}", raw.strip()) or not low <= int(raw) <= high:
-            raise SettingsError(name, raw, f"a whole number between {low} and {high}")
-        return int(raw)
-
-    return parse
-
-
-def _zone(name: str, raw: str) -> str:
-    try:
-        zoneinfo.ZoneInfo(raw)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise SettingsError(name, raw, "an IANA time zone, as in 'Europe/Paris'") from None
-    return raw
-
-
-def _horizons(name: str, raw: str) -> tuple[HorizonMinutes, ...]:
-    expected = "minutes that are multiples of 5, as in '15,60'"
-    try:
-        horizons = tuple(sorted({HorizonMinutes(int(part)) for part in raw.split(",")}))
-        for horizon in horizons:
-            horizon_bins(horizon)
-    except ValueError:
-        raise SettingsError(name, raw, expected) from None
-    if horizons[-1] > 24 * 60:
-        raise SettingsError(name, raw, expected + " of at most a day")
-    return horizons
-
-
-def _setting(names: str, default: str, parse: Callable[[str, str], Any], about: str) -> Any:  # noqa: ANN401 -- each field states its own type
-    """Declare a field read from the first of ``names`` that is set, else from ``default``."""
-    return dataclasses.field(
-        metadata={"names": names.split(), "default": default, "parse": parse, "about": about}
-    )
+__all__ = ["Settings", "SettingsError", "all_variables", "bucket_and_folder"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,102 +43,109 @@ class Settings:
     `root`.
     """
 
-    network: str = _setting(
-        "VELIB_NETWORK", "velib", _network, "Name of the bike-share network; topics start with it"
+    network: str = setting(
+        "VELIB_NETWORK", "velib", as_network, "Name of the bike-share network; topics start with it"
     )
-    project: str = _setting(
-        "GOOGLE_CLOUD_PROJECT GCP_PROJECT", "", _text, "Project that owns the topics"
+    project: str = setting(
+        "GOOGLE_CLOUD_PROJECT GCP_PROJECT", "", as_text, "Project that owns the topics"
     )
-    root: str = _setting(
-        "GCS_BUCKET_ROOT", "", _prefix, "Where the network's objects live: gs://BUCKET[/FOLDER]"
+    root: str = setting(
+        "GCS_BUCKET_ROOT", "", as_prefix, "Where the network's objects live: gs://BUCKET[/FOLDER]"
     )
-    raw_prefix: str = _setting("GCS_RAW_PREFIX", "{root}/bronze", _prefix, "Snapshots as ingested")
-    daily_prefix: str = _setting("GCS_DAILY_PREFIX", "{root}/daily", _prefix, "One file a UTC day")
-    monthly_prefix: str = _setting(
-        "GCS_MONTHLY_PREFIX", "{root}/monthly", _prefix, "One file a month"
+    raw_prefix: str = setting("GCS_RAW_PREFIX", "{root}/bronze", as_prefix, "Snapshots as ingested")
+    daily_prefix: str = setting("GCS_DAILY_PREFIX", "{root}/daily", as_prefix, "One file a UTC day")
+    monthly_prefix: str = setting(
+        "GCS_MONTHLY_PREFIX", "{root}/monthly", as_prefix, "One file a month"
     )
-    exports_prefix: str = _setting(
-        "GCS_EXPORTS_PREFIX", "{root}/exports", _prefix, "Events and perf views, training base"
+    exports_prefix: str = setting(
+        "GCS_EXPORTS_PREFIX", "{root}/exports", as_prefix, "Events and perf views, training base"
     )
-    profiles_prefix: str = _setting(
+    profiles_prefix: str = setting(
         "GCS_PROFILES_PREFIX",
         "{root}/profiles",
-        _prefix,
+        as_prefix,
         "What stations usually do, one file a closed day",
     )
-    models_prefix: str = _setting("GCS_MODELS_PREFIX", "{root}/models", _prefix, "Models")
-    serving_prefix: str = _setting(
+    models_prefix: str = setting("GCS_MODELS_PREFIX", "{root}/models", as_prefix, "Models")
+    serving_prefix: str = setting(
         "SERVING_FORECAST_PREFIX GCS_FORECAST_PREFIX",
         "{root}/serving/forecast",
-        _prefix,
+        as_prefix,
         "Published forecasts",
     )
-    monitoring_prefix: str = _setting(
+    ledger_prefix: str = setting(
+        "GCS_LEDGER_PREFIX", "{root}/ledger", as_prefix, "Every forecast as it was published"
+    )
+    monitoring_prefix: str = setting(
         "GCS_MONITORING_PREFIX",
         "{root}/monitoring",
-        _prefix,
+        as_prefix,
         "Monitoring documents; /monitoring is appended when missing",
     )
-    quarantine_prefix: str = _setting(
-        "GCS_QUARANTINE_PREFIX", "{root}/quarantine", _prefix, "What could not be read, and why"
+    quarantine_prefix: str = setting(
+        "GCS_QUARANTINE_PREFIX", "{root}/quarantine", as_prefix, "What could not be read, and why"
     )
-    gbfs_url: str = _setting("GBFS_URL", "", _url, "GBFS discovery file (gbfs.json)")
-    status_url: str = _setting(
+    gbfs_url: str = setting("GBFS_URL", "", as_url, "GBFS discovery file (gbfs.json)")
+    status_url: str = setting(
         "VELIB_STATUS_URL",
         "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/station_status.json",
-        _url,
+        as_url,
         "station_status feed, used when GBFS_URL is empty",
     )
-    info_url: str = _setting(
+    info_url: str = setting(
         "VELIB_INFO_URL",
         "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/station_information.json",
-        _url,
+        as_url,
         "station_information feed, used when GBFS_URL is empty",
     )
-    weather_url: str = _setting(
-        "OPENMETEO_URL", "https://api.open-meteo.com/v1/forecast", _url, "Open-Meteo forecast API"
+    weather_url: str = setting(
+        "OPENMETEO_URL", "https://api.open-meteo.com/v1/forecast", as_url, "Open-Meteo forecast API"
     )
-    weather_lat: float = _setting(
-        "OPENMETEO_LAT", "48.8566", _number(-90, 90), "Latitude of the weather, degrees"
+    weather_lat: float = setting(
+        "OPENMETEO_LAT", "48.8566", number_between(-90, 90), "Latitude of the weather, degrees"
     )
-    weather_lon: float = _setting(
-        "OPENMETEO_LON", "2.3522", _number(-180, 180), "Longitude of the weather, degrees"
+    weather_lon: float = setting(
+        "OPENMETEO_LON", "2.3522", number_between(-180, 180), "Longitude of the weather, degrees"
     )
-    weather_disabled: bool = _setting("METEO_DISABLE", "0", _flag, "1 ingests without weather")
-    tz: str = _setting("MON_TZ TZ_APP", "Europe/Paris", _zone, "Zone of business hours and days")
-    horizons: tuple[HorizonMinutes, ...] = _setting(
-        "MON_HORIZONS PERF_HORIZONS FORECAST_HORIZONS", "15,60", _horizons, "Forecast horizons"
+    weather_disabled: bool = setting("METEO_DISABLE", "0", as_flag, "1 ingests without weather")
+    tz: str = setting("MON_TZ TZ_APP", "Europe/Paris", as_zone, "Zone of business hours and days")
+    horizons: tuple[HorizonMinutes, ...] = setting(
+        "MON_HORIZONS PERF_HORIZONS FORECAST_HORIZONS", "15,60", as_horizons, "Forecast horizons"
     )
-    penury_bikes: int = _setting(
+    penury_bikes: int = setting(
         "MON_PENURY_THRESH PENURY_THRESH",
         "2",
-        _count(0, 1000),
+        count_between(0, 1000),
         "A station is short of bikes at or below this many (and 10% of its capacity)",
     )
-    saturation_docks: int = _setting(
+    saturation_docks: int = setting(
         "MON_SATURATION_THRESH SATURATION_THRESH",
         "2",
-        _count(0, 1000),
+        count_between(0, 1000),
         "A station is short of docks at or below this many (and 10% of its capacity)",
     )
-    delete_after_compact: bool = _setting(
+    delete_after_compact: bool = setting(
         "DELETE_AFTER_COMPACT",
         "0",
-        _flag,
+        as_flag,
         "1 deletes a day's snapshots once its daily was read back and verified",
     )
-    lookback_days: int = _setting(
-        "LOOKBACK_DAYS", "28", _count(1, 3660), "Days of history that a model is trained on"
+    lookback_days: int = setting(
+        "LOOKBACK_DAYS", "28", count_between(1, 3660), "Days of history that a model is trained on"
     )
-    train_max_rows: int = _setting(
+    train_max_rows: int = setting(
         "TRAIN_MAX_ROWS",
         "300000",
-        _count(1000, 100_000_000),
+        count_between(1000, 100_000_000),
         "Most rows to learn from; beyond it only one bin in so many is used",
     )
-    train_rounds: int = _setting(
-        "TRAIN_ROUNDS", "120", _count(1, 10_000), "Most boosting rounds; fewer when it stops early"
+    train_rounds: int = setting(
+        "TRAIN_ROUNDS",
+        "120",
+        count_between(1, 10_000),
+        "Most boosting rounds; fewer when it stops early",
     )
+    monitoring: MonitoringSettings = dataclasses.field(default_factory=MonitoringSettings.defaults)
 
     def __post_init__(self) -> None:
         """Hold every prefix to one bucket, and the prefixes apart from one another."""
@@ -244,15 +176,11 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the environment; raise `SettingsError` naming the variable that is wrong."""
         env = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            meta = field.metadata
-            name = next((n for n in meta["names"] if env.get(n, "") != ""), meta["names"][0])
-            raw = env.get(name, "") or meta["default"].replace("{root}", values.get("root", ""))
-            values[field.name] = meta["parse"](name, raw)
+        values = read(cls, env)
         if not values["monitoring_prefix"].endswith("/monitoring"):
             values["monitoring_prefix"] += "/monitoring"
-        return cls(**values)
+        monitoring = MonitoringSettings(**read(MonitoringSettings, env, values["root"]))
+        return cls(**values, monitoring=monitoring)
 
 
 def bucket_and_folder(prefix: str) -> tuple[str, str]:
@@ -263,3 +191,8 @@ def bucket_and_folder(prefix: str) -> tuple[str, str]:
 
 def _prefix_fields() -> list[str]:
     return [f.name for f in dataclasses.fields(Settings) if f.name.endswith("_prefix")]
+
+
+def all_variables() -> list[dataclasses.Field[Any]]:
+    """Return every field that is read from the environment, with its names and meaning."""
+    return [*variables(Settings), *variables(MonitoringSettings)]

@@ -1,7 +1,5 @@
-import dataclasses
-
 import pytest
-from velib_core.settings import Settings, SettingsError
+from velib_core.settings import Settings, SettingsError, all_variables
 
 ROOT = {"GCS_BUCKET_ROOT": "gs://bucket/velib"}
 
@@ -74,6 +72,6 @@ def test_topics_carry_the_network_and_need_a_project():
 
 
 def test_every_setting_says_what_it_is_for():
-    for field in dataclasses.fields(Settings):
+    for field in all_variables():
         assert field.metadata["about"]
         assert all(name.isupper() for name in field.metadata["names"])

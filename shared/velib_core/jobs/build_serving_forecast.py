@@ -10,13 +10,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from velib_core import datasets, model_registry, snapshot
 from velib_core import lake as store
-from velib_core import model_registry
 from velib_core.errors import ModelError
 from velib_core.feature_stack import lookback_bins
 from velib_core.grid import (
@@ -38,7 +39,7 @@ from velib_core.jobs.refresh_profiles import (
     profile_before,
 )
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Forecast, Layout
+from velib_core.layout import Forecast, Layout, Published, ServingManifest
 from velib_core.logs import log
 from velib_core.model_pack import from_blobs
 from velib_core.panel import build_panel
@@ -101,7 +102,7 @@ def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = N
     for horizon in settings.horizons:
         _publish_horizon(network, horizon, result)
     if any(outcome == "written" for outcome in result.outputs.values()):
-        name = layout.serving_manifest
+        name = layout.name(ServingManifest())
         manifest = network.manifest()
         result.outputs[name] = _publish_unless_older(
             lake, name, inputs.fingerprint(None), lambda: manifest
@@ -122,7 +123,11 @@ def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResu
 
     def document() -> dict[str, Any]:
         if not made:
-            made.append(network.document(horizon, model, pack, calibration))
+            table = network.forecast(horizon, pack, calibration)
+            version = model.version if model and pack else None
+            if version is not None:
+                _record(network, horizon, table, version, mark)
+            made.append(network.document(horizon, table, version))
         return made[0]
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
@@ -132,6 +137,21 @@ def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResu
         forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
         result.counts[f"h{horizon}_forecasts"] = forecasts
+
+
+def _record(
+    network: _Network, horizon: HorizonMinutes, table: pa.Table, version: str, mark: str
+) -> None:
+    """Enter a forecast in the ledger, before it is published: none is ever served unrecorded.
+
+    A page is named by what the forecast was made from, so entering it twice changes nothing.
+    """
+    newest = network.inputs.newest
+    digest = hashlib.sha256(mark.encode()).hexdigest()[:8]
+    name = Layout(network.settings).name(Published(newest, horizon, digest))
+    page = datasets.ledger_page(table, newest, version)
+    artefact = store.Artefact(snapshot.to_bytes(page), store.PARQUET, mark)
+    network.lake.publish(name, lambda current: None if current else artefact)
 
 
 def _publish_unless_older(
@@ -178,27 +198,27 @@ class _Network:
             self.warm.profiles = (key, load_profiles(self.lake, self.settings, entry))
         return self.warm.profiles[1]
 
+    def forecast(
+        self, horizon: HorizonMinutes, pack: ModelPack | None, calibration: Entry | None
+    ) -> pa.Table:
+        """Return the forecast of every station, or the reason for none."""
+        at = self.inputs.newest
+        if pack is None:
+            return no_forecast(self.panel, horizon_bins(horizon), at, NO_MODEL)
+        trust = load_calibration(self.lake, pack, calibration)
+        return predict(pack, self.panel, self.profiles, at, trust)
+
     def document(
-        self,
-        horizon: HorizonMinutes,
-        model: ModelVersion | None,
-        pack: ModelPack | None,
-        calibration: Entry | None,
+        self, horizon: HorizonMinutes, table: pa.Table, version: str | None
     ) -> dict[str, Any]:
         """Return the forecast document of one horizon."""
-        bins, at = horizon_bins(horizon), self.inputs.newest
-        if pack is None:
-            table = no_forecast(self.panel, bins, at, NO_MODEL)
-        else:
-            trust = load_calibration(self.lake, pack, calibration)
-            table = predict(pack, self.panel, self.profiles, at, trust)
         generated = iso_z(self.observed)
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": generated,
             "horizon_min": horizon,
-            "model_version": model.version if model and pack else None,
-            "data": _rows(table, generated, model.version if model and pack else None),
+            "model_version": version,
+            "data": _rows(table, generated, version),
         }
 
     def manifest(self) -> dict[str, Any]:
