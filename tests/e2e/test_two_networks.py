@@ -1,0 +1,176 @@
+"""Two networks of different GBFS versions beside each other: neither notices the other."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import subprocess
+
+import network
+import pytest
+from velib_core.events import DayClosed, Publisher, TrainRequested
+from velib_core.grid import Day
+from velib_core.layout import Layout
+from velib_local.city import City
+from velib_local.cloud import BUCKET, deployed, local_servers
+from velib_local.feed_server import FeedServer
+from velib_local.function_specs import REPOSITORY
+
+pytestmark = pytest.mark.e2e
+
+START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
+CHAIN = ["ingest", "close_day", "compact_daily", "refresh_profiles", "build_datasets"]
+CHAIN += ["build_serving_forecast"]
+QUICK = {"TRAIN_MAX_ROWS": "20000", "TRAIN_ROUNDS": "10"}
+
+CITIES = {
+    "velib": ("gbfs/2", {"stations": 12, "seed": 7}, {"MON_HORIZONS": "15,60"}),
+    "velib-lyon": (
+        "gbfs/3",
+        {"stations": 9, "seed": 11, "centre": (45.76, 4.84)},
+        {"MON_HORIZONS": "30", "OPENMETEO_LAT": "45.76", "OPENMETEO_LON": "4.84"},
+    ),
+}
+"""By network: the version of its feed, its city, its own settings. One name begins the other."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a network's run left: its objects, all objects, and what its functions were told."""
+
+    lake: dict[str, str]
+    bucket: dict[str, str]
+    told: set[tuple[str, str]]
+    dead_letters: int
+
+
+@contextlib.contextmanager
+def running(names, only=None):
+    """Start networks side by side; yield for each its cloud, its feed and its city."""
+    with contextlib.ExitStack() as stack:
+        servers = stack.enter_context(local_servers())
+        parts = {}
+        for name in names:
+            version, city, settings = CITIES[name]
+            feed = stack.enter_context(FeedServer())
+            env = {
+                "VELIB_NETWORK": name,
+                "GCS_BUCKET_ROOT": f"gs://{BUCKET}/{name}",
+                "GBFS_URL": f"{feed.base_url}/{version}/gbfs.json",
+                "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
+            }
+            cloud = stack.enter_context(deployed(servers, env | settings | QUICK, only=only))
+            parts[name] = cloud, feed, City(start=START, **city)
+        yield parts
+
+
+def live(parts, days, every):
+    """Let the networks live through days, beating for each in turn; return what each left."""
+    for minute in range(0, days * 1440, every):
+        until = START + dt.timedelta(minutes=minute)
+        for cloud, feed, city in parts.values():
+            city.advance(until)
+            feed.show(city.state())
+            cloud.tick()
+    clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
+    for cloud in clouds.values():
+        cloud.publish(DayClosed(Day(until.date())))
+    settle(clouds)
+    return {name: outcome(name, cloud) for name, cloud in clouds.items()}
+
+
+def settle(clouds):
+    for cloud in clouds.values():
+        cloud.settle()
+
+
+def outcome(name, cloud):
+    bucket = network.contents(cloud.lake)
+    return Outcome(
+        lake={n: crc for n, crc in bucket.items() if n.startswith(f"{name}/")},
+        bucket=bucket,
+        told={(r.function, r.subject) for r in cloud.gateway.deliveries},
+        dead_letters=len(cloud.dead_letters()),
+    )
+
+
+@pytest.fixture(scope="module")
+def beside():
+    """What each of two networks left; then each got the notifications about the other's objects."""
+    with running(CITIES, CHAIN) as parts:
+        left = live(parts, days=1, every=120)
+        clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
+        for name, cloud in clouds.items():
+            (other,) = (c for n, c in clouds.items() if n != name)
+            for topic, folder in Layout(other.settings).notified.items():
+                for entry in list(other.lake.entries(f"{folder}/"))[-1:]:
+                    Publisher(cloud.settings).republish(topic, entry, force=True)
+        settle(clouds)
+        return left, {name: outcome(name, cloud) for name, cloud in clouds.items()}
+
+
+@pytest.mark.parametrize("name", CITIES)
+def test_a_network_beside_another_leaves_what_it_leaves_alone(name, beside):
+    left, _ = beside
+    with running([name], CHAIN) as parts:
+        alone = live(parts, days=1, every=120)[name]
+    assert left[name].lake == alone.lake
+    assert left[name].told == alone.told
+    assert left[name].dead_letters == alone.dead_letters == 0
+    folders = {n.split("/")[1] for n in alone.lake}
+    assert folders >= {"bronze", "daily", "exports", "profiles", "serving"}
+
+
+def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(beside):
+    left, _ = beside
+    assert set(left["velib"].bucket) == {n for o in left.values() for n in o.lake}
+    for name, its in left.items():
+        subjects = {subject for _, subject in its.told if subject in its.bucket}
+        assert subjects
+        assert subjects <= set(its.lake), name
+
+
+def test_the_notifications_of_another_network_are_ignored(beside):
+    left, after = beside
+    for name, its in after.items():
+        assert its.lake == left[name].lake
+        assert its.dead_letters == 0
+        (others,) = (o.lake for n, o in after.items() if n != name)
+        assert {subject for _, subject in its.told} & set(others), "nothing foreign was delivered"
+
+
+def test_two_deployments_of_a_project_share_its_services_and_one_role():
+    plans = {name: plan(name) for name in CITIES}
+    both = set.intersection(*map(set, plans.values()))
+    assert sorted(line.split(" --", maxsplit=1)[0] for line in both) == [
+        "gcloud iam roles create velibObjectDeleter",
+        next(line for line in plans["velib"] if "services enable" in line).split(" --")[0],
+    ]
+    for name, lines in plans.items():
+        assert all(f"{name}-" in line or f"gs://{name}.b" in line for line in set(lines) - both)
+
+
+def plan(name):
+    command = ["./deploy.sh", "--dry-run", "--project", "p", "--region", "europe-west1"]
+    command += ["--bucket", f"{name}.b", "--network", name]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_whole_networks_with_models_leave_beside_each_other_what_they_leave_alone():
+    def lived(names):
+        with running(names) as parts:
+            live(parts, days=3, every=30)
+            clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
+            for cloud in clouds.values():
+                cloud.publish(TrainRequested())
+            settle(clouds)
+            return {name: outcome(name, cloud) for name, cloud in clouds.items()}
+
+    beside = lived(CITIES)
+    for name, its in beside.items():
+        assert its.lake == lived([name])[name].lake
+        assert its.dead_letters == 0
+        assert any("/models/" in n for n in its.lake)
