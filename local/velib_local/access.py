@@ -35,7 +35,7 @@ def rights(specs: Mapping[str, FunctionSpec], settings: Settings) -> Rights:
     for fact in deployment(specs, settings, {}):
         match fact:
             case ("objects", function, _, kind, condition):
-                granted[function, _OF_ROLE[kind]] = _prefixes(condition)
+                granted[function, _OF_ROLE[kind]] = prefixes(condition)
             case ("publish", function, _, topic):
                 granted.setdefault((function, guard.PUBLISH), []).append(settings.topic(topic))
     return granted
@@ -61,7 +61,7 @@ def only_what_is_granted(specs: Mapping[str, FunctionSpec], settings: Settings) 
     return judge
 
 
-def _prefixes(condition: str) -> list[str]:
+def prefixes(condition: str) -> list[str]:
     """Return the prefixes of a condition, which holds nothing else than their alternatives."""
     prefixes = _STARTS_WITH.findall(condition)
     alternatives = " || ".join(f'resource.name.startsWith("{prefix}")' for prefix in prefixes)

@@ -205,8 +205,12 @@ def _pubsub_door(judged: _Judged, pubsub: str) -> Iterator[str]:
 
             def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
                 refusal = judged(_rpc_permission(call.method, request))
+                response = b""
                 if refusal is None or refusal.done:
-                    response = forward(request, timeout=60)
+                    try:
+                        response = forward(request, timeout=60)
+                    except grpc.RpcError as error:
+                        context.abort(error.code(), error.details() or "")
                 if refusal is not None:
                     context.abort(_GRPC[refusal.status], "refused by the guard")
                 return response
