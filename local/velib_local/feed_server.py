@@ -13,6 +13,7 @@ import http
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,6 +41,7 @@ class _Answer:
     status: int
     body: bytes
     content_type: str = "application/json; charset=utf-8"
+    after_s: float = 0.0
 
 
 @dataclasses.dataclass
@@ -100,6 +102,10 @@ class FeedServer:
     ) -> None:
         """Answer paths with a prefix by 200 and a body, whatever it is."""
         self._add_fault(path_prefix, _Answer(200, body, content_type), times)
+
+    def stall(self, path_prefix: str, seconds: float, times: int | None = None) -> None:
+        """Let paths with a prefix wait, and answer 504 then."""
+        self._add_fault(path_prefix, _Answer(504, b"", "text/plain", seconds), times)
 
     def heal(self) -> None:
         """Forget every fault."""
@@ -182,6 +188,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer, clock = self.server.feed.answer(self.path)
+        time.sleep(answer.after_s)
         self.send_response_only(answer.status, http.HTTPStatus(answer.status).phrase)
         stamp = email.utils.format_datetime(clock.astimezone(dt.UTC), usegmt=True)
         self.send_header("Date", stamp)

@@ -70,6 +70,12 @@ class FunctionProcess:
         """Whether an event is being handled right now."""
         return self._busy > 0
 
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now, the parent of its workers."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
     def call(self, body: bytes, path: str) -> int:
         """Deliver a push body; return the HTTP status, 0 where the process died on the way."""
         with self._slots:

@@ -261,6 +261,14 @@ def test_a_weather_query_that_makes_no_sense_is_refused_with_its_reason(
     assert reason in answer.json()["reason"]
 
 
+def test_a_stalled_feed_outlasts_the_patience_of_its_reader(server, session):
+    server.stall("/gbfs/2/station_status", 0.5, times=1)
+    url = f"{server.base_url}/gbfs/2/station_status.json"
+    with pytest.raises(requests.ReadTimeout):
+        session.get(url, timeout=0.1)
+    assert session.get(url, timeout=5).status_code == 200
+
+
 def test_a_fault_lasts_as_often_as_it_was_asked_for(server, session):
     url = f"{server.base_url}/gbfs/2/station_status.json"
     server.fail("/gbfs/2/station_status", status=429, times=2)

@@ -185,6 +185,13 @@ def test_bytes_that_are_no_feed_are_permanent_and_kept_with_their_reason(
     assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
 
 
+@pytest.mark.parametrize("feed", ["station_status", "station_information", "gbfs"])
+def test_a_feed_that_is_cut_off_once_costs_no_snapshot(lake, configured, feeds, server, feed):
+    server.reply(f"/gbfs/2/{feed}.json", b'{"data": {"stations": [{"stati', times=1)
+    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+    assert names(lake) == [BINNED]
+
+
 def test_a_feed_without_one_usable_station_is_permanent_and_writes_no_snapshot(
     lake, configured, feeds, server
 ):

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _MINUTE = dt.timedelta(minutes=1)
 
+AGAIN_BUDGET_S = 3.0
+"""For a second look at an unreadable document; a tick must end within its 60 s all the same."""
+
 MAX_KEPT_BYTES = 1 << 20
 """How much of an unreadable feed is kept to be looked at."""
 
@@ -77,12 +80,11 @@ class Feeds:
         """
         try:
             urls = self._urls()
-            answer = fetch.get(self.session, urls["station_status"])
+            answer, status = self._fetch("station_status", urls["station_status"])
         except (FeedError, FeedUnavailableError):
             self._cache.pop("gbfs", None)  # feeds move; the next tick looks their addresses up
             raise
         self._clock = polled_at(answer)
-        status = _decode(answer, "station_status")
         information = self._cached("station_information", urls["station_information"])
         types = None
         if "vehicle_types" in urls:
@@ -106,8 +108,7 @@ class Feeds:
         if held is not None and self._clock < held[1]:
             return held[0]
         try:
-            answer = fetch.get(self.session, url)
-            document = _decode(answer, feed)
+            answer, document = self._fetch(feed, url)
         except (FeedError, FeedUnavailableError) as error:
             if held is None:
                 raise
@@ -116,6 +117,19 @@ class Feeds:
         made = gbfs.observed_at(document, polled_at(answer))
         self._cache[feed] = (document, made + dt.timedelta(seconds=document.ttl_s))
         return document
+
+    def _fetch(self, feed: str, url: str) -> tuple[fetch.Answer, Document]:
+        """Fetch a document; an unreadable one at once again, since most are only cut off."""
+        answer = fetch.get(self.session, url)
+        try:
+            return answer, gbfs.decode(feed, answer.body)
+        except FeedError as error:
+            log("WARNING", f"{feed} is asked for again: {error}")
+        answer = fetch.get(self.session, url, AGAIN_BUDGET_S)
+        try:
+            return answer, gbfs.decode(feed, answer.body)
+        except FeedError as error:
+            raise UnreadableFeedError(error, answer) from error
 
 
 class UnreadableFeedError(FeedError):
@@ -226,10 +240,3 @@ def _keep_defects(lake: Lake, layout: Layout, bin_: Bin, defects: list[snapshot.
     digest = hashlib.sha256(repr(kinds).encode()).hexdigest()[:12]
     reject = Reject(f"feed/date={day_of(bin_)}/records", None, "some records", defects)
     quarantine.keep(lake, layout, reject, digest)
-
-
-def _decode(answer: fetch.Answer, feed: str) -> Document:
-    try:
-        return gbfs.decode(feed, answer.body)
-    except FeedError as error:
-        raise UnreadableFeedError(error, answer) from error

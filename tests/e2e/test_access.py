@@ -1,0 +1,168 @@
+"""Each function does all of its work with the rights that deployment grants, and needs them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import time
+from typing import TYPE_CHECKING
+
+import network
+import pytest
+from velib_core.events import ReplayRequested, Tick, TrainRequested
+from velib_core.grid import Bin, day_after, first_bin, parse_day
+from velib_core.layout import Daily, Layout, Perf, Snapshot
+from velib_local import access, guard
+from velib_local.city import City
+from velib_local.cloud import local_cloud
+from velib_local.feed_server import FeedServer
+from velib_local.function_specs import load_specs
+from velib_local.guard import Refusal
+
+if TYPE_CHECKING:
+    from velib_local.cloud import LocalCloud
+
+pytestmark = pytest.mark.e2e
+
+FIRST_DAY = parse_day("2025-11-28")
+START = dt.datetime(2025, 11, 28, tzinfo=dt.UTC)
+SETTINGS = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30", "DELETE_AFTER_COMPACT": "1"}
+
+UNUSED = {
+    ("reconcile", guard.PUBLISH, "velib-bronze"): "only where no forecast followed a snapshot",
+}
+"""Rights that no work of the days below takes, and what they are for."""
+
+
+@dataclasses.dataclass
+class Run:
+    """A local cloud and the city that it is fed with."""
+
+    cloud: LocalCloud
+    feed: FeedServer
+    city: City
+
+    def live(self, hours: int, every: int = 10) -> None:
+        """Let the city live on, with a tick every so many minutes, until all is handled."""
+        for _ in range(0, hours * 60, every):
+            self.feed.show(self.city.state())
+            self.cloud.tick()
+            self.city.advance(self.city.now + dt.timedelta(minutes=every))
+        self.cloud.settle()
+
+    def put(self, bin_: Bin, data: bytes) -> None:
+        """Write a snapshot's object from outside, whatever it holds."""
+        network.put(self.cloud.lake, Layout(self.cloud.settings).name(Snapshot(bin_)), data)
+        self.cloud.settle()
+
+    def ask(self, message: object) -> None:
+        """Publish a message and wait until all that it causes is handled."""
+        self.cloud.publish(message)
+        self.cloud.settle()
+
+    def content(self) -> dict[str, str]:
+        """Return every object's checksum; models' reports without when they were written."""
+        found = {}
+        for entry in self.cloud.lake.entries(""):
+            found[entry.name] = entry.crc32c
+            if entry.name.startswith("models/") and entry.name.endswith(".json"):
+                report = json.loads(self.cloud.lake.read(entry))
+                report.pop("built_at_utc", None)
+                found[entry.name] = json.dumps(report)
+        return found
+
+
+@contextlib.contextmanager
+def running(rule=None, only=None, logs=None):
+    """Start a cloud whose functions are judged by a rule, and a city."""
+    with FeedServer() as feed:
+        env = {
+            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
+            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
+        }
+        with local_cloud(env | SETTINGS, rule=rule, only=only, logs=logs) as cloud:
+            yield Run(cloud, feed, City(12, start=START))
+
+
+def test_a_right_that_is_missing_costs_no_event():
+    withdrawn = {guard.CREATE}
+
+    def judge(operation):
+        return Refusal(403) if operation.permission in withdrawn else None
+
+    with running(lambda _specs, _settings: judge, only=["ingest"]) as run:
+        run.feed.show(run.city.state())
+        run.cloud.publish(Tick())
+        wait_for_status(run.cloud, 500)
+        assert network.contents(run.cloud.lake) == {}
+        withdrawn.clear()
+        run.cloud.settle()
+        (snapshot,) = network.contents(run.cloud.lake)
+        assert snapshot == "bronze/date=2025-11-28/hour=00/2025-11-28T00-00.parquet"
+        assert run.cloud.dead_letters() == []
+
+
+def wait_for_status(cloud, status):
+    deadline = time.monotonic() + 30
+    while not any(record.status == status for record in list(cloud.gateway.deliveries)):
+        assert time.monotonic() < deadline, f"nothing was answered {status}"
+        time.sleep(0.02)
+
+
+def live_through_everything(run):
+    """Let four days pass with all that can happen in them."""
+    layout = Layout(run.cloud.settings)
+    run.live(4)
+    run.feed.reply("/gbfs/2/station_status", b'{"data":', times=2)
+    run.live(19)
+    run.live(1, every=4)
+    run.put(Bin(first_bin(FIRST_DAY) + 37), b"no parquet")
+    run.live(48)
+    run.ask(TrainRequested())
+    late = Bin(first_bin(FIRST_DAY) + 99)
+    run.put(late, network.snapshot_object(late))
+    run.ask(TrainRequested())
+    run.live(24)
+    for key in (Daily(FIRST_DAY), Perf(day_after(FIRST_DAY, 1))):
+        run.cloud.lake.delete(run.cloud.lake.stat(layout.name(key)))
+    run.ask(ReplayRequested())
+    run.ask(TrainRequested())
+
+
+@pytest.mark.slow
+def test_with_its_rights_alone_each_function_leaves_the_same_lake_and_needs_them_all(tmp_path):
+    asked = set()
+
+    def recorded(specs, settings):
+        judge = access.only_what_is_granted(specs, settings)
+
+        def record(operation):
+            asked.add(operation)
+            return judge(operation)
+
+        return record
+
+    with running(recorded, logs=tmp_path / "logs") as run:
+        live_through_everything(run)
+        settings = run.cloud.settings
+        granted = access.rights(load_specs(), settings)
+        assert {op for op in asked if not access.allows(granted, op, settings.bucket)} == set()
+        assert {r.function for r in run.cloud.gateway.deliveries if r.status != 200} == set()
+        assert run.cloud.dead_letters() == []
+        guarded_lake = run.content()
+    unused = {
+        (function, permission, prefix.rpartition("objects/")[2].rpartition("topics/")[2])
+        for (function, permission), prefixes in granted.items()
+        for prefix in prefixes
+        if not any(
+            op.resource.startswith(prefix)
+            for op in asked
+            if (op.function, op.permission) == (function, permission)
+        )
+    }
+    assert unused == set(UNUSED)
+    with running() as run:
+        live_through_everything(run)
+        assert run.content() == guarded_lake
