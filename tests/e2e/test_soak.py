@@ -1,0 +1,440 @@
+"""A day and night of a whole network, fast, with everything failing now and then.
+
+1,500 stations, 24 simulated hours at 60 times real time or faster. The feed answers 5xx, 429, cut
+off JSON and nothing at all; the object store and Pub/Sub refuse calls or lose their answers;
+messages come late and twice; functions are killed. Then everything that was fetched is in the
+lake, the queues are empty, the memory is flat and every document keeps to its contract.
+
+``VELIB_SOAK_REPORT=FILE`` leaves the figures there as JSON.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import datetime as dt
+import io
+import json
+import os
+import random
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from contract.documents import problems
+from velib_core import gbfs, snapshot
+from velib_core import lake as store
+from velib_core.events import DayClosed, ReplayRequested, TrainRequested
+from velib_core.grid import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
+from velib_core.jobs import reconcile
+from velib_core.layout import Daily, Layout, Snapshot
+from velib_core.settings import Settings
+from velib_core.weather import Weather
+from velib_local import feed_documents, guard
+from velib_local.city import City
+from velib_local.cloud import BUCKET, PROJECT, deployed, local_servers
+from velib_local.feed_server import FeedServer
+from velib_local.guard import Refusal
+
+if TYPE_CHECKING:
+    from velib_local.cloud import LocalCloud
+    from velib_local.feed_state import FeedState
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+STATIONS = 1500
+PAST_DAYS = 2
+DAY = parse_day("2025-11-05")
+START = dt.datetime(2025, 11, 5, tzinfo=dt.UTC)
+BIN = dt.timedelta(minutes=5)
+
+SPEED = 150
+"""Simulated seconds a second, at most: the clock waits until a snapshot was fetched."""
+
+STORE_FAULTS = {500: 0.005, 503: 0.01, 429: 0.01}
+LOST_ANSWERS = 0.005
+"""Shares of the calls to the object store and to Pub/Sub."""
+
+FEED_FAULTS = {"5xx": 0.05, "429": 0.02, "cut off": 0.03, "silent": 0.006, "weather": 0.05}
+"""Shares of the ticks."""
+
+DUPLICATES, LATE_S = 0.1, 3.0
+KILL_EVERY_S = 4.0
+KILLING_BINS = 120
+"""Functions are killed for so many bins; then memory is watched."""
+
+GROWTH_MIB_PER_HOUR = 3.0
+"""Of one function's process, by simulated time: a day's panel fills up, and no more."""
+
+SETTINGS = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
+
+
+class Weathering:
+    """The faults that are to be committed, and how many were."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._lock = threading.Lock()
+        self.on = False
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def draw(self, shares: dict) -> object:
+        """Return one of the faults, each with its share, or ``None``; count it."""
+        with self._lock:
+            at = self._rng.random()
+            for fault, share in shares.items() if self.on else ():
+                at -= share
+                if at < 0:
+                    self.counts[str(fault)] += 1
+                    return fault
+        return None
+
+    def judge(self, operation: guard.Operation) -> Refusal | None:
+        """Refuse some calls, and lose the answers to some more."""
+        with self._lock:
+            self.counts["calls"] += self.on
+            self.counts[operation.permission] += self.on
+        fault = self.draw(STORE_FAULTS | {"lost answer": LOST_ANSWERS})
+        if fault == "lost answer":
+            return Refusal(503, done=True)
+        return Refusal(fault) if fault else None
+
+    def deliver(self, subscription: str, _message: object) -> list[float]:
+        """Deliver late, and some messages twice."""
+        if not self.on or "dead-letter" in subscription:
+            return [0.0]
+        copies = 2 if self.draw({"duplicate": DUPLICATES}) else 1
+        return [self._rng.uniform(0, LATE_S) ** 2 / LATE_S for _ in range(copies)]
+
+    def spoil(self, feed: FeedServer) -> None:
+        """Let the feed fail at this tick, as far as a careful reader can mend it."""
+        status = "/gbfs/2/station_status"
+        match self.draw(FEED_FAULTS):
+            case "5xx":
+                feed.fail(status, 503, times=self._rng.randint(1, 5))
+            case "429":
+                feed.fail(status, 429, times=1)
+            case "cut off":
+                body = feed.answer(f"{status}.json")[0].body
+                feed.reply(status, body[: self._rng.randrange(len(body))], times=1)
+            case "silent":
+                feed.stall(status, 11.0, times=1)
+            case "weather":
+                feed.fail("/v1/forecast", 503)
+
+    def kill(self, cloud: LocalCloud, stop: threading.Event) -> None:
+        """Kill a function at work now and then, until told to stop."""
+        due = time.monotonic()
+        while not stop.wait(0.01):
+            at_work = [f for f in cloud.functions.values() if f.busy]
+            if at_work and time.monotonic() >= due:
+                victim = self._rng.choice(at_work)
+                victim.kill()
+                self.counts["kill"] += 1
+                self.counts[f"kill {victim.spec.name}"] += 1
+                due = time.monotonic() + self._rng.uniform(0, 2 * KILL_EVERY_S)
+
+
+@dataclasses.dataclass(frozen=True)
+class MemorySample:
+    """Resident MiB of a function's process and its workers, at a simulated hour."""
+
+    function: str
+    pid: int
+    hour: float
+    mib: float
+
+
+def watch_memory(cloud, hour, samples, stop):
+    """Sample each function's resident memory until told to stop."""
+    while not stop.wait(1.0):
+        for name, function in cloud.functions.items():
+            pid = function.pid
+            if pid is None:
+                continue
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                family = [process, *process.children(recursive=True)]
+                resident = sum(member.memory_info().rss for member in family)
+                samples.append(MemorySample(name, pid, hour(), resident / 2**20))
+
+
+def growth(samples: list[MemorySample]) -> dict[str, float]:
+    """Return each function's growth in MiB a simulated hour: Theil's slope of its last process.
+
+    The first third of the process's life is left out: caches fill then.
+    """
+    slopes = {}
+    for name in {sample.function for sample in samples}:
+        last = [s for s in samples if s.function == name]
+        last = [s for s in last if s.pid == last[-1].pid]
+        last = last[len(last) // 3 :]
+        if last[-1].hour - last[0].hour < 4:
+            continue
+        picked = last[:: max(1, len(last) // 100)]
+        hours, mib = (np.array([getattr(s, f) for s in picked]) for f in ("hour", "mib"))
+        gaps = np.subtract.outer(hours, hours)
+        rises = np.subtract.outer(mib, mib)
+        slopes[name] = float(np.median(rises[gaps > 0.5] / gaps[gaps > 0.5]))
+    return slopes
+
+
+def seen(state: FeedState) -> pa.Table:
+    """Return what a state's feed says of each station, straight from the state."""
+    stamp = pa.scalar(state.last_updated.replace(tzinfo=None), pa.timestamp("ns"))
+    capacity = dict(zip(state.stations.station_id, state.stations.capacity, strict=True))
+    ids = list(state.status.station_id)
+    columns = {"ts_utc": pa.repeat(stamp, len(ids)), "station_id": ids}
+    for column in ("bikes", "mechanical", "ebike"):
+        columns[column] = pa.array(getattr(state.status, column), pa.int64())
+    columns["capacity"] = pa.array([capacity[station] for station in ids], pa.int64())
+    return pa.table(columns)
+
+
+def past_snapshot(state: FeedState) -> tuple[Bin, bytes]:
+    """Return the snapshot object of a state, without a chain."""
+    feeds = {
+        feed: gbfs.decode(feed, json.dumps(make()).encode())
+        for feed, make in (
+            (name.removesuffix(".json"), make)
+            for name, make in feed_documents.gbfs_2(state, "http://feed").items()
+        )
+    }
+    electric = gbfs.electric_types(feeds["vehicle_types"])
+    air = state.weather or Weather()
+    rows, _ = gbfs.snapshot_rows(
+        feeds["station_status"], feeds["station_information"], electric, state.last_updated, air
+    )
+    bin_ = bin_of(state.last_updated)
+    rows, _ = snapshot.tidy(rows, bin_)
+    return bin_, snapshot.to_bytes(rows)
+
+
+def remember_the_past(city: City, lake, layout) -> None:
+    """Write the snapshots of the days before, as an earlier deployment left them."""
+    while city.now < START:
+        bin_, data = past_snapshot(city.state())
+        artefact = store.Artefact(data, store.PARQUET, store.crc32c(data))
+        lake.write(layout.name(Snapshot(bin_)), artefact, expected_generation=0)
+        city.advance(city.now + BIN)
+
+
+def rows_apart(daily: bytes, expected: pa.Table) -> int:
+    """Return how many rows the daily lacks, adds or changes; its numbers read by DuckDB."""
+    found = pq.read_table(io.BytesIO(daily), columns=expected.column_names)
+    with duckdb.connect() as connection:
+        connection.register("found", found)
+        connection.register("expected", expected)
+        names = ", ".join(
+            f"{n}::varchar as {n}" if n == "station_id" else n for n in expected.column_names
+        )
+        (count,) = connection.execute(
+            f"""
+            with f as (select {names} from found), e as (select {names} from expected)
+            select (select count(*) from (from e except all from f))
+                 + (select count(*) from (from f except all from e))
+            """
+        ).fetchone()
+    return count
+
+
+@dataclasses.dataclass
+class Soak:
+    """What a soak went through and left."""
+
+    faults: collections.Counter
+    expected: pa.Table
+    shown: int
+    seconds: float
+    drained_s: float
+    memory: list[MemorySample]
+    unacknowledged: int
+    dead_letters: list
+    lake: dict[str, bytes]
+    settings: Settings
+    repairs: list
+    changed_by_replay: list[str]
+    functions: dict[str, dict]
+
+
+@pytest.fixture(scope="module")
+def soak(tmp_path_factory):
+    """Soak a network for a day."""
+    faults = Weathering(seed=int(os.environ.get("VELIB_SOAK_SEED", "1")))
+    city = City(STATIONS, start=START - dt.timedelta(days=PAST_DAYS))
+    logs = tmp_path_factory.mktemp("logs")
+    with contextlib.ExitStack() as stack:
+        feed = stack.enter_context(FeedServer())
+        servers = stack.enter_context(local_servers(delivery=faults.deliver, logs=logs))
+        env = SETTINGS | {
+            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
+            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
+        }
+        whole = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
+        settings = Settings.from_env(whole | env)
+        remember_the_past(city, store.connect(settings), Layout(settings))
+        cloud = stack.enter_context(deployed(servers, env, rule=lambda *_: faults.judge))
+        for ago in range(PAST_DAYS, 0, -1):
+            cloud.publish(DayClosed(day_after(DAY, -ago)))
+        cloud.settle()
+        cloud.publish(TrainRequested())
+        cloud.settle()
+        yield weather_the_day(cloud, feed, city, faults)
+
+
+def weather_the_day(cloud, feed, city, faults) -> Soak:
+    """Let the city live its day under faults; return what came of it."""
+    stop_kills, stop_watch = threading.Event(), threading.Event()
+    samples: list[MemorySample] = []
+
+    def hour():
+        return (city.now - START) / dt.timedelta(hours=1)
+
+    threads = [
+        threading.Thread(target=faults.kill, args=(cloud, stop_kills)),
+        threading.Thread(target=watch_memory, args=(cloud, hour, samples, stop_watch)),
+    ]
+    faults.on = True
+    for thread in threads:
+        thread.start()
+    started = time.monotonic()
+    tables = []
+    try:
+        for n in range(BINS_PER_DAY + 1):
+            due = started + n * BIN.total_seconds() / SPEED
+            time.sleep(max(0.0, due - time.monotonic()))
+            feed.heal()
+            feed.show(city.state())
+            tables.append(seen(city.state()))
+            faults.spoil(feed)
+            cloud.tick(timeout_s=180)
+            if n % 12 == 4:
+                cloud.publish(ReplayRequested())
+            if n == KILLING_BINS:
+                stop_kills.set()
+            city.advance(city.now + BIN)
+        seconds = time.monotonic() - started
+        cloud.settle(timeout_s=300)
+        cloud.publish(TrainRequested())
+        cloud.settle(timeout_s=300)
+    finally:
+        stop_kills.set()
+        stop_watch.set()
+        for thread in threads:
+            thread.join()
+    drained = time.monotonic() - started - seconds
+    faults.on = False
+    unacknowledged = cloud.servers.embedded.unacknowledged()
+    cloud.publish(ReplayRequested())
+    cloud.settle()
+    repairs = [str(r) for r in reconcile.plan(cloud.lake, cloud.settings, ReplayRequested())]
+    before = contents(cloud)
+    cloud.publish(ReplayRequested(DAY, DAY, force=True))
+    cloud.settle()
+    after = contents(cloud)
+    return Soak(
+        faults=faults.counts,
+        expected=pa.concat_tables(tables[:-1]),
+        shown=len(tables),
+        seconds=seconds,
+        drained_s=drained,
+        memory=samples,
+        unacknowledged=unacknowledged,
+        dead_letters=cloud.dead_letters(),
+        lake=after,
+        settings=cloud.settings,
+        repairs=repairs,
+        changed_by_replay=[n for n in before.keys() | after if before.get(n) != after.get(n)],
+        functions=per_function(cloud, samples),
+    )
+
+
+def contents(cloud) -> dict[str, bytes]:
+    return {entry.name: cloud.lake.read(entry) for entry in cloud.lake.entries("")}
+
+
+def per_function(cloud, samples) -> dict[str, dict]:
+    slopes = growth(samples)
+    table = {}
+    for name in cloud.functions:
+        calls = [r for r in cloud.gateway.deliveries if r.function == name]
+        table[name] = {
+            "deliveries": len(calls),
+            "killed": sum(r.status == 0 for r in calls),
+            "again": sum(r.status >= 500 for r in calls),
+            "median_s": round(float(np.median([r.seconds for r in calls])), 3) if calls else None,
+            "peak_mib": round(max((s.mib for s in samples if s.function == name), default=0)),
+            "mib_per_hour": round(slopes[name], 2) if name in slopes else None,
+        }
+    return table
+
+
+def test_everything_fails_now_and_then_and_time_flies(soak):
+    report(soak)
+    assert soak.seconds * 60 <= (soak.shown - 1) * BIN.total_seconds()
+    assert set(map(str, STORE_FAULTS)) | set(FEED_FAULTS) <= set(soak.faults)
+    assert min(soak.faults[kind] for kind in ("kill", "duplicate", "lost answer")) >= 10
+
+
+def report(soak) -> None:
+    """Leave the figures where they were asked for."""
+    if "VELIB_SOAK_REPORT" in os.environ:
+        figures = {
+            "snapshots": soak.shown,
+            "seconds": round(soak.seconds, 1),
+            "times_real_time": round((soak.shown - 1) * BIN.total_seconds() / soak.seconds, 1),
+            "drained_s": round(soak.drained_s, 1),
+            "faults": dict(soak.faults),
+            "dead_letters": [dict(m.attributes) | {"data": str(m.data)} for m in soak.dead_letters],
+            "repairs": soak.repairs,
+            "changed_by_replay": soak.changed_by_replay,
+            "functions": soak.functions,
+        }
+        Path(os.environ["VELIB_SOAK_REPORT"]).write_text(json.dumps(figures, indent=1))
+
+
+def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak):
+    layout = Layout(soak.settings)
+    held = [name for name in soak.lake if name.startswith(layout.bronze_day(DAY))]
+    assert len(held) == BINS_PER_DAY
+    assert rows_apart(soak.lake[layout.name(Daily(DAY))], soak.expected) == 0
+    assert soak.expected.num_rows > 0.97 * STATIONS * BINS_PER_DAY
+
+
+def test_the_queues_are_drained_and_no_message_was_given_up(soak):
+    assert soak.unacknowledged == 0
+    assert soak.dead_letters == []
+
+
+def test_memory_is_flat(soak):
+    growing = growth(soak.memory)
+    assert {"ingest", "close_day", "build_serving_forecast"} <= set(growing)
+    assert {n: mib for n, mib in growing.items() if mib > GROWTH_MIB_PER_HOUR} == {}
+
+
+def test_nothing_is_left_to_mend_and_a_calm_replay_makes_the_same(soak):
+    assert soak.repairs == []
+    assert soak.changed_by_replay == []
+
+
+def test_every_artefact_is_valid(soak):
+    wrong, checked = [], 0
+    for name, data in soak.lake.items():
+        if name.endswith(".parquet"):
+            pq.read_metadata(io.BytesIO(data))
+        elif name.endswith(".json") and name.startswith(("serving/", "models/", "monitoring/")):
+            wrong += [p for p in problems(name, json.loads(data)) if "no such document" not in p]
+            checked += 1
+    assert wrong == []
+    assert checked >= 5
+    for horizon in soak.settings.horizons:
+        forecast = json.loads(soak.lake[f"serving/forecast/latest/h{horizon}/forecast.json"])
+        assert len(forecast["data"]) >= 0.97 * STATIONS
