@@ -83,5 +83,8 @@ class PublisherLog:
     def publish(self, message: object) -> None:
         self.messages.append(message)
 
+    def tell_alert(self, body: object) -> None:
+        self.messages.append(body)
+
     def republish(self, topic: str, entry, *, force: bool = False) -> None:
         self.notified.append((topic, entry.name, force))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -40,6 +41,9 @@ _FOLDERS = {
     "ledger",
     "quarantine",
 }
+
+
+_FOLDER = re.compile(r"[a-z]+(?:/[a-z]+)*")
 
 
 class FunctionSpecError(InvalidValueError):
@@ -130,7 +134,7 @@ def _check(spec: FunctionSpec) -> None:
     ]
     for kind in ("read", "create", "delete"):
         names = getattr(spec.access, kind)
-        rules.append((f"access.{kind}", names, set(names) <= _FOLDERS, f"among {_FOLDERS}"))
+        rules.append((f"access.{kind}", names, _are_folders(names), f"among {_FOLDERS}"))
     for field, value, holds, expected in rules:
         if not holds:
             raise FunctionSpecError(f"{spec.name}/function.toml {field}", value, expected)
@@ -161,12 +165,22 @@ def deployment(
         yield "function", name, *fields, ",".join(spec.topics), pairs
         for kind, folders in permissions(spec.access).items():
             if folders:
-                condition = objects_below(settings.bucket, [getattr(layout, f) for f in folders])
+                condition = objects_below(settings.bucket, [place(layout, f) for f in folders])
                 yield "objects", name, account, kind, condition
         for topic in spec.access.publish:
             yield "publish", name, account, topic
         if spec.schedule:
             yield "schedule", name, *dataclasses.astuple(spec.schedule)
+
+
+def place(layout: Layout, name: str) -> str:
+    """Return the folder that a right is on: one of the layout's, or one inside of it."""
+    folder, slash, inside = name.partition("/")
+    return f"{getattr(layout, folder)}{slash}{inside}"
+
+
+def _are_folders(names: Iterable[str]) -> bool:
+    return all(_FOLDER.fullmatch(name) and name.partition("/")[0] in _FOLDERS for name in names)
 
 
 def permissions(access: Access) -> dict[str, list[str]]:

@@ -42,6 +42,9 @@ FORCE = "velibForce"
 MAX_MESSAGE_BYTES = 64 << 10
 """Our messages are tens of bytes and a notification about one KiB."""
 
+ALERTS = "alerts"
+"""The topic on which a monitoring alert is told when it is raised and when it is cleared."""
+
 MAX_REPLAY_DAYS = 3660
 PUBLISH_TIMEOUT_S = 30
 
@@ -208,6 +211,10 @@ class Publisher:
         } | ({FORCE: "1"} if force else {})
         self.send(self._settings.topic(topic), b"{}", attributes)
         logs.log("INFO", "published", topic=topic, published=entry.name)
+
+    def tell_alert(self, body: Mapping[str, object]) -> None:
+        """Publish a change of an alert; whoever is on call subscribes to the topic."""
+        self.send(self._settings.topic(ALERTS), json.dumps(body, ensure_ascii=False).encode())
 
     def send(self, topic: str, data: bytes, attributes: Mapping[str, str] | None = None) -> None:
         """Publish bytes to a topic by its full name."""

@@ -7,6 +7,7 @@ function, for a Cloud Run job or for a person at a terminal. Environment:
 * ``DAY`` or ``DAY_OFFSET`` — the UTC day, or its distance from today (−1, yesterday, when unset).
 * ``MONTH`` — for `compact_monthly`: ``YYYY-MM``, last month when unset.
 * ``FROM``, ``TO``, ``STAGE`` — for `reconcile`: what to look at.
+* ``STEPS``, ``CONTINUE_ON_ERROR`` — for `monitoring_pipeline`: see there.
 * ``HORIZON_MIN`` — for `train_model`: one horizon; every one of the settings when unset.
 * ``FORCE=1`` — make again what is up to date.
 * ``DRY_RUN=1`` — say what would be read and written, and write nothing.
@@ -25,6 +26,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from velib_core import logs
+from velib_core import monitoring_pipeline as pipeline
 from velib_core.errors import PermanentError, TransientError
 from velib_core.events import Message, Publisher, ReplayRequested, peak_mib
 from velib_core.grid import Day, HorizonMinutes, day_after, horizon_bins, parse_day, today
@@ -89,6 +91,10 @@ class DryPublisher(Publisher):
     def publish(self, message: Message) -> None:
         """Say what would be published."""
         logs.log("INFO", f"dry run: would publish {message!r}")
+
+    def tell_alert(self, body: Mapping[str, object]) -> None:
+        """Say which alert would be told."""
+        logs.log("INFO", "dry run: would publish an alert", alert=dict(body))
 
 
 class _Launch:
@@ -186,6 +192,31 @@ def _build_serving_forecast(launch: _Launch) -> JobResult:
     return job.run(launch.lake, launch.settings, job.WarmState())  # type: ignore[no-any-return]
 
 
+def _family(name: str) -> Callable[[_Launch], JobResult]:
+    """Return what runs one step of the monitoring pipeline."""
+
+    def run(launch: _Launch) -> JobResult:
+        return pipeline.run(_pipeline_run(launch), [name], continue_on_error=False)
+
+    return run
+
+
+def _pipeline_run(launch: _Launch) -> pipeline.Run:
+    return pipeline.Run(
+        launch.lake,
+        launch.settings,
+        launch.publisher,
+        launch.day(),
+        force=launch.flag("FORCE"),
+    )
+
+
+def _monitoring_pipeline(launch: _Launch) -> JobResult:
+    steps = pipeline.parse_steps(launch.environ.get("STEPS", ""))
+    tolerant = launch.flag("CONTINUE_ON_ERROR")
+    return pipeline.run(_pipeline_run(launch), steps, continue_on_error=tolerant)
+
+
 def _train_model(launch: _Launch) -> JobResult:
     """Train the horizon that HORIZON_MIN names, else every one of the settings."""
     job, last = _job("train_model"), launch.optional_day("DAY")
@@ -209,6 +240,17 @@ JOBS: Mapping[str, Callable[[_Launch], JobResult]] = {
     "train_model": _train_model,
     "build_serving_forecast": _build_serving_forecast,
     "reconcile": _reconcile,
+    "build_data_freshness": _family("data_freshness"),
+    "build_data_health": _family("data_health"),
+    "build_data_drift": _family("data_drift"),
+    "build_model_performance": _family("model_performance"),
+    "build_model_explainability": _family("model_explainability"),
+    "build_network_overview": _family("network_overview"),
+    "build_network_stations": _family("network_stations"),
+    "build_network_dynamics": _family("network_dynamics"),
+    "build_monitoring_intro": _family("intro"),
+    "monitoring_pipeline": _monitoring_pipeline,
+    "monitoring": _monitoring_pipeline,
 }
 """Every job that can be launched."""
 

@@ -344,7 +344,6 @@ def test_only_the_builder_has_a_role_on_the_project():
 
 def test_account_ids_are_within_the_limit_and_apart():
     names = [spec.service_account for spec in SPECS.values()]
-    names += ["build-model-performance", "build-model-explainability"]
     ids = [account_id("a-network-of-24-letters-", name) for name in names]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", name) for name in ids)

@@ -24,9 +24,11 @@ def test_a_function_has_its_entry_point_its_needs_and_a_known_trigger(name):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_function_never_writes_where_it_is_triggered(name):
+    """All but the intro, which takes no notice of its own documents (see its handler)."""
     spec = SPECS[name]
     folders = {topic for topic in spec.topics if topic in LAYOUT.notified}
-    assert not folders & set(spec.access.create)
+    written = {folder.partition("/")[0] for folder in spec.access.create}
+    assert not folders & written or (name, written) == ("build_monitoring_intro", {"monitoring"})
 
 
 @pytest.mark.parametrize("name", ["ingest", "close_day", "reconcile"])

@@ -7,6 +7,7 @@ import pandas as pd
 import planted
 import pyarrow as pa
 import pytest
+from velib_core import snapshot
 from velib_core.monitoring import data_health
 from velib_core.windows import complete_days
 
@@ -38,10 +39,11 @@ def faulty(net: planted.Network) -> planted.Network:
     return net
 
 
-def build(net, days=7, minutes=10, **options):
+def build(net, days=7, minutes=10, repeats=None, **options):
     now = planted.after(net, minutes)
+    first, *tables = net.all_events(data_health.COLUMNS)
     return data_health.build(
-        net.all_events(data_health.COLUMNS),
+        [snapshot.with_repeats(first, repeats or {}), *tables],
         window=complete_days(now, days, planted.TZ),
         now=now,
         edition=planted.edition("data/health"),
@@ -56,7 +58,7 @@ def net():
 
 @pytest.fixture(scope="module")
 def documents(net):
-    return build(net, merged={"s7": 5})
+    return build(net, repeats={"s7": 5})
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,18 @@
-"""A daily changed: make its events view, the perf views it has a part in, and the rolling copies.
+"""A daily changed: make its events view, its ledger, the perf views it has a part in, the copies.
 
 The perf view of a day looks back into the day before it for the features of the hindcast, and an
-hour into the next one for the truth: a daily has a part in three. They are written last.
+hour into the next one for the truth: a daily has a part in three. They are written last. The
+ledger unites the forecasts that were published in the day.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import io
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from velib_core import datasets, model_registry
@@ -25,10 +28,10 @@ from velib_core.jobs.refresh_profiles import (
     profile_before,
 )
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Events, Layout, Perf, Profile
+from velib_core.layout import Daily, Events, Layout, Ledger, Perf, Profile
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from collections.abc import Sequence
 
     from velib_core.grid import Day, HorizonMinutes
     from velib_core.lake import Artefact, Entry, Lake
@@ -43,6 +46,7 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
     result = JobResult("build_datasets")
     _publish_events(lake, settings, day, result, force=force)
     _publish_rolling(lake, layout, Events, result)
+    _publish_ledger(lake, layout, day, result)
     for issued in (day_after(day, -1), day, day_after(day)):
         _publish_perf(lake, settings, issued, result, force=force)
     _publish_rolling(lake, layout, Perf, result)
@@ -213,6 +217,28 @@ def _hindcast(
         load_calibration(lake, pack, inputs.calibrations.get(horizon)),
     )
     return Hindcast(model.version, said.median, said.whole, said.mean)
+
+
+def ledger_fingerprint(pages: Sequence[Entry]) -> str:
+    """Return the fingerprint that the ledger of a day must carry when it has all its pages."""
+    return store.fingerprint("ledger 1", pages)
+
+
+def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
+    """Unite the day's published forecasts; a day without any gets no ledger."""
+
+    def make(current: Entry | None) -> Artefact | None:
+        pages = list(lake.entries(layout.ledger_day(day)))
+        mark = ledger_fingerprint(pages)
+        if not pages or (current and current.fingerprint == mark):
+            return None
+        with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
+            tables = [pq.read_table(io.BytesIO(data)) for data in pool.map(lake.read, pages)]
+        united = pa.concat_tables([table.select(datasets.LEDGER_SCHEMA.names) for table in tables])
+        result.counts["served"] = united.num_rows
+        return _parquet(united.cast(datasets.LEDGER_SCHEMA), mark)
+
+    result.outputs[layout.name(Ledger(day))] = lake.publish(layout.name(Ledger(day)), make)
 
 
 def _publish_rolling(

@@ -86,7 +86,8 @@ def snapshot_entries(lake: Lake, layout: Layout, day: Day) -> dict[Bin, Entry]:
 class SnapshotReader:
     """Reads snapshots, each once: a warm instance needs only the new one of the last hours."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT_SNAPSHOTS) -> None:
+        self._kept = kept
         self._tables: collections.OrderedDict[tuple[str, int], pa.Table] = collections.OrderedDict()
 
     def tables(self, lake: Lake, entries: dict[Bin, Entry]) -> Iterator[pa.Table]:
@@ -108,7 +109,7 @@ class SnapshotReader:
             log("ERROR", f"{entry.name} is left out: {error}")
             return
         self._tables[_identity(entry)] = table
-        while len(self._tables) > KEPT_SNAPSHOTS:
+        while len(self._tables) > self._kept:
             self._tables.popitem(last=False)
 
 

@@ -11,21 +11,29 @@ from typing import TYPE_CHECKING
 
 from velib_core.errors import InvalidValueError
 from velib_core.events import DayClosed, ReplayRequested
-from velib_core.grid import bin_start, iso_z
+from velib_core.grid import bin_start, day_of, iso_z
 from velib_core.jobs import (
+    build_data_freshness,
     build_datasets,
+    build_monitoring_intro,
+    build_network_overview,
     close_day,
     compact_daily,
     compact_monthly,
     history,
+    monitoring_family,
     refresh_profiles,
 )
+from velib_core.jobs.monitoring_family import MANIFEST
+from velib_core.jobs.newest_snapshot import newest_snapshot
 from velib_core.jobs.result import JobResult
 from velib_core.layout import (
     Daily,
     Events,
     Forecast,
     Layout,
+    Ledger,
+    Monitoring,
     Monthly,
     Perf,
     Profile,
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
 
     from velib_core.events import Publisher
     from velib_core.grid import Day
+    from velib_core.jobs.monitoring_family import Family
     from velib_core.lake import Entry, Lake
     from velib_core.settings import Settings
 
@@ -153,6 +162,7 @@ def _stale_views(scope: _Scope) -> Iterator[Repair]:
             yield Repair(daily, "events view missing or stale")
         elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(scope.settings)):
             yield Repair(daily, "perf view missing or stale")
+    yield from _incomplete_ledgers(scope)
 
 
 def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
@@ -166,19 +176,68 @@ def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
             return  # the later ones rest on it and follow
 
 
+def _incomplete_ledgers(scope: _Scope) -> Iterator[Repair]:
+    held = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/served_")}
+    for day, daily in scope.dailies().items():
+        pages = list(scope.lake.entries(scope.layout.ledger_day(day)))
+        ledger = held.get(scope.layout.name(Ledger(day)))
+        mark = build_datasets.ledger_fingerprint(pages)
+        if pages and (ledger is None or ledger.fingerprint != mark):
+            yield Repair(daily, "ledger missing or without some of its pages")
+
+
+def _old_family(family: Family) -> Callable[[_Scope], Iterator[Repair]]:
+    """Return the stage of a family that is made from the views of closed days."""
+
+    def stage(scope: _Scope) -> Iterator[Repair]:
+        files = monitoring_family.closed_days(scope.lake, scope.settings, family.view).files
+        days = [day for day in files if scope.holds(day)]
+        if not days:
+            return
+        forced = scope.request.force
+        if forced or monitoring_family.is_stale(scope.lake, scope.settings, family):
+            yield Repair(files[max(days)], f"{family.folder} missing or stale")
+
+    return stage
+
+
+def _old_overview(scope: _Scope) -> Iterator[Repair]:
+    views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
+    by_day = scope.layout.by_day(Events, views)
+    for day in build_network_overview.days_to_sum(scope.lake, scope.settings):
+        if scope.holds(day):
+            yield Repair(views[by_day[day]], "the overview's sums of the day are missing or stale")
+    stale = build_network_overview.is_stale(scope.lake, scope.settings)
+    yield from _behind_the_newest(scope, stale, "the overview is older than the newest snapshot")
+
+
+def _old_freshness(scope: _Scope) -> Iterator[Repair]:
+    stale = build_data_freshness.is_stale(scope.lake, scope.settings)
+    yield from _behind_the_newest(scope, stale, "the freshness is older than the newest snapshot")
+
+
+def _behind_the_newest(scope: _Scope, stale: bool, reason: str) -> Iterator[Repair]:
+    newest = newest_snapshot(scope.lake, scope.layout)
+    if newest and scope.holds(day_of(newest.bin)) and (stale or scope.request.force):
+        yield Repair(newest.entry, reason)
+
+
+def _old_intro(scope: _Scope) -> Iterator[Repair]:
+    stale = build_monitoring_intro.is_stale(scope.lake, scope.settings)
+    manifest = scope.lake.stat(scope.layout.name(Monitoring("network/overview", MANIFEST)))
+    if manifest and (stale or scope.request.force):
+        yield Repair(manifest, "the intro is older than what it is made of")
+
+
 def _old_forecasts(scope: _Scope) -> Iterator[Repair]:
-    days = close_day.observed_days(scope.lake, scope.layout)
-    if not days or not scope.holds(days[-1]):
+    newest = newest_snapshot(scope.lake, scope.layout)
+    if newest is None or not scope.holds(day_of(newest.bin)):
         return
-    snapshots = history.snapshot_entries(scope.lake, scope.layout, days[-1])
-    if not snapshots:
-        return
-    newest = max(snapshots)
     for horizon in scope.settings.horizons:
         forecast = scope.lake.stat(scope.layout.name(Forecast(horizon, alias=True)))
         mark = (forecast.fingerprint or "") if forecast else ""
-        if scope.request.force or not mark.startswith(iso_z(bin_start(newest))):
-            yield Repair(snapshots[newest], "the forecast is older than the newest snapshot")
+        if scope.request.force or not mark.startswith(iso_z(bin_start(newest.bin))):
+            yield Repair(newest.entry, "the forecast is older than the newest snapshot")
 
 
 STAGES: Mapping[str, Callable[[_Scope], Iterator[Repair]]] = {
@@ -187,5 +246,9 @@ STAGES: Mapping[str, Callable[[_Scope], Iterator[Repair]]] = {
     "refresh_profiles": _stale_profiles,
     "build_datasets": _stale_views,
     "build_serving_forecast": _old_forecasts,
+    "build_data_freshness": _old_freshness,
+    **{family.job: _old_family(family) for family in monitoring_family.FAMILIES},
+    "build_network_overview": _old_overview,
+    "build_monitoring_intro": _old_intro,
 }
 """What can be replayed, in the order of the chain."""

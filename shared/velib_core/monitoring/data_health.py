@@ -37,6 +37,7 @@ from velib_core.monitoring.documents import (
 from velib_core.monitoring.observations import assemble, day_panel, encode, name_of, newest_rows
 from velib_core.monitoring.plateaus import Plateau, find_plateaus
 from velib_core.panel import bins_of
+from velib_core.snapshot import repeats_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,7 +89,6 @@ def build(
     edition: Edition,
     thresholds: HealthThresholds | None = None,
     bounds: StockoutBounds | None = None,
-    merged: Mapping[str, int] | None = None,
 ) -> Documents:
     """Make the documents of ``data/health``.
 
@@ -96,26 +96,26 @@ def build(
     ----------
     tables
         Events views with `COLUMNS`, one a day, in time order: the days of the window, earlier
-        ones whose stations are expected too, and today so far for the freshness.
+        ones whose stations are expected too, and today so far for the freshness. Their count of
+        rows that were left out because their station and bin were there already is read from
+        their metadata (`velib_core.snapshot.repeats_of`).
     window
         Complete local days.
     now
         The instant that ages are told at.
-    merged
-        Rows that compaction merged away because their station and bin were there already, by
-        station; the events view itself holds none.
 
     """
     limits, bounds = thresholds or HealthThresholds(), bounds or StockoutBounds()
     parts: list[Panel] = []
     reports: dict[str, float] = {}
-    duplicates = collections.Counter(dict(merged or {}))
+    duplicates = collections.Counter[str]()
     for table in tables:
         part = day_panel(table, _VARIABLES)
         if part is not None:
             parts.append(part)
             reports |= _last_reports(table)
             duplicates.update(count_duplicates(table))
+            duplicates.update(repeats_of(table))
     panel = assemble(parts, window.start, window.stop, _VARIABLES)
     coverage = cover(panel, parts)
     hours = window.local().minute // 60

@@ -1,0 +1,35 @@
+"""Events views changed → data drift. See `velib_core.jobs.build_data_drift`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import functions_framework
+from velib_core import runtime
+from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
+from velib_core.jobs import build_data_drift as job
+from velib_core.layout import Events, Ledger, Perf, TrainingBase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cloudevents.http import CloudEvent
+
+
+@functions_framework.cloud_event
+def build_data_drift(event: CloudEvent) -> None:
+    """React to an export of a closed day."""
+    runtime.answer(event, _handle)
+
+
+def _handle(trigger: Trigger) -> Mapping[str, object]:
+    match trigger:
+        case ObjectFinalized(Events(dt.date()), force=force):
+            return job.run(
+                runtime.lake(), runtime.settings(), runtime.publisher(), force=force
+            ).summary()
+        case ObjectFinalized(Events() | Perf() | Ledger() | TrainingBase()):
+            return {}  # another view, or the rolling copy of one
+        case _:
+            raise UnexpectedTriggerError(trigger)

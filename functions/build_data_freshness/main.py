@@ -1,0 +1,31 @@
+"""A snapshot is new → how old what it says is. See `velib_core.jobs.build_data_freshness`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import functions_framework
+from velib_core import runtime
+from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
+from velib_core.jobs import build_data_freshness as job
+from velib_core.layout import Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cloudevents.http import CloudEvent
+
+
+@functions_framework.cloud_event
+def build_data_freshness(event: CloudEvent) -> None:
+    """React to a finalized snapshot."""
+    runtime.answer(event, _handle)
+
+
+def _handle(trigger: Trigger) -> Mapping[str, object]:
+    match trigger:
+        case ObjectFinalized(Snapshot(arrived), force=force):
+            lake, settings = runtime.lake(), runtime.settings()
+            return job.run(lake, settings, arrived, force=force).summary()
+        case _:
+            raise UnexpectedTriggerError(trigger)

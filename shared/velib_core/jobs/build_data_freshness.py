@@ -1,0 +1,78 @@
+"""The newest snapshot → ``monitoring/data/freshness``: how old what it says was when it came."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from velib_core import lake as store
+from velib_core import snapshot
+from velib_core.jobs import monitoring_family as family
+from velib_core.jobs.editions import edition, instant_of
+from velib_core.jobs.newest_snapshot import newest_snapshot
+from velib_core.jobs.result import JobResult
+from velib_core.layout import FreshnessCopy, Layout, Monitoring
+from velib_core.monitoring import freshness
+
+if TYPE_CHECKING:
+    from velib_core.grid import Bin
+    from velib_core.jobs.monitoring_family import Documents, Plan
+    from velib_core.jobs.newest_snapshot import Newest
+    from velib_core.lake import Lake
+    from velib_core.settings import Settings
+
+JOB = "build_data_freshness"
+FOLDER = "data/freshness"
+
+
+def run(
+    lake: Lake, settings: Settings, arrived: Bin | None = None, *, force: bool = False
+) -> JobResult:
+    """Tell the freshness of the newest snapshot, if that is the one that arrived.
+
+    ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
+    whichever it is.
+    """
+    layout = Layout(settings)
+    newest = newest_snapshot(lake, layout)
+    if newest is None or (arrived is not None and newest.bin != arrived):
+        return JobResult(JOB, counts={"overtaken": int(newest is not None)})
+
+    def plan() -> Plan:
+        found = newest_snapshot(lake, layout) or newest
+        return family.Plan(mark_of(found), [found.entry], lambda: _make(lake, settings, found))
+
+    copies = {"freshness.json": layout.name(FreshnessCopy())}
+    return family.publish(lake, settings, FOLDER, JOB, plan, force=force, copies=copies)
+
+
+def mark_of(newest: Newest) -> str:
+    """Return the fingerprint of the freshness of a snapshot."""
+    return store.fingerprint(f"{JOB} 1", [newest.entry])
+
+
+def is_stale(lake: Lake, settings: Settings) -> bool:
+    """Tell whether there is a snapshot newer than the freshness."""
+    layout = Layout(settings)
+    newest = newest_snapshot(lake, layout)
+    manifest = lake.stat(layout.name(Monitoring(FOLDER, family.MANIFEST)))
+    return newest is not None and (manifest is None or manifest.fingerprint != mark_of(newest))
+
+
+def _make(lake: Lake, settings: Settings, newest: Newest) -> Documents:
+    rows, _ = snapshot.from_bytes(lake.read(newest.entry), newest.bin)
+    now = instant_of(rows)
+    return freshness.build(
+        rows.select(freshness.COLUMNS),
+        now=now,
+        edition=edition(settings, FOLDER, now, [newest.entry]),
+        weather_times=_weather_times(rows),
+    )
+
+
+def _weather_times(rows: pa.Table) -> list[dt.datetime]:
+    stamps = pc.unique(rows["weather_utc"].drop_null().cast(pa.timestamp("s"))).to_pylist()
+    return [stamp.replace(tzinfo=dt.UTC) for stamp in stamps]

@@ -1,0 +1,79 @@
+"""Events views → ``monitoring/data/health``: is what should be in the lake there, once, alive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from velib_core import datasets, snapshot
+from velib_core.jobs import monitoring_family as family
+from velib_core.jobs.editions import edition, instant_of, stockout_bounds
+from velib_core.layout import Layout, Snapshot
+from velib_core.monitoring import data_health
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from velib_core.events import Publisher
+    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.jobs.result import JobResult
+    from velib_core.lake import Lake
+    from velib_core.settings import Settings
+
+
+def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
+    """Bring the family up to date with the closed days."""
+
+    def plan() -> Plan:
+        inputs = family.look_up(lake, settings, family.HEALTH)
+        mark = family.mark_of(settings, family.HEALTH, inputs)
+        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+
+    place = family.HEALTH
+    return family.publish(
+        lake, settings, place.folder, place.job, plan, publisher=publisher, force=force
+    )
+
+
+def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
+    limits = settings.monitoring
+    after = _events_after(lake, settings, inputs)
+    now = instant_of(after) if after is not None else inputs.closed.as_of
+
+    def tables() -> Iterator[pa.Table]:
+        for entry in inputs.beside["earlier"]:
+            table = family.read_day(lake, entry, data_health.COLUMNS)
+            yield snapshot.with_repeats(_last_bin(table), {})
+        yield from family.read_days(lake, inputs.files, data_health.COLUMNS)
+        if after is not None:
+            yield snapshot.with_repeats(after, {})
+
+    return data_health.build(
+        tables(),
+        window=inputs.closed.window(limits.health_days),
+        now=now,
+        edition=edition(settings, family.HEALTH.folder, now, inputs.entries),
+        thresholds=data_health.HealthThresholds(**limits.of("health")),
+        bounds=stockout_bounds(settings),
+    )
+
+
+def _events_after(lake: Lake, settings: Settings, inputs: Inputs) -> pa.Table | None:
+    """Return the events of the snapshot that closed the newest day: the age of the reports."""
+    for entry in inputs.beside["after"]:
+        key = Layout(settings).key(entry.name)
+        if isinstance(key, Snapshot):
+            rows, _ = snapshot.from_bytes(lake.read(entry), key.bin)
+            return datasets.events_view(
+                rows,
+                penury_bikes=settings.penury_bikes,
+                saturation_docks=settings.saturation_docks,
+            ).select(data_health.COLUMNS)
+    return None
+
+
+def _last_bin(table: pa.Table) -> pa.Table:
+    """Return the rows of a day's last bin: that a station was there is all that is asked."""
+    return table.filter(pc.equal(table["tbin_utc"], pc.max(table["tbin_utc"])))

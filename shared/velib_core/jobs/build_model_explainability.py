@@ -1,0 +1,122 @@
+"""Perf views and live models → ``monitoring/model/explainability``: how and why forecasts err."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from velib_core import explanation, model_registry
+from velib_core.errors import ModelError
+from velib_core.feature_stack import feature_rows, lookback_bins
+from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
+from velib_core.jobs import history
+from velib_core.jobs import monitoring_family as family
+from velib_core.jobs.editions import edition, stations_in
+from velib_core.jobs.refresh_profiles import load_profiles, profile_before
+from velib_core.layout import Layout
+from velib_core.logs import log
+from velib_core.model_pack import from_blobs
+from velib_core.monitoring import model_explainability
+from velib_core.monitoring.calibration import CalibrationLimits
+from velib_core.monitoring.importance import Importance
+from velib_core.monitoring.residuals import ResidualLimits
+
+if TYPE_CHECKING:
+    from velib_core.grid import Day, HorizonBins
+    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.jobs.result import JobResult
+    from velib_core.lake import Lake
+    from velib_core.model_pack import ModelPack
+    from velib_core.settings import Settings
+
+MOMENTS = 6
+"""Bins of the newest day at which forecasts are explained, spread over it; each station at one."""
+
+MOST_EXPLAINED = 2000
+"""Forecasts explained of a horizon: contributions cost a millisecond each."""
+
+
+def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
+    """Bring the family up to date with the closed days and the live models."""
+
+    def plan() -> Plan:
+        inputs = family.look_up(lake, settings, family.EXPLAINABILITY)
+        mark = family.mark_of(settings, family.EXPLAINABILITY, inputs)
+        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+
+    place = family.EXPLAINABILITY
+    return family.publish(lake, settings, place.folder, place.job, plan, force=force)
+
+
+def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
+    told = settings.monitoring.of("explain")
+    limits = model_explainability.ExplainThresholds(
+        residuals=ResidualLimits(
+            qq_points=told["qq_points"],
+            acf_lags=told["acf_lags"],
+            episodes_topk=told["episodes_topk"],
+        ),
+        calibration=CalibrationLimits(pi_nominal=told["pi_nominal"]),
+        features_topk=told["features_topk"],
+    )
+    return model_explainability.build(
+        family.read_days(lake, inputs.files, model_explainability.COLUMNS),
+        window=inputs.closed.window(settings.monitoring.explain_days),
+        horizons=[horizon_bins(minutes) for minutes in settings.horizons],
+        edition=edition(
+            settings, family.EXPLAINABILITY.folder, inputs.closed.as_of, inputs.entries
+        ),
+        thresholds=limits,
+        importance=_importance(lake, settings, inputs),
+        stations=stations_in(lake, inputs.beside["names"]),
+    )
+
+
+def _importance(lake: Lake, settings: Settings, inputs: Inputs) -> dict[HorizonBins, Importance]:
+    """Explain what the live models said on the newest closed day, by horizon."""
+    if not inputs.closed.files:
+        return {}
+    found = {}
+    for minutes in settings.horizons:
+        horizon = horizon_bins(minutes)
+        try:
+            model = model_registry.live(lake, settings, minutes)
+            if model is not None:
+                pack = from_blobs(model_registry.load(lake, settings, model), horizon)
+                day = max(inputs.closed.files)
+                found[horizon] = _explain(lake, settings, pack, day, model.version)
+        except ModelError as error:
+            log("ERROR", f"h{minutes} is not explained: {error}")
+    return found
+
+
+def _explain(lake: Lake, settings: Settings, pack: ModelPack, day: Day, version: str) -> Importance:
+    """Explain one forecast of each station, made at one of `MOMENTS` bins of a day."""
+    layout = Layout(settings)
+    dailies = history.dailies(lake, layout)
+    near = {d: dailies[d] for d in (day_after(day, -1), day) if d in dailies}
+    start = first_bin(day)
+    past = history.DailyHistory(lake, near)(
+        Bin(start - lookback_bins(pack.horizon_bins)), Bin(start + BINS_PER_DAY)
+    )
+    moments = start + np.arange(MOMENTS) * (BINS_PER_DAY // MOMENTS) + BINS_PER_DAY // MOMENTS // 2
+    profiles = load_profiles(lake, settings, profile_before(lake, layout, day))
+    ids = past.stations.ids
+    chosen = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MOST_EXPLAINED)).astype(int))
+    turn = np.arange(len(chosen)) % MOMENTS
+    rows = np.empty((len(chosen), len(pack.feat_cols)), np.float32)
+    seen = np.zeros(len(chosen), bool)
+    for n, moment in enumerate(moments.tolist()):
+        mine = turn == n
+        features = feature_rows(past, np.array([moment]), pack.horizon_bins, pack.statics, profiles)
+        rows[mine] = features[:, 0, chosen[mine]].T
+        seen[mine] = np.isfinite(past["bikes"][moment - past.start, chosen[mine]])
+    return Importance(
+        features=pack.feat_cols,
+        scores=explanation.importance_scores(pack),
+        shap=explanation.contributions(pack, rows[seen]),
+        stations=ids[chosen[seen]].tolist(),
+        bins=[Bin(bin_) for bin_ in moments[turn[seen]].tolist()],
+        model_version=version,
+    )

@@ -1,0 +1,62 @@
+"""Perf views and the ledger → ``monitoring/model/performance``: errors against persistence."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from velib_core.grid import horizon_bins
+from velib_core.jobs import monitoring_family as family
+from velib_core.jobs.editions import edition, stations_in
+from velib_core.monitoring import model_performance
+from velib_core.settings import SettingsError
+
+CLUSTERS = "a CSV with the columns station_id and cluster"
+
+if TYPE_CHECKING:
+    from velib_core.events import Publisher
+    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.jobs.result import JobResult
+    from velib_core.lake import Lake
+    from velib_core.settings import Settings
+
+
+def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
+    """Bring the family up to date with the closed days."""
+
+    def plan() -> Plan:
+        inputs = family.look_up(lake, settings, family.PERFORMANCE)
+        mark = family.mark_of(settings, family.PERFORMANCE, inputs)
+        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+
+    place = family.PERFORMANCE
+    return family.publish(
+        lake, settings, place.folder, place.job, plan, publisher=publisher, force=force
+    )
+
+
+def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
+    limits = settings.monitoring
+    return model_performance.build(
+        family.read_days(lake, inputs.files, model_performance.COLUMNS),
+        window=inputs.closed.window(limits.performance_days),
+        horizons=[horizon_bins(minutes) for minutes in settings.horizons],
+        edition=edition(settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries),
+        thresholds=model_performance.PerformanceThresholds(
+            **limits.of("performance", but=("days", "clusters"))
+        ),
+        ledger=family.read_days(lake, inputs.beside["ledger"], model_performance.LEDGER_COLUMNS),
+        stations=stations_in(lake, inputs.beside["names"]),
+        clusters=_clusters(lake, inputs),
+    )
+
+
+def _clusters(lake: Lake, inputs: Inputs) -> dict[str, str] | None:
+    """Return the group of each station out of PERF_CLUSTERS_CSV; ``None`` where there is none."""
+    for entry in inputs.beside["clusters"]:
+        try:
+            text = lake.read(entry).decode("utf-8-sig")
+            return {row["station_id"]: row["cluster"] for row in csv.DictReader(text.splitlines())}
+        except (UnicodeDecodeError, KeyError, csv.Error) as error:
+            raise SettingsError("PERF_CLUSTERS_CSV", entry.name, CLUSTERS) from error
+    return None

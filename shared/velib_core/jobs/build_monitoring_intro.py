@@ -1,0 +1,110 @@
+"""The families' documents → ``monitoring/intro``: one page that says whether all is well."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from velib_core import lake as store
+from velib_core.jobs import monitoring_family as family
+from velib_core.jobs.editions import edition
+from velib_core.layout import Forecast, Layout, ModelFile, Monitoring
+from velib_core.model_registry import POINTER
+from velib_core.monitoring import intro
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from velib_core.events import Publisher
+    from velib_core.jobs.monitoring_family import Documents, Plan
+    from velib_core.jobs.result import JobResult
+    from velib_core.lake import Entry, Lake
+    from velib_core.layout import Key
+    from velib_core.settings import Settings
+
+JOB = "build_monitoring_intro"
+FOLDER = "intro"
+
+_FAMILIES = {
+    "overview": Monitoring("network/overview", "kpis.json"),
+    "health": Monitoring("data/health", "kpis.json"),
+    "freshness": Monitoring("data/freshness", "freshness.json"),
+    "drift": Monitoring("data/drift", "summary.json"),
+}
+
+
+def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
+    """Bring the page up to date with the documents that it is made of."""
+
+    def plan() -> Plan:
+        found = _look_up(lake, settings)
+        entries = list(found.values())
+        return family.Plan(
+            mark_of(settings, entries), entries, lambda: _make(lake, settings, found)
+        )
+
+    return family.publish(lake, settings, FOLDER, JOB, plan, publisher=publisher, force=force)
+
+
+def mark_of(settings: Settings, entries: Iterable[Entry]) -> str:
+    """Return the fingerprint of a page made from these documents."""
+    limits = settings.monitoring
+    told = (sorted(limits.of("intro").items()), limits.drift_psi_medium, limits.drift_psi_high)
+    return store.fingerprint(f"{JOB} 1 {settings.tz} {told}", entries)
+
+
+def is_stale(lake: Lake, settings: Settings) -> bool:
+    """Tell whether the page was made from other documents than those there are."""
+    found = list(_look_up(lake, settings).values())
+    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, family.MANIFEST)))
+    stale = manifest is None or manifest.fingerprint != mark_of(settings, found)
+    return bool(found) and stale
+
+
+def _sources(settings: Settings) -> dict[str, Key]:
+    keys: dict[str, Key] = dict(_FAMILIES)
+    for horizon in settings.horizons:
+        keys[f"model_h{horizon}"] = ModelFile(horizon, None, POINTER)
+        keys[f"forecast_h{horizon}"] = Forecast(horizon)
+    return keys
+
+
+def _look_up(lake: Lake, settings: Settings) -> dict[str, Entry]:
+    layout = Layout(settings)
+    stats = {name: lake.stat(layout.name(key)) for name, key in _sources(settings).items()}
+    return {name: entry for name, entry in stats.items() if entry is not None}
+
+
+def _make(lake: Lake, settings: Settings, found: dict[str, Entry]) -> Documents:
+    layout, limits = Layout(settings), settings.monitoring
+    read = {name: json.loads(lake.read(entry)) for name, entry in found.items()}
+    now = _instant(read)
+    names = {name: layout.name(key) for name, key in _sources(settings).items()}
+    return intro.build(
+        intro.IntroSources(
+            **{name: read.get(name) for name in _FAMILIES},
+            models={h: read.get(f"model_h{h}") for h in settings.horizons},
+            forecasts={h: read.get(f"forecast_h{h}") for h in settings.horizons},
+            uris={name: f"gs://{settings.bucket}/{name_}" for name, name_ in names.items()},
+        ),
+        horizons=settings.horizons,
+        now=now,
+        edition=edition(settings, FOLDER, now, found.values()),
+        thresholds=intro.IntroThresholds(
+            **limits.of("intro"), psi_ok=limits.drift_psi_medium, psi_warn=limits.drift_psi_high
+        ),
+    )
+
+
+def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
+    """Return the newest instant that any source tells: ages are counted from there."""
+    stamps = [
+        document[key]
+        for document in read.values()
+        for key in ("generated_at", "now_utc", "snapshot_ts_utc")
+        if isinstance(document.get(key), str)
+    ]
+    known = [dt.datetime.fromisoformat(stamp) for stamp in stamps]
+    aware = [stamp if stamp.tzinfo else stamp.replace(tzinfo=dt.UTC) for stamp in known]
+    return max(aware, default=dt.datetime.now(dt.UTC))

@@ -1,0 +1,225 @@
+"""The newest snapshot → ``monitoring/network/overview``: the network now, today, and as usual.
+
+What it needs of the past are small sums of each closed day, made once when the day's events are
+exported; of today it reads the snapshots, each once an instance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from velib_core import datasets
+from velib_core import lake as store
+from velib_core.grid import Bin, Day, bin_start, day_after, day_of
+from velib_core.jobs import history
+from velib_core.jobs import monitoring_family as family
+from velib_core.jobs.editions import edition, stockout_bounds
+from velib_core.jobs.newest_snapshot import newest_snapshot
+from velib_core.jobs.result import JobResult
+from velib_core.layout import Events, Layout, Monitoring, OverviewDay
+from velib_core.monitoring import network_overview
+from velib_core.monitoring.day_sums import DaySums, summarise
+from velib_core.windows import today_so_far
+
+if TYPE_CHECKING:
+    from velib_core.jobs.monitoring_family import Documents, Plan
+    from velib_core.lake import Artefact, Entry, Lake
+    from velib_core.settings import Settings
+
+JOB = "build_network_overview"
+FOLDER = "network/overview"
+
+KEPT_SNAPSHOTS = 320
+"""Parsed snapshots that a warm instance keeps: more than the longest local day has."""
+
+LAG_DAYS = 22
+"""How far back same hours are compared: three weeks, and the day before them."""
+
+_BINARY = "application/octet-stream"
+
+
+@dataclasses.dataclass
+class WarmState:
+    """What an instance keeps between events: today's snapshots, and the sums of past days."""
+
+    snapshots: history.SnapshotReader = dataclasses.field(
+        default_factory=lambda: history.SnapshotReader(KEPT_SNAPSHOTS)
+    )
+    days: dict[tuple[str, int], DaySums | None] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The snapshots of the local day of the newest one, and the sums of the days before."""
+
+    newest: Bin
+    today: dict[Bin, Entry]
+    days: list[Entry]
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [*self.today.values(), *self.days]
+
+
+def run(
+    lake: Lake,
+    settings: Settings,
+    warm: WarmState,
+    arrived: Bin | None = None,
+    *,
+    force: bool = False,
+) -> JobResult:
+    """Tell the network as of the newest snapshot, if that is the one that arrived.
+
+    ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
+    whichever it is.
+    """
+    newest = newest_snapshot(lake, Layout(settings))
+    if arrived is not None and (newest is None or newest.bin != arrived):
+        return JobResult(JOB, counts={"overtaken": int(newest is not None)})
+
+    def plan() -> Plan:
+        inputs = _look_up(lake, settings)
+        entries = inputs.entries if inputs else []
+        return family.Plan(
+            mark_of(settings, entries), entries, lambda: _make(lake, settings, warm, inputs)
+        )
+
+    return family.publish(lake, settings, FOLDER, JOB, plan, force=force)
+
+
+def run_for_day(
+    lake: Lake, settings: Settings, warm: WarmState, day: Day, *, force: bool = False
+) -> JobResult:
+    """Sum a closed day up, and tell the network again where that is new to it."""
+    summed = sum_day(lake, settings, day, force=force)
+    result = run(lake, settings, warm, force=force)
+    result.outputs |= summed.outputs
+    return result
+
+
+def days_to_sum(lake: Lake, settings: Settings) -> list[Day]:
+    """Return the days with events whose sums are missing or of other events, in order."""
+    layout = Layout(settings)
+    views = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
+    sums = {entry.name: entry for entry in lake.entries(_sums_folder(layout))}
+    found = []
+    for day, name in sorted(layout.by_day(Events, views).items()):
+        held = sums.get(layout.name(OverviewDay(day)))
+        if held is None or held.fingerprint != _sums_mark(views[name]):
+            found.append(day)
+    return found
+
+
+def sum_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+    """Sum a closed day up."""
+    layout = Layout(settings)
+    name = layout.name(OverviewDay(day))
+
+    def make(current: Entry | None) -> Artefact | None:
+        events = lake.stat(layout.name(Events(day)))
+        if events is None:
+            return None
+        mark = _sums_mark(events)
+        if current and current.fingerprint == mark and not force:
+            return None
+        sums = summarise(family.read_day(lake, events, network_overview.HISTORY_COLUMNS))
+        return store.Artefact(sums_to_bytes(sums), _BINARY, mark)
+
+    return JobResult(JOB, {name: lake.publish(name, make, force=force)})
+
+
+def mark_of(settings: Settings, entries: list[Entry]) -> str:
+    """Return the fingerprint of an overview made from these objects."""
+    told = sorted(settings.monitoring.of("overview", but=()).items())
+    bounds = (settings.penury_bikes, settings.saturation_docks)
+    return store.fingerprint(f"{JOB} 1 {settings.tz} {bounds} {told}", entries)
+
+
+def is_stale(lake: Lake, settings: Settings) -> bool:
+    """Tell whether there are snapshots or sums that the overview was not made from."""
+    inputs = _look_up(lake, settings)
+    if inputs is None:
+        return False
+    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, family.MANIFEST)))
+    return manifest is None or manifest.fingerprint != mark_of(settings, inputs.entries)
+
+
+def _sums_mark(events: Entry) -> str:
+    return store.fingerprint("overview day 1", [events])
+
+
+def _sums_folder(layout: Layout) -> str:
+    return layout.name(OverviewDay(Day(dt.date.min))).rpartition("/")[0] + "/"
+
+
+def sums_to_bytes(sums: DaySums | None) -> bytes:
+    """Write the sums of a day as named arrays; of an empty day none."""
+    sink = io.BytesIO()
+    arrays = {} if sums is None else {**vars(sums), "start": np.array(sums.start)}
+    np.savez_compressed(sink, **arrays)
+    return sink.getvalue()
+
+
+def sums_from_bytes(data: bytes) -> DaySums | None:
+    """Read the sums of a day; nothing is unpickled."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        if "start" not in arrays:
+            return None
+        return DaySums(
+            Bin(int(arrays["start"])), arrays["ids"], arrays["network"], arrays["stations"]
+        )
+
+
+def _look_up(lake: Lake, settings: Settings) -> _Inputs | None:
+    layout = Layout(settings)
+    newest = newest_snapshot(lake, layout)
+    if newest is None:
+        return None
+    today = today_so_far(bin_start(newest.bin), settings.tz)
+    snapshots = history.recent_entries(lake, layout, newest.bin, today.bins)
+    limits = settings.monitoring
+    back = max(limits.overview_window_days, limits.overview_reference_days, LAG_DAYS) + 1
+    since = day_after(day_of(newest.bin), -back)
+    sums = {entry.name: entry for entry in lake.entries(_sums_folder(layout))}
+    days = layout.by_day(OverviewDay, sums)
+    known = [sums[name] for day, name in sorted(days.items()) if since <= day]
+    return _Inputs(newest.bin, snapshots, known)
+
+
+def _make(lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs | None) -> Documents:
+    limits = settings.monitoring
+    tables = list(warm.snapshots.tables(lake, inputs.today)) if inputs else []
+    now = bin_start(inputs.newest) if inputs else dt.datetime.now(dt.UTC)
+    entries = inputs.entries if inputs else []
+    return network_overview.build(
+        [_events(pa.concat_tables(tables), settings)] if tables else [],
+        [_sums(lake, warm, entry) for entry in (inputs.days if inputs else [])],
+        now=now,
+        edition=edition(settings, FOLDER, now, entries),
+        thresholds=network_overview.OverviewThresholds(**limits.of("overview")),
+        bounds=stockout_bounds(settings),
+    )
+
+
+def _events(rows: pa.Table, settings: Settings) -> pa.Table:
+    return datasets.events_view(
+        rows,
+        penury_bikes=settings.penury_bikes,
+        saturation_docks=settings.saturation_docks,
+    ).select(network_overview.COLUMNS)
+
+
+def _sums(lake: Lake, warm: WarmState, entry: Entry) -> DaySums | None:
+    key = (entry.name, entry.generation)
+    if key not in warm.days:
+        for old in [known for known in warm.days if known[0] == entry.name]:
+            del warm.days[old]
+        warm.days[key] = sums_from_bytes(lake.read(entry))
+    return warm.days[key]

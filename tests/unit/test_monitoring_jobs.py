@@ -1,0 +1,323 @@
+"""The monitoring jobs on a lake: every document of the contract, from the lake's own objects."""
+
+import dataclasses
+import datetime as dt
+import io
+import json
+
+import network
+import planted
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from documents import expected, problems
+from velib_core import launcher, snapshot
+from velib_core.grid import Bin, day_after, first_bin, parse_day
+from velib_core.jobs import (
+    build_data_freshness,
+    build_data_health,
+    build_datasets,
+    build_model_performance,
+    build_monitoring_intro,
+    build_network_overview,
+    build_network_stations,
+    monitoring_family,
+)
+from velib_core.jobs.compact_daily import to_bytes
+from velib_core.layout import Daily, Events, Layout, Monitoring, Snapshot
+from velib_core.panel import bins_of
+
+FAMILIES = [
+    "data/health",
+    "data/drift",
+    "data/freshness",
+    "model/performance",
+    "model/explainability",
+    "network/overview",
+    "network/stations",
+    "network/dynamics",
+    "intro",
+]
+
+
+NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
+
+
+class Told:
+    """A publisher that keeps what it is told."""
+
+    def __init__(self):
+        self.alerts = []
+
+    def tell_alert(self, body):
+        self.alerts.append(body)
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+def days_of(net):
+    return [day_after(parse_day(net.first.isoformat()), n) for n in range(net.days)]
+
+
+def fill(lake, settings, net, snapshots=14):
+    """Put a network's days in the lake, and the first snapshots of the day after them."""
+    layout = Layout(settings)
+    *closed, today = days_of(net)
+    for n, day in enumerate(closed):
+        network.put(lake, layout.name(Daily(day)), to_bytes(net.daily(n)))
+    for day in closed:
+        build_datasets.run(lake, settings, day)
+    rows = net.daily(len(closed))
+    start = first_bin(today)
+    for bin_ in (Bin(start + n) for n in range(snapshots)):
+        mine = pa.array(bins_of(rows["tbin_utc"]) == bin_)
+        table, _ = snapshot.tidy(rows.filter(mine), bin_)
+        network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(table))
+
+
+@pytest.fixture
+def filled(lake, settings):
+    """A lake of nine closed days and the first hour of the tenth."""
+    fill(lake, settings, planted.network(days=10))
+    return lake
+
+
+def launch(settings, **environ):
+    base = {"GCS_BUCKET_ROOT": settings.root, "GOOGLE_CLOUD_PROJECT": settings.project}
+    return launcher.launch(base | {"JOB": "monitoring_pipeline"} | environ)
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """Alerts have no service to go to here; what is told of them has its own tests."""
+    monkeypatch.setattr("velib_core.events.Publisher.tell_alert", lambda *_: None)
+
+
+def contents(lake, prefix="monitoring/"):
+    return {e.name: lake.read(e) for e in lake.entries(prefix) if e.name.endswith(".json")}
+
+
+def check_everything(lake):
+    found = {}
+    for name, data in contents(lake).items():
+        found[name] = json.loads(data)
+        assert not problems(name, found[name])
+    for family in FAMILIES:
+        names = {n.partition("/latest/")[2] for n in found if n.startswith(f"monitoring/{family}/")}
+        wanted = {name.replace("h{H}", "h15") for name in expected(f"monitoring/{family}/latest")}
+        assert wanted - names <= {"h15/by_cluster.json"}, family
+        manifest = found[f"monitoring/{family}/latest/manifest.json"]
+        assert manifest["inputs"] or manifest["status"] == "no_data"
+    return found
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_pipeline_makes_every_document_of_the_contract(filled, settings):
+    assert launch(settings) == launcher.DONE
+    found = check_everything(filled)
+    health = found["monitoring/data/health/latest/kpis.json"]
+    assert health["stations"] == 8
+    assert health["files_aware_days"] == 9
+    assert (
+        found["monitoring/data/freshness/latest.json"]
+        == (found["monitoring/data/freshness/latest/freshness.json"])
+    )
+    overview = found["monitoring/network/overview/latest/manifest.json"]
+    assert sum("network/overview/days" in name for name in overview["inputs"]) == 9
+
+
+@pytest.mark.usefixtures("quiet")
+def test_run_again_it_writes_nothing_and_by_force_the_same_again(filled, settings):
+    launch(settings)
+    before = {e.name: e.generation for e in filled.entries("monitoring/")}
+    documents = contents(filled)
+    assert launch(settings) == launcher.DONE
+    assert {e.name: e.generation for e in filled.entries("monitoring/")} == before
+    assert launch(settings, FORCE="1") == launcher.DONE
+    assert contents(filled) == documents
+
+
+@pytest.mark.usefixtures("quiet")
+def test_steps_go_by_their_short_names_and_a_dry_run_writes_nothing(filled, settings):
+    before = network.contents(filled)
+    assert launch(settings, STEPS="health,network", DRY_RUN="1") == launcher.DONE
+    assert network.contents(filled) == before
+    assert launch(settings, STEPS="health,perf") == launcher.DONE
+    folders = {name.split("/latest/")[0] for name in contents(filled)}
+    assert folders == {"monitoring/data/health", "monitoring/model/performance"}
+    assert launch(settings, STEPS="health,tea") == launcher.WRONG_SETTING
+
+
+@pytest.mark.usefixtures("quiet")
+def test_the_other_steps_run_on_after_one_failed_if_asked_to(filled, settings):
+    environ = {"STEPS": "perf,health", "PERF_CLUSTERS_CSV": "gs://elsewhere/clusters.csv"}
+    assert launch(settings, **environ) == launcher.WRONG_SETTING
+    assert not contents(filled)
+    assert launch(settings, **environ, CONTINUE_ON_ERROR="1") == launcher.FAILED
+    folders = {name.split("/latest/")[0] for name in contents(filled)}
+    assert folders == {"monitoring/data/health"}
+
+
+def test_a_view_that_cannot_be_read_costs_its_day_alone_and_is_named(
+    filled, settings, told, capsys
+):
+    name = Layout(settings).name(Events(days_of(planted.network(days=10))[3]))
+    network.put(filled, name, b"no parquet")
+    build_data_health.run(filled, settings, told)
+    kpis = filled.fetch_json("monitoring/data/health/latest/kpis.json")
+    assert kpis["files_aware_days"] == 9  # its hours before midnight are in the view before
+    assert kpis["rows"] == 8 * (8 * 288 - 12)  # the last hour is the next local day's
+    assert f"{name} is left out" in capsys.readouterr().err
+
+
+def test_a_file_of_clusters_makes_their_figures(filled, settings, told):
+    name = "exports/clusters.csv"
+    network.put(filled, name, b"station_id,cluster\ns1,hill\ns2,hill\ns3,river\n")
+    grouped = dataclasses.replace(
+        settings,
+        monitoring=dataclasses.replace(
+            settings.monitoring, performance_clusters=f"{settings.root}/{name}"
+        ),
+    )
+    build_model_performance.run(filled, grouped, told)
+    document = filled.fetch_json("monitoring/model/performance/latest/h15/by_cluster.json")
+    assert not problems("monitoring/model/performance/latest/h15/by_cluster.json", document)
+    assert [row["cluster"] for row in document["rows"]] == ["hill", "river"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_an_empty_lake_gets_valid_documents_that_say_why_they_are_empty(lake, settings):
+    assert launch(settings) == launcher.DONE
+    found = {name: json.loads(data) for name, data in contents(lake).items()}
+    manifests = {n: d for n, d in found.items() if n.endswith("latest/manifest.json")}
+    assert len(manifests) == 8  # no snapshot, no freshness
+    for name, document in found.items():
+        assert not problems(name, document)
+    del manifests["monitoring/intro/latest/manifest.json"]  # it has documents to tell of
+    for name, manifest in manifests.items():
+        assert manifest["status"] == "no_data", name
+        assert manifest["reason"]
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(lambda frame: frame[frame["tbin_utc"] >= "2025-10-21"], id="one closed day"),
+        pytest.param(lambda frame: frame[frame["station_id"] == "s1"], id="one station"),
+        pytest.param(lambda frame: frame.assign(**NO_WEATHER), id="no weather"),
+    ],
+)
+def test_odd_networks_get_valid_documents(lake, settings, frame):
+    net = planted.network(days=3)
+    fill(lake, settings, dataclasses.replace(net, frame=frame(net.frame)))
+    assert launch(settings) == launcher.DONE
+    check_everything(lake)
+
+
+def test_a_manifest_names_the_checksum_of_every_document(filled, settings, told):
+    build_data_health.run(filled, settings, told)
+    folder = "monitoring/data/health/latest/"
+    manifest = filled.fetch_json(f"{folder}manifest.json")
+    assert manifest["checksums"] == {
+        name: filled.stat(folder + name).crc32c for name in manifest["artifacts"]
+    }
+
+
+def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings, told):
+    """The slower of two runs finds its documents replaced, and does the work again."""
+    later = day_after(days_of(planted.network(days=10))[-1], -1)
+    plans = []
+
+    def plan():
+        inputs = monitoring_family.look_up(filled, settings, monitoring_family.STATIONS)
+        plans.append(inputs)
+        mark = monitoring_family.mark_of(settings, monitoring_family.STATIONS, inputs)
+
+        def make():
+            if len(plans) == 1:  # another run reads newer inputs, and is done before this one
+                build_datasets.run(filled, settings, later, force=True)
+                filled.delete(filled.stat(f"exports/events_{DAY_ONE}.parquet"))
+                build_network_stations.run(filled, settings)
+            return build_network_stations._make(filled, settings, inputs)
+
+        return monitoring_family.Plan(mark, inputs.entries, make)
+
+    place = monitoring_family.STATIONS
+    monitoring_family.publish(filled, settings, place.folder, place.job, plan)
+    manifest = filled.fetch_json("monitoring/network/stations/latest/manifest.json")
+    assert f"exports/events_{DAY_ONE}.parquet" not in manifest["inputs"]
+    assert len(plans) == 2
+
+
+DAY_ONE = planted.network(days=1).first
+
+
+def test_alerts_are_told_when_they_are_raised_and_when_they_are_cleared(filled, settings, told):
+    strict = dataclasses.replace(
+        settings,
+        monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0),
+    )
+    build_data_health.run(filled, strict, told)
+    (raised,) = [alert for alert in told.alerts if alert["code"] == "freshness"]
+    assert raised["state"] == "raised"
+    assert raised["family"] == "data/health"
+    assert raised["artefact"] == "kpis.json"
+    assert raised["value"] > raised["threshold"] == 0.0
+    build_data_health.run(filled, strict, told, force=True)
+    assert [alert["code"] for alert in told.alerts].count("freshness") == 1
+    lenient = dataclasses.replace(
+        settings,
+        monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=1e6),
+    )
+    build_data_health.run(filled, lenient, told)
+    assert [a["state"] for a in told.alerts if a["code"] == "freshness"] == ["raised", "cleared"]
+
+
+def test_repeated_rows_in_the_lake_are_found_by_data_health(filled, settings, told):
+    layout = Layout(settings)
+    day = days_of(planted.network(days=10))[-2]
+    name = layout.name(Daily(day))
+    daily = pq.read_table(io.BytesIO(filled.fetch(name)[1]))
+    network.put(filled, name, to_bytes(snapshot.with_repeats(daily, {"s3": 40})))
+    build_datasets.run(filled, settings, day)
+    build_data_health.run(filled, settings, told)
+    (found,) = filled.fetch_json("monitoring/data/health/latest/anomalies/duplicates.json")
+    assert (found["station_id"], found["dups"]) == ("s3", 40)
+
+
+def test_an_overtaken_snapshot_costs_a_look_and_writes_nothing(filled, settings):
+    today = first_bin(days_of(planted.network(days=10))[-1])
+    older = Bin(today + 3)
+    warm = build_network_overview.WarmState()
+    for result in (
+        build_data_freshness.run(filled, settings, older),
+        build_network_overview.run(filled, settings, warm, older),
+    ):
+        assert result.counts == {"overtaken": 1}
+        assert not result.outputs
+
+
+def test_freshness_tells_the_weathers_own_time(lake, settings):
+    net = planted.network(days=2)
+    at = net.at(1, 0)
+    net.frame = net.frame.assign(weather_utc=at - dt.timedelta(minutes=20))
+    fill(lake, settings, net, snapshots=1)
+    build_data_freshness.run(lake, settings)
+    told = lake.fetch_json("monitoring/data/freshness/latest/freshness.json")
+    seconds = (dt.datetime.fromisoformat(told["now_utc"]).replace(tzinfo=None) - at).total_seconds()
+    assert told["weather"]["freshness_min"] == pytest.approx(20 + seconds / 60)
+
+
+def test_the_intro_follows_its_sources_and_only_them(filled, settings, told):
+    build_network_overview.run(filled, settings, build_network_overview.WarmState())
+    name = Layout(settings).name(Monitoring("intro", "manifest.json"))
+    assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "written"
+    assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "fresh"
+    build_data_freshness.run(filled, settings)
+    assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "written"
+    intro = filled.fetch_json("monitoring/intro/latest/intro.json")
+    assert intro["kpis"]["stations_active"] == 8
