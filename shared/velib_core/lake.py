@@ -226,7 +226,7 @@ class Lake:
             except api.PreconditionFailed:
                 continue
             return "written"
-        raise RaceLostError(f"{name} was replaced by others {RACES} times in a row")
+        raise RaceLostError(f"{name} or its inputs were replaced by others {RACES} times in a row")
 
 
 def connect(settings: Settings) -> Lake:

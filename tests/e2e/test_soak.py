@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 STATIONS = 1500
-PAST_DAYS = 2
+PAST_DAYS = 3
 DAY = parse_day("2025-11-05")
 START = dt.datetime(2025, 11, 5, tzinfo=dt.UTC)
 BIN = dt.timedelta(minutes=5)
