@@ -18,13 +18,21 @@ import pytest
 import requests
 from google.cloud import pubsub_v1
 from network import FIRST_DAY, bins_of_days, upload
-from velib_core.events import TOPICS, DayClosed, ReplayRequested, Tick, TrainRequested, encode
+from velib_core.events import (
+    ALERTS,
+    TOPICS,
+    DayClosed,
+    ReplayRequested,
+    Tick,
+    TrainRequested,
+    encode,
+)
 from velib_core.grid import HorizonMinutes, day_after
-from velib_core.jobs import compact_daily
-from velib_core.layout import Daily, Layout, Snapshot
+from velib_core.jobs import build_data_freshness, build_datasets, compact_daily
+from velib_core.layout import Daily, Events, Layout, Monitoring, Perf, Snapshot
 from velib_local.city import City
 from velib_local.feed_server import FeedServer
-from velib_local.function_specs import load_specs
+from velib_local.function_specs import load_specs, place
 from velib_local.object_store import free_port
 from velib_local.pubsub_server import PubSubServer
 from velib_local.staging import stage
@@ -64,7 +72,7 @@ def pubsub(settings, monkeypatch):
     with PubSubServer() as server:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
         publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
-        topics = {*TOPICS.values(), *Layout(settings).notified}
+        topics = {*TOPICS.values(), *Layout(settings).notified, ALERTS}
         for topic in topics:
             publisher.create_topic(name=settings.topic(topic))
             name = f"projects/{settings.project}/subscriptions/{topic}"
@@ -212,18 +220,30 @@ def test_every_function_alone_answers_its_event(name, installed, settings, lake,
     upload(lake, settings, bins)
     for n in range(days):
         compact_daily.run(lake, settings, day_after(FIRST_DAY, n))
+    if name != "build_datasets":
+        build_datasets.run(lake, settings, FIRST_DAY)
+    build_data_freshness.run(lake, settings)
+    layout = Layout(settings)
     names = {
-        "bronze": Layout(settings).name(Snapshot(bins[-1])),
-        "daily": Layout(settings).name(Daily(FIRST_DAY)),
+        "bronze": [Snapshot(bins[-1])],
+        "daily": [Daily(FIRST_DAY)],
+        "exports": [Perf(FIRST_DAY), Events(FIRST_DAY)],
+        "monitoring": [Monitoring("data/freshness", "manifest.json")],
     }
     topic = SPECS[name].topics[0]
-    if topic in names:
-        message = notification_of(lake, settings, names[topic])
-    else:
-        asked = TrainRequested(HorizonMinutes(15) if trains else None)
-        message = body_of(asked if topic == "train" else ReplayRequested())
+    asked = TrainRequested(HorizonMinutes(15) if trains else None)
+    asked = body_of(asked if topic == "train" else ReplayRequested())
+    found = [notification_of(lake, settings, layout.name(key)) for key in names.get(topic, [])]
     with running(name, folder, python, settings, tmp_path / "log") as send:
-        assert send(topic, message) == 200
+        for message in found or [asked]:
+            assert send(topic, message) == 200
     answers = records(tmp_path / "log")
     assert answers[-1]["message"] == "done"
     assert "ERROR" not in {answer["severity"] for answer in answers}
+    written = {written for answer in answers for written in answer.get("written", [])}
+    written = {name for name in written if lake.stat(name)}  # some say a version beside
+    folders = {place(layout, folder) for folder in SPECS[name].access.create}
+    outside = {name for name in written if not name.startswith(tuple(f"{f}/" for f in folders))}
+    assert not outside
+    if name.startswith("build_") and name != "build_data_freshness":
+        assert written
