@@ -18,7 +18,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from velib_core import logs
+from velib_core import logs, provenance
 from velib_core.errors import InvalidValueError, PermanentError, TransientError
 from velib_core.grid import Day, HorizonMinutes, horizon_bins, parse_day
 from velib_core.layout import ForeignNameError, Layout
@@ -238,7 +238,8 @@ def react(
     with logs.context(event_id=event["id"]):
         try:
             trigger = parse(event, settings)
-            with logs.context(trigger=repr(trigger)):
+            cause = trigger.name if isinstance(trigger, ObjectFinalized) else repr(trigger)
+            with logs.context(trigger=repr(trigger)), provenance.handling(event["id"], cause):
                 summary = handle(trigger)
         except ForeignNameError as error:
             logs.log("WARNING", f"ignored: {error}")

@@ -26,6 +26,7 @@ from velib_core.time_features import (
     LOOKBACK,
     MOVEMENT_FEATURES,
     TIME_FEATURES,
+    Movements,
     movement_features,
     time_features,
 )
@@ -97,12 +98,13 @@ def feature_rows(
     at = np.asarray(at, np.int64)
     history = panel.window(Bin(int(at.min()) - lookback_bins(horizon)), Bin(int(at.max()) + 1))
     rows = at - history.start
+    movements = Movements.of(history["bikes"])
     out = np.empty((len(FEATURES), len(at), len(panel.stations)), np.float32)
     columns = itertools.chain(
         time_features(history, rows),
-        movement_features(history, rows),
+        movement_features(history, rows, movements),
         static_features(statics, history, rows),
-        neighbour_features(statics, history, rows),
+        neighbour_features(statics, history, rows, movements),
         profile_features(profiles, history, rows, horizon),
     )
     for name, column in columns:

@@ -24,11 +24,14 @@ from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 
+from velib_core import provenance
 from velib_core.errors import PermanentError, TransientError
+from velib_core.grid import iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from velib_core.provenance import Making
     from velib_core.settings import Settings
 
 TIMEOUT_S = 60
@@ -108,6 +111,13 @@ class Lake:
             for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
                 yield _entry(blob)
 
+    def makings(self, prefix: str) -> Iterator[Making]:
+        """Yield how each object below a prefix came about, in order of name."""
+        with _store_errors(prefix):
+            for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
+                note = blob.metadata or {}
+                yield provenance.making(blob.name, iso_z(blob.updated), int(blob.size), note)
+
     def folders(self, prefix: str) -> list[str]:
         """Return the names one level below a prefix that ends in ``/``, each ending in ``/``."""
         with _store_errors(prefix):
@@ -156,7 +166,7 @@ class Lake:
         the race was lost: `publish` is the caller that knows what to do then.
         """
         blob = self.bucket.blob(name)
-        blob.metadata = {_INPUTS: artefact.fingerprint}
+        blob.metadata = {_INPUTS: artefact.fingerprint} | provenance.note()
         blob.cache_control = cache
         with _store_errors(name):
             blob.upload_from_string(

@@ -119,8 +119,8 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
         raise ValueError(f"profiles already hold {day}: they go through {profiles.through}")
     start, stop = first_bin(day), first_bin(day_after(day))
     stations = np.union1d(profiles.stations, panel.stations.ids)
-    change = _spread(profiles.change, profiles.stations, stations)
-    level = _spread(profiles.level, profiles.stations, stations)
+    change = _spread(profiles.change, profiles.stations, stations).copy()
+    level = _spread(profiles.level, profiles.stations, stations).copy()
     columns = np.searchsorted(stations, panel.stations.ids)
     pace = np.full(len(profiles.horizons), np.nan)
     today = panel.window(start, stop)["bikes"]
@@ -158,8 +158,8 @@ def profile_features(
     h = profiles.horizons.index(horizon)
     bins = history.start + rows
     local = local_times(bins, profiles.tz)
-    change = _spread(profiles.change[h], profiles.stations, history.stations.ids).astype(np.float32)
-    level = _spread(profiles.level, profiles.stations, history.stations.ids).astype(np.float32)
+    change = _spread(profiles.change[h], profiles.stations, history.stations.ids)
+    level = _spread(profiles.level, profiles.stations, history.stations.ids)
     n, total, moved, square, still = (_at(sums, local) for sums in change)
     weight = n + PRIOR
     missing = np.where(n > 0, 1.0, np.nan).astype(np.float32)
@@ -170,8 +170,7 @@ def profile_features(
     yield "profile_moved", usual_move
     yield "profile_still", (still + PRIOR) / weight * missing
     yield "profile_weight", n
-    any_day = change.sum(1)
-    n_any, total_any = (_at(any_day[i][None], local, by_day_type=False) for i in (0, 1))
+    n_any, total_any = (_at(sums[None], local, by_day_type=False) for sums in change[:2].sum(1))
     yield "profile_change_any_day", total_any / (n_any + PRIOR) * np.where(n_any > 0, 1, np.nan)
     bikes = history["bikes"][rows]
     yield "profile_gap_now", _mean_level(level, local) - bikes
@@ -203,7 +202,12 @@ def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
 def _spread(
     sums: NDArray[np.int32], have: NDArray[np.str_], want: NDArray[np.str_]
 ) -> NDArray[np.int32]:
-    """Return the sums with the stations ``want`` on the last axis, 0 for the unknown ones."""
+    """Return the sums with the stations ``want`` on the last axis, 0 for the unknown ones.
+
+    They are the sums themselves where the stations are the same ones.
+    """
+    if np.array_equal(have, want):
+        return sums
     out = np.zeros((*sums.shape[:-1], len(want)), np.int32)
     if len(have):
         place = np.minimum(np.searchsorted(have, want), len(have) - 1)
@@ -213,16 +217,17 @@ def _spread(
 
 
 def _at(
-    sums: NDArray[np.float32], local: LocalTimes, *, by_day_type: bool = True
+    sums: NDArray[np.int32], local: LocalTimes, *, by_day_type: bool = True
 ) -> NDArray[np.float32]:
     """Read ``[DAY_TYPES, SLOTS, S]`` at instants, between slot centres, as ``float32[n, S]``."""
     first, second, weight = slot_weights(local)
     kind = local.day_type if by_day_type else np.zeros_like(first)
     w = weight.astype(np.float32)[:, None]
-    return sums[kind, first] * (1 - w) + sums[kind, second] * w
+    before, after = (sums[kind, slot].astype(np.float32) for slot in (first, second))
+    return before * (1 - w) + after * w
 
 
-def _mean_level(level: NDArray[np.float32], local: LocalTimes) -> NDArray[np.float32]:
+def _mean_level(level: NDArray[np.int32], local: LocalTimes) -> NDArray[np.float32]:
     seen, bikes = _at(level[0], local), _at(level[1], local)
     with np.errstate(invalid="ignore", divide="ignore"):
         return bikes / seen

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from velib_core.time_features import last_seen, movements, recent
+from velib_core.time_features import recent, running, window_sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from velib_core.panel import Panel, Stations
+    from velib_core.time_features import Movements
 
 PARIS = (48.853, 2.349)
 """The point that ``dist_center_km`` is measured from in Paris."""
@@ -97,7 +98,7 @@ def static_features(
 
 
 def neighbour_features(
-    statics: Statics, history: Panel, rows: NDArray[np.int64]
+    statics: Statics, history: Panel, rows: NDArray[np.int64], movements: Movements
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield `KNN_FEATURES` and `NEIGHBOUR_FEATURES` at rows of a history, ``float32[n, S]``.
 
@@ -112,23 +113,17 @@ def neighbour_features(
     now = bikes[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
         occupancy = np.where(capacity[rows] > 0, now / capacity[rows], np.nan).astype(np.float32)
-    last = last_seen(bikes)
     yield "near_occ", _mean_of(occupancy, near)
     for lag in (3, 12):
-        yield f"near_change_{lag}", _mean_of(now - recent(bikes, last, rows - lag, 3), near)
+        change = now - recent(bikes, movements.last, rows - lag, 3)
+        yield f"near_change_{lag}", _mean_of(change, near)
     yield "around_occ", _mean_of(occupancy, around)
-    step = movements(bikes)
-    seen = np.cumsum(~np.isnan(step), axis=0, dtype=np.int32)
-    step = np.nan_to_num(step)
-    flows = [
-        (name, np.cumsum(np.maximum(sign * step, 0), axis=0, dtype=np.float64))
-        for name, sign in (("arrived", 1), ("left", -1))
-    ]
+    seen = running(~np.isnan(movements.step))
     for width in (12, 3):
-        there = seen[rows] > seen[rows - width]
-        for name, sums in flows:
-            moved = np.where(there, sums[rows] - sums[rows - width], np.nan).astype(np.float32)
-            yield f"around_{name}_{width}", _mean_of(moved, around)
+        there = window_sum(seen, rows + 1, width) > 0
+        for name, sums in (("arrived", movements.arrived), ("left", movements.left)):
+            moved = np.where(there, window_sum(sums, rows + 1, width), np.nan)
+            yield f"around_{name}_{width}", _mean_of(moved.astype(np.float32), around)
 
 
 def distance_km(

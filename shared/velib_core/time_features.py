@@ -7,6 +7,7 @@ the history that it is computed from begins.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,23 +81,50 @@ def time_features(
     for lag in LAGS:
         yield f"lag_bikes_{lag}", bikes[rows - lag]
     known = ~np.isnan(bikes)
-    value = np.where(known, bikes, 0).astype(np.float64)
-    count, total, square = (_running(x) for x in (known, value, value * value))
+    value = np.where(known, bikes, 0).astype(np.int32)
+    sums = [running(x) for x in (known, value, value * value)]
     stds = []
     for width in WINDOWS:
-        n, s, q = (x[rows] - x[rows - width] for x in (count, total, square))
+        n, s, q = (window_sum(x, rows, width) for x in sums)
         enough = n >= max(1, width // 2)
         with np.errstate(invalid="ignore", divide="ignore"):
-            yield f"roll_mean_{width}", np.where(enough, s / n, np.nan).astype(np.float32)
-            variance = np.maximum(q - s * s / n, 0) / (n - 1)
-            stds.append(np.where(enough & (n > 1), np.sqrt(variance), np.nan).astype(np.float32))
+            mean = s / n
+            yield f"roll_mean_{width}", np.where(enough, mean, np.nan)
+            variance = np.maximum(q - s * mean, 0) / (n - 1)
+            stds.append(np.where(enough & (n > 1), np.sqrt(variance), np.nan))
     yield from zip((f"roll_std_{width}" for width in WINDOWS), stds, strict=True)
     for name in WEATHER:
         yield f"{name}_lag1", np.broadcast_to(history.weather[name][rows - 1, None], shape)
 
 
+@dataclasses.dataclass(frozen=True)
+class Movements:
+    """What bikes did from observation to observation, ``[T, S]``.
+
+    ``last`` is the newest row at or before each in which a value was observed, −1 if none;
+    ``step`` the change from the observation before to each, NaN without one near enough;
+    ``arrived`` and ``left`` are running sums (`running`) of its rises and falls.
+    """
+
+    last: NDArray[np.int32]
+    step: NDArray[np.float32]
+    arrived: NDArray[np.int32]
+    left: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, bikes: NDArray[np.float32]) -> Movements:
+        """Follow each station through ``float32[T, S]``."""
+        last = last_seen(bikes)
+        step = np.full_like(bikes, np.nan)
+        rows = np.arange(1, len(bikes))
+        step[1:] = bikes[1:] - recent(bikes, last, rows - 1, LONGEST_GAP - 1)
+        whole = np.nan_to_num(step).astype(np.int32)
+        arrived, left = (running(np.maximum(flow, 0)) for flow in (whole, -whole))
+        return cls(last, step, arrived, left)
+
+
 def movement_features(
-    history: Panel, rows: NDArray[np.int64]
+    history: Panel, rows: NDArray[np.int64], movements: Movements
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield each of `MOVEMENT_FEATURES` at the given rows of a history, ``float32[n, S]``.
 
@@ -114,15 +142,16 @@ def movement_features(
     yield "free_docks", stated
     yield "docks_unavailable", free - stated
     yield "age_min", np.clip(history["age_min"][rows], -60, 24 * 60)
-    last = last_seen(bikes)
-    position = np.arange(len(bikes))[:, None]
+    last = movements.last
+    position = np.arange(len(bikes), dtype=np.int32)[:, None]
     before = np.full_like(last, -1)
     before[1:] = last[:-1]
     gap = position - before
     near = (before >= 0) & (gap <= LONGEST_GAP)
     yield "bins_since_seen", np.where(near, gap, LONGEST_GAP + 1)[rows]
-    step = movements(bikes)
-    changed = np.where(np.nan_to_num(step) != 0, position, -1)
+    step = movements.step
+    moved = (step != 0) & ~np.isnan(step)
+    changed = np.where(moved, position, np.int32(-1))
     np.maximum.accumulate(changed, axis=0, out=changed)
     quiet = np.where(changed >= 0, position - changed, 49)
     yield "bins_since_change", np.minimum(quiet, 49)[rows]
@@ -130,12 +159,9 @@ def movement_features(
     for lag in CHANGE_LAGS:
         slack = LONGEST_GAP - 1 if lag == 1 else 3
         yield f"change_{lag}", now - recent(bikes, last, rows - lag, slack)
-    moved = np.nan_to_num(step).astype(np.float64)
-    for name, flow in (("arrived", np.maximum(moved, 0)), ("left", np.maximum(-moved, 0))):
-        sums = _running(flow)
+    for name, sums in (("arrived", movements.arrived), ("left", movements.left)):
         for width in FLOW_WINDOWS:
-            moved_in = sums[rows + 1] - sums[rows + 1 - width]
-            yield f"{name}_{width}", moved_in.astype(np.float32)
+            yield f"{name}_{width}", window_sum(sums, rows + 1, width).astype(np.float32)
 
 
 def last_seen(values: NDArray[np.float32]) -> NDArray[np.int32]:
@@ -148,22 +174,25 @@ def recent(
     values: NDArray[np.float32], last: NDArray[np.int32], rows: NDArray[np.int64], slack: int
 ) -> NDArray[np.float32]:
     """Return the newest observation at each row or at most ``slack`` bins before, else NaN."""
-    source = last[rows]
-    fresh = (source >= 0) & (rows[:, None] - source <= slack)
-    return np.where(fresh, np.take_along_axis(values, np.maximum(source, 0), axis=0), np.nan)
-
-
-def movements(bikes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the change from the observation before to each, NaN without one near enough."""
-    last = last_seen(bikes)
-    out = np.full_like(bikes, np.nan)
-    rows = np.arange(1, len(bikes))
-    out[1:] = bikes[1:] - recent(bikes, last, rows - 1, LONGEST_GAP - 1)
+    out = values[rows]
+    row, column = np.nonzero(np.isnan(out))
+    source = last[rows[row], column]
+    fresh = (source >= 0) & (rows[row] - source <= slack)
+    out[row[fresh], column[fresh]] = values[source[fresh], column[fresh]]
     return out
 
 
-def _running(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Return the sums of the rows before each, ``float64[T + 1, S]``: exact for integers."""
-    out = np.zeros((len(values) + 1, *values.shape[1:]))
+def running(values: NDArray[np.generic]) -> NDArray[np.int32]:
+    """Return the sums of the rows before each, ``int32[T + 1, S]``.
+
+    They may wrap around: a window's own sum is still exact, as it is far below 2³¹ (48 squares of
+    at most 5,000 bikes).
+    """
+    out = np.zeros((len(values) + 1, *values.shape[1:]), np.int32)
     np.cumsum(values, axis=0, out=out[1:])
     return out
+
+
+def window_sum(sums: NDArray[np.int32], rows: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    """Return the sums over the ``width`` rows before each, ``float64[n, S]``, out of `running`."""
+    return (sums[rows] - sums[rows - width]).astype(np.float64)
