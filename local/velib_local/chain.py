@@ -124,6 +124,8 @@ def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
     cloud.mirror(folder)
     record_entries(cloud.lake.entries(""), folder)
     records = folder / RECORDS
+    makings = [dataclasses.asdict(making) for making in cloud.lake.makings("")]
+    (records / "makings.json").write_text(json.dumps(makings, indent=1), "utf-8")
     (records / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
     with (records / "deliveries.jsonl").open("w", encoding="utf-8") as sink:
         for delivery in cloud.gateway.deliveries:
