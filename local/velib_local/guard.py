@@ -135,68 +135,77 @@ def _name_in(body: bytes) -> str:
 @contextlib.contextmanager
 def _storage_door(judged: _Judged, store: str) -> Iterator[str]:
     """Serve the object store's API on a port of its own, request by request."""
-    pool = urllib3.PoolManager(maxsize=8)
-
-    def is_there(bucket: str, name: str) -> bool:
-        quoted = urllib.parse.quote(name, safe="")
-        return pool.request("GET", f"{store}/storage/v1/b/{bucket}/o/{quoted}").status == 200
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1  # head and body leave together
-
-        def do_GET(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            refusal = judged(*permissions_for(self.command, self.path, body, is_there))
-            if refusal is None or refusal.done:
-                answer = self._forward(body)
-            if refusal is not None:
-                error = {"error": {"code": refusal.status, "message": "refused by the guard"}}
-                self._answer(refusal.status, {}, json.dumps(error).encode())
-            else:
-                self._answer(answer.status, answer.headers, answer.data)
-
-        do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 -- the base looks for these
-
-        def _forward(self, body: bytes) -> urllib3.BaseHTTPResponse:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
-            return pool.request(
-                self.command,
-                store + self.path,
-                body=body,
-                headers=headers,
-                decode_content=False,
-                redirect=False,
-                retries=False,
-            )
-
-        def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    self.send_header(name, value.replace(store, address))
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base's name
-            """Say nothing: the judge sees every operation."""
-
-    class Server(http.server.ThreadingHTTPServer):
-        daemon_threads = True
-        block_on_close = False
-
-        def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing: functions are killed while they call."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
-        address = f"http://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    with _StorageDoor(judged, store) as door:
+        threading.Thread(target=door.serve_forever, args=(0.05,), daemon=True).start()
         try:
-            yield address
+            yield door.address
         finally:
-            server.shutdown()
+            door.shutdown()
+
+
+class _StorageDoor(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client that keeps its connection open must not keep the server
+
+    def __init__(self, judged: _Judged, store: str) -> None:
+        super().__init__(("127.0.0.1", 0), _StorageHandler)
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        self.judged = judged
+        self.store = store
+        self.pool = urllib3.PoolManager(maxsize=8)
+
+    def is_there(self, bucket: str, name: str) -> bool:
+        quoted = urllib.parse.quote(name, safe="")
+        url = f"{self.store}/storage/v1/b/{bucket}/o/{quoted}"
+        return self.pool.request("GET", url).status == 200
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: functions are killed while they call."""
+
+
+class _StorageHandler(http.server.BaseHTTPRequestHandler):
+    server: _StorageDoor
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave together
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        needed = permissions_for(self.command, self.path, body, self.server.is_there)
+        refusal = self.server.judged(*needed)
+        if refusal is None or refusal.done:
+            answer = self._forward(body)
+        if refusal is not None:
+            error = {"error": {"code": refusal.status, "message": "refused by the guard"}}
+            self._answer(refusal.status, {}, json.dumps(error).encode())
+        else:
+            self._answer(answer.status, answer.headers, answer.data)
+
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 -- the base looks for these
+
+    def _forward(self, body: bytes) -> urllib3.BaseHTTPResponse:
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in _HOP_BY_HOP}
+        return self.server.pool.request(
+            self.command,
+            self.server.store + self.path,
+            body=body,
+            headers=headers,
+            decode_content=False,
+            redirect=False,
+            retries=False,
+        )
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value.replace(self.server.store, self.server.address))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base's name
+        """Say nothing: the judge sees every operation."""
 
 
 @contextlib.contextmanager
