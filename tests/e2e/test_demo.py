@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from documents import problems
 
 pytestmark = pytest.mark.e2e
 
@@ -76,6 +77,17 @@ def test_every_station_has_its_forecast_or_the_reason_for_none(demo):
     validate(
         documents(out, "serving/forecast/latest/manifest.json")[0], "serving.forecast.manifest"
     )
+
+
+def test_monitoring_is_published_and_holds_to_the_contract(demo):
+    _, out = demo
+    found = sorted((out / "monitoring").rglob("*.json"))
+    assert sum(path.name == "manifest.json" for path in found) == 10  # health has two
+    wrong = []
+    for path in found:
+        name = path.relative_to(out).as_posix()
+        wrong += problems(name, json.loads(path.read_text("utf-8")))
+    assert not wrong
 
 
 def test_deliveries_tell_which_event_made_what(demo):
