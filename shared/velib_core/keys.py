@@ -113,6 +113,11 @@ class Forecast:
 
 
 @dataclasses.dataclass(frozen=True, order=True)
+class ForecastBundle:
+    """The forecasts of all horizons in one document, with the stations' names and places."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
 class ServingManifest:
     """The document that says that all horizons were forecast from one snapshot."""
 
@@ -151,6 +156,7 @@ Key = (
     | CalibrationOf
     | ModelFile
     | Forecast
+    | ForecastBundle
     | ServingManifest
     | Published
     | Ledger

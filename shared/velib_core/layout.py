@@ -28,6 +28,7 @@ from velib_core.keys import (
     DayKey,
     Events,
     Forecast,
+    ForecastBundle,
     FreshnessCopy,
     Key,
     Ledger,
@@ -56,6 +57,7 @@ __all__ = [
     "DayKey",
     "Events",
     "Forecast",
+    "ForecastBundle",
     "ForeignNameError",
     "FreshnessCopy",
     "Key",
@@ -149,6 +151,8 @@ class Layout:
                 return f"{self.serving}/h{horizon}/latest.json"
             case Forecast(horizon):
                 return f"{self.serving}/latest/h{horizon}/forecast.json"
+            case ForecastBundle():
+                return f"{self.serving}/latest_forecast.json"
             case ServingManifest():
                 return f"{self.serving}/latest/manifest.json"
             case ModelFile(horizon, folder, file):
@@ -327,6 +331,8 @@ def _read_profile(rest: str) -> Key | None:
 def _read_forecast(rest: str) -> Key | None:
     if rest == "/latest/manifest.json":
         return ServingManifest()
+    if rest == "/latest_forecast.json":
+        return ForecastBundle()
     match = _FORECAST.fullmatch(rest)
     if not match:
         return None

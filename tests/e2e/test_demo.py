@@ -77,6 +77,9 @@ def test_every_station_has_its_forecast_or_the_reason_for_none(demo):
     validate(
         documents(out, "serving/forecast/latest/manifest.json")[0], "serving.forecast.manifest"
     )
+    bundle = documents(out, "serving/forecast/latest_forecast.json")[0]
+    validate(bundle, "serving.forecast.bundle")
+    assert {key: len(rows) for key, rows in bundle["data"].items()} == {"15": 12, "60": 12}
 
 
 def test_monitoring_is_published_and_holds_to_the_contract(demo):

@@ -9,6 +9,7 @@ from velib_core.layout import (
     Daily,
     Events,
     Forecast,
+    ForecastBundle,
     ForeignNameError,
     FreshnessCopy,
     Layout,
@@ -50,6 +51,7 @@ KEYS = st.one_of(
     DAYS.map(Ledger),
     DAYS.map(OverviewDay),
     st.just(ServingManifest()),
+    st.just(ForecastBundle()),
     st.just(FreshnessCopy()),
     st.builds(
         Published,

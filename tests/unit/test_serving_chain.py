@@ -8,6 +8,8 @@ import joblib
 import network
 import pyarrow.parquet as pq
 import pytest
+from documents import problems
+from velib_core import datasets
 from velib_core import lake as store
 from velib_core import model_registry as registry
 from velib_core.grid import Bin, HorizonMinutes, day_after, first_bin
@@ -21,7 +23,17 @@ from velib_core.jobs import (
 from velib_core.jobs.build_serving_forecast import WarmState
 from velib_core.jobs.compact_daily import assemble, to_bytes
 from velib_core.jobs.export_training_base import NoHistoryError
-from velib_core.layout import Daily, Forecast, Layout, ModelFile, Perf, Profile, Snapshot
+from velib_core.layout import (
+    Daily,
+    Forecast,
+    ForecastBundle,
+    Layout,
+    Ledger,
+    ModelFile,
+    Perf,
+    Profile,
+    Snapshot,
+)
 from velib_core.snapshot import tidy
 
 H = HorizonMinutes(60)
@@ -183,6 +195,50 @@ def test_a_new_snapshot_and_a_repeated_event(history, quick):
     observe(history, quick, [80])
     build_serving_forecast.run(history, quick, warm, at(80))
     assert forecast(history, quick)["generated_at"] == "2025-11-04T06:40:42Z"
+
+
+def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quick):
+    bundle = Layout(quick).name(ForecastBundle())
+    build_serving_forecast.run(history, quick, WarmState(), at(79))
+    empty = history.fetch_json(bundle)
+    assert not problems(bundle, empty)
+    assert {row["model_version"] for row in empty["data"]["60"]} == {None}
+    train_model.run(history, quick, H)
+    build_serving_forecast.run(history, quick, WarmState())
+    told = history.fetch_json(bundle)
+    assert not problems(bundle, told)
+    for row, live in zip(told["data"]["60"], forecast(history, quick)["data"], strict=True):
+        place = {name: row.pop(name) for name in ("name", "lat", "lon", "capacity")}
+        assert row == live
+        number = int(row["station_id"]) - 1000
+        assert place["lat"] == pytest.approx(48.8 + number / 100)
+        assert place["capacity"] == row["capacity_bin"]
+
+
+def test_every_forecast_is_in_the_ledger_before_it_is_published(history, quick):
+    """A page is written once, its day united once it is closed, stations without a number out."""
+    train_model.run(history, quick, H)
+    for n in (79, 80):
+        observe(history, quick, [n])
+        build_serving_forecast.run(history, quick, WarmState(), at(n))
+    pages = [entry.name for entry in history.entries("ledger/")]
+    assert len(pages) == 2
+    history.delete(history.stat(Layout(quick).name(Forecast(H))))
+    build_serving_forecast.run(history, quick, WarmState(), at(80))
+    assert [entry.name for entry in history.entries("ledger/")] == pages
+    build_datasets.run(history, quick, TODAY)
+    _, data = history.fetch(Layout(quick).name(Ledger(TODAY)))
+    ledger = pq.read_table(io.BytesIO(data))
+    assert ledger.schema.equals(datasets.LEDGER_SCHEMA)
+    assert ledger.num_rows == 2 * (STATIONS - 1)
+    newest = {row["station_id"]: row for row in forecast(history, quick)["data"]}
+    for row in ledger.slice(STATIONS - 1).to_pylist():
+        live = newest[row["station_id"]]
+        assert row["y_pred_int"] == live["bikes_pred_int"]
+        assert row["y_mean"] == pytest.approx(live["bikes_mean"], abs=1e-3)
+        lead = row["target_tbin_utc"] - row["tbin_utc"]
+        assert lead.total_seconds() == 60 * H
+        assert row["model_version"] == "2.0.0"
 
 
 def test_a_damaged_live_model_leaves_the_last_good_one_serving(history, quick):

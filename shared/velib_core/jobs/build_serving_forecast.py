@@ -11,6 +11,7 @@ import dataclasses
 import datetime as dt
 import functools
 import hashlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -39,7 +40,7 @@ from velib_core.jobs.refresh_profiles import (
     profile_before,
 )
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Forecast, Layout, Published, ServingManifest
+from velib_core.layout import Forecast, ForecastBundle, Layout, Published, ServingManifest
 from velib_core.logs import log
 from velib_core.model_pack import from_blobs
 from velib_core.panel import build_panel
@@ -99,19 +100,20 @@ def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = N
         result.counts["overtaken"] = int(inputs is not None)
         return result
     network = _Network(lake, settings, warm, inputs)
-    for horizon in settings.horizons:
-        _publish_horizon(network, horizon, result)
+    marks = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
     if any(outcome == "written" for outcome in result.outputs.values()):
-        name = layout.name(ServingManifest())
-        manifest = network.manifest()
-        result.outputs[name] = _publish_unless_older(
-            lake, name, inputs.fingerprint(None), lambda: manifest
-        )
+        whole = f"{iso_z(bin_start(inputs.newest))} {store.fingerprint(' '.join(marks), [])}"
+        for key, make in (
+            (ForecastBundle(), network.bundle),
+            (ServingManifest(), network.manifest),
+        ):
+            name = layout.name(key)
+            result.outputs[name] = _publish_unless_older(lake, name, whole, make)
     return result
 
 
-def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResult) -> None:
-    """Publish one horizon under both names; the API's first."""
+def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResult) -> str:
+    """Publish one horizon under both names, the API's first; return the mark of what is said."""
     lake, layout = network.lake, Layout(network.settings)
     model, pack = _usable_model(network, horizon)
     calibration = None
@@ -137,6 +139,8 @@ def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResu
         forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
         result.counts[f"h{horizon}_forecasts"] = forecasts
+        network.made[horizon] = made[0]
+    return mark
 
 
 def _record(
@@ -173,6 +177,7 @@ class _Network:
 
     def __init__(self, lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs) -> None:
         self.lake, self.settings, self.warm, self.inputs = lake, settings, warm, inputs
+        self.made: dict[HorizonMinutes, dict[str, Any]] = {}
 
     @functools.cached_property
     def tables(self) -> list[pa.Table]:
@@ -219,6 +224,34 @@ class _Network:
             "horizon_min": horizon,
             "model_version": version,
             "data": _rows(table, generated, version),
+        }
+
+    def bundle(self) -> dict[str, Any]:
+        """Return the forecasts of all horizons, each row with its station's name and place."""
+        layout = Layout(self.settings)
+        stations = self.panel.stations
+        about = {
+            station: {"name": name or None, "lat": _known(lat), "lon": _known(lon)}
+            for station, name, lat, lon in zip(
+                stations.ids.tolist(),
+                stations.names.tolist(),
+                stations.lat.tolist(),
+                stations.lon.tolist(),
+                strict=True,
+            )
+        }
+        data = {}
+        for horizon in self.settings.horizons:
+            found = self.made.get(horizon) or self.lake.fetch_json(layout.name(Forecast(horizon)))
+            data[str(horizon)] = [
+                row | about.get(row["station_id"], {}) | {"capacity": row["capacity_bin"]}
+                for row in found["data"]
+            ]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "generated_at": iso_z(self.observed),
+            "horizons": list(self.settings.horizons),
+            "data": data,
         }
 
     def manifest(self) -> dict[str, Any]:
@@ -285,6 +318,10 @@ def _rows(table: pa.Table, generated: str, version: str | None) -> list[dict[str
             row[key] = None if row[key] is None else round(row[key], 3)
         rows.append(row | {"pred_ts_utc": generated, "model_version": version})
     return rows
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _history_bins(settings: Settings) -> int:
