@@ -48,9 +48,15 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
     "--source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="Recording, a Parquet file: ts_utc, station_id, bikes, capacity and what else there is.",
+    help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
 )
-@click.option("--test-from", callback=_day, required=True, help="First UTC day to forecast.")
+@click.option(
+    "--test-from",
+    metavar="YYYY-MM-DD",
+    callback=_day,
+    required=True,
+    help="First UTC day to forecast.",
+)
 @click.option(
     "--horizons", callback=_horizons, default="15,60", show_default=True, help="Minutes ahead."
 )
@@ -59,6 +65,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("out/backtest"),
     show_default=True,
+    help="Folder that receives predictions, metrics and plots.",
 )
 @click.option(
     "--tz",
@@ -75,7 +82,11 @@ def backtest(
     tz: str | None,
     as_json: bool,
 ) -> None:
-    """Train on what comes before a day, forecast every bin from it, and compare with the truth."""
+    """Train on a recording's past and judge the forecasts of its last days.
+
+    Trains on what comes before --test-from, forecasts every bin from it on as serving would have,
+    and leaves predictions, metrics and a page of plots below --out.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

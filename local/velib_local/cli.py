@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
@@ -45,6 +45,7 @@ LAZY = {
     "backtest": "velib_local.backtest_command",
     "models": "velib_local.model_commands",
     "rollback": "velib_local.model_commands",
+    "store": "velib_local.store_command",
 }
 """Commands whose modules are heavy; imported when they are called."""
 
@@ -84,7 +85,7 @@ _pubsub_option = click.option(
     type=click.Choice(["embedded", "google"]),
     default="embedded",
     show_default=True,
-    help="The embedded Pub/Sub, or Google's emulator where the Cloud SDK is installed.",
+    help="The Pub/Sub that comes with this, or Google's emulator of the Cloud SDK.",
 )
 
 
@@ -94,7 +95,7 @@ def _train_option(default: int) -> Callable[[Any], Any]:
         type=click.IntRange(1, 366),
         default=default,
         show_default=True,
-        help="Ask for training each time so many more days are over.",
+        help="Train each time so many more days are over.",
     )
 
 
@@ -104,14 +105,33 @@ def cli() -> None:
     """Vélib' Forecast: a bike-share feed into a lake, forecasts and monitoring, by events.
 
     Start with `velib demo`: it runs the whole cloud on this machine and shows what it makes.
+    Then `velib status --dir out/demo`. Each command explains itself: `velib status --help`.
     """
 
 
 @cli.command()
-@click.option("--days", type=click.IntRange(1, 60), default=4, show_default=True)
-@click.option("--stations", type=click.IntRange(2, 50_000), default=200, show_default=True)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 60),
+    default=4,
+    show_default=True,
+    help="Days to simulate. Forecasts have numbers from the third night on.",
+)
+@click.option(
+    "--stations",
+    type=click.IntRange(2, 50_000),
+    default=200,
+    show_default=True,
+    help="Stations of the city; Paris has 1,500.",
+)
 @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same city.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("out/demo"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out/demo"),
+    show_default=True,
+    help="Folder that receives every object under its own name.",
+)
 @_train_option(3)
 @_pubsub_option
 @_json_option
@@ -156,13 +176,13 @@ def demo(
 @cli.command()
 @click.option(
     "--source",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
     help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     required=True,
     help="Folder that receives every object under its own name.",
 )
@@ -180,7 +200,7 @@ def replay(
     pubsub: PubSubKind,
     as_json: bool,
 ) -> None:
-    """Feed recorded observations through the real chain, snapshot by snapshot.
+    """Feed recorded observations through the real chain.
 
     Runs on a local cloud; nothing needs an account. Every object that the functions made is left
     as a plain file below --out, under the name it has in the bucket.
@@ -203,11 +223,14 @@ def replay(
 @cli.command()
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
 @click.option(
-    "--dir", "folder", type=click.Path(exists=True, path_type=Path), help="Folder of a replay."
+    "--dir",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that demo or replay left.",
 )
 @_json_option
 def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
-    """Show what a lake holds, how fresh it is, and what is missing or stale.
+    """Show what is there, how fresh, and what is missing or stale.
 
     Exits with 1 where something needs attention.
     """
@@ -231,7 +254,7 @@ def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
 @cli.command()
 @_json_option
 def doctor(as_json: bool) -> None:
-    """Check settings, bucket, permissions, topics, feeds and clock, and say what to do.
+    """Check settings, bucket, rights, topics and feeds, and say what to do.
 
     Reads the same environment as the functions. Exits with 1 where a check failed.
     """
@@ -349,8 +372,18 @@ def main(argv: list[str] | None = None) -> Any:  # noqa: ANN401 -- what click re
     try:
         return cli.main(args=argv, prog_name="velib")
     except (PermanentError, TransientError, RuntimeError) as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
-        raise SystemExit(1) from error
+        _fail(str(error))
+    except Exception as error:
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 -- 0.2 s of every start
+
+        if not isinstance(error, GoogleAuthError):
+            raise
+        _fail(f"no access to Google Cloud: run `gcloud auth application-default login` ({error})")
+
+
+def _fail(told: str) -> NoReturn:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {told}", err=True)
+    raise SystemExit(1)
 
 
 if __name__ == "__main__":

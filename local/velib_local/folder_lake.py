@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 from velib_core import lake as store
+from velib_core.environment import as_prefix
 from velib_core.lake import Entry, Lake, ObjectMissingError
+from velib_core.layout import Layout
+from velib_core.provenance import Making
 from velib_core.settings import Settings
 
 from velib_local.chain import RECORDS
@@ -16,6 +19,9 @@ from velib_local.chain import RECORDS
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+MIRROR = "gs://mirror"
+"""The root of a mirrored lake: its paths are the names in a bucket of this name."""
 
 
 class ReadOnlyLakeError(RuntimeError):
@@ -54,6 +60,13 @@ class FolderLake(Lake):
                 if entry is not None:
                     yield entry
 
+    def makings(self, prefix: str) -> Iterator[Making]:
+        """Yield how each object below a prefix came about, as the run recorded it."""
+        records = self._folder / RECORDS / "makings.json"
+        for item in json.loads(records.read_text("utf-8")) if records.exists() else []:
+            if item["name"].startswith(prefix):
+                yield Making(**item)
+
     def folders(self, prefix: str) -> list[str]:
         """Return the folders one level below a prefix that ends in ``/``."""
         base = self._folder / prefix
@@ -77,10 +90,18 @@ class FolderLake(Lake):
 
 
 def open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]:
-    """Open a deployed lake or a mirrored one; exactly one of the two is to be given."""
+    """Open a deployed lake or a mirrored one; exactly one of the two is to be given.
+
+    Raises ``click.UsageError`` where it is not, or where the folder holds no lake, and
+    `SettingsError` where the bucket is none.
+    """
     if (bucket is None) == (folder is None):
         raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
     if folder is not None:
-        return FolderLake(folder), Settings.from_env({"GCS_BUCKET_ROOT": "gs://mirror"})
+        settings = Settings.from_env({"GCS_BUCKET_ROOT": MIRROR})
+        if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
+            raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
+        return FolderLake(folder), settings
+    as_prefix("--bucket", bucket or "")
     settings = Settings.from_env({**os.environ, "GCS_BUCKET_ROOT": bucket or ""})
     return store.connect(settings), settings

@@ -17,11 +17,14 @@ from velib_local.models import list_models, roll_back
 @click.command()
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
 @click.option(
-    "--dir", "folder", type=click.Path(exists=True, path_type=Path), help="Folder of a replay."
+    "--dir",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that demo or replay left.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 def models(bucket: str | None, folder: Path | None, as_json: bool) -> None:
-    """List the models of each horizon: version, window, accuracy, and which one is live."""
+    """List the models of each horizon, their accuracy, and which is live."""
     lake, settings = open_lake(bucket, folder)
     listed = list_models(lake, settings)
     if as_json:
@@ -42,11 +45,13 @@ def models(bucket: str | None, folder: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--bucket", required=True, help="gs://BUCKET[/FOLDER].")
-@click.option("--horizon", type=int, required=True, help="Minutes, as in 15.")
+@click.option("--bucket", required=True, help="gs://BUCKET[/FOLDER] of a deployed network.")
+@click.option(
+    "--horizon", type=click.IntRange(5, 1440), required=True, help="Minutes ahead, as in 15."
+)
 @click.option("--to", "version", help="Version to go back to; by default the one before.")
 def rollback(bucket: str, horizon: int, version: str | None) -> None:
-    """Make an earlier model the live one; it takes effect at the next snapshot."""
+    """Make an earlier model the live one, from the next snapshot on."""
     lake, settings = open_lake(bucket, None)
     was, now = roll_back(lake, settings, horizon, version)
     click.echo(f"h{horizon}: {was} is replaced by {now} from the next snapshot on")

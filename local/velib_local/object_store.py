@@ -26,14 +26,14 @@ class LocalServerError(RuntimeError):
 
 @contextlib.contextmanager
 def object_store(
-    log: Path, *, project: str = "", topic: str = "", pubsub: str = ""
+    log: Path, *, project: str = "", topic: str = "", pubsub: str = "", port: int | None = None
 ) -> Iterator[str]:
     """Run the server in memory; yield its address, ``http://127.0.0.1:PORT``.
 
-    With a topic it publishes every finalized object there, through the Pub/Sub server at
-    ``pubsub`` (host:port); the topic must exist.
+    Without a port it takes a free one. With a topic it publishes every finalized object there,
+    through the Pub/Sub server at ``pubsub`` (host:port); the topic must exist.
     """
-    port = free_port()
+    port = port or free_port()
     address = f"http://127.0.0.1:{port}"
     command = [
         str(_get_binary_path()),

@@ -1,6 +1,7 @@
 """What a person who types ``velib`` gets back."""
 
 import json
+import os
 
 import network
 import pytest
@@ -28,7 +29,7 @@ def test_every_command_explains_itself(command):
 
 
 def test_a_wrong_day_is_explained(tmp_path):
-    result = run("replay", "--source", "x", "--out", str(tmp_path), "--from", "1.11.2025")
+    result = run("replay", "--source", __file__, "--out", str(tmp_path), "--from", "1.11.2025")
     assert result.exit_code == 2
     assert "YYYY-MM-DD" in result.output
 
@@ -45,6 +46,39 @@ def test_a_known_failure_is_one_line_and_exit_code_1(capsys):
         main(["status", "--bucket", "not-a-bucket"])
     assert stopped.value.code == 1
     assert "expected gs://BUCKET" in capsys.readouterr().err
+
+
+def test_a_bucket_without_credentials_is_explained_and_names_the_way_out(monkeypatch, capsys):
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
+    with pytest.raises(SystemExit) as stopped:
+        main(["models", "--bucket", "gs://bucket/velib"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "gcloud auth application-default login" in said
+    assert "Traceback" not in said
+
+
+def test_a_folder_without_objects_is_no_lake(tmp_path):
+    result = run("status", "--dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert "holds no objects" in result.output
+
+
+def test_a_store_serves_what_a_run_left_fingerprints_included(mirrored, settings, monkeypatch):
+    from velib_core.lake import connect
+    from velib_core.settings import Settings
+    from velib_local.folder_lake import FolderLake
+    from velib_local.store_command import PROJECT, fill
+
+    lake = FolderLake(mirrored)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", address := os.environ["STORAGE_EMULATOR_HOST"])
+    assert fill(address, lake) == len(list(lake.entries("")))
+    env = {"GCS_BUCKET_ROOT": "gs://mirror", "GOOGLE_CLOUD_PROJECT": PROJECT}
+    served = {
+        e.name: (e.crc32c, e.fingerprint) for e in connect(Settings.from_env(env)).entries("")
+    }
+    assert served == {e.name: (e.crc32c, e.fingerprint) for e in lake.entries("")}
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""``velib store``: the objects of a run behind the interface of the cloud's object store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from google.cloud import storage
+from velib_core import lake as objects
+from velib_core.lake import Artefact
+from velib_core.settings import Settings
+
+from velib_local.folder_lake import MIRROR, open_lake
+from velib_local.object_store import object_store
+
+if TYPE_CHECKING:
+    from velib_core.lake import Lake
+
+PROJECT = "local"
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that demo or replay left.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1024, 65535),
+    default=4443,
+    show_default=True,
+    help="Port of this machine to serve at.",
+)
+def store(folder: Path, port: int) -> None:
+    """Serve what a run left as a bucket, to run functions by hand.
+
+    Prints the environment that points functions and jobs at it, and stays until it is
+    interrupted. What they write is lost then; the folder stays as it is.
+    """
+    lake, _ = open_lake(None, folder)
+    log = Path(tempfile.mkdtemp(prefix="velib-store-")) / "objects.log"
+    with object_store(log, port=port) as address:
+        count = fill(address, lake)
+        environment = {
+            "STORAGE_EMULATOR_HOST": address,
+            "GCS_BUCKET_ROOT": MIRROR,
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+        }
+        for name, value in environment.items():
+            click.echo(f"export {name}={value}")
+        click.echo(f"{count} objects are served at {address}; Ctrl-C ends it.", err=True)
+        _wait()
+
+
+def fill(address: str, lake: Lake) -> int:
+    """Copy a lake, fingerprints included, into the bucket of a store; return how many objects."""
+    os.environ["STORAGE_EMULATOR_HOST"] = address
+    storage.Client(project=PROJECT).create_bucket(MIRROR.removeprefix("gs://"))
+    env = {"GCS_BUCKET_ROOT": MIRROR, "GOOGLE_CLOUD_PROJECT": PROJECT}
+    target = objects.connect(Settings.from_env(env))
+    entries = list(lake.entries(""))
+    for entry in entries:
+        kind = objects.PARQUET if entry.name.endswith(".parquet") else objects.JSON
+        artefact = Artefact(lake.read(entry), kind, entry.fingerprint or "")
+        target.write(entry.name, artefact, expected_generation=0)
+    return len(entries)
+
+
+def _wait() -> None:
+    """Wait for an interrupt."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    stopped.wait()
