@@ -41,9 +41,13 @@ QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
 
+PAGE = "report.html"
+"""The network page that a demo leaves beside its objects."""
+
 LAZY = {
     "backtest": "velib_local.backtest_command",
     "models": "velib_local.model_commands",
+    "report": "velib_local.report_command",
     "rollback": "velib_local.model_commands",
     "store": "velib_local.store_command",
 }
@@ -148,7 +152,7 @@ def demo(
 
     Starts an object store, Pub/Sub and every function, simulates a bike-share network for some
     days, trains models on the way, forecasts from then on, and leaves every object that was made
-    below --out.
+    below --out, with the network page, report.html, beside them. On a terminal it opens the page.
     """
     from velib_local.city import City  # noqa: PLC0415
 
@@ -169,6 +173,7 @@ def demo(
         ends=False,
         train_every=train_every,
         env=QUICK_TRAINING,
+        page=True,
     )
     _run_chain(run, as_json)
 
@@ -284,6 +289,7 @@ class _Run:
     ends: bool
     train_every: int
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    page: bool = False
 
 
 def _run_chain(run: _Run, as_json: bool) -> None:
@@ -309,10 +315,14 @@ def _run_chain(run: _Run, as_json: bool) -> None:
                 train_every_days=run.train_every,
             )
         chain.keep(cloud, report, out)
+    if run.page:
+        _write_page(out)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
         _print_report(report, out)
+        if run.page:
+            _show_page(out)
     if report.dead_letters:
         raise SystemExit(1)
 
@@ -338,6 +348,19 @@ def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(what, total=total)
         yield lambda: progress.advance(task)
+
+
+def _write_page(out: Path) -> None:
+    from velib_local.report_command import report_folder  # noqa: PLC0415 -- slow to import
+
+    report_folder(out, out / PAGE)
+
+
+def _show_page(out: Path) -> None:
+    page = out / PAGE
+    click.echo(f"The network page is {page}")
+    if sys.stdout.isatty():
+        click.launch(str(page))
 
 
 def _print_report(report: ChainReport, out: Path) -> None:

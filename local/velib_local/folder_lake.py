@@ -49,13 +49,13 @@ class FolderLake(Lake):
         return Entry(name, path.stat().st_mtime_ns, size, store.crc32c(path.read_bytes()), None)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        """Yield the files whose names start with a prefix, in order of name."""
+        """Yield the files below a prefix in order of name; loose files are no objects."""
         base = self._folder / prefix.rpartition("/")[0]
         names = sorted(
             path.relative_to(self._folder).as_posix() for path in base.rglob("*") if path.is_file()
         )
         for name in names:
-            if name.startswith(prefix) and not name.startswith(f"{RECORDS}/"):
+            if name.startswith(prefix) and "/" in name and not name.startswith(f"{RECORDS}/"):
                 entry = self.stat(name)
                 if entry is not None:
                     yield entry

@@ -10,6 +10,7 @@ that is being replaced from a complete one.
 from __future__ import annotations
 
 import concurrent.futures
+import contextvars
 import dataclasses
 import datetime as dt
 import io
@@ -333,8 +334,10 @@ def _write_all(
         lake.write(name, artefact, expected_generation=generation, cache=CACHE)
         return name, "written"
 
+    # Each thread is told which event it works for: its log lines and objects say so.
+    event = contextvars.copy_context()
     with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
-        return dict(pool.map(write, targets.items()))
+        return dict(pool.map(lambda item: event.copy().run(write, item), targets.items()))
 
 
 def _tell_alerts(

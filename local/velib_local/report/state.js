@@ -1,0 +1,100 @@
+// What the page knows and what the reader chose: data, texts, language, theme, station.
+
+const element = (id) => document.getElementById(id);
+
+async function unpacked(id) {
+  const bytes = Uint8Array.from(atob(element(id).textContent), (c) => c.charCodeAt(0));
+  element(id).remove();
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).text();
+}
+
+const TEXTS = JSON.parse(element("texts").textContent);
+let data = null;
+const choice = { lang: "en", theme: "auto", mode: "now", horizon: 0, judged: 0, station: null };
+
+function remembered(key, known, otherwise) {
+  try {
+    const kept = localStorage.getItem(`velib-report-${key}`);
+    return known.includes(kept) ? kept : otherwise;
+  } catch {
+    return otherwise; // a page opened from a file may have no storage
+  }
+}
+
+function remember(key, value) {
+  try {
+    localStorage.setItem(`velib-report-${key}`, value);
+  } catch {
+    // the choice then lasts as long as the page
+  }
+}
+
+function text(key, values = {}) {
+  const found = TEXTS[choice.lang][key];
+  if (found === undefined) throw new Error(`no text ${key} in ${choice.lang}`);
+  return found.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "–");
+}
+
+const hasText = (key) => TEXTS[choice.lang][key] !== undefined;
+
+function number(value, digits = 0) {
+  if (value === null || value === undefined) return "–";
+  return value.toLocaleString(choice.lang, {
+    minimumFractionDigits: digits, maximumFractionDigits: digits,
+  });
+}
+
+const percent = (share, digits = 0) =>
+  share === null || share === undefined ? "–" : (share).toLocaleString(choice.lang, {
+    style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
+
+const formats = {};
+
+function moment(stamp, options = { dateStyle: "medium", timeStyle: "short" }) {
+  if (!stamp) return "–";
+  const key = choice.lang + JSON.stringify(options);
+  formats[key] ??= new Intl.DateTimeFormat(choice.lang, { timeZone: data.tz, ...options });
+  return formats[key].format(new Date(stamp));
+}
+
+const clock = (stamp) => moment(stamp, { hour: "2-digit", minute: "2-digit" });
+
+// Charts have no time zones: they are given the local clock as if it were universal.
+function wall(instant) {
+  formats.wall ??= new Intl.DateTimeFormat("sv-SE", {
+    timeZone: data.tz, dateStyle: "short", timeStyle: "medium" });
+  return formats.wall.format(instant);
+}
+
+function span(minutes) {
+  if (minutes < 100) return text("unit.min", { n: number(Math.max(0, Math.round(minutes))) });
+  if (minutes < 48 * 60) return text("unit.h", { n: number(Math.round(minutes / 60)) });
+  return text("unit.d", { n: number(Math.round(minutes / 1440)) });
+}
+
+const colour = (name) =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// Everything from the lake is text and never markup.
+function node(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value !== null && value !== undefined) made.setAttribute(name, value);
+  }
+  made.append(...children.map((child) => child ?? ""));
+  return made;
+}
+
+function table(columns, rows) {
+  const head = columns.map(([name, kind]) => node("th", { scope: "col", class: kind }, name));
+  const body = rows.map((row) => node("tr", {}, ...row.map((cell, n) =>
+    node("td", { class: columns[n][1] }, cell))));
+  return node("table", {}, node("thead", {}, node("tr", {}, ...head)), node("tbody", {}, ...body));
+}
+
+function emptyNote(key, said = null) {
+  const made = node("p", { class: "empty" }, text(key));
+  if (said) made.append(" ", text("empty.said"), " ", node("q", { lang: "en" }, said));
+  return made;
+}
