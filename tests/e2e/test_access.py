@@ -51,11 +51,17 @@ class Run:
     feed: FeedServer
     city: City
 
-    def live(self, hours: int, every: int = 15) -> None:
-        """Let the city live on, with a tick every so many minutes, until all is handled."""
+    def live(self, hours: int, every: int = 15, *, in_step: bool = False) -> None:
+        """Let the city live on, with a tick every so many minutes, until all is handled.
+
+        ``in_step`` waits after each tick: which forecasts are published, and so enter the ledger,
+        is otherwise a matter of time.
+        """
         for _ in range(0, hours * 60, every):
             self.feed.show(self.city.state())
             self.cloud.tick()
+            if in_step:
+                self.cloud.settle()
             self.city.advance(self.city.now + dt.timedelta(minutes=every))
         self.cloud.settle()
 
@@ -131,7 +137,7 @@ def live_through_everything(run):
     late = Bin(first_bin(FIRST_DAY) + 99)
     run.put(late, network.snapshot_object(late))
     run.ask(TrainRequested())
-    run.live(24)
+    run.live(24, every=60, in_step=True)
     for key in (Daily(FIRST_DAY), Perf(day_after(FIRST_DAY, 1))):
         run.cloud.lake.delete(run.cloud.lake.stat(layout.name(key)))
     run.ask(ReplayRequested())
@@ -139,6 +145,7 @@ def live_through_everything(run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_with_its_rights_alone_each_function_leaves_the_same_lake_and_needs_them_all(tmp_path):
     asked = set()
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 STATIONS = 1500
-PAST_DAYS = 3
+PAST_DAYS, PAST_STEP = 3, dt.timedelta(minutes=15)
 DAY = parse_day("2025-11-05")
 START = dt.datetime(2025, 11, 5, tzinfo=dt.UTC)
 BIN = dt.timedelta(minutes=5)
@@ -68,8 +68,8 @@ FEED_FAULTS = {"5xx": 0.05, "429": 0.02, "cut off": 0.03, "silent": 0.012, "weat
 
 DUPLICATES, LATE_S = 0.1, 3.0
 KILL_EVERY_S = 4.0
-KILLING_BINS = 120
-"""Functions are killed for so many bins; then memory is watched."""
+KILLING_BINS, KILLING_AT_CLOSE_S = 120, 20.0
+"""Functions are killed for so many bins, and when the day is closed; between, memory is watched."""
 
 GROWTH_MIB_PER_HOUR = collections.defaultdict(lambda: 2.0, build_network_overview=8.0)
 """Of one function's process, by simulated time; the overview keeps the snapshots of its day."""
@@ -85,6 +85,7 @@ class Weathering:
         self._feed_rng = random.Random(seed)
         self._lock = threading.Lock()
         self.on = False
+        self.killing = True
         self.counts: collections.Counter[str] = collections.Counter()
 
     def draw(self, shares: dict, rng: random.Random | None = None) -> object:
@@ -136,7 +137,7 @@ class Weathering:
         due = time.monotonic()
         while not stop.wait(0.01):
             at_work = [f for f in cloud.functions.values() if f.busy]
-            if at_work and time.monotonic() >= due:
+            if self.killing and at_work and time.monotonic() >= due:
                 victim = self._rng.choice(at_work)
                 victim.kill()
                 self.counts["kill"] += 1
@@ -226,7 +227,7 @@ def remember_the_past(city: City, lake, layout) -> None:
         bin_, data = past_snapshot(city.state())
         artefact = store.Artefact(data, store.PARQUET, store.crc32c(data))
         lake.write(layout.name(Snapshot(bin_)), artefact, expected_generation=0)
-        city.advance(city.now + BIN)
+        city.advance(city.now + PAST_STEP)
 
 
 def rows_apart(daily: bytes, expected: pa.Table) -> int:
@@ -294,15 +295,15 @@ def soak(tmp_path_factory):
 
 def weather_the_day(cloud, feed, city, faults) -> Soak:
     """Let the city live its day under faults; return what came of it."""
-    stop_kills, stop_watch = threading.Event(), threading.Event()
+    stop = threading.Event()
     samples: list[MemorySample] = []
 
     def hour():
         return (city.now - START) / dt.timedelta(hours=1)
 
     threads = [
-        threading.Thread(target=faults.kill, args=(cloud, stop_kills)),
-        threading.Thread(target=watch_memory, args=(cloud, hour, samples, stop_watch)),
+        threading.Thread(target=faults.kill, args=(cloud, stop)),
+        threading.Thread(target=watch_memory, args=(cloud, hour, samples, stop)),
     ]
     faults.on = True
     for thread in threads:
@@ -320,16 +321,17 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
             cloud.tick(timeout_s=180)
             if n % 12 == 4:
                 cloud.publish(ReplayRequested())
-            if n == KILLING_BINS:
-                stop_kills.set()
+            faults.killing = n < KILLING_BINS
             city.advance(city.now + BIN)
         seconds = time.monotonic() - started
+        faults.killing = True
+        time.sleep(KILLING_AT_CLOSE_S)
+        faults.killing = False
         cloud.settle(timeout_s=300)
         cloud.publish(TrainRequested())
         cloud.settle(timeout_s=300)
     finally:
-        stop_kills.set()
-        stop_watch.set()
+        stop.set()
         for thread in threads:
             thread.join()
     drained = time.monotonic() - started - seconds
