@@ -60,7 +60,12 @@ def tree():
 @cache
 def words():
     """Return every word of the sources, those of the worked examples among them."""
-    examples = "".join(block.text for path in DOCUMENTS for block in blocks(path))
+    examples = "".join(
+        block.text
+        for path in DOCUMENTS
+        for block in blocks(path)
+        if block.file or block.language == "diff"
+    )
     return set(re.findall(r"\w+", "\n".join(tree().values()) + examples))
 
 

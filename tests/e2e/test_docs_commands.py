@@ -1,0 +1,372 @@
+"""Every command of the documents does what they say, where they say it.
+
+A command is run on a desk (a folder that looks like a fresh checkout after a demo) or, where it
+needs the cloud, parsed by what would run it. What neither holds for is listed with its reason.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import network
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import requests
+from document_blocks import DOCUMENTS, blocks, commands, quoted
+from velib_core import snapshot
+from velib_core.grid import Bin, first_bin, parse_day
+from velib_core.jobs import compact_daily
+from velib_local import chain
+from velib_local.cli import cli
+from velib_local.function_specs import REPOSITORY
+from velib_local.object_store import free_port
+
+pytestmark = pytest.mark.e2e
+
+DAY = parse_day("2025-11-03")
+CONTRIBUTING = REPOSITORY / "docs" / "CONTRIBUTING.md"
+PLACEHOLDERS = {"LYON_BUCKET": "my-lyon", "BUCKET": "my-bucket", "PROJECT": "my-project"}
+
+ELSEWHERE = {
+    "make test": "is what runs these tests",
+    "make slow": "runs the slow ones of these tests",
+    "make bench": "measures for an hour",
+    ".venv/bin/ruff check .": "is what make test begins with",
+    ".venv/bin/ruff format --check .": "the same",
+    ".venv/bin/mypy": "the same",
+    "gcloud auth login": "asks a person",
+}
+"""Commands that are not run here, and why."""
+
+BY_HAND = "Run one function by hand"
+"""The section of the README that `test_a_function_runs_by_hand_as_the_readme_says` goes through."""
+
+SLOW = ("make demo", ".venv/bin/velib replay", ".venv/bin/velib backtest")
+"""Commands that take minutes: parsed here, and run by the slow tests."""
+
+
+def told():
+    """Yield every command of the documents with the heading it stands below."""
+    for path in DOCUMENTS:
+        for block in blocks(path):
+            if block.language == "sh":
+                yield from ((block.heading, command) for command in commands(block))
+        for word in quoted(path):
+            if re.match(r"(velib|gcloud|make|\./deploy\.sh|python benchmarks/\S+) ?\b.* ", word):
+                yield path.name, word.replace("DAY", "2025-11-22").replace("FILE", "recording")
+
+
+EXAMPLES = ("Add a feature", "Add a monitoring metric", "Add a function")
+FREE = {(heading, c) for heading, c in told() if heading not in {BY_HAND, *EXAMPLES}}
+COMMANDS = sorted({c for _, c in FREE if not c.startswith("gcloud")} - set(ELSEWHERE))
+
+
+def filled(command):
+    """Return a command with names for its placeholders."""
+    for placeholder, value in PLACEHOLDERS.items():
+        command = re.sub(rf"\b{placeholder}\b", value, command)
+    return command
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A checkout, its environment, and nothing made yet."""
+    home = tmp_path_factory.mktemp("desk")
+    for path in REPOSITORY.iterdir():
+        if path.name not in {"out", "build", ".venv", ".git"}:
+            (home / path.name).symlink_to(path)
+    (home / ".venv").symlink_to(sys.prefix)
+    return home
+
+
+@pytest.fixture
+def after_demo(desk, lake, settings):
+    """The desk with a few snapshots and a compacted day below out/demo, as a demo leaves them."""
+    out = desk / "out" / "demo"
+    if not out.exists():
+        start = first_bin(DAY)
+        network.upload(lake, settings, [Bin(start + n) for n in range(0, 289, 48)])
+        compact_daily.run(lake, settings, DAY)
+        entries = list(lake.entries(""))
+        for entry in entries:
+            target = out / entry.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(lake.read(entry))
+        chain.record_entries(entries, out)
+    return desk
+
+
+def environment(**extra):
+    """Return an environment without any setting of ours."""
+    kept = {"PATH", "HOME", "TMPDIR", "LANG", "VELIB_RECORDINGS"}
+    return {k: v for k, v in os.environ.items() if k in kept} | extra
+
+
+def sh(command, cwd, timeout=120, **env):
+    """Run a command as a person would; return its exit code and all it said."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=cwd,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said
+    return done.returncode, said
+
+
+def parse(arguments):
+    """Parse a ``velib`` command as its own parser does, but for files that are yet to be made."""
+    name, *rest = arguments
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None, f"velib {name} is no command"
+    if rest:
+        with allowed("does not exist"):
+            command.make_context(name, rest)
+
+
+@contextlib.contextmanager
+def allowed(complaint):
+    """Let a wrong parameter pass for one reason only."""
+    try:
+        yield
+    except click.BadParameter as error:
+        if complaint not in str(error):
+            raise
+
+
+def needs_cloud(line):
+    return "gs://" in line or "GOOGLE_CLOUD_PROJECT" in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_of_the_documents_is_one(command, after_demo, tmp_path):
+    line = filled(command)
+    words = [word for word in shlex.split(line.partition("\n")[0]) if "=" not in word.split("/")[0]]
+    program = Path(words[0]).name
+    if line.startswith("./deploy.sh"):
+        (tmp_path / "lyon.env").write_text("OPENMETEO_LAT=45.76\n", "utf-8")
+        line = line.replace("lyon.env", str(tmp_path / "lyon.env"))
+        line += "" if "--dry-run" in line else " --dry-run"
+        code, said = sh(line, REPOSITORY, PYTHON=sys.executable)
+        assert (code, "gcloud" in said) == (0, True), said
+    elif program == "make":
+        assert sh(line.replace("make ", "make --dry-run "), REPOSITORY)[0] == 0
+    elif program == "velib" and (needs_cloud(line) or line.startswith((*SLOW, "velib "))):
+        parse(words[1:])
+    elif program == "python" and words[1].startswith("benchmarks/"):
+        assert (REPOSITORY / words[1]).is_file()
+    else:
+        # Status exits with 1 where something needs attention, as it does here.
+        code, said = sh(line, after_demo)
+        assert code == 0 or (code == 1 and words[1] == "status"), said
+
+
+def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path):
+    """By the SDK's own parser, which needs no network."""
+    if shutil.which("gcloud") is None:
+        pytest.skip("the Google Cloud SDK is not installed")
+    lines = {filled(c) for _, c in told() if c.startswith("gcloud")} - set(ELSEWHERE)
+    listed = [{"command_string": shlex.join(shlex.split(line))} for line in sorted(lines)]
+    file = tmp_path / "commands.json"
+    file.write_text(json.dumps(listed), "utf-8")
+    done = subprocess.run(
+        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"],
+        env=environment(CLOUDSDK_CONFIG=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    verdicts = json.loads(done.stdout)
+    assert len(verdicts) == len(lines)
+    assert [v["error_message"] for v in verdicts if not v["success"]] == []
+
+
+def test_what_is_not_run_is_still_told_and_still_refused_for_a_reason():
+    assert set(ELSEWHERE) <= {command for _, command in told()}
+
+
+@contextlib.contextmanager
+def started(command, cwd, until, log, **env):
+    """Start a command that stays; end it as Ctrl-C would."""
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=cwd,
+            env=environment(PYTHONUNBUFFERED="1", **env),
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not until():
+            assert process.poll() is None, log.read_text("utf-8")
+            assert time.monotonic() < deadline, log.read_text("utf-8")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            # The platform's server waits for its workers, and they for a connection kept alive.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
+    """Line by line, but for the ports: other servers of this machine may have them."""
+    store_port, port = str(free_port()), str(free_port())
+    lines = [c for heading, c in told() if heading == BY_HAND and not c.startswith("gcloud")]
+    here = [c.replace("4443", store_port).replace("8080", port) for c in lines]
+    store, export, function, call, job = here
+    variables = dict(word.split("=", 1) for word in shlex.split(export)[1:])
+    log, told_by = tmp_path / "store.log", tmp_path / "function.log"
+
+    def served():
+        return "Ctrl-C" in log.read_text("utf-8")
+
+    def listening():
+        with contextlib.suppress(requests.ConnectionError):
+            requests.get(f"http://127.0.0.1:{port}", headers={"Connection": "close"}, timeout=30)
+            return True
+        return False
+
+    with started(f"{store} --port {store_port}", after_demo, served, log):
+        printed = re.findall(r"^export (.*)$", log.read_text("utf-8"), re.MULTILINE)
+        assert dict(line.split("=", 1) for line in printed) == variables
+        with started(function, after_demo, listening, told_by, **variables):
+            assert sh(call, after_demo)[0] == 0
+        (done,) = [json.loads(x) for x in told_by.read_text("utf-8").splitlines() if '"done"' in x]
+        assert done["written"] == [f"daily/compact_{DAY}.parquet"]
+        code, said = sh(job, after_demo, **variables)
+    assert code == 0
+    assert "dry run" in said
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the tree to change, in the environment of this one."""
+    home = tmp_path / "tree"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "data")
+    home.mkdir()
+    for folder in ("shared", "local", "functions", "tests", "docs"):
+        shutil.copytree(REPOSITORY / folder, home / folder, ignore=ignored)
+    for path in REPOSITORY.iterdir():
+        if path.is_file():
+            shutil.copy2(path, home)
+    (home / ".venv").symlink_to(sys.prefix)
+    return home
+
+
+def follow(example, home):
+    """Make the edits of a worked example; return its commands."""
+    lines = []
+    for block in blocks(CONTRIBUTING):
+        if block.heading != example:
+            continue
+        if block.language == "diff":
+            patch = ["patch", "-p1", "--fuzz=3", "--no-backup-if-mismatch"]
+            done = subprocess.run(
+                patch, cwd=home, input=block.text, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        elif block.file:
+            (home / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (home / block.file).write_text(block.text, "utf-8")
+        elif block.language == "sh":
+            lines += commands(block)
+    return lines
+
+
+def touched(example):
+    """Return the Python files that a worked example makes or changes."""
+    inside = [block for block in blocks(CONTRIBUTING) if block.heading == example]
+    changed = re.findall(r"^\+\+\+ b/(\S+)$", "".join(b.text for b in inside), re.MULTILINE)
+    made = [block.file for block in inside if block.file]
+    return [path for path in (*changed, *made) if path.endswith(".py")]
+
+
+def run_example(lines, home):
+    env = {"PYTHONPATH": f"{home}/shared:{home}/local", "PYTHON": ".venv/bin/python"}
+    for line in map(filled, lines):
+        if line.startswith("gcloud"):
+            continue  # parsed with the others
+        if line.startswith(SLOW):
+            parse(shlex.split(line)[1:])
+            continue
+        dry = " --dry-run" if line.startswith("./deploy.sh") else ""
+        code, said = sh(line + dry, home, timeout=280, **env)
+        assert code == 0, f"{line}\n{said}"
+        yield line, said
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_worked_example_works(example, copy):
+    lines = [c for c in follow(example, copy) if not c.startswith((".venv/bin/velib demo", "cat"))]
+    style = f"{sys.executable} -m ruff check {' '.join(touched(example))}"
+    ran = dict(run_example([style, style.replace("check", "format --check"), *lines], copy))
+    assert len(ran) >= 4
+    assert all(" passed" in said for line, said in ran.items() if "pytest" in line)
+
+
+@pytest.mark.slow
+def test_a_new_function_runs_in_the_local_cloud_and_shows_in_the_tables(copy):
+    ran = dict(run_example(follow("Add a function", copy), copy))
+    (fleet,) = [json.loads(said) for line, said in ran.items() if line.startswith("cat ")]
+    assert fleet["bikes"] == fleet["mechanical"] + fleet["ebike"] > 0
+    assert "`build_network_fleet`" in (copy / "README.md").read_text("utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_make_demo_takes_a_few_minutes_and_status_and_models_tell_of_it(desk, tmp_path):
+    home = tmp_path / "fresh"
+    shutil.copytree(desk, home, symlinks=True, ignore=shutil.ignore_patterns("out"))
+    command = (REPOSITORY / "Makefile").read_text("utf-8").partition("\ndemo:")[2].splitlines()[1]
+    code, said = sh(command.strip().replace("$(VELIB)", ".venv/bin/velib"), home, timeout=800)
+    assert code == 0, said
+    assert "What was made" in said
+    _, said = sh(".venv/bin/velib models --dir out/demo", home)
+    assert "yes" in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_recording_is_replayed_and_judged_as_the_readme_says(desk, tmp_path):
+    lines = [c for _, c in told() if c.startswith(SLOW[1:]) and "--out" in c]
+    replay, backtest = sorted(lines, reverse=True)
+    table = record(parse_day("2025-11-02"), 1, every=12)
+    home = tmp_path / "fresh"
+    shutil.copytree(desk, home, symlinks=True, ignore=shutil.ignore_patterns("out"))
+    pq.write_table(table, home / "recording.parquet")
+    code, said = sh(replay, home, timeout=300)
+    assert code == 0, said
+    assert list((home / "out" / "replay" / "daily").glob("*.parquet"))
+    table = record(parse_day("2025-11-10"), 14, every=1)
+    pq.write_table(table, home / "recording.parquet")
+    code, said = sh(backtest, home, timeout=500)
+    assert code == 0, said
+    assert (home / "out" / "backtest" / "report.html").is_file()
+
+
+def record(first, days, every):
+    """Return the observations of some days, as one table."""
+    start = first_bin(first)
+    bins = [Bin(start + n) for n in range(0, 288 * days, every)]
+    parts = [snapshot.tidy(network.snapshot_table(bin_), bin_)[0] for bin_ in bins]
+    return pa.concat_tables(parts)
