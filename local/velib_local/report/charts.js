@@ -26,6 +26,7 @@ const line = (name, x, y, shade, more = {}) => ({
   line: { color: colour(shade), width: 2, ...more }, connectgaps: false,
 });
 
+const share = () => (choice.lang === "fr" ? " %" : "%");
 const judged = () => data.horizons[choice.judged];
 const none = (key, said) => ({ none: key, said });
 
@@ -64,10 +65,10 @@ function residualsChart() {
   const middle = errors.counts.map((_, n) => (errors.bins[n] + errors.bins[n + 1]) / 2);
   return {
     traces: [{
-      type: "bar", x: middle, y: errors.counts.map((count) => count / total),
-      marker: { color: colour("model") }, hovertemplate: "%{x:+d} : %{y:.1%}<extra></extra>",
+      type: "bar", x: middle, y: errors.counts.map((count) => (100 * count) / total),
+      marker: { color: colour("model") }, hovertemplate: `%{x:+d} : %{y:.1f}${share()}<extra></extra>`,
     }],
-    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "+d" }, yaxis: { tickformat: ".0%" } },
+    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "+d" }, yaxis: { ticksuffix: share() } },
   };
 }
 
@@ -81,7 +82,7 @@ function coverageChart() {
       type: "heatmap", x: hours, y: coverage.days, z: coverage.pct, xgap: 2, ygap: 2,
       zmin: Math.min(90, Math.floor(lowest)), zmax: 100,
       colorscale: [[0, colour("risk")], [0.75, colour("empty")], [1, colour("whole")]],
-      colorbar: { thickness: 10, outlinewidth: 0, ticksuffix: " %", tickfont: { color: colour("muted") } },
+      colorbar: { thickness: 10, outlinewidth: 0, ticksuffix: share(), tickfont: { color: colour("muted") } },
       text: coverage.pct.map((row, day) => row.map((pct, hour) => text("coverage.hover",
         { day: coverage.days[day], hour, pct: number(pct, 1) }))),
       hovertemplate: "%{text}<extra></extra>", hoverongaps: false,
@@ -105,7 +106,7 @@ function curveChart() {
     traces: [...(known ? [line(text("series.usual"), day(usualHours), usual, "usual", { dash: "dot" })] : []), today],
     layout: {
       xaxis: { type: "date", tickformat: "%H:%M", range: ["2000-01-01 00:00", "2000-01-02 00:00"] },
-      yaxis: { ticksuffix: " %" }, hovermode: "x unified",
+      yaxis: { ticksuffix: share() }, hovermode: "x unified",
     },
   };
 }
@@ -150,6 +151,7 @@ function driftdaysChart() {
 function timelineChart() {
   const rows = data.pipeline.rows;
   if (!rows.length) return none("empty.pipeline");
+  const minutes = (Date.parse(rows[0][1]) - Date.parse(rows[rows.length - 1][1])) / 60000;
   return {
     traces: [{
       type: "scatter", mode: "markers", x: rows.map((row) => wall(new Date(row[1]))), y: rows.map((row) => row[2]),
@@ -161,7 +163,7 @@ function timelineChart() {
       customdata: rows.map((row) => text("timeline.hover", { seconds: number(row[4], 2), cause: row[3] })),
       hovertemplate: "<b>%{text}</b><br>%{x|%H:%M:%S} · %{customdata}<extra>%{y}</extra>",
     }],
-    layout: { showlegend: false, xaxis: { tickformat: "%H:%M\n%d/%m" }, yaxis: { type: "category", categoryorder: "category descending" } },
+    layout: { showlegend: false, xaxis: { nticks: 6, tickformat: minutes < 30 ? "%H:%M:%S\n%d/%m" : "%H:%M\n%d/%m" }, yaxis: { type: "category", categoryorder: "category descending" } },
   };
 }
 

@@ -121,8 +121,8 @@ function dead() {
   const said = letters === null ? text("dead.unknown", { network: data.network })
     : letters === 0 ? text("dead.none") : text("dead.some", { n: number(letters) });
   const { total, rows } = data.quarantine;
-  element("dead").replaceChildren(node("p", {}, said),
-    node("p", {}, total ? text("quarantine.some", { n: number(total) }) : text("quarantine.none")));
+  element("dead").replaceChildren(node("p", { class: "small" }, said),
+    node("p", { class: "small" }, total ? text("quarantine.some", { n: number(total) }) : text("quarantine.none")));
   if (rows.length) {
     element("dead").append(node("div", { class: "scroll tall", tabindex: "0" }, table([[text("quarantine.source"), "path"], [text("quarantine.reason"), ""]],
       rows.map(([source, reason]) => [node("code", {}, source), node("span", { lang: "en" }, reason)]))));

@@ -70,10 +70,15 @@ function drawMap() {
     marker: { size: 26, color: "rgba(0,0,0,0)", line: { width: 2.5, color: colour("ink") } },
   };
   const bare = { visible: false, fixedrange: false };
+  const [left, right] = [Math.min(...stations.x), Math.max(...stations.x)];
+  const bar = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((km) => km > (right - left) / 8) ?? 100;
+  const bottom = Math.min(...stations.y) - 0.04 * (right - left || 1);
   label(figure, text("map.label"));
   Plotly.react(figure, [stations, ring], layout({
     showlegend: false, margin: { l: 0, r: 0, t: 4, b: 4 }, xaxis: bare,
     yaxis: { ...bare, scaleanchor: "x" }, uirevision: "map",
+    shapes: [{ type: "line", x0: left, x1: left + bar, y0: bottom, y1: bottom, line: { color: colour("muted"), width: 2 } }],
+    annotations: [{ x: left + bar / 2, y: bottom, yanchor: "bottom", showarrow: false, text: `${number(bar, bar < 1 ? 1 : 0)} km`, font: { size: 11, color: colour("muted") } }],
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "pan",
   }), { ...CONFIG, displayModeBar: "hover", modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d"]] });
   if (!figure.dataset.listens) {

@@ -1,0 +1,63 @@
+"""A real headless Chromium that opens one file and may ask nobody for anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from selenium.webdriver import Chrome
+
+READY_TIMEOUT_S = 60.0
+
+
+@contextlib.contextmanager
+def chromium(width: int = 1300, height: int = 900) -> Iterator[Chrome]:
+    """Yield a browser with a window of this size; skips where Chromium is not installed."""
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("no Chromium: the network page is NOT tested (Debian: chromium-driver)")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = binary
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    browser = Chrome(options, ChromeService(driver))
+    try:
+        browser.execute_cdp_cmd(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
+        )
+        yield browser
+    finally:
+        browser.quit()
+
+
+def open_page(browser: Chrome, page: Path) -> None:
+    """Open a network page and wait until it is ready; its logs start anew."""
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    browser.get(page.as_uri())
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not browser.execute_script("return document.documentElement.dataset.ready"):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{page} is not ready: {browser.get_log('browser')}")
+        time.sleep(0.05)
+
+
+def requests_of(browser: Chrome) -> list[str]:
+    """Return the addresses that were asked for since the page was opened."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return [params["request"]["url"] for params in asked]

@@ -1,0 +1,248 @@
+"""The network page before a browser sees it: what is read, how it is shaped, what it says."""
+
+import base64
+import datetime as dt
+import gzip
+import json
+import math
+import re
+from pathlib import Path
+
+import network
+import numpy as np
+import published
+import pytest
+from click.testing import CliRunner
+from documents import problems
+from velib_core import lake as store
+from velib_core import provenance
+from velib_core.grid import Bin, bin_start, day_after, first_bin, iso_z
+from velib_core.lake import Artefact
+from velib_core.layout import Daily, Layout, Snapshot
+from velib_local import report_charts, report_page
+from velib_local.cli import cli
+from velib_local.report_sources import read_sources
+
+MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)
+FOLDER = Path(report_page.__file__).parent / "report"
+
+
+@pytest.fixture(scope="module")
+def data():
+    return report_charts.report_data(published.sources(), MADE_AT)
+
+
+def unpacked(page: str, part: str) -> str:
+    packed = re.search(rf'id="{part}">([^<]*)<', page)[1]
+    return gzip.decompress(base64.b64decode(packed)).decode()
+
+
+def test_the_tests_own_documents_hold_to_the_contract():
+    found = published.documents_by_path(published.sources())
+    assert len(found) == 10
+    assert not [line for path, document in found.items() for line in problems(path, document)]
+
+
+def test_a_station_is_shown_with_its_counts_of_the_newest_bin(data):
+    stations = data["stations"]
+    assert data["newest"] == "2025-11-07T10:00:00Z"
+    assert stations["id"] == sorted(stations["id"])
+    assert stations["bikes"] == [n % 20 for n in range(24)]
+    assert stations["docks"] == [25 - n % 20 for n in range(24)]
+    series = stations["history"]["bikes"]
+    assert [len(series), len(series[0])] == [24, 288]
+    assert series[1][39:47] == [1, *[None] * 6, 1]
+    assert series[5][-25:] == [6, *[5] * 24]
+
+
+def test_the_map_keeps_distances(data):
+    panel = published.sources().panel
+    lat, lon = np.radians(panel.stations.lat), np.radians(panel.stations.lon)
+    for a, b in ((0, 23), (4, 17), (9, 10)):
+        half = (
+            math.sin((lat[b] - lat[a]) / 2) ** 2
+            + math.cos(lat[a]) * math.cos(lat[b]) * math.sin((lon[b] - lon[a]) / 2) ** 2
+        )
+        great_circle = 2 * 6371.0 * math.asin(math.sqrt(half))
+        dx, dy = (data["stations"][k][a] - data["stations"][k][b] for k in "xy")
+        assert math.hypot(dx, dy) == pytest.approx(great_circle, rel=5e-3)
+
+
+def test_a_station_without_a_place_has_none_on_the_map():
+    panel = published.sources().panel
+    panel.stations.lat[3] = np.nan
+    block = report_charts.stations_block(panel)
+    assert block["y"][3] is None
+    assert None not in block["y"][:3]
+
+
+def test_usual_is_the_mean_of_the_same_half_hour_on_like_days(data):
+    usual = data["usual"]
+    assert usual["through"] == "2025-11-05"
+    assert usual["step_min"] == 30
+    start = dt.datetime.fromisoformat(usual["start"])
+
+    def at(hour, day=6):
+        wanted = dt.datetime(2025, 11, day, hour, 15, tzinfo=dt.UTC)
+        return [row[(wanted - start) // dt.timedelta(minutes=30)] for row in usual["bikes"]]
+
+    # The only day before was seen from 10:05 on, and was this day's like, bin by bin.
+    for hour, more in ((19, 1), (21, 0), (23, 1)):
+        assert at(hour)[5] == 5 + more
+    assert at(5, day=7)[5] is None
+
+
+def test_forecasts_follow_the_order_of_the_stations_whatever_that_of_the_document():
+    whole = published.sources()
+    shuffled = published.forecast(published.HORIZONS[0], whole.panel)
+    shuffled["data"].reverse()
+    block = report_charts.horizon_block(
+        published.Horizon(published.HORIZONS[0], shuffled, {}, None, []), whole.panel
+    )
+    expected = [n % 20 + 0.5 for n in range(24)]
+    expected[2] = None
+    assert block["forecast"]["bikes_pred"] == expected
+    assert block["forecast"]["reason"][2] == "closed"
+    assert block["target"] == "2025-11-07T10:15:00Z"
+
+
+def test_coverage_is_of_every_station_in_every_bin_that_is_over(data):
+    yesterday, today = data["coverage"]["pct"]
+    assert data["coverage"]["days"] == ["2025-11-06", "2025-11-07"]
+    assert yesterday == [100.0] * 23 + [0.0]
+    # Station 1 misses six bins from 13:20 of the day before on; today lacks nothing.
+    assert today == [100.0] * 11 + [None] * 13
+
+
+def test_objects_without_a_note_are_not_on_the_timeline(data):
+    names = [row[0] for row in data["pipeline"]["rows"]]
+    assert names[0] == "serving/forecast/latest/h15/forecast.json"
+    assert len(names) == data["pipeline"]["total"] == 3
+    assert ["compact_daily", 1, 2.0, 2.0] in data["pipeline"]["functions"]
+
+
+def test_only_the_live_version_is_marked_and_the_newest_comes_first(data):
+    models = data["horizons"][0]["models"]
+    assert [(m["version"], m["live"]) for m in models] == [("2.0.1", True), ("2.0.0", False)]
+
+
+def test_a_network_without_anything_makes_a_page_of_reasons():
+    empty = report_charts.report_data(published.nothing(), MADE_AT)
+    for block in ("stations", "usual", "coverage", "health", "drift", "curve", "statuses"):
+        assert empty[block] is None
+    assert "neuf" in report_page.report_html(empty)
+
+
+def test_documents_without_a_forecast_to_judge_make_no_empty_chart():
+    unjudged = {
+        "by_hour.json": {"rows": [{"hour": 0, "mae_model": None, "n": 0}]},
+        "hist_residuals.json": {"bins": [], "counts": [], "n": 0},
+        "station_timeseries.json": {"ts": [], "y_true": [], "y_pred": [], "y_base": []},
+    }
+    part = published.Horizon(published.HORIZONS[0], None, unjudged, None, [])
+    block = report_charts.horizon_block(part, None)
+    assert [block[k] for k in ("by_hour", "residuals", "truth", "forecast")] == [None] * 4
+
+
+def test_the_page_is_the_same_for_the_same_data_and_carries_it_whole(data):
+    page = report_page.report_html(data)
+    assert page == report_page.report_html(data)
+    assert json.loads(unpacked(page, "data")) == data
+    assert "Plotly" in unpacked(page, "library")[:2000] or "plotly.js" in unpacked(page, "library")
+
+
+def test_a_name_of_markup_stays_a_name(data):
+    outside = report_page.report_html(data).replace("\n", "")
+    assert published.TRICKY not in outside
+    assert published.TRICKY in data["stations"]["name"]
+
+
+def test_a_page_of_fifteen_hundred_stations_has_at_most_five_megabytes():
+    large = report_charts.report_data(published.sources(1500), MADE_AT)
+    assert len(report_page.report_html(large).encode()) <= 5_000_000
+
+
+def test_both_languages_say_everything_with_the_same_values():
+    french, english = report_page.texts()["fr"], report_page.texts()["en"]
+    assert french.keys() == english.keys()
+    for key, words in french.items():
+        assert words.strip()
+        assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", english[key])), key
+
+
+def test_every_text_that_is_asked_for_is_there_and_no_other():
+    scripts = "\n".join(path.read_text("utf-8") for path in FOLDER.glob("*.js"))
+    page = (FOLDER / "page.html").read_text("utf-8")
+    asked = set(re.findall(r'"([a-z]+(?:\.[a-z_]+)+)"', scripts))
+    asked |= set(re.findall(r'data-(?:text|label|placeholder)="([^"]+)"', page))
+    asked |= set(re.findall(r'text\((?:risky \? )?"([a-z.]+)"', scripts))
+    families = set(re.findall(r"`([a-z]+)\.\$\{", scripts))
+    known = report_page.texts()["en"].keys()
+    missing = {key for key in asked if key not in known} - {"document.documentElement"}
+    assert not missing
+    unused = {k for k in known if k not in asked and k.partition(".")[0] not in families}
+    assert not unused
+
+
+def test_what_is_missing_from_a_lake_is_read_as_missing(lake, settings):
+    assert read_sources(lake, settings).panel is None
+    page = report_charts.report_data(read_sources(lake, settings), MADE_AT)
+    assert page["newest"] is None
+    assert page["pipeline"]["total"] == 0
+
+
+def test_the_last_day_comes_from_the_daily_and_from_the_snapshots_since(lake, settings):
+    layout = Layout(settings)
+    midnight = first_bin(day_after(network.FIRST_DAY))
+    bins = [Bin(midnight + n) for n in (-24, -12, 0, 12)]
+    network.upload(lake, settings, bins[2:])
+    network.put(lake, layout.name(Snapshot(bins[1])), b"damaged")
+    network.put(lake, layout.name(Daily(network.FIRST_DAY)), network.snapshot_object(bins[0]))
+    panel = read_sources(lake, settings).panel
+    assert panel.stop == bins[3] + 1
+    seen = np.flatnonzero(~np.isnan(panel["bikes"][:, 0])) + panel.start
+    assert seen.tolist() == [bins[0], bins[2], bins[3]]
+
+
+def test_an_object_tells_which_event_made_it_and_how_long_that_took(lake, monkeypatch):
+    monkeypatch.setenv("K_SERVICE", "compact_daily")
+    artefact = Artefact(b"{}", store.JSON, "x")
+    lake.write("daily/before", artefact, expected_generation=0)
+    with provenance.handling("17", "bronze/a.parquet"):
+        lake.write("daily/during", artefact, expected_generation=0)
+    before, during = lake.makings("daily/")
+    assert (before.function, before.cause, before.seconds) == (None, None, None)
+    assert (during.function, during.cause, during.event) == (
+        "compact_daily",
+        "bronze/a.parquet",
+        "17",
+    )
+    assert 0 <= during.seconds < 60
+    assert during.written_at.endswith("Z")
+    assert lake.stat("daily/during").fingerprint == "x"
+
+
+def test_a_note_that_is_no_number_is_unknown():
+    made = provenance.making("a", "2025-11-07T00:00:00Z", 1, {"velib-seconds": "soon"})
+    assert made.seconds is None
+
+
+def test_the_command_wants_exactly_one_lake(tmp_path):
+    both = ["report", "--bucket", "gs://b", "--dir", str(tmp_path)]
+    for arguments in (["report"], both):
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == 2
+        assert "either --bucket" in done.output
+
+
+def test_the_command_writes_the_page_of_a_folder(tmp_path):
+    bin_ = Bin(first_bin(network.FIRST_DAY))
+    name = f"bronze/date={network.FIRST_DAY}/hour=00/{bin_start(bin_):%Y-%m-%dT%H-%M}.parquet"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_bytes(network.snapshot_object(bin_))
+    out = tmp_path / "pages" / "page.html"
+    done = CliRunner().invoke(cli, ["report", "--dir", str(tmp_path), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(unpacked(out.read_text("utf-8"), "data"))
+    assert shown["newest"] == iso_z(bin_start(bin_))
+    assert len(shown["stations"]["id"]) == network.STATIONS
