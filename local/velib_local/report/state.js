@@ -3,7 +3,9 @@
 const element = (id) => document.getElementById(id);
 
 async function unpacked(id) {
-  const bytes = Uint8Array.from(atob(element(id).textContent), (c) => c.charCodeAt(0));
+  const packed = atob(element(id).textContent);
+  const bytes = new Uint8Array(packed.length);
+  for (let n = 0; n < packed.length; n += 1) bytes[n] = packed.charCodeAt(n);
   element(id).remove();
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
@@ -38,24 +40,27 @@ function text(key, values = {}) {
 
 const hasText = (key) => TEXTS[choice.lang][key] !== undefined;
 
-function number(value, digits = 0) {
-  if (value === null || value === undefined) return "–";
-  return value.toLocaleString(choice.lang, {
-    minimumFractionDigits: digits, maximumFractionDigits: digits,
-  });
+// Formats are kept: making one costs more than using it a thousand times.
+const formats = {};
+
+function format(kind, options) {
+  const key = choice.lang + kind + JSON.stringify(options);
+  formats[key] ??= new Intl[kind](choice.lang, options);
+  return formats[key];
 }
 
-const percent = (share, digits = 0) =>
-  share === null || share === undefined ? "–" : (share).toLocaleString(choice.lang, {
-    style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits });
+function numeric(value, digits, style) {
+  if (value === null || value === undefined) return "–";
+  const options = { style, minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return format("NumberFormat", options).format(value);
+}
 
-const formats = {};
+const number = (value, digits = 0) => numeric(value, digits, "decimal");
+const percent = (share, digits = 0) => numeric(share, digits, "percent");
 
 function moment(stamp, options = { dateStyle: "medium", timeStyle: "short" }) {
   if (!stamp) return "–";
-  const key = choice.lang + JSON.stringify(options);
-  formats[key] ??= new Intl.DateTimeFormat(choice.lang, { timeZone: data.tz, ...options });
-  return formats[key].format(new Date(stamp));
+  return format("DateTimeFormat", { timeZone: data.tz, ...options }).format(new Date(stamp));
 }
 
 const clock = (stamp) => moment(stamp, { hour: "2-digit", minute: "2-digit" });

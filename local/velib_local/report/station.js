@@ -52,6 +52,8 @@ function drawMap() {
   }
   const { x, y, capacity, id } = data.stations;
   const shares = here.map(shareOf);
+  const scale = colours();
+  const [hollow, edge, rim] = ["rgba(0,0,0,0)", colour("muted"), colour("card")];
   const many = here.length > 600 ? 0.62 : 1;
   const stations = {
     type: "scatter", mode: "markers", name: "stations",
@@ -59,15 +61,13 @@ function drawMap() {
     text: here.map(hoverOf), hovertemplate: "%{text}<extra></extra>",
     marker: {
       opacity: 0.92, size: here.map((n) => many * (6 + 1.15 * Math.sqrt(capacity[n] ?? 0))),
-      color: shares.map((share) => (share === null ? "rgba(0,0,0,0)" : mixed(share))),
-      line: { width: shares.map((share) => (share === null ? 1.2 : 0.6)), color: shares.map((share) => colour(share === null ? "muted" : "card")) },
+      color: shares.map((share) => (share === null ? hollow : mixed(share, scale))),
+      line: { width: shares.map((share) => (share === null ? 1.2 : 0.6)), color: shares.map((share) => (share === null ? edge : rim)) },
     },
   };
-  const chosen = here.filter((n) => id[n] === choice.station);
   const ring = {
-    type: "scatter", mode: "markers", name: "chosen", hoverinfo: "skip",
-    x: chosen.map((n) => x[n]), y: chosen.map((n) => y[n]),
-    marker: { size: 26, color: "rgba(0,0,0,0)", line: { width: 2.5, color: colour("ink") } },
+    type: "scatter", mode: "markers", name: "chosen", hoverinfo: "skip", ...chosenPlace(),
+    marker: { size: 26, color: hollow, line: { width: 2.5, color: colour("ink") } },
   };
   const bare = { visible: false, fixedrange: false };
   const [left, right] = [Math.min(...stations.x), Math.max(...stations.x)];
@@ -91,8 +91,12 @@ function drawMap() {
   mapNote(here.length, shares.filter((share) => share === null).length);
 }
 
-function mixed(share) {
-  const scale = colours();
+function chosenPlace() {
+  const here = placed().filter((n) => data.stations.id[n] === choice.station);
+  return { x: here.map((n) => data.stations.x[n]), y: here.map((n) => data.stations.y[n]) };
+}
+
+function mixed(share, scale) {
   const upper = Math.max(1, scale.findIndex(([at]) => at >= share));
   const [[low, from], [high, to]] = [scale[upper - 1], scale[upper]];
   const part = (share - low) / (high - low);
@@ -175,7 +179,8 @@ function choose(id) {
   for (const item of element("results").children) {
     item.setAttribute("aria-selected", String(item.dataset.station === id));
   }
-  drawMap();
+  const { x, y } = chosenPlace();
+  if (element("map").data) Plotly.restyle("map", { x: [x], y: [y] }, [1]);
   showStation();
 }
 
