@@ -70,6 +70,7 @@ class FunctionProcess:
         self._slots = threading.Semaphore(spec.concurrency)
         self._http = urllib3.PoolManager(maxsize=spec.concurrency)
         self._busy = 0
+        self._closed = False
 
     @property
     def busy(self) -> bool:
@@ -86,6 +87,8 @@ class FunctionProcess:
         """Deliver a push body; return the HTTP status, 0 where the process died on the way."""
         with self._slots:
             address = self._ensure_started()
+            if address is None:
+                return 0
             self._busy += 1
             try:
                 response = self._http.request(
@@ -110,8 +113,16 @@ class FunctionProcess:
                     os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
 
-    def _ensure_started(self) -> str:
+    def close(self) -> None:
+        """Kill the process for good: what is delivered later starts no other."""
         with self._lock:
+            self._closed = True
+        self.kill()
+
+    def _ensure_started(self) -> str | None:
+        with self._lock:
+            if self._closed:
+                return None
             if self._process is None or self._process.poll() is not None:
                 self._start()
             return f"http://127.0.0.1:{self._port}"
@@ -175,7 +186,7 @@ class Gateway:
             self._server.shutdown()
             self._server.server_close()
             for function in self._functions.values():
-                function.kill()
+                function.close()
 
     def quiet_seconds(self) -> float:
         """Return for how long nothing was delivered and nothing is under way."""
