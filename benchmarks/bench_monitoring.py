@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BUCKET = "velib-bench"
-SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": f"gs://{BUCKET}"})
+SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": os.environ.get("BENCH_ROOT", f"gs://{BUCKET}")})
 LAYOUT = Layout(SETTINGS)
 MONDAY = Day(dt.date(2025, 11, 3))
 WEEKS = 6
@@ -111,8 +111,9 @@ def fill(stations: int) -> None:
                 put(lake, Perf(at), shifted(perf, week))
                 put(lake, Ledger(at), shifted(ledger(perf), week))
     newest = day_after(MONDAY, 7 * WEEKS - 1)
-    for back in (1, 0):
-        daily = shifted(dailies[6 - back], WEEKS - 1)
+    for back in range(int(os.environ.get("BENCH_DAILIES", "2"))):
+        weeks, day = divmod(7 * WEEKS - 1 - back, 7)
+        daily = shifted(dailies[day], weeks)
         put_bytes(lake, Daily(day_after(newest, -back)), compact_daily.to_bytes(daily))
     today = shifted(dailies[7], WEEKS - 1)
     for n in range(12):

@@ -1,0 +1,270 @@
+"""What a day of one city of 1,500 stations costs, function by function, and a month in euro.
+
+The real functions run in the local cloud on a lake that has six weeks behind it. What is measured
+of each: events, CPU seconds of its process, operations on objects and on topics. Two hours of
+snapshots, one every five minutes and each handled to the end, stand for the 24 hours of a day;
+the close of a day, one beat of `reconcile` (that finds nothing to publish, as in a healthy lake)
+and one training on 28 days are measured once and counted as often as they come. Prices and what
+is assumed beside them are in ``prices.toml``.
+
+Billed time of an event = CPU / vCPU + operations × round trip / side by side, rounded up.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import math
+import os
+import sys
+import threading
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bench_monitoring as views
+import measure
+from velib_core.events import ReplayRequested, TrainRequested
+from velib_core.grid import bin_start, day_after, first_bin
+from velib_local.city import City
+from velib_local.cloud import BUCKET, PROJECT, deployed, local_servers
+from velib_local.feed_server import FeedServer
+from velib_local.function_specs import load_specs
+from velib_local.guard import CREATE, GET, LIST, PUBLISH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from velib_local.cloud import LocalCloud
+    from velib_local.guard import Judge, Operation
+
+PRICES = tomllib.loads((Path(__file__).parent / "prices.toml").read_text("utf-8"))
+SNAPSHOTS = 24
+"""Measured one by one, after a warm-up; 288 make a day."""
+
+TODAY = day_after(views.MONDAY, 7 * views.WEEKS)
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclasses.dataclass
+class Use:
+    """What a function used: events, CPU seconds, operations by kind, mebibytes written."""
+
+    events: float = 0.0
+    cpu_s: float = 0.0
+    class_a: float = 0.0
+    class_b: float = 0.0
+    published: float = 0.0
+
+    def __add__(self, other: Use) -> Use:
+        """Add up two uses."""
+        both = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Use(*(a + b for a, b in both))
+
+    def __mul__(self, times: float) -> Use:
+        """Return the use of so many of the same."""
+        return Use(*(times * value for value in dataclasses.astuple(self)))
+
+
+class Meter:
+    """Counts what functions ask for, and reads what their processes used."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._operations: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    def rule(self, specs: object, settings: object) -> Judge:
+        """Return the judge that lets everything pass and counts it."""
+        del specs, settings
+
+        def count(operation: Operation) -> None:
+            with self._lock:
+                self._operations[operation.function, operation.permission] += 1
+
+        return count
+
+    def read(self, cloud: LocalCloud) -> dict[str, Use]:
+        """Return what every function has used so far."""
+        with self._lock:
+            done = dict(self._operations)
+        events = collections.Counter(record.function for record in list(cloud.gateway.deliveries))
+        found = {}
+        for name, function in cloud.functions.items():
+            found[name] = Use(
+                events=events[name],
+                cpu_s=cpu_of(function.pid),
+                class_a=done.get((name, CREATE), 0) + done.get((name, LIST), 0),
+                class_b=done.get((name, GET), 0),
+                published=done.get((name, PUBLISH), 0),
+            )
+        return found
+
+
+def cpu_of(pid: int | None) -> float:
+    """Return the CPU seconds that a process and its children have used."""
+    if pid is None:
+        return 0.0
+    pids = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        pids += [int(child) for child in task.read_text("ascii").split()]
+    total = 0
+    for each in pids:
+        fields = Path(f"/proc/{each}/stat").read_text("ascii").rpartition(")")[2].split()
+        total += sum(int(field) for field in fields[11:15])
+    return total / TICKS
+
+
+def between(before: dict[str, Use], after: dict[str, Use]) -> dict[str, Use]:
+    """Return what was used from one reading to the next."""
+    return {name: use + before[name] * -1 for name, use in after.items()}
+
+
+def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]]:
+    """Run the cloud; return the use by phase and `sizes`.
+
+    The phases are ``snapshot``, ``day``, ``hour`` and ``training``.
+    """
+    env = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
+    meter, phases = Meter(), dict[str, dict[str, Use]]()
+    with local_servers() as servers, FeedServer() as feed:
+        os.environ |= {"BENCH_ROOT": env["GCS_BUCKET_ROOT"], "BENCH_DAILIES": "28"}
+        measure.in_own_process(views.__file__, "fill", str(stations))
+        feeds = {
+            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
+            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
+        }
+        with deployed(servers, env | feeds, rule=meter.rule) as cloud:
+            start = bin_start(first_bin(TODAY)) + dt.timedelta(hours=22)
+            city = City(stations, seed=1, start=start)
+
+            def observe(n: int) -> None:
+                city.advance(start + n * dt.timedelta(minutes=5))
+                feed.show(city.state())
+                cloud.tick()
+                cloud.settle()
+
+            def phase(name: str, work: Callable[[], object]) -> None:
+                before = meter.read(cloud)
+                work()
+                phases[name] = between(before, meter.read(cloud))
+
+            for n in range(-4, 0):
+                observe(n)
+            phase("snapshot", lambda: [observe(n) for n in range(SNAPSHOTS)])
+            phase("day", lambda: observe(SNAPSHOTS))
+            phase("hour", lambda: (cloud.publish(ReplayRequested(dry_run=True)), cloud.settle()))
+            phase("training", lambda: (cloud.publish(TrainRequested()), cloud.settle()))
+            if cloud.dead_letters():
+                sys.exit("messages were given up: nothing was measured")
+            return phases, sizes(cloud)
+
+
+def day_of_use(phases: dict[str, dict[str, Use]]) -> dict[str, Use]:
+    """Return what each function uses in a day."""
+    day = {}
+    for name in load_specs():
+        snapshot = phases["snapshot"][name] * (1 / SNAPSHOTS)
+        # The snapshot that closes the day is one of the 288.
+        closing = phases["day"][name] + snapshot * -1
+        hour = phases["hour"][name] if name == "reconcile" else Use()
+        day[name] = snapshot * 288 + closing + hour * 24 + phases["training"][name] * (1 / 7)
+    return day
+
+
+def bill(name: str, use: Use) -> dict[str, float]:
+    """Return a function's month: billed seconds, GiB-seconds, dollars by kind, nothing free."""
+    spec = load_specs()[name]
+    assumed, run, storage = PRICES["assumptions"], PRICES["run"], PRICES["storage"]
+    if not use.events:
+        return dict.fromkeys(("vcpu_s", "gib_s", "requests", "run", "objects"), 0.0)
+    waits = (use.class_a + use.class_b + use.published) * assumed["round_trip_s"]
+    seconds = (use.cpu_s / spec.cpu + waits / assumed["parallel"]) / use.events
+    billed = math.ceil(seconds / run["rounding_s"]) * run["rounding_s"] * use.events
+    days, memory = assumed["days_a_month"], float(spec.memory[:-2])
+    gib = memory / 1024 if spec.memory.endswith("Mi") else memory
+    vcpu_s, gib_s, requests = (days * v for v in (billed * spec.cpu, billed * gib, use.events))
+    return {
+        "vcpu_s": vcpu_s,
+        "gib_s": gib_s,
+        "requests": requests,
+        "run": vcpu_s * run["vcpu_second"] + gib_s * run["gib_second"] + requests * run["request"],
+        "objects": days * (use.class_a * storage["class_a"] + use.class_b * storage["class_b"]),
+    }
+
+
+def month(day: dict[str, Use], cities: int, gib_a_day: dict[str, float]) -> dict[str, float]:
+    """Return what so many cities cost a month in euro, with what is free and without."""
+    assumed, free = PRICES["assumptions"], PRICES["run"]["free"]
+    bills = [bill(name, use) for name, use in day.items()]
+    total = {key: cities * sum(b[key] for b in bills) for key in bills[0]}
+    events = total["requests"]
+    stored = cities * (gib_a_day["lasting"] * 365 + gib_a_day["passing"] * assumed["kept_days"])
+    pubsub_gib = events * 1024 * 2 / 2**30
+    logs_gib = events * assumed["log_bytes_an_event"] / 2**30
+    jobs = sum(spec.schedule is not None for spec in load_specs().values()) * cities
+    parts = {
+        "run": total["run"],
+        "operations": total["objects"],
+        "storage (a year kept)": stored * PRICES["storage"]["gib_month"],
+        "messages": max(pubsub_gib - PRICES["pubsub"]["free_gib"], 0)
+        * PRICES["pubsub"]["tib"]
+        / 1024,
+        "logs": max(logs_gib - PRICES["logging"]["free_gib"], 0) * PRICES["logging"]["gib"],
+        "schedules": max(jobs - PRICES["scheduler"]["free_jobs"], 0)
+        * PRICES["scheduler"]["job_month"],
+    }
+    run = PRICES["run"]
+    saved = (
+        min(total["vcpu_s"], free["vcpu_seconds"]) * run["vcpu_second"]
+        + min(total["gib_s"], free["gib_seconds"]) * run["gib_second"]
+        + min(total["requests"], free["requests"]) * run["request"]
+    )
+    euro = assumed["eur_per_usd"]
+    found = {name: euro * dollars for name, dollars in parts.items()}
+    found["all"] = sum(found.values())
+    found["all, free tier off"] = found["all"] - euro * saved
+    return found
+
+
+def sizes(cloud: LocalCloud) -> dict[str, float]:
+    """Return the GiB that a day adds: for good, and until the bucket's lifecycle takes it."""
+    found: collections.Counter[str] = collections.Counter()
+    snapshots = 0
+    for entry in cloud.lake.entries(""):
+        folder = entry.name.partition("/")[0]
+        if str(TODAY) in entry.name:
+            found[folder] += entry.size
+            snapshots += folder == "bronze"
+    # Only a part of the day was observed: its files are in proportion.
+    share = snapshots / 288
+    lasting = 2 * found["daily"] + found["exports"]  # a month holds its days once more
+    passing = found["bronze"] + found["ledger"]
+    return {
+        "lasting": (lasting / share + found["profiles"]) / 2**30,
+        "passing": passing / share / 2**30,
+    }
+
+
+def main() -> None:
+    """Measure, and print the tables."""
+    stations = int(sys.argv[1]) if len(sys.argv) > 1 else 1500
+    phases, gib_a_day = measured(stations)
+    day = day_of_use(phases)
+    print(f"a day, {stations} stations       events   CPU s  GiB-s  class A  class B  EUR/month")
+    for name, use in day.items():
+        bills = bill(name, use)
+        euro = PRICES["assumptions"]["eur_per_usd"] * (bills["run"] + bills["objects"])
+        gib_s = bills["gib_s"] / PRICES["assumptions"]["days_a_month"]
+        print(
+            f"{name:28} {use.events:8.0f} {use.cpu_s:7.1f} {gib_s:6.0f} {use.class_a:8.0f}"
+            f" {use.class_b:8.0f} {euro:9.2f}"
+        )
+    for cities in (1, 10, 100):
+        parts = month(day, cities, gib_a_day)
+        told = ", ".join(f"{name} {euro:.2f}" for name, euro in parts.items())
+        print(f"{cities} cities, EUR a month: {told}")
+
+
+if __name__ == "__main__":
+    main()
