@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from chromium import chromium, open_page, requests_of
 from documents import problems
 
 pytestmark = pytest.mark.e2e
@@ -91,6 +92,26 @@ def test_monitoring_is_published_and_holds_to_the_contract(demo):
         name = path.relative_to(out).as_posix()
         wrong += problems(name, json.loads(path.read_text("utf-8")))
     assert not wrong
+
+
+def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo):
+    _, out = demo
+    with chromium() as browser:
+        open_page(browser, out / "report.html")
+        browser.execute_script("drawAll()")
+        assert browser.get_log("browser") == []
+        assert not [url for url in requests_of(browser) if url.startswith("http")]
+        data = browser.execute_script("return data")
+        placed = browser.execute_script("return document.getElementById('map').data[0].customdata")
+    assert len(placed) == 12
+    assert {row[2] for row in data["pipeline"]["rows"]} >= {
+        "compact_daily",
+        "build_datasets",
+        "build_data_health",
+        "train_model",
+        "build_serving_forecast",
+    }
+    assert data["dead_letters"] == 0
 
 
 def test_deliveries_tell_which_event_made_what(demo):

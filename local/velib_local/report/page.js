@@ -19,7 +19,7 @@ function intro() {
 
 function lights() {
   if (!data.statuses) {
-    element("lights").replaceChildren(node("li", { class: "note" }, text("lights.none")));
+    element("lights").replaceChildren(node("li", {}, text("lights.none")));
     return;
   }
   element("lights").replaceChildren(...data.statuses.map(({ name, led }) => {

@@ -54,7 +54,7 @@ function drawMap() {
   const shares = here.map(shareOf);
   const scale = colours();
   const [hollow, edge, rim] = ["rgba(0,0,0,0)", colour("muted"), colour("card")];
-  const many = here.length > 600 ? 0.62 : 1;
+  const many = (here.length > 600 ? 0.62 : 1) * Math.min(1, Math.max(0.6, figure.clientWidth / 640));
   const stations = {
     type: "scatter", mode: "markers", name: "stations",
     x: here.map((n) => x[n]), y: here.map((n) => y[n]), customdata: here.map((n) => id[n]),
