@@ -10,7 +10,7 @@ demo: .venv
 	$(VELIB) demo
 
 test: .venv lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: .venv
 	.venv/bin/ruff check .
