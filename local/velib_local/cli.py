@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -227,6 +228,7 @@ def replay(
 
 @cli.command()
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
+@click.option("--project", help="Project of the deployed network; its dead letters are there.")
 @click.option(
     "--dir",
     "folder",
@@ -234,24 +236,28 @@ def replay(
     help="Folder that demo or replay left.",
 )
 @_json_option
-def status(bucket: str | None, folder: Path | None, as_json: bool) -> None:
-    """Show what is there, how fresh, and what is missing or stale.
+def status(bucket: str | None, project: str | None, folder: Path | None, as_json: bool) -> None:
+    """Show what is there, how fresh, what is missing or stale, and what was given up.
 
-    Exits with 1 where something needs attention.
+    Snapshots and days, live models, standing alerts, quarantine and dead letters. Changes
+    nothing. Exits with 1 where something needs attention.
     """
+    from velib_local.dead_letters import given_up, waiting  # noqa: PLC0415
     from velib_local.folder_lake import open_lake  # noqa: PLC0415
-    from velib_local.status import look  # noqa: PLC0415
+    from velib_local.status import look, rows  # noqa: PLC0415
 
-    lake, settings = open_lake(bucket, folder)
-    state = look(lake, settings, dt.datetime.now(dt.UTC))
+    lake, settings = open_lake(bucket, folder, project)
+    dead_letters = given_up(folder) if folder is not None else waiting(settings)
+    state = look(lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(state) | {"healthy": state.healthy}, indent=2))
+        click.echo(json.dumps(state.as_json(), indent=2))
     else:
         table = Table(title=f"Network {state.network}", show_header=False)
-        for field, value in dataclasses.asdict(state).items():
-            shown = "\n".join(value) if isinstance(value, list) else value
-            table.add_row(field.replace("_", " "), "–" if shown in (None, "") else str(shown))
+        for what, told in rows(state):
+            table.add_row(what, escape(told))
         Console().print(table)
+        verdict = [f"- {escape(line)}" for line in state.attention]
+        Console().print("\n".join(["Needs attention:", *verdict] if verdict else ["All is well."]))
     if not state.healthy:
         raise SystemExit(1)
 

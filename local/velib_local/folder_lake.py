@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 from velib_core import lake as store
-from velib_core.environment import as_prefix
+from velib_core.environment import SettingsError, as_network, as_prefix
 from velib_core.lake import Entry, Lake, ObjectMissingError
 from velib_core.layout import Layout
 from velib_core.provenance import Making
-from velib_core.settings import Settings
+from velib_core.settings import Settings, bucket_and_folder
 
 from velib_local.chain import RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MIRROR = "gs://mirror"
@@ -89,7 +90,26 @@ class FolderLake(Lake):
         raise ReadOnlyLakeError(f"{entry.name}: a mirrored lake is read only")
 
 
-def open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]:
+def deployed_settings(
+    environ: Mapping[str, str], bucket: str, project: str | None = None
+) -> Settings:
+    """Return the settings of the network that lives in ``gs://BUCKET[/FOLDER]``.
+
+    A network is called like its folder, as deploy.sh has it, unless VELIB_NETWORK says otherwise.
+    Raises `SettingsError` where the bucket is none.
+    """
+    root = as_prefix("--bucket", bucket)
+    env = {**environ, "GCS_BUCKET_ROOT": root}
+    if project:
+        env["GOOGLE_CLOUD_PROJECT"] = project
+    with contextlib.suppress(SettingsError):
+        env.setdefault("VELIB_NETWORK", as_network("--bucket", bucket_and_folder(root)[1]))
+    return Settings.from_env(env)
+
+
+def open_lake(
+    bucket: str | None, folder: Path | None, project: str | None = None
+) -> tuple[Lake, Settings]:
     """Open a deployed lake or a mirrored one; exactly one of the two is to be given.
 
     Raises ``click.UsageError`` where it is not, or where the folder holds no lake, and
@@ -102,6 +122,5 @@ def open_lake(bucket: str | None, folder: Path | None) -> tuple[Lake, Settings]:
         if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
             raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
         return FolderLake(folder), settings
-    as_prefix("--bucket", bucket or "")
-    settings = Settings.from_env({**os.environ, "GCS_BUCKET_ROOT": bucket or ""})
+    settings = deployed_settings(os.environ, bucket or "", project)
     return store.connect(settings), settings

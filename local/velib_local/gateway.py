@@ -7,6 +7,7 @@ happened, how long it took, and when all is quiet.
 
 from __future__ import annotations
 
+import base64
 import collections
 import contextlib
 import dataclasses
@@ -229,7 +230,8 @@ class Gateway:
             return 404
         started = time.time()
         status = function.call(body, f"/{topic}")
-        subject = attributes.get("objectId") or message.get("data", "")
+        body_text = base64.b64decode(message.get("data", "")).decode("utf-8", "replace")
+        subject = attributes.get("objectId") or body_text
         record = DeliveryRecord(
             function=name,
             message_id=message["messageId"],

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from velib_local.chain import RECORDS
+from velib_local.dead_letters import given_up
 from velib_local.folder_lake import open_lake
 from velib_local.report_charts import report_data
 from velib_local.report_page import report_html
@@ -59,6 +58,4 @@ def write_report(lake: Lake, settings: Settings, out: Path, dead_letters: int | 
 
 def report_folder(folder: Path, out: Path) -> int:
     """Write the page of a mirrored lake; its run knows how many messages were given up."""
-    kept = folder / RECORDS / "report.json"
-    dead_letters = json.loads(kept.read_text("utf-8"))["dead_letters"] if kept.exists() else None
-    return write_report(*open_lake(None, folder), out, dead_letters)
+    return write_report(*open_lake(None, folder), out, given_up(folder).count)

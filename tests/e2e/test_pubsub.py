@@ -8,10 +8,12 @@ import threading
 import time
 
 import pytest
-from google.api_core.exceptions import AlreadyExists, NotFound
+from google.api_core.exceptions import AlreadyExists, DeadlineExceeded, NotFound
 from google.cloud import pubsub_v1
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
+from velib_core.settings import Settings
+from velib_local.dead_letters import DeadLetter, DeadLetters, waiting
 from velib_local.pubsub_google import find_emulator, google_emulator
 from velib_local.pubsub_server import PubSubServer
 
@@ -142,6 +144,44 @@ def test_a_message_that_always_fails_ends_on_the_dead_letter_topic(clients):
             break
     assert [message.message.data for message in dead] == [b"poison"]
     assert len(endpoint.bodies) >= 5
+
+
+SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://b", "GOOGLE_CLOUD_PROJECT": "velib-test"})
+
+
+def give_up(publisher, subject, **attributes):
+    """Publish a message as the platform does that has given it up."""
+    told = {"CloudPubSubDeadLetterSourceSubscription": "doomed-sub"}
+    told |= {"CloudPubSubDeadLetterSourceDeliveryCount": "20"}
+    publisher.publish(DEAD, subject, **told, **attributes).result(10)
+
+
+def test_dead_letters_are_told_and_left_for_whoever_pulls_them(clients):
+    publisher, subscriber, subscribe = clients
+    name = subscribe("velib-dead-letter", DEAD)
+    give_up(publisher, b"{}", objectId="bronze/x.parquet")
+    give_up(publisher, b'{"day": "2025-11-01"}')
+    expected = {
+        DeadLetter("doomed-sub", "bronze/x.parquet", 20),
+        DeadLetter("doomed-sub", '{"day": "2025-11-01"}', 20),
+    }
+    for _ in range(2):  # a look takes nothing away
+        told = waiting(SETTINGS)
+        assert (told.count, told.more, set(told.letters)) == (2, False, expected)
+    pulled = []
+    deadline = time.monotonic() + 20
+    while len(pulled) < 2 and time.monotonic() < deadline:
+        with contextlib.suppress(DeadlineExceeded):
+            answer = subscriber.pull(subscription=name, max_messages=9, timeout=5)
+            pulled += answer.received_messages
+    assert {m.message.data for m in pulled} == {b"{}", b'{"day": "2025-11-01"}'}
+
+
+def test_where_nothing_was_given_up_there_are_no_dead_letters(clients):
+    _, _, subscribe = clients
+    assert waiting(SETTINGS).reason.startswith("there is no projects/velib-test/subscriptions/")
+    subscribe("velib-dead-letter", DEAD)
+    assert waiting(SETTINGS) == DeadLetters(0)
 
 
 def test_publishing_to_a_topic_that_does_not_exist_is_refused(clients):

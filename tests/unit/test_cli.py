@@ -1,6 +1,5 @@
 """What a person who types ``velib`` gets back."""
 
-import json
 import os
 
 import network
@@ -93,30 +92,6 @@ def mirrored(lake, settings, tmp_path):
         target.write_bytes(lake.read(entry))
     chain.record_entries(entries, tmp_path)
     return tmp_path
-
-
-def test_status_says_what_is_there_and_what_is_missing(mirrored):
-    result = run("status", "--dir", str(mirrored), "--json")
-    state = json.loads(result.output)
-    assert result.exit_code == 1
-    assert state["newest_snapshot"] == "2025-10-31T00:00:00Z"
-    assert (state["dailies"], state["events_views"], state["missing_days"]) == (1, 0, [])
-    assert [repair.split(":")[0] for repair in state["repairs"]] == [
-        "finalized daily/compact_2025-10-30.parquet",
-        "finalized bronze/date=2025-10-31/hour=00/2025-10-31T00-00.parquet",
-    ], "views, profile and forecast are missing"
-    assert "dailies" in run("status", "--dir", str(mirrored)).output
-
-
-def test_a_gap_of_days_is_missed_by_status(lake, settings):
-    from velib_local.status import look
-
-    days = [network.Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 3)]
-    network.upload(lake, settings, days)
-    state = look(lake, settings, network.bin_start(network.Bin(days[-1] + 2)))
-    assert state.missing_days == ["2025-10-31", "2025-11-01"]
-    assert state.age_min == 10.0
-    assert not state.healthy
 
 
 def test_doctor_reports_each_check_and_what_to_do(settings):

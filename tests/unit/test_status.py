@@ -1,0 +1,226 @@
+"""What ``velib status`` tells of a lake."""
+
+import datetime as dt
+import json
+
+import network
+import pytest
+from click.testing import CliRunner
+from velib_core import lake as store
+from velib_core import model_registry, quarantine
+from velib_core.grid import Bin, HorizonMinutes, bin_start
+from velib_core.jobs import compact_daily
+from velib_core.layout import Layout, ModelFile, Monitoring, Published
+from velib_local import chain
+from velib_local.cli import cli
+from velib_local.dead_letters import DeadLetter, DeadLetters, given_up, waiting
+from velib_local.folder_lake import deployed_settings
+from velib_local.status import look, rows
+
+H15 = HorizonMinutes(15)
+NOBODY = DeadLetters(0)
+FOLDER = "20251028-235500Z-1f2e3d4c"
+
+
+def put_json(lake, name, document):
+    network.put(lake, name, store.json_bytes(document))
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, arguments)
+
+
+def told(state):
+    return dict(rows(state))
+
+
+@pytest.fixture
+def observed(lake, settings):
+    """A lake of one closed day and the snapshot that closed it; and the present, 5 min later."""
+    bins = network.bins_of_days(1, every=96)
+    network.upload(lake, settings, bins)
+    compact_daily.run(lake, settings, network.FIRST_DAY)
+    return lake, bin_start(Bin(bins[-1] + 1))
+
+
+@pytest.fixture
+def mirrored(observed, tmp_path):
+    """The same as the plain files that a replay leaves."""
+    lake, _ = observed
+    entries = list(lake.entries(""))
+    for entry in entries:
+        target = tmp_path / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(lake.read(entry))
+    chain.record_entries(entries, tmp_path)
+    return tmp_path
+
+
+def test_status_says_what_is_there_and_what_is_missing(mirrored):
+    result = run("status", "--dir", str(mirrored), "--json")
+    state = json.loads(result.output)
+    assert result.exit_code == 1
+    assert state["newest_snapshot"] == "2025-10-31T00:00:00Z"
+    assert (state["dailies"], state["events_views"], state["missing_days"]) == (1, 0, [])
+    assert [repair.split(":")[0] for repair in state["repairs"]] == [
+        "finalized daily/compact_2025-10-30.parquet",
+        "finalized bronze/date=2025-10-31/hour=00/2025-10-31T00-00.parquet",
+    ], "views, profile and forecast are missing"
+
+
+def test_a_person_reads_what_needs_attention_and_why(mirrored):
+    said = run("status", "--dir", str(mirrored)).output
+    assert "Needs attention:" in said
+    assert "artefacts are missing or stale" in said
+    assert "nothing was trained yet" in said
+    assert "no run left a" in said, "why the dead letters are not known"
+
+
+def test_programs_find_the_same_keys_in_every_status(observed, settings):
+    lake, now = observed
+    assert list(look(lake, settings, now, NOBODY, live=True).as_json()) == [
+        *("network", "newest_snapshot", "age_min", "first_day", "last_day", "missing_days"),
+        *("dailies", "events_views", "perf_views", "ledger_days", "ledger_newest", "models"),
+        *("alerts", "quarantined", "quarantined_lately", "dead_letters", "repairs", "attention"),
+        "healthy",
+    ]
+
+
+def test_a_bucket_without_a_snapshot_is_told_as_that(lake, settings):
+    state = look(lake, settings, dt.datetime(2025, 11, 1, tzinfo=dt.UTC), NOBODY, live=True)
+    assert state.attention == ["there is no snapshot"]
+    assert told(state)["newest snapshot"] == "none yet"
+
+
+def test_a_gap_of_days_is_missed(lake, settings):
+    days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 3)]
+    network.upload(lake, settings, days)
+    state = look(lake, settings, bin_start(Bin(days[-1] + 2)), NOBODY, live=True)
+    assert state.missing_days == ["2025-10-31", "2025-11-01"]
+    assert state.age_min == 10.0
+    assert "2 days have no snapshot" in state.attention
+
+
+@pytest.mark.parametrize(("minutes", "late"), [(15, False), (16, True), (3 * 24 * 60, True)])
+def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_does_not(
+    observed, settings, minutes, late
+):
+    lake, now = observed
+    later = now + dt.timedelta(minutes=minutes - 5)
+    complaints = [
+        [line for line in look(lake, settings, later, NOBODY, live=live).attention if "old" in line]
+        for live in (True, False)
+    ]
+    assert [bool(complaint) for complaint in complaints] == [late, False]
+
+
+def test_live_models_are_told_with_the_age_of_what_they_learned(observed, settings):
+    lake, now = observed
+    pointer = Layout(settings).name(ModelFile(H15, None, model_registry.POINTER))
+    record = {"folder": FOLDER, "version": "2.1.0", "end_date": "2025-10-28"}
+    put_json(lake, pointer, record)
+    known, none = look(lake, settings, now, NOBODY, live=True).models
+    assert (known.version, known.trained_through, known.age_days) == ("2.1.0", "2025-10-28", 2.0)
+    assert (none.horizon_min, none.version, none.problem) == (60, None, None)
+    put_json(lake, pointer, record | {"folder": "../elsewhere"})
+    state = look(lake, settings, now, NOBODY, live=True)
+    assert state.models[0].version is None
+    assert any("h15" in line and "damaged" in line for line in state.attention)
+
+
+def test_alerts_that_stand_are_told_by_family_and_an_unreadable_manifest_is_one(observed, settings):
+    lake, now = observed
+    layout = Layout(settings)
+    alert = {"level": "high", "code": "coverage", "text": "91% are there", "artefact": "kpis.json"}
+    manifest = {"generated_at": "2025-10-31T00:00:00Z", "alerts": [alert]}
+    put_json(lake, layout.name(Monitoring("data/health", "manifest.json")), manifest)
+    put_json(lake, layout.name(Monitoring("data/health", "kpis.json")), {"alerts": [alert]})
+    network.put(lake, layout.name(Monitoring("intro", "manifest.json")), b"{")
+    first, second = look(lake, settings, now, NOBODY, live=True).alerts
+    assert (first.family, first.code, first.as_of) == (
+        "data/health",
+        "coverage",
+        manifest["generated_at"],
+    )
+    assert (second.family, second.code) == ("intro", "unreadable")
+
+
+def test_quarantine_needs_attention_for_a_day(observed, settings):
+    lake, _ = observed
+    quarantine.keep(lake, Layout(settings), quarantine.Reject("bronze/x", b"x", "not Parquet"))
+    now = dt.datetime.now(dt.UTC)
+    counts = []
+    for later in (dt.timedelta(), dt.timedelta(days=2)):
+        state = look(lake, settings, now + later, NOBODY, live=False)
+        counts.append((state.quarantined, state.quarantined_lately))
+    assert counts == [(1, 1), (1, 0)]
+
+
+def test_the_ledger_tells_from_which_snapshot_the_last_forecast_was_made(observed, settings):
+    lake, now = observed
+    bins = network.bins_of_days(1, every=96)
+    for bin_ in bins:
+        network.put(lake, Layout(settings).name(Published(bin_, H15, "0a1b2c3d")), b"a page")
+    state = look(lake, settings, now, NOBODY, live=True)
+    assert state.ledger_newest == state.newest_snapshot == "2025-10-31T00:00:00Z"
+    assert state.ledger_days == 0, "its pages are not united yet"
+
+
+def test_messages_that_were_given_up_are_told_with_who_failed(observed, settings):
+    lake, now = observed
+    letters = (DeadLetter("velib-ingest-sub", "{}", 20),)
+    state = look(lake, settings, now, DeadLetters(1, letters=letters), live=True)
+    assert "1 messages were given up" in state.attention
+    assert told(state)["dead letters"] == "1\nvelib-ingest-sub: {} after 20 attempts"
+    assert state.as_json()["dead_letters"]["count"] == 1
+
+
+def test_a_run_tells_what_it_gave_up_by_its_deliveries(tmp_path):
+    records = tmp_path / chain.RECORDS
+    records.mkdir()
+
+    def delivery(message, attempt, status):
+        return {
+            "function": "compact_daily",
+            "message_id": message,
+            "subject": f"day {message}",
+            "attempt": attempt,
+            "started": 0.0,
+            "seconds": 1.0,
+            "status": status,
+        }
+
+    tried = [delivery("mended", n, 500) for n in range(1, 20)] + [delivery("mended", 20, 200)]
+    tried += [delivery("lost", n, 500) for n in range(1, 21)]
+    tried += [delivery("cut off", 1, 0)]  # the run ended before the next attempt
+    lines = "".join(json.dumps(line) + "\n" for line in tried)
+    (records / "deliveries.jsonl").write_text(lines, "utf-8")
+    letters = (DeadLetter("compact_daily", "day lost", 20),)
+    assert given_up(tmp_path) == DeadLetters(1, letters=letters)
+
+
+def test_without_a_project_dead_letters_are_unknown_and_the_option_is_named(settings):
+    nameless = deployed_settings({}, settings.root)
+    assert waiting(nameless).count is None
+    assert "--project" in waiting(nameless).reason
+
+
+@pytest.mark.parametrize(
+    ("root", "environ", "network_"),
+    [
+        ("gs://bucket/lyon", {}, "lyon"),
+        ("gs://bucket/lyon", {"VELIB_NETWORK": "paris"}, "paris"),
+        ("gs://bucket", {}, "velib"),
+        ("gs://bucket/My_Lake", {}, "velib"),
+    ],
+)
+def test_a_network_is_called_like_its_folder_unless_it_is_said(root, environ, network_):
+    assert deployed_settings(environ, root, "p").network == network_
+
+
+def test_a_bucket_is_looked_at_as_a_live_lake(observed, settings, monkeypatch):
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+    result = run("status", "--bucket", settings.root, "--json")
+    state = json.loads(result.output)
+    assert state["dailies"] == 1
+    assert any("old" in line for line in state["attention"])
