@@ -118,6 +118,10 @@ class MonitoringSettings:
         "INTRO_LED_FRESH_WARN_MIN", "90", _MINUTES, "The weather is too old after"
     )
 
+    silence_max_min: float = setting(
+        "FEED_SILENCE_MIN", "30", _MINUTES, "Minutes without a snapshot that are an alert"
+    )
+
     @classmethod
     def defaults(cls) -> MonitoringSettings:
         """Return what an empty environment means."""

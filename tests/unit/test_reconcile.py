@@ -1,8 +1,10 @@
+import datetime as dt
+
 import network
 import pytest
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events import DayClosed, ReplayRequested
-from velib_core.grid import day_after
+from velib_core.grid import bin_start, day_after, iso_z
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
@@ -158,9 +160,43 @@ def test_messages_are_published_once_each_and_none_in_a_dry_run(healthy, setting
     assert len(set(publisher.notified)) == len(publisher.notified)
     request = ReplayRequested(DAY, DAY, "compact_daily", force=True)
     reconcile.run(healthy, settings, publisher, request)
-    assert publisher.messages == [DayClosed(DAY, force=True)]
+    assert publisher.messages[-1] == DayClosed(DAY, force=True)
+    assert alerts(publisher) == publisher.messages[:-1]
+
+
+def alerts(publisher) -> list[dict]:
+    return [message for message in publisher.messages if isinstance(message, dict)]
 
 
 def test_an_unknown_stage_is_refused_with_the_known_ones(lake, settings):
     with pytest.raises(reconcile.UnknownStageError, match="build_datasets"):
         reconcile.plan(lake, settings, ReplayRequested(stage="everything"))
+
+
+def test_the_beat_tells_that_snapshots_have_stopped_coming(lake, settings):
+    publisher = network.PublisherLog()
+    reconcile.run(lake, settings, publisher, ReplayRequested())
+    (alert,) = alerts(publisher)
+    assert (alert["code"], alert["value"], alert["artefact"]) == ("feed_silent", None, "bronze/")
+
+    bins = network.bins_of_days(1, every=96)
+    network.upload(lake, settings, bins)
+    publisher = network.PublisherLog()
+    reconcile.run(lake, settings, publisher, ReplayRequested())
+    reconcile.run(lake, settings, publisher, ReplayRequested(dry_run=True))
+    reconcile.run(lake, settings, publisher, ReplayRequested(stage="compact_daily"))
+    (alert,) = alerts(publisher)
+    assert alert["text"].startswith("no snapshot for ")
+    assert alert["value"] > alert["threshold"] == 30
+    assert alert["artefact"] == Layout(settings).name(
+        Snapshot(network.bins_of_days(1, every=96)[-1])
+    )
+
+
+def test_silence_is_counted_from_the_newest_snapshot(lake, settings):
+    bins = network.bins_of_days(1, every=96)
+    network.upload(lake, settings, bins)
+    then = bin_start(bins[-1])
+    assert reconcile.silence(lake, settings, then + dt.timedelta(minutes=30)) is None
+    alert = reconcile.silence(lake, settings, then + dt.timedelta(minutes=31))
+    assert (alert["value"], alert["generated_at"]) == (31.0, iso_z(then + dt.timedelta(minutes=31)))

@@ -1,14 +1,17 @@
 """Find what is missing or older than its inputs, and publish exactly the messages that mend it.
 
-Run every hour it heals whatever a lost message left undone; with days, a stage and ``force`` it
-replays. It changes no artefact itself: it only repeats the facts that others react to.
+Run every hour it heals whatever a lost message left undone, and says when snapshots have stopped
+coming; with days, a stage and ``force`` it replays. It changes no artefact itself: it only repeats
+the facts that others react to.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 from typing import TYPE_CHECKING
 
+from velib_core import logs
 from velib_core.errors import InvalidValueError
 from velib_core.events import DayClosed, ReplayRequested
 from velib_core.grid import bin_start, day_of, iso_z
@@ -111,7 +114,39 @@ def run(
             case entry:
                 publisher.republish(topic(entry.name), entry, force=request.force)
     result.counts["repairs"] = len(result.published)
+    if request == ReplayRequested():
+        alert = silence(lake, settings, dt.datetime.now(dt.UTC))
+        result.counts["silent"] = alert is not None
+        if alert:
+            logs.log("WARNING", f"alert raised: {alert['text']}")
+            publisher.tell_alert(alert)
     return result
+
+
+def silence(lake: Lake, settings: Settings, now: dt.datetime) -> dict[str, object] | None:
+    """Return the alert that no snapshot has come for too long by ``now``, or ``None``.
+
+    What follows snapshots is never run while none comes, so the hourly beat is what can tell. It
+    tells at every beat until a snapshot comes.
+    """
+    newest = newest_snapshot(lake, Layout(settings))
+    limit = settings.monitoring.silence_max_min
+    age = round((now - bin_start(newest.bin)).total_seconds() / 60, 1) if newest else None
+    if age is not None and age <= limit:
+        return None
+    told = "no snapshot has ever come" if age is None else f"no snapshot for {age:.0f} minutes"
+    return {
+        "network": settings.network,
+        "family": "feed",
+        "state": "raised",
+        "generated_at": iso_z(now),
+        "level": "high",
+        "code": "feed_silent",
+        "text": told,
+        "artefact": newest.entry.name if newest else f"{Layout(settings).bronze}/",
+        "value": age,
+        "threshold": limit,
+    }
 
 
 def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Repair]:
