@@ -17,7 +17,6 @@ readonly USAGE="usage: ./deploy.sh [destroy] --project PROJECT --region REGION -
   --dry-run   print the commands for an empty project and call nothing"
 
 readonly RUNTIME=python311
-readonly BRONZE_DAYS=400
 readonly SOFT_DELETE=7d
 readonly MAX_DELIVERY_ATTEMPTS=20
 readonly APIS=(
@@ -127,15 +126,16 @@ ensure_bucket() {
   run storage buckets update "gs://$bucket" "${guards[@]}"
 }
 
+# What expires by age is contained in something else by then.
 lifecycle() {
-  local bronze
-  bronze=$(facts notify | awk -F '\t' '$1 == "bronze" { print $2 }')
-  cat <<JSON
-{"rule": [
-  {"action": {"type": "Delete"}, "condition": {"age": $BRONZE_DAYS, "matchesPrefix": ["$bronze"]}},
-  {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}
-]}
-JSON
+  local prefix days
+  echo '{"rule": ['
+  while IFS=$'\t' read -r prefix days; do
+    printf '  {"action": {"type": "Delete"}, "condition": {"age": %d, "matchesPrefix": ["%s"]}},\n' \
+      "$days" "$prefix"
+  done < <(facts expire)
+  echo '  {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 7}}'
+  echo ']}'
 }
 
 ensure_topics() {

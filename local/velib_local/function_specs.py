@@ -42,6 +42,9 @@ _FOLDERS = {
     "quarantine",
 }
 
+EXPIRY_DAYS = {"bronze": 400, "ledger": 400}
+"""How long what is united elsewhere is kept: snapshots are in the dailies, the pages of the ledger
+in ``exports/served_D.parquet``. More than a year, so that a year can be made again."""
 
 _FOLDER = re.compile(r"[a-z]+(?:/[a-z]+)*")
 
@@ -145,10 +148,11 @@ def deployment(
 ) -> Iterator[tuple[str, ...]]:
     """Yield what a deployment of functions for one network consists of, in short names.
 
-    ``topic NAME`` · ``notify TOPIC PREFIX`` · ``function NAME ENTRY_POINT MEMORY CPU TIMEOUT_S
-    CONCURRENCY MAX_INSTANCES RETRY ACCOUNT TOPICS ENV`` · ``objects FUNCTION ACCOUNT KIND
-    CONDITION`` (an IAM expression) · ``publish FUNCTION ACCOUNT TOPIC`` · ``schedule FUNCTION
-    TOPIC CRON MESSAGE``. Lists are separated by commas, the environment by bars.
+    ``topic NAME`` · ``notify TOPIC PREFIX`` · ``expire PREFIX DAYS`` · ``function NAME
+    ENTRY_POINT MEMORY CPU TIMEOUT_S CONCURRENCY MAX_INSTANCES RETRY ACCOUNT TOPICS ENV`` ·
+    ``objects FUNCTION ACCOUNT KIND CONDITION`` (an IAM expression) · ``publish FUNCTION ACCOUNT
+    TOPIC`` · ``schedule FUNCTION TOPIC CRON MESSAGE``. Lists are separated by commas, the
+    environment by bars.
     """
     layout = Layout(settings)
     triggers = {topic for spec in specs.values() for topic in (*spec.topics, *spec.access.publish)}
@@ -156,6 +160,8 @@ def deployment(
         yield "topic", topic
     for topic, folder in layout.notified.items():
         yield "notify", topic, f"{folder}/"
+    for name, days in EXPIRY_DAYS.items():
+        yield "expire", f"{place(layout, name)}/", str(days)
     for name, spec in specs.items():
         account = account_id(settings.network, spec.service_account)
         numbers = (spec.cpu, spec.timeout_s, spec.concurrency, spec.max_instances, int(spec.retry))

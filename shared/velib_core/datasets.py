@@ -199,6 +199,20 @@ def ledger_page(forecast: pa.Table, published: Bin, version: str) -> pa.Table:
     return pa.table([columns[f.name].cast(f.type) for f in LEDGER_SCHEMA], schema=LEDGER_SCHEMA)
 
 
+def with_expired(pages: pa.Table, ledger: pa.Table) -> pa.Table:
+    """Return the forecasts of a day's pages, and those of its ledger whose page is gone.
+
+    Both are in `LEDGER_SCHEMA`. A page is told by the bin it was published in and its horizon;
+    the pages' own rows stay in their order where none is gone.
+    """
+    keys = ["tbin_utc", "horizon_bins"]
+    gone = ledger.join(pages.select(keys), keys, join_type="left anti").select(pages.schema.names)
+    if not gone.num_rows:
+        return pages
+    united = pa.concat_tables([gone.cast(pages.schema), pages])
+    return united.sort_by([(key, "ascending") for key in (*keys, "station_id")])
+
+
 def perf_view(
     panel: Panel,
     day: Day,

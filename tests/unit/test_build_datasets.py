@@ -1,10 +1,12 @@
 import io
 
 import network
+import pyarrow as pa
 import pyarrow.parquet as pq
-from velib_core.grid import Bin, day_after, first_bin
+from velib_core import datasets
+from velib_core.grid import Bin, HorizonMinutes, bin_start, day_after, first_bin
 from velib_core.jobs import build_datasets, compact_daily
-from velib_core.layout import Events, Layout, Perf
+from velib_core.layout import Events, Layout, Ledger, Perf, Published
 
 DAY = network.FIRST_DAY
 NEXT = day_after(DAY)
@@ -57,3 +59,43 @@ def test_building_again_changes_nothing(lake, settings):
     result = build_datasets.run(lake, settings, DAY)
     assert set(result.outputs.values()) <= {"fresh", "absent"}
     assert network.contents(lake) == before
+
+
+def put_page(lake, settings, n, minutes):
+    """Write the page that the n-th bin's forecast of three stations left; return its name."""
+    bin_ = Bin(first_bin(DAY) + n)
+    columns = dict.fromkeys(datasets.LEDGER_SCHEMA.names, [None] * 3)
+    columns |= {
+        "tbin_utc": [bin_start(bin_).replace(tzinfo=None)] * 3,
+        "horizon_bins": [minutes // 5] * 3,
+        "station_id": ["1", "2", "3"],
+        "y_pred_int": [n, n + 1, n + 2],
+    }
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns, datasets.LEDGER_SCHEMA), sink)
+    name = Layout(settings).name(Published(bin_, HorizonMinutes(minutes), f"{n:08x}"))
+    network.put(lake, name, sink.getvalue())
+    return name
+
+
+def test_a_ledger_keeps_what_its_expired_pages_said(lake, settings):
+    """Pages expire one by one; meanwhile the day is looked at again, and a late page may come."""
+    compact(lake, settings, DAY, every=96)
+    pages = [put_page(lake, settings, n, minutes) for n in (0, 1, 2) for minutes in (15, 60)]
+    build_datasets.run(lake, settings, DAY)
+    whole = read(lake, settings, Ledger(DAY))
+    assert whole.num_rows == 3 * len(pages)
+    for name in pages:
+        lake.delete(lake.stat(name))
+        build_datasets.run(lake, settings, DAY)
+        kept = read(lake, settings, Ledger(DAY))
+        assert (kept.num_rows, rows_of(kept)) == (whole.num_rows, rows_of(whole))
+    put_page(lake, settings, 3, 15)
+    build_datasets.run(lake, settings, DAY)
+    late = read(lake, settings, Ledger(DAY))
+    assert rows_of(late) > rows_of(whole)
+    assert late.num_rows == whole.num_rows + 3
+
+
+def rows_of(table):
+    return {tuple(row.values()) for row in table.to_pylist()}

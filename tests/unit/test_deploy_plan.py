@@ -239,6 +239,16 @@ def test_only_a_function_that_changed_is_deployed_again(project):
     assert [flag(line, "entry-point") for line in deployed] == ["close_day"]
 
 
+def test_only_what_is_united_elsewhere_expires(deployed_once):
+    project, _ = deployed_once
+    rules = json.loads((project.folder / "build" / "lifecycle.json").read_text("utf-8"))["rule"]
+    deleted = [rule["condition"] for rule in rules if rule["action"]["type"] == "Delete"]
+    assert deleted == [
+        {"age": 400, "matchesPrefix": ["velib/bronze/"]},
+        {"age": 400, "matchesPrefix": ["velib/ledger/"]},
+    ]
+
+
 def test_destroying_leaves_the_data_and_the_dead_letters(project):
     project.run("destroy", *TARGET)
     assert project.things() == {

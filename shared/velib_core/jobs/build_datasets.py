@@ -225,7 +225,10 @@ def ledger_fingerprint(pages: Sequence[Entry]) -> str:
 
 
 def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
-    """Unite the day's published forecasts; a day without any gets no ledger."""
+    """Unite the day's published forecasts; a day without any gets no ledger.
+
+    Forecasts whose page is gone stay: pages expire one by one, and the ledger is all there is then.
+    """
 
     def make(current: Entry | None) -> Artefact | None:
         pages = list(lake.entries(layout.ledger_day(day)))
@@ -234,9 +237,16 @@ def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> 
             return None
         with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
             tables = [pq.read_table(io.BytesIO(data)) for data in pool.map(lake.read, pages)]
-        united = pa.concat_tables([table.select(datasets.LEDGER_SCHEMA.names) for table in tables])
+        united = pa.concat_tables(
+            [
+                table.select(datasets.LEDGER_SCHEMA.names).cast(datasets.LEDGER_SCHEMA)
+                for table in tables
+            ]
+        )
+        if current:
+            united = datasets.with_expired(united, _table(lake, current))
         result.counts["served"] = united.num_rows
-        return _parquet(united.cast(datasets.LEDGER_SCHEMA), mark)
+        return _parquet(united, mark)
 
     result.outputs[layout.name(Ledger(day))] = lake.publish(layout.name(Ledger(day)), make)
 
