@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from velib_core import grid
 from velib_core.events import DayClosed, TrainRequested
+from velib_core.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from velib_core.grid import Day
@@ -119,6 +120,31 @@ def run(
     return _report(cloud, shown, days, time.monotonic() - started)
 
 
+def follow(
+    cloud: LocalCloud, moments: Iterable[None], train_every_days: int
+) -> Iterator[ChainReport]:
+    """Beat at each moment; yield the report each time once all that followed is handled.
+
+    Each time so many more days have their daily, training is asked for.
+    """
+    started = time.monotonic()
+    days: dict[str, None] = {}
+    for shown, _ in enumerate(moments, 1):
+        before = _dailies(cloud)
+        days[str(grid.today())] = None
+        cloud.tick()
+        cloud.settle()
+        after = _dailies(cloud)
+        if after // train_every_days > before // train_every_days:
+            cloud.publish(TrainRequested())
+            cloud.settle()
+        yield _report(cloud, shown, days, time.monotonic() - started)
+
+
+def _dailies(cloud: LocalCloud) -> int:
+    return sum(1 for _ in cloud.lake.entries(f"{Layout(cloud.settings).daily}/"))
+
+
 def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
     """Write every object below a folder, and beside them how they were made."""
     cloud.mirror(folder)
@@ -140,7 +166,7 @@ def record_entries(entries: Iterable[Entry], folder: Path) -> None:
     (records / "objects.json").write_text(json.dumps(listed, indent=1), "utf-8")
 
 
-def _report(cloud: LocalCloud, shown: int, days: list[Day], seconds: float) -> ChainReport:
+def _report(cloud: LocalCloud, shown: int, days: Iterable[object], seconds: float) -> ChainReport:
     objects: collections.Counter[str] = collections.Counter()
     sizes: collections.Counter[str] = collections.Counter()
     for entry in cloud.lake.entries(""):

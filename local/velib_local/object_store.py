@@ -46,7 +46,9 @@ def object_store(
         command += ["-event.list", "finalize"]
     env = dict(os.environ) | ({"PUBSUB_EMULATOR_HOST": pubsub} if pubsub else {})
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, env=env, stdout=sink, stderr=sink)
+        process = subprocess.Popen(
+            command, env=env, stdout=sink, stderr=sink, start_new_session=True
+        )
     try:
         _wait_until_healthy(address, process, log)
         yield address

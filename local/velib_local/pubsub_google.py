@@ -51,7 +51,7 @@ def google_emulator(log: Path) -> Iterator[str]:
     port = free_port()
     command = ["java", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink)
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import click
 from google.cloud import storage
 from velib_core import lake as objects
-from velib_core.lake import Artefact
 from velib_core.settings import Settings
 
-from velib_local.folder_lake import MIRROR, open_lake
+from velib_local.folder_lake import MIRROR, copy_objects, open_lake
 from velib_local.object_store import object_store
 
 if TYPE_CHECKING:
@@ -61,17 +60,12 @@ def store(folder: Path, port: int) -> None:
 
 
 def fill(address: str, lake: Lake) -> int:
-    """Copy a lake, fingerprints included, into the bucket of a store; return how many objects."""
+    """Copy a lake into the bucket of a store; return how many objects it holds."""
     os.environ["STORAGE_EMULATOR_HOST"] = address
     storage.Client(project=PROJECT).create_bucket(MIRROR.removeprefix("gs://"))
     env = {"GCS_BUCKET_ROOT": MIRROR, "GOOGLE_CLOUD_PROJECT": PROJECT}
     target = objects.connect(Settings.from_env(env))
-    entries = list(lake.entries(""))
-    for entry in entries:
-        kind = objects.PARQUET if entry.name.endswith(".parquet") else objects.JSON
-        artefact = Artefact(lake.read(entry), kind, entry.fingerprint or "")
-        target.write(entry.name, artefact, expected_generation=0)
-    return len(entries)
+    return copy_objects(lake, target)
 
 
 def _wait() -> None:

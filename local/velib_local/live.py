@@ -1,0 +1,84 @@
+"""The real feed through the local cloud: a beat every five minutes, each object kept at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+import click
+from velib_core.grid import BIN_SECONDS
+from velib_core.lake import connect
+from velib_core.settings import Settings
+
+from velib_local import chain
+from velib_local.cloud import BUCKET, deployed, local_servers
+from velib_local.folder_lake import FolderLake, copy_objects
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from velib_local.chain import ChainReport
+    from velib_local.cloud import PubSubKind
+
+VELIB = "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json"
+"""Vélib' Métropole's own feed: https://www.velib-metropole.fr/donnees-open-data-gbfs-du-service-velib-metropole"""
+
+FEED_RECORD = "feed.json"
+"""Beside the records of a run: which feed it follows."""
+
+
+def follow_feed(
+    out: Path,
+    beats: int,
+    pubsub: PubSubKind,
+    train_every_days: int,
+    kept: Callable[[ChainReport], None],
+) -> ChainReport | None:
+    """Poll the feed of the environment's settings so many times, or until interrupted.
+
+    After each beat every object is written below ``out`` and ``kept`` is told. An earlier run of
+    the same feed that was left there goes on: its objects are in the bucket before the first beat.
+    Returns the last report, ``None`` where it was interrupted before the first.
+
+    Raises ``click.UsageError`` where the folder holds something else.
+    """
+    env = {"GBFS_URL": VELIB, **os.environ, "GCS_BUCKET_ROOT": f"gs://{BUCKET}"}
+    settings = Settings.from_env(env)
+    _claim(out, settings.gbfs_url)
+    last = None
+    with local_servers(kind=pubsub, logs=out / chain.RECORDS) as servers:
+        copy_objects(FolderLake(out), connect(settings))
+        with deployed(servers, {"GBFS_URL": settings.gbfs_url}) as cloud:
+            for last in chain.follow(cloud, moments(beats), train_every_days):
+                chain.keep(cloud, last, out)
+                kept(last)
+    return last
+
+
+def moments(count: int) -> Iterator[None]:
+    """Yield at once, and then as each 5-minute bin begins; an interrupt ends it."""
+    for n in range(count):
+        if n:
+            now = dt.datetime.now(dt.UTC).timestamp()
+            try:
+                time.sleep(BIN_SECONDS - now % BIN_SECONDS)
+            except KeyboardInterrupt:
+                return
+        yield
+
+
+def _claim(out: Path, feed: str) -> None:
+    """Note that the folder follows a feed, and refuse a folder that does not."""
+    record = out / chain.RECORDS / FEED_RECORD
+    if record.is_file():
+        held = json.loads(record.read_text("utf-8"))["gbfs_url"]
+        if held != feed:
+            raise click.UsageError(f"--out {out} follows {held}, not {feed}")
+    elif out.exists() and any(out.iterdir()):
+        raise click.UsageError(f"--out {out} is not empty and follows no feed")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"gbfs_url": feed}), "utf-8")

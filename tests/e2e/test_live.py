@@ -1,0 +1,70 @@
+"""``velib demo --live``: a feed as time goes by, interrupted and gone on with."""
+
+import datetime as dt
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from velib_local.city import City
+from velib_local.feed_server import FeedServer
+
+pytestmark = pytest.mark.e2e
+
+STATIONS = 4
+
+
+def live(out, url, **options):
+    command = [sys.executable, "-m", "velib_local.cli", "demo", "--live", "--out", str(out)]
+    env = os.environ | {"GBFS_URL": url, "METEO_DISABLE": "1"}
+    return subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, **options)
+
+
+def observe_once(out, feed) -> dict:
+    """Follow the feed until its first snapshot's page is there, then interrupt."""
+    (out / "report.html").unlink(missing_ok=True)
+    process = live(out, f"{feed.base_url}/gbfs/2/gbfs.json", start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "report.html").exists() and process.poll() is None:
+            assert time.monotonic() < deadline, "no page came"
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    return json.loads(said)
+
+
+def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_path):
+    out = tmp_path / "live"
+    now = dt.datetime.now(dt.UTC)
+    with FeedServer() as feed:
+        city = City(STATIONS, start=now - dt.timedelta(minutes=20))
+        feed.show(city.state())
+        report = observe_once(out, feed)
+        assert (report["snapshots"], report["dead_letters"]) == (1, 0)
+        (first,) = out.glob("bronze/*/*/*.parquet")
+        held = first.read_bytes()
+        forecast = out / "serving" / "forecast" / "latest" / "h60" / "forecast.json"
+        older = json.loads(forecast.read_text("utf-8"))["data"]
+        assert len(older) == len(city.state().status.station_id) > 1
+
+        city.advance(now)
+        feed.show(city.state())
+        observe_once(out, feed)
+        both = sorted(out.glob("bronze/*/*/*.parquet"))
+        assert len(both) == 2
+        assert both[0] == first
+        assert first.read_bytes() == held
+        newer = json.loads(forecast.read_text("utf-8"))["data"]
+        assert newer[0]["tbin_latest"] > older[0]["tbin_latest"]
+
+        other = live(out, "http://127.0.0.1:9/gbfs.json", stderr=subprocess.PIPE)
+        _, told = other.communicate(timeout=60)
+        assert other.returncode == 2
+        assert b"follows" in told
