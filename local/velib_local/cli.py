@@ -94,22 +94,28 @@ def status(bucket: str | None, project: str | None, folder: Path | None, as_json
 
 
 @cli.command()
+@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
+@click.option("--project", help="Its project: topics, rights and functions are looked at too.")
+@click.option("--region", help="Its region, as in europe-west1.")
 @_json_option
-def doctor(as_json: bool) -> None:
-    """Check settings, bucket, rights, topics and feeds, and say what to do.
+def doctor(bucket: str | None, project: str | None, region: str | None, as_json: bool) -> None:
+    """Check a deployment from the outside, and say what to type where something is wrong.
 
-    Reads the same environment as the functions. Exits with 1 where a check failed.
+    Settings, feeds, clock, bucket, newest snapshot, and everything that deploy.sh makes, held to
+    its plan. Settings are read from the environment, as the functions read them. Changes
+    nothing. Exits with 1 where a check failed.
     """
     from velib_local.doctor import examine  # noqa: PLC0415
 
-    checks = examine(os.environ)
+    checks = []
+    for check in examine(os.environ, bucket, project, region):
+        checks.append(check)
+        if not as_json:
+            click.echo(f"{check.result:<8}{check.name:<26}{check.detail}")
+            if check.mend:
+                click.echo(f"{'':<8}{click.style('mend it with:', bold=True)} {check.mend}")
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
-    else:
-        table = Table("check", "result", "detail")
-        for check in checks:
-            table.add_row(check.name, check.result, check.detail)
-        Console().print(table)
     if any(check.result == "failed" for check in checks):
         raise SystemExit(1)
 

@@ -5,21 +5,31 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import email.utils
+import shutil
 from typing import TYPE_CHECKING, Literal
 
 import requests
-from google.api_core.exceptions import GoogleAPIError
+from google.api_core.exceptions import GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import pubsub_v1, storage
-from velib_core.events import TOPICS
+from velib_core.environment import SettingsError
+from velib_core.errors import PermanentError, TransientError
+from velib_core.grid import bin_start
+from velib_core.jobs.newest_snapshot import newest_snapshot
+from velib_core.lake import connect
 from velib_core.layout import Layout
-from velib_core.settings import Settings, SettingsError
 
-from velib_local.function_specs import FunctionSpecError, load_specs
+from velib_local import deploy_plan, deployed
+from velib_local.cloud import DEAD_LETTER_TOPIC
+from velib_local.folder_lake import deployed_settings
+from velib_local.function_specs import FunctionSpecError, deployment, load_specs
 from velib_local.pubsub_google import find_emulator
+from velib_local.status import LATE_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from velib_core.settings import Settings
 
 PERMISSIONS = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
 CLOCK_TOLERANCE_S = 60
@@ -28,34 +38,54 @@ TIMEOUT_S = 10
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One finding: ``ok``, ``failed``, or ``skipped`` with the reason."""
+    """One finding: ``ok``, ``failed`` with what mends it, or ``skipped`` with the reason."""
 
     name: str
     result: Literal["ok", "failed", "skipped"]
     detail: str
+    mend: str | None = None
 
 
-def examine(environ: Mapping[str, str]) -> list[Check]:
-    """Run every check that the environment allows; a check that fails does not stop the rest."""
-    checks = [_functions(), _emulator()]
-    if not environ.get("GCS_BUCKET_ROOT"):
-        hint = "no deployment named: set GCS_BUCKET_ROOT=gs://BUCKET/FOLDER to check one"
-        return [*checks, Check("deployment", "skipped", hint)]
+def examine(
+    environ: Mapping[str, str],
+    bucket: str | None = None,
+    project: str | None = None,
+    region: str | None = None,
+) -> Iterator[Check]:
+    """Yield every check that can be made of what is named; one that fails stops no other.
+
+    Without a bucket the environment is read, as the functions read it.
+    """
+    yield from (_functions(), _emulator())
+    root = bucket or environ.get("GCS_BUCKET_ROOT")
+    if not root:
+        yield Check("deployment", "skipped", "name one with --bucket gs://BUCKET/FOLDER")
+        return
     try:
-        settings = Settings.from_env(environ)
+        settings = deployed_settings(environ, root, project)
     except SettingsError as error:
-        return [*checks, Check("settings", "failed", str(error))]
-    checks.append(Check("settings", "ok", f"network {settings.network} in {settings.root}"))
-    checks.append(_attempt("bucket", lambda: _bucket(settings)))
-    checks.append(_attempt("topics", lambda: _topics(settings)))
-    checks.extend(_feeds(settings))
-    return checks
+        yield Check("settings", "failed", str(error))
+        return
+    yield Check("settings", "ok", f"network {settings.network} in {settings.root}")
+    again = deploy_plan.deploy_command(settings, region or "REGION")
+    yield from _feeds(settings)
+    yield _attempt("clock", lambda: _clock(settings))
+    yield _attempt("bucket", lambda: _bucket(settings, again))
+    yield _attempt("newest snapshot", lambda: _newest(settings, region or "REGION"))
+    if not settings.project:
+        yield Check("project", "skipped", "name it with --project")
+        return
+    yield _attempt("topics", lambda: _topics(settings))
+    yield _attempt("dead-letter subscription", lambda: _dead_letter(settings, again))
+    yield from _project(settings, region, environ)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
-    except (GoogleAPIError, GoogleAuthError, OSError, SettingsError) as error:
+    except GoogleAuthError as error:
+        return Check(name, "failed", str(error), "gcloud auth application-default login")
+    except (GoogleAPIError, PermanentError, TransientError, OSError) as error:
         return Check(name, "failed", str(error))
 
 
@@ -75,25 +105,100 @@ def _emulator() -> Check:
     return Check("Pub/Sub emulator", "ok", jar.name)
 
 
-def _bucket(settings: Settings) -> Check:
+def _clock(settings: Settings) -> Check:
+    """Compare this machine's clock with that of the store, which stamps every object."""
+    endpoint = storage.Client(project=settings.project or None).api_endpoint
+    answer = requests.get(endpoint, timeout=TIMEOUT_S)
+    skew = _clock_skew(answer.headers.get("Date"))
+    if skew is None:
+        return Check("clock", "skipped", f"{endpoint} does not tell the time")
+    told = f"{skew:+.0f} s between the store's clock and this machine's"
+    if abs(skew) > CLOCK_TOLERANCE_S:
+        expected = f"{told}, expected at most {CLOCK_TOLERANCE_S} s"
+        return Check("clock", "failed", expected, "sudo timedatectl set-ntp true")
+    return Check("clock", "ok", told)
+
+
+def _bucket(settings: Settings, again: str) -> Check:
     bucket = storage.Client(project=settings.project or None).bucket(settings.bucket)
-    granted = bucket.test_iam_permissions(PERMISSIONS, timeout=TIMEOUT_S)
+    if not bucket.exists(timeout=TIMEOUT_S):
+        return Check("bucket", "failed", f"there is no gs://{settings.bucket}", again)
+    try:
+        granted = bucket.test_iam_permissions(PERMISSIONS, timeout=TIMEOUT_S)
+    except NotFound:
+        return Check("bucket", "ok", f"{settings.bucket}; this store does not tell rights")
     missing = sorted(set(PERMISSIONS) - set(granted))
     if missing:
-        detail = f"missing {', '.join(missing)}: grant roles/storage.objectUser on {bucket.name}"
-        return Check("bucket", "failed", detail)
+        command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name}"
+        mend = f"{command} --member=user:YOU --role=roles/storage.objectUser"
+        return Check("bucket", "failed", f"you may not {', '.join(missing)}", mend)
     return Check("bucket", "ok", f"{settings.bucket}: {', '.join(PERMISSIONS)}")
 
 
+def _newest(settings: Settings, region: str) -> Check:
+    name = "newest snapshot"
+    beat = f"gcloud scheduler jobs run {settings.network}-ingest --location={region}"
+    mend = f"{beat} --project={settings.project or 'PROJECT'}"
+    newest = newest_snapshot(connect(settings), Layout(settings))
+    if newest is None:
+        return Check(name, "failed", "there is none", mend)
+    age = (dt.datetime.now(dt.UTC) - bin_start(newest.bin)).total_seconds() / 60
+    told = f"{newest.entry.name}, {age:.0f} min old"
+    if age > LATE_MIN:
+        return Check(name, "failed", f"{told}, expected at most {LATE_MIN} min", mend)
+    return Check(name, "ok", told)
+
+
 def _topics(settings: Settings) -> Check:
-    wanted = [settings.topic(name) for name in (*TOPICS.values(), *Layout(settings).notified)]
+    facts = deployment(load_specs(), settings, {})
+    wanted = [settings.topic(fact[1]) for fact in facts if fact[0] == "topic"]
+    wanted.append(settings.topic(DEAD_LETTER_TOPIC))
     with pubsub_v1.PublisherClient() as client:
         project = f"projects/{settings.project}"
         there = {topic.name for topic in client.list_topics(project=project, timeout=TIMEOUT_S)}
-    missing = sorted(set(wanted) - there)
+    missing = sorted(name.rpartition("/")[2] for name in set(wanted) - there)
     if missing:
-        return Check("topics", "failed", f"missing {', '.join(missing)}: run deploy.sh")
+        create = f"gcloud pubsub topics create {' '.join(missing)} --project={settings.project}"
+        return Check("topics", "failed", f"missing {', '.join(missing)}", create)
     return Check("topics", "ok", f"{len(wanted)} topics")
+
+
+def _dead_letter(settings: Settings, again: str) -> Check:
+    name, topic = "dead-letter subscription", settings.topic(DEAD_LETTER_TOPIC)
+    full = f"projects/{settings.project}/subscriptions/{settings.network}-{DEAD_LETTER_TOPIC}"
+    with pubsub_v1.SubscriberClient() as client:
+        try:
+            held = client.get_subscription(subscription=full, timeout=TIMEOUT_S)
+        except NotFound:
+            return Check(name, "failed", f"there is no {full}", again)
+    if held.topic != topic:
+        delete = f"gcloud pubsub subscriptions delete {full} && {again}"
+        return Check(name, "failed", f"{full} is of {held.topic}, expected {topic}", delete)
+    return Check(name, "ok", full)
+
+
+def _project(settings: Settings, region: str | None, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Hold what only the cloud itself can tell to what deploy.sh would deploy."""
+    why = ""
+    if {"STORAGE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"} & environ.keys():
+        why = "servers of this machine have no project behind them"
+    elif region is None:
+        why = "name the region with --region"
+    elif shutil.which("gcloud", path=environ.get("PATH")) is None:
+        why = "the Google Cloud CLI is not installed"
+    if why or region is None:
+        yield Check("project", "skipped", why)
+        return
+    try:
+        plan = deploy_plan.read_plan(settings, region, environ)
+    except deploy_plan.DeploymentError as error:
+        yield Check("plan", "failed", str(error))
+        return
+    for name, planned, findings in deployed.examine(plan, deploy_plan.gcloud(settings.project)):
+        if not findings:
+            yield Check(name, "ok", f"{planned} as planned")
+        for finding in findings:
+            yield Check(name, "failed", finding.detail, finding.mend)
 
 
 def _feeds(settings: Settings) -> Iterator[Check]:

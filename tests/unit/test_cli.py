@@ -92,12 +92,3 @@ def mirrored(lake, settings, tmp_path):
         target.write_bytes(lake.read(entry))
     chain.record_entries(entries, tmp_path)
     return tmp_path
-
-
-def test_doctor_reports_each_check_and_what_to_do(settings):
-    from velib_local.doctor import examine
-
-    assert {c.name: c.result for c in examine({})}["deployment"] == "skipped"
-    wrong = {c.name: c for c in examine({"GCS_BUCKET_ROOT": "nowhere"})}
-    assert wrong["settings"].result == "failed"
-    assert "gs://BUCKET" in wrong["settings"].detail

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from cloud_sdk import lint
 from velib_local.function_specs import (
     REPOSITORY,
     FunctionSpecError,
@@ -389,28 +390,6 @@ def test_a_networks_settings_reach_every_function_and_unknown_ones_are_refused(t
     file.write_text("GBSF_URL=https://example.org/gbfs.json\n", "utf-8")
     with pytest.raises(FunctionSpecError, match="GBSF_URL"):
         read_settings(file)
-
-
-def lint(lines, folder):
-    """Parse commands with the SDK's own parser, which needs no network; return its complaints."""
-    if shutil.which("gcloud") is None:
-        pytest.skip("the Google Cloud SDK is not installed")
-    file = folder / "commands.json"
-    file.write_text(json.dumps([{"command_string": line} for line in lines]), "utf-8")
-    done = subprocess.run(
-        ["gcloud", "meta", "lint-gcloud-commands", f"--commands-file={file}"],
-        env=dict(os.environ) | {"CLOUDSDK_CONFIG": str(folder)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    verdicts = json.loads(done.stdout)
-    assert len(verdicts) == len(set(lines))
-    return [
-        (verdict["command_string"], verdict["error_message"])
-        for verdict in verdicts
-        if not verdict["success"]
-    ]
 
 
 @pytest.fixture(scope="module")

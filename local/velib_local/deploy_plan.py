@@ -1,0 +1,127 @@
+"""What deploy.sh would do to an empty project, by its dry run; and how a project is asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from velib_core.settings import all_variables
+
+from velib_local.function_specs import REPOSITORY, deployment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from velib_core.settings import Settings
+
+TIMEOUT_S = 60
+Ask: TypeAlias = "Callable[..., Any]"
+"""The words of a gcloud command → its answer, as JSON is read."""
+
+
+class DeploymentError(RuntimeError):
+    """The plan could not be made, or the project could not be asked."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One command of the plan: ``pubsub topics create``, ``velib-tick``, its flags, its line."""
+
+    verb: str
+    target: str
+    flags: Mapping[str, str]
+    line: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a deployment of one network consists of.
+
+    ``expiry`` is the age in days at which objects below a prefix are deleted; ``again`` is the
+    command that deploys all of it.
+    """
+
+    project: str
+    steps: Sequence[Step]
+    expiry: Mapping[str, int]
+    again: str
+
+    def gcloud(self, *words: str) -> str:
+        """Return a command on the project, to be typed into a shell."""
+        return shlex.join(["gcloud", *words, f"--project={self.project}"])
+
+    def of(self, verb: str) -> list[Step]:
+        """Return the steps of one kind."""
+        return [step for step in self.steps if step.verb == verb]
+
+
+def deploy_command(settings: Settings, region: str) -> str:
+    """Return the command that deploys a network, to be typed into a shell."""
+    words = ["./deploy.sh", "--project", settings.project or "PROJECT", "--region", region]
+    return shlex.join([*words, "--bucket", settings.bucket, "--network", settings.network])
+
+
+def read_plan(settings: Settings, region: str, environ: Mapping[str, str]) -> Plan:
+    """Ask deploy.sh what it would deploy; settings in the environment are handed on to it.
+
+    Raises `DeploymentError` where it refuses.
+    """
+    own = {"VELIB_NETWORK", "GOOGLE_CLOUD_PROJECT", "GCP_PROJECT", "GCS_BUCKET_ROOT"}
+    names = {name for field in all_variables() for name in field.metadata["names"]} - own
+    given = "".join(f"{name}={environ[name]}\n" for name in sorted(names & environ.keys()))
+    with tempfile.NamedTemporaryFile("w", suffix=".env", encoding="utf-8") as file:
+        file.write(given)
+        file.flush()
+        again = deploy_command(settings, region)
+        command = [*shlex.split(again), "--dry-run", "--settings", file.name]
+        env = {**environ, "PYTHON": sys.executable}
+        printed = _output(command, cwd=REPOSITORY, env=env)
+    facts = (fact for fact in deployment({}, settings, {}) if fact[0] == "expire")
+    expiry = {prefix: int(days) for _, prefix, days in facts}
+    again += " --settings FILE" if given else ""
+    steps = [_step(line) for line in printed.splitlines()]
+    return Plan(settings.project, steps, expiry, again)
+
+
+def gcloud(project: str) -> Ask:
+    """Return what asks a project, each question once."""
+
+    @functools.cache
+    def ask(*words: str) -> Any:  # noqa: ANN401 -- JSON is any value
+        flags = [f"--project={project}", "--format=json", "--quiet"]
+        answer = _output(["gcloud", *words, *flags])
+        try:
+            return json.loads(answer or "null")
+        except ValueError as error:
+            raise DeploymentError(f"gcloud {' '.join(words)}: no JSON: {error}") from error
+
+    return ask
+
+
+def _output(command: Sequence[str], **options: Any) -> str:  # noqa: ANN401 -- of subprocess.run
+    said = " ".join(command[:4])
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **options
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeploymentError(f"{said}: {error}") from error
+    if done.returncode:
+        last = (done.stderr.strip() or "no word of why").splitlines()[-1]
+        raise DeploymentError(f"{said}: {last}")
+    return str(done.stdout)
+
+
+def _step(line: str) -> Step:
+    words = shlex.split(line)[1:]
+    flags = [word[2:].partition("=") for word in words if word.startswith("--")]
+    plain = [word for word in words if not word.startswith("--")]
+    at = 2 if plain[:2] == ["services", "enable"] else len(plain) - 1
+    values = {name: value for name, _, value in flags}
+    return Step(" ".join(plain[:at]), " ".join(plain[at:]), values, line)
