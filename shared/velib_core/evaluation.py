@@ -17,7 +17,7 @@ from velib_core.feature_stack import lookback_bins
 from velib_core.grid import Bin, Day, day_after, first_bin
 from velib_core.inference import class_probabilities, publish
 from velib_core.profile_features import empty_profiles, fold_day
-from velib_core.training import rows_of_day
+from velib_core.training import paired_bins, rows_of_day
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from velib_core.model_pack import ModelPack
     from velib_core.training import History, Rows
 
-STRIDE_BINS = 3
-"""One bin in three is looked at: neighbouring ones say nearly the same."""
+BINS_A_DAY = 92
+"""About so many bins of a day are looked at: neighbouring ones say nearly the same."""
 
 SIZES = (20, 35)
 """Stations of fewer docks than the first are small, of the second or more large."""
@@ -111,7 +111,8 @@ def evaluate(
         start, stop = first_bin(day), first_bin(day_after(day))
         panel = history(Bin(start - before), Bin(stop + pack.horizon_bins))
         if day in held_out:
-            at = np.arange(start, stop, STRIDE_BINS)
+            at = paired_bins(panel, start, stop, pack.horizon_bins)
+            at = at[:: max(1, len(at) // BINS_A_DAY)]
             rows = rows_of_day(panel, at, pack.horizon_bins, pack.statics, profiles)
             if len(rows.bins):
                 probability = class_probabilities(pack, rows.features)

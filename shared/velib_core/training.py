@@ -21,7 +21,7 @@ from velib_core.change_distribution import (
     fit_classes,
 )
 from velib_core.feature_stack import FEATURES, feature_rows, lookback_bins
-from velib_core.grid import BINS_PER_DAY, Bin, Day, HorizonBins, day_after, first_bin
+from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin
 from velib_core.inference import class_probabilities, free_docks, in_service, publish
 from velib_core.model_pack import ModelPack
 from velib_core.profile_features import Profiles, empty_profiles, fold_day
@@ -42,6 +42,10 @@ MAX_BIN = 128
 
 WARM_UP_DAYS = 3
 """First days of a window that fill profiles and are not learnt from."""
+
+
+CALIBRATION_BINS = 46
+"""About so many bins of a day are hindcast to calibrate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +93,9 @@ def rows_of_day(
     ``profiles`` must end before the day; ``panel`` must reach a horizon past the bins for the
     targets, which no feature sees.
     """
+    if not len(at):
+        none = np.empty(0, np.float32)
+        return Rows(np.empty((0, len(FEATURES)), np.float32), at, at, none, none, none, none)
     now = panel.window(Bin(int(at.min())), Bin(int(at.max()) + 1))
     later = panel.window(Bin(now.start + horizon), Bin(now.stop + horizon))["bikes"]
     rows = at - now.start
@@ -105,6 +112,17 @@ def rows_of_day(
         free_docks(now)[rows][keep],
         later[rows][keep],
     )
+
+
+def paired_bins(panel: Panel, start: Bin, stop: Bin, horizon: HorizonBins) -> NDArray[np.int64]:
+    """Return the bins ``[start, stop)`` in which something was seen, and a horizon later too.
+
+    Picking every so-manyth of these, and not of all bins, a network that is polled every 10 or 15
+    minutes is looked at as evenly as one that is polled at every bin.
+    """
+    bikes = panel.window(start, Bin(stop + horizon))["bikes"]
+    seen = np.asarray(np.isfinite(bikes).any(axis=1))
+    return start + np.flatnonzero(seen[:-horizon] & seen[horizon:])
 
 
 def train(
@@ -190,13 +208,13 @@ def calibrate_day(
 ) -> Calibration:
     """Return the calibration with one more closed day of hindcasts.
 
-    ``profiles`` must end before the day. One bin in six is looked at: neighbouring ones say
-    nearly the same. A day without two observations a horizon apart changes nothing.
+    ``profiles`` must end before the day. A bin every half hour or so is looked at: neighbouring
+    ones say nearly the same. A day without two observations a horizon apart changes nothing.
     """
-    at = first_bin(day) + np.arange(0, BINS_PER_DAY - pack.horizon_bins, 6)
-    panel = history(
-        Bin(first_bin(day) - lookback_bins(pack.horizon_bins)), first_bin(day_after(day))
-    )
+    start, stop = first_bin(day), first_bin(day_after(day))
+    panel = history(Bin(start - lookback_bins(pack.horizon_bins)), stop)
+    at = paired_bins(panel, start, Bin(stop - pack.horizon_bins), pack.horizon_bins)
+    at = at[:: max(1, len(at) // CALIBRATION_BINS)]
     rows = rows_of_day(panel, at, pack.horizon_bins, pack.statics, profiles)
     if not len(rows.bins):
         return calibration
@@ -261,14 +279,14 @@ class _Source:
             start, stop = first_bin(day), first_bin(day_after(day))
             panel = self.history(Bin(start - before), Bin(stop + self.horizon))
             if day in wanted:
-                # A moving phase: all minutes of the hour are learnt from.
-                at = np.arange(start + number % self.stride, stop, self.stride)
+                at = paired_bins(panel, start, stop, self.horizon)
                 if day in self.split.learn:
                     at = at[at + self.horizon < end]
-                if len(at):
-                    rows = rows_of_day(panel, at, self.horizon, self.statics, profiles)
-                    if len(rows.bins):
-                        yield rows
+                # A moving phase: all minutes of the hour are learnt from.
+                at = at[number % min(self.stride, max(len(at), 1)) :: self.stride]
+                rows = rows_of_day(panel, at, self.horizon, self.statics, profiles)
+                if len(rows.bins):
+                    yield rows
             profiles = fold_day(profiles, panel, day)
 
 
@@ -292,6 +310,8 @@ def _quantised(
     """Return the rows of some days in quantised form, built a day at a time."""
     import xgboost as xgb  # noqa: PLC0415
 
+    given = 0
+
     class Days(xgb.DataIter):
         def __init__(self) -> None:
             self.reset()
@@ -304,11 +324,20 @@ def _quantised(
             rows = next(self.blocks, None)
             if rows is None:
                 return False
+            nonlocal given
+            given += len(rows.bins)
             label = classes.of(rows.target - rows.bikes).astype(np.float32)
             input_data(data=np.ascontiguousarray(rows.features), label=label)
             return True
 
-    return xgb.QuantileDMatrix(Days(), max_bin=MAX_BIN, ref=reference, nthread=options.threads)
+    try:
+        return xgb.QuantileDMatrix(Days(), max_bin=MAX_BIN, ref=reference, nthread=options.threads)
+    except xgb.core.XGBoostError:
+        if given:
+            raise
+        raise ValueError(
+            f"no station was seen a horizon apart from {days[0]} to {days[-1]}"
+        ) from None
 
 
 def _booster_settings(classes: ChangeClasses, options: TrainingOptions) -> dict[str, Any]:

@@ -174,6 +174,30 @@ def test_training_sees_nothing_of_its_last_days_but_to_stop(panel, pack):
     assert again.model.save_raw("ubj") == pack.model.save_raw("ubj")
 
 
+@pytest.mark.parametrize(("every", "phase"), [(3, 0), (3, 1), (6, 5)])
+def test_a_network_that_is_polled_less_often_is_learnt_from_at_every_day(panel, every, phase):
+    """Whatever the stride, the rows are among the bins that were observed."""
+    seen = np.arange(panel.bins) % every == phase
+    kept = {name: np.where(seen[:, None], panel[name], np.nan) for name in panel.values}  # noqa: PD011
+    sparse = changed(panel, kept)
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    for max_rows in (300, 1000, 5000):
+        options = dataclasses.replace(FEW, max_rows=max_rows, rounds=2)
+        pack = train(sparse.window, sparse.stations, days, H, TZ, options)
+        pairs = len(days) * BINS_PER_DAY // every * len(panel.stations)
+        assert pack.about["n_train"] <= 1.2 * max_rows
+        assert pack.about["n_train"] >= 0.3 * min(max_rows, pairs)
+        assert pack.about["n_valid"] > 0
+
+
+def test_a_window_without_observations_to_validate_on_is_refused(panel):
+    bikes = panel["bikes"].copy()
+    bikes[(DAYS - 2) * BINS_PER_DAY :] = np.nan
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    with pytest.raises(ValueError, match="no station was seen a horizon apart"):
+        train(changed(panel, {"bikes": bikes}).window, panel.stations, days, H, TZ, FEW)
+
+
 def test_too_short_a_window_is_refused(panel):
     with pytest.raises(ValueError, match="too few"):
         train(panel.window, panel.stations, [day_of(panel.start)], H, TZ, FEW)
