@@ -90,7 +90,7 @@ def days_of(stations: int, count: int) -> Iterator[pa.Table]:
 
 
 def fill(stations: int) -> None:
-    """Write six weeks of views, the newest days' dailies, two models, and today's first hour."""
+    """Write six weeks of views, the newest days' dailies, two models, and the start of today."""
     lake = connect(SETTINGS)
     dailies = list(days_of(stations, 8))
     rng = np.random.default_rng(1)
@@ -116,7 +116,7 @@ def fill(stations: int) -> None:
         daily = shifted(dailies[day], weeks)
         put_bytes(lake, Daily(day_after(newest, -back)), compact_daily.to_bytes(daily))
     today = shifted(dailies[7], WEEKS - 1)
-    for n in range(12):
+    for n in range(int(os.environ.get("BENCH_SNAPSHOTS", "12"))):
         bin_ = Bin(first_bin(day_after(newest)) + n)
         stamp = np.datetime64(bin_start(bin_).replace(tzinfo=None), "ns")
         rows = today.filter(pc.equal(today["tbin_utc"], pa.scalar(stamp)))
