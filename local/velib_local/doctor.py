@@ -24,7 +24,6 @@ from velib_local.cloud import DEAD_LETTER_TOPIC
 from velib_local.folder_lake import deployed_settings
 from velib_local.function_specs import FunctionSpecError, deployment, load_specs
 from velib_local.pubsub_google import find_emulator
-from velib_local.status import LATE_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -144,8 +143,9 @@ def _newest(settings: Settings, region: str) -> Check:
         return Check(name, "failed", "there is none", mend)
     age = (dt.datetime.now(dt.UTC) - bin_start(newest.bin)).total_seconds() / 60
     told = f"{newest.entry.name}, {age:.0f} min old"
-    if age > LATE_MIN:
-        return Check(name, "failed", f"{told}, expected at most {LATE_MIN} min", mend)
+    limit = settings.monitoring.silence_max_min
+    if age > limit:
+        return Check(name, "failed", f"{told}, expected at most {limit:.0f} min", mend)
     return Check(name, "ok", told)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 from typing import TYPE_CHECKING, Any
 
 from velib_core import model_registry
 from velib_core.errors import ModelError, PermanentError
 from velib_core.events import ReplayRequested
-from velib_core.grid import BIN_MINUTES, bin_start, day_after, first_bin, iso_z, parse_day
+from velib_core.grid import bin_start, day_after, first_bin, iso_z, parse_day
 from velib_core.jobs import close_day, reconcile
 from velib_core.jobs.monitoring_family import MANIFEST
 from velib_core.jobs.newest_snapshot import newest_snapshot
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from velib_core.settings import Settings
 
     from velib_local.dead_letters import DeadLetters
-
-LATE_MIN = 3 * BIN_MINUTES
-"""A snapshot this old has no successor: three beats have passed."""
 
 LATELY = dt.timedelta(days=1)
 
@@ -143,7 +141,8 @@ def look(
         repairs=[str(r) for r in reconcile.plan(lake, settings, ReplayRequested())],
         attention=[],
     )
-    return dataclasses.replace(state, attention=list(_attention(state, live=live)))
+    late = settings.monitoring.silence_max_min if live else math.inf
+    return dataclasses.replace(state, attention=list(_attention(state, late)))
 
 
 def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
@@ -166,10 +165,10 @@ def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
     yield "to be made", "\n".join(state.repairs) or "nothing: all is up to date"
 
 
-def _attention(state: LakeStatus, *, live: bool) -> Iterator[str]:
-    if live and state.age_min is None:
+def _attention(state: LakeStatus, silence_max_min: float) -> Iterator[str]:
+    if state.age_min is None:
         yield "there is no snapshot"
-    elif live and state.age_min is not None and state.age_min > LATE_MIN:
+    elif state.age_min > silence_max_min:
         yield f"the newest snapshot is {_age(state.age_min)} old"
     if state.missing_days:
         yield f"{len(state.missing_days)} days have no snapshot"

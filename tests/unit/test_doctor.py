@@ -548,7 +548,7 @@ def test_a_bucket_is_asked_for_its_clock_and_its_newest_snapshot(lake, settings)
     assert before["newest snapshot"].detail == "there is none"
     assert "scheduler jobs run velib-ingest" in before["newest snapshot"].mend
     network.upload(lake, settings, [bin_of(now - dt.timedelta(hours=1))])
-    assert "expected at most 15 min" in look()["newest snapshot"].detail
+    assert "expected at most 30 min" in look()["newest snapshot"].detail
     network.upload(lake, settings, [bin_of(now)])
     assert look()["newest snapshot"].result == "ok"
     assert look()["GBFS feed"].result == "failed"

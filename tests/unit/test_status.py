@@ -101,7 +101,7 @@ def test_a_gap_of_days_is_missed(lake, settings):
     assert "2 days have no snapshot" in state.attention
 
 
-@pytest.mark.parametrize(("minutes", "late"), [(15, False), (16, True), (3 * 24 * 60, True)])
+@pytest.mark.parametrize(("minutes", "late"), [(30, False), (31, True), (3 * 24 * 60, True)])
 def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_does_not(
     observed, settings, minutes, late
 ):
