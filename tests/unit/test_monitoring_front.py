@@ -152,11 +152,15 @@ def test_the_worst_horizon_speaks_for_the_forecast():
     assert document["intro.json"]["statuses"]["batch_forecast"]["led"] == "down"
     (alert,) = alerts_of(document)
     assert (alert["code"], alert["artefact"]) == ("batch_forecast_down", "intro.json")
+    assert (alert["value"], alert["threshold"]) == (500, 20)
 
 
 def test_a_document_without_a_single_number_is_no_forecast():
     silent = {"generated_at": stamp(1), "data": [{"bikes_pred_int": None}]}
     assert led("batch_forecast_h15", forecasts={H15: silent}) == "down"
+    (alert,) = alerts_of(page(forecasts={H15: silent, H60: silent}))
+    assert (alert["code"], alert["value"], alert["threshold"]) == ("batch_forecast_down", 0, 1)
+    assert "no station has a number" in alert["text"]
 
 
 def test_old_sources_are_not_shown_green():

@@ -321,3 +321,14 @@ def test_the_intro_follows_its_sources_and_only_them(filled, settings, told):
     assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "written"
     intro = filled.fetch_json("monitoring/intro/latest/intro.json")
     assert intro["kpis"]["stations_active"] == 8
+    root = settings.root
+    assert intro["sources"] == {
+        "overview_kpis": f"{root}/monitoring/network/overview/latest/kpis.json",
+        "health_kpis": f"{root}/monitoring/data/health/latest/kpis.json",
+        "freshness": f"{root}/monitoring/data/freshness/latest/freshness.json",
+        "drift_summary": f"{root}/monitoring/data/drift/latest/summary.json",
+        "model_h15": f"{root}/models/h15/latest.json",
+        "model_h60": f"{root}/models/h60/latest.json",
+        "forecast_h15_latest": f"{root}/serving/forecast/latest/h15/forecast.json",
+        "forecast_h60_latest": f"{root}/serving/forecast/latest/h60/forecast.json",
+    }

@@ -260,6 +260,79 @@ def test_a_model_worse_than_persistence_raises_an_alert(net, window):
     assert all(a["value"] < -0.5 for a in alerts)
 
 
+def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
+    """The model comes on the sixth day; then, on the eighth, it says nothing for half a day."""
+    tables = [net.perf(day, planted.forecast if day >= 5 else None) for day in range(net.days)]
+    documents = model_performance.build(
+        tables, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    kpis = documents["h15/kpis.json"]
+    assert kpis["coverage_pred_pct"] < 60
+    assert kpis["coverage_since_first_pct"] == 100
+    assert documents["manifest.json"]["alerts"] == []
+
+    def silent(horizon, truth, bikes):
+        cast = planted.forecast(horizon, truth, bikes)
+        cast[:144] = np.nan
+        return cast
+
+    tables[7] = net.perf(7, silent)
+    documents = model_performance.build(
+        tables, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    alerts = documents["manifest.json"]["alerts"]
+    assert {(a["code"], a["artefact"]) for a in alerts} == {
+        ("coverage_pred", "h15/kpis.json"),
+        ("coverage_pred", "h60/kpis.json"),
+    }
+    assert alerts[0]["value"] == documents["h15/kpis.json"]["coverage_since_first_pct"] < 90
+
+
+def test_days_before_the_network_have_no_point_on_the_lift_curve(perf, net):
+    longer = complete_days(planted.after(net), 14, planted.TZ)
+    documents = model_performance.build(
+        perf, window=longer, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    days = [point["date"] for point in documents["h15/lift_curve.json"]["points"]]
+    assert days == [row["date"] for row in documents["h15/daily_metrics.json"]["rows"]]
+    assert days[0] == "2025-10-20"
+
+
+@pytest.fixture(scope="module")
+def quarterly():
+    """The perf views of a network that is polled every quarter of an hour."""
+    net = planted.network(stations=3)
+    net.frame = net.frame[net.frame["tbin_utc"].dt.minute % 15 == 0]
+    return net.all_perf(planted.forecast)
+
+
+def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, window):
+    documents = model_performance.build(
+        quarterly, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    made = documents["h60/station_timeseries.json"]
+    assert len(made["ts"]) == 96
+    assert {stamp[14:16] for stamp in made["ts"]} == {"00", "15", "30", "45"}
+    assert None not in made["y_true"] + made["y_pred"] + made["y_base"]
+
+
+def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(quarterly, window):
+    documents = model_explainability.build(
+        quarterly, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+    )
+    acf = documents["h60/residuals.json"]["acf"]
+    frame = pa.concat_tables(quarterly).to_pandas()
+    frame = frame[(frame["tbin_utc"] >= START) & (frame["tbin_utc"] < STOP)]
+    frame = frame[(frame["horizon_bins"] == 12) & frame["y_true"].notna()]
+    series = (frame["y_true"] - frame["y_pred_int"]).astype(float).groupby(frame["tbin_utc"]).mean()
+    deviation = series - series.mean()
+    assert len(acf) == 145
+    for lag in (3, 12, 144):
+        expected = (deviation * deviation.shift(lag // 3)).mean() / (deviation**2).mean()
+        assert acf[lag] == pytest.approx(expected, abs=2e-6)
+    assert acf[4] == pytest.approx((2 * acf[3] + acf[6]) / 3, abs=2e-6)
+
+
 def test_without_a_model_persistence_is_told_all_the_same(net, window):
     documents = model_performance.build(
         net.all_perf(), window=window, horizons=planted.HORIZONS, edition=planted.edition("x")

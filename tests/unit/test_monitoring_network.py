@@ -441,3 +441,18 @@ def test_the_past_that_sums_tell_of_today_gives_way_to_the_observations(afternoo
     recent = afternoon.all_events(network_overview.COLUMNS)[-2:]
     options = {"now": planted.after(afternoon), "edition": planted.edition("network/overview")}
     assert network_overview.build(recent, sums, **options) == overview_of(afternoon)
+
+
+def test_a_network_polled_every_quarter_of_an_hour_has_curves_and_a_volatility(afternoon):
+    minute = afternoon.frame["tbin_utc"].dt.minute
+    net = planted.Network(afternoon.first, afternoon.days, afternoon.frame[minute % 15 == 0])
+    documents = overview_of(net)
+    frame = net.events_frame().assign(clock=lambda f: f["local"].dt.strftime("%H:%M"))
+    today = frame[frame["date"] == dt.date(2025, 10, 28)].sort_values("tbin_utc")
+    spread = today.groupby("station_id")["bikes"].apply(lambda b: b.diff().std(ddof=0))
+    assert documents["kpis.json"]["volatility_today"] == approx(spread.median())
+    assert len(documents["today_curve.json"]["points"]) == 17 * 4
+    curve = {p["hhmm"]: p["pct_median"] for p in documents["ref_median_curve.json"]["median"]}
+    # Between two polls the usual curve is straight; after the day's last one there is none.
+    assert curve["08:05"] == approx((2 * curve["08:00"] + curve["08:15"]) / 3)
+    assert [clock for clock, pct in curve.items() if pct is None] == ["23:50", "23:55"]

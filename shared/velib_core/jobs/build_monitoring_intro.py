@@ -27,11 +27,12 @@ JOB = "build_monitoring_intro"
 FOLDER = "intro"
 
 _FAMILIES = {
-    "overview": Monitoring("network/overview", "kpis.json"),
-    "health": Monitoring("data/health", "kpis.json"),
+    "overview_kpis": Monitoring("network/overview", "kpis.json"),
+    "health_kpis": Monitoring("data/health", "kpis.json"),
     "freshness": Monitoring("data/freshness", "freshness.json"),
-    "drift": Monitoring("data/drift", "summary.json"),
+    "drift_summary": Monitoring("data/drift", "summary.json"),
 }
+"""Documents of the page under the names it tells them by: the family, then what of it."""
 
 
 def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
@@ -66,7 +67,7 @@ def _sources(settings: Settings) -> dict[str, Key]:
     keys: dict[str, Key] = dict(_FAMILIES)
     for horizon in settings.horizons:
         keys[f"model_h{horizon}"] = ModelFile(horizon, None, POINTER)
-        keys[f"forecast_h{horizon}"] = Forecast(horizon)
+        keys[f"forecast_h{horizon}_latest"] = Forecast(horizon)
     return keys
 
 
@@ -83,9 +84,9 @@ def _make(lake: Lake, settings: Settings, found: dict[str, Entry]) -> Documents:
     names = {name: layout.name(key) for name, key in _sources(settings).items()}
     return intro.build(
         intro.IntroSources(
-            **{name: read.get(name) for name in _FAMILIES},
+            **{name.partition("_")[0]: read.get(name) for name in _FAMILIES},
             models={h: read.get(f"model_h{h}") for h in settings.horizons},
-            forecasts={h: read.get(f"forecast_h{h}") for h in settings.horizons},
+            forecasts={h: read.get(f"forecast_h{h}_latest") for h in settings.horizons},
             uris={name: f"gs://{settings.bucket}/{name_}" for name, name_ in names.items()},
         ),
         horizons=settings.horizons,

@@ -10,6 +10,7 @@ import numpy as np
 
 from velib_core.cal_features import local_times
 from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start
+from velib_core.monitoring import runs
 from velib_core.monitoring.documents import clock, percent
 from velib_core.monitoring.observations import day_panel
 from velib_core.windows import complete_days
@@ -146,15 +147,26 @@ class PastDays:
             curve[at] = self._shares(start, stop)[:, 0]
             if np.isfinite(curve).any():
                 curves.append(curve)
-        median = _median_of(curves)
+        median = self._between_polls(_median_of(curves))
         return {
             "clock": "local",
             "n_days": len(curves),
             "median": [
                 {"hhmm": clock(n * BIN_MINUTES), "pct_median": value}
-                for n, value in enumerate(median)
+                for n, value in enumerate(median.tolist())
             ],
         }
+
+    def _between_polls(self, curve: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Draw a curve straight between polls, where a network is polled less often than bins."""
+        reach = runs.reach_of(self.network[:, :1] > 0)
+        known = np.flatnonzero(np.isfinite(curve))
+        if reach == 1 or not len(known):
+            return curve
+        at = np.arange(len(curve))
+        after = np.searchsorted(known, at).clip(1, len(known) - 1)
+        near = (known[after] - known[after - 1] <= reach) & (at >= known[0]) & (at <= known[-1])
+        return np.where(near & np.isnan(curve), np.interp(at, known, curve[known]), curve)
 
     def today_and_lags(self, panel: Panel, today: LocalDays) -> dict[str, Any]:
         """Return today's shares so far, and those of the same hours on earlier days."""
@@ -184,9 +196,11 @@ def _first_observed(day: DaySums) -> Bin:
     return Bin(day.start + slot * SLOT_BINS)
 
 
-def _median_of(curves: Sequence[NDArray[np.float64]]) -> list[float | None]:
-    if not curves:
-        return [None] * BINS_PER_DAY
-    stack = np.stack(curves)
-    known = [column[np.isfinite(column)] for column in stack.T]
-    return [float(np.median(column)) if len(column) else None for column in known]
+def _median_of(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the median of the curves at each bin of the clock, NaN where none is known."""
+    median = np.full(BINS_PER_DAY, np.nan)
+    for n, column in enumerate(np.stack(curves).T if curves else ()):
+        known = column[np.isfinite(column)]
+        if len(known):
+            median[n] = np.median(known)
+    return median

@@ -259,19 +259,16 @@ def _activity(sources: IntroSources, kpis: Mapping[str, Any]) -> list[dict[str, 
 
 
 def _alerts(statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds) -> list[Alert]:
-    """Return one alert a forecast that is down: what people look at."""
-    return [
-        Alert(
-            "high",
-            f"{name}_down",
-            f"{name}: no forecast that is fresh enough",
-            "intro.json",
-            status["age_min"],
-            limits.forecast_warn_min,
-        )
-        for name, status in statuses.items()
-        if name == "batch_forecast" and status["led"] == "down"
-    ]
+    """Return one alert where the forecast is down: it is what people look at."""
+    status = statuses["batch_forecast"]
+    if status["led"] != "down":
+        return []
+    told, age = status["rows_with_forecast"], status["age_min"]
+    code, level = "batch_forecast_down", limits.forecast_warn_min
+    if told == 0 and age is not None and age <= level:
+        text = "the forecast is fresh, but no station has a number"
+        return [Alert("high", code, text, "intro.json", told, 1)]
+    return [Alert("high", code, "no forecast is fresh enough", "intro.json", age, level)]
 
 
 def _get(document: Mapping[str, Any] | None, *path: str) -> Any:  # noqa: ANN401 -- JSON is any value

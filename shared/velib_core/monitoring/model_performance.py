@@ -1,9 +1,9 @@
 """Model performance: the error of the forecasts against what happened, and against persistence.
 
-The *hindcast* is what the live model says of every past bin; the *served* figures are of the
-forecasts that were really published (the ledger), scored the same way. Model and baseline are
-always compared on the same pairs. Hours, weekdays and dates are local and those of the issue
-time.
+The *hindcast* is what the newest model that had not seen a day says of every bin of it; the
+*served* figures are of the forecasts that were really published (the ledger), scored the same
+way. Model and baseline are always compared on the same pairs. Hours, weekdays and dates are local
+and those of the issue time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from velib_core.grid import (
     horizon_minutes,
     iso_z,
 )
-from velib_core.monitoring import hindcasts
+from velib_core.monitoring import hindcasts, runs
 from velib_core.monitoring.documents import (
     Alert,
     Documents,
@@ -211,7 +211,9 @@ def _documents(
         for name, rows in groups.items()
     }
     made["lift_curve"] = head | {
-        "points": [{k: row[k] for k in ("date", "lift_vs_baseline")} for row in daily]
+        "points": [
+            {k: row[k] for k in ("date", "lift_vs_baseline")} for row in daily if row["n_truth"]
+        ]
     }
     made["hist_residuals"] = head | _histogram(cast)
     made["station_timeseries"] = _timeseries(cast, edition, limits, stations)
@@ -242,6 +244,7 @@ def _kpis(
         "n_stations": int(scored.any(axis=0).sum()),
         "ts_min_utc": _stamp(cast, int(at[0])) if len(at) else None,
         "ts_max_utc": _stamp(cast, int(at[-1])) if len(at) else None,
+        "coverage_since_first_pct": _coverage_since_first(by_bin),
         "reason": _reason(total),
         "is": "hindcast",
         "mae_baseline_all": float(persistence.mean(dtype=np.float64)) if len(persistence) else None,
@@ -249,6 +252,13 @@ def _kpis(
         "model_versions": cast.versions,
         "served": served.as_json(),
     }
+
+
+def _coverage_since_first(by_bin: ErrorSums) -> float | None:
+    """Return `coverage_pred_pct` from the first forecast on: before it there was no model."""
+    scored, known = by_bin.fields[:2]
+    first = int((scored > 0).argmax())
+    return percent(scored[first:].sum(), known[first:].sum())
 
 
 def _continuous(cast: Hindcasts) -> dict[str, float | None]:
@@ -307,15 +317,26 @@ def _timeseries(
     if column is None:
         return document
     station = str(cast.ids[column])
-    offsets = range(rows.start + horizon, rows.stop + horizon)
+    polled = _polled(cast, rows)
     return document | {
         "station_id": station,
         "name": _name(stations, station),
-        "ts": [_stamp(cast, offset) for offset in offsets],
-        "y_true": cast.truth[rows, column],
-        "y_pred": cast.published[rows, column],
-        "y_base": cast.base[rows, column],
+        "ts": [_stamp(cast, offset + horizon) for offset in polled.tolist()],
+        "y_true": cast.truth[polled, column],
+        "y_pred": cast.published[polled, column],
+        "y_base": cast.base[polled, column],
     }
+
+
+def _polled(cast: Hindcasts, rows: slice) -> NDArray[np.int64]:
+    """Return the bins to draw: all, or those polled of a network that is polled less often.
+
+    A line through every third value would not be seen between nulls; a hole in a network that is
+    observed in every bin stays one.
+    """
+    at = np.arange(rows.start, rows.stop)
+    seen = np.isfinite(cast.truth)
+    return at if runs.reach_of(seen) == 1 else at[seen[rows].any(axis=1)]
 
 
 def _median_station(cast: Hindcasts, rows: slice, min_points: int) -> int | None:
@@ -348,7 +369,7 @@ def _by_cluster(
 def _alerts(kpis: Mapping[str, Any], folder: str, limits: PerformanceThresholds) -> list[Alert]:
     alerts = []
     artefact, lift = f"{folder}/kpis.json", kpis["lift_vs_baseline"]
-    coverage = kpis["coverage_pred_pct"]
+    coverage = kpis["coverage_since_first_pct"]
     if lift is not None and lift < limits.min_lift:
         text = f"{folder}: the forecast is {-100 * lift:.1f}% worse than persistence"
         alerts.append(Alert("high", "lift", text, artefact, lift, limits.min_lift))

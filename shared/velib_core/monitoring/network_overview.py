@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from velib_core.grid import Bin, bin_start, day_of, iso_z
+from velib_core.monitoring import runs
 from velib_core.monitoring.day_sums import (
     HISTORY_COLUMNS,
     HISTORY_VARIABLES,
@@ -217,8 +218,9 @@ def _counts(panel: Panel, state: _Now) -> dict[str, int]:
 
 
 def _volatility(panel: Panel) -> float | None:
-    """Return the median over stations of the spread of bikes' changes from bin to bin today."""
-    change = np.diff(panel["bikes"], axis=0)
+    """Return the median over stations of the spread of bikes' changes between polls today."""
+    bikes = panel["bikes"]
+    change, _ = runs.changes(bikes, runs.reach_of(np.isfinite(bikes)))
     known = np.isfinite(change)
     count = known.sum(axis=0)
     enough = count > 1

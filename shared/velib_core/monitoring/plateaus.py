@@ -37,10 +37,9 @@ def find_plateaus(panel: Panel, least_steps: int, least_chance: float) -> list[P
     bikes, rated = panel["bikes"], np.isfinite(panel["is_penury"])
     observed = np.isfinite(bikes)
     reach = runs.reach_of(observed)
-    before, at = runs.previous(bikes)
-    followed = observed & (at >= 0) & (np.arange(panel.bins)[:, None] - at <= reach)
-    unchanged = followed & (bikes == before)
-    steps = followed.sum(axis=0)
+    change, at = runs.changes(bikes, reach)
+    unchanged = change == 0
+    steps = np.isfinite(change).sum(axis=0)
     changes = steps - unchanged.sum(axis=0)
     network = changes.sum() / max(steps.sum(), 1)
     rate = (changes + BINS_PER_DAY * network) / (steps + BINS_PER_DAY)

@@ -116,22 +116,25 @@ def autocorrelation(series: Floats, limits: ResidualLimits) -> list[float]:
     """Return the autocorrelation at lags of whole bins, as far as there are pairs enough.
 
     The mean product of the deviations of all pairs a lag apart, over the variance. NaN are
-    holes. Empty for a constant series.
+    holes. Empty for a constant series. A network that is polled less often than every bin has no
+    pairs at the lags in between: those lie on the straight line between their neighbours, so
+    that the place in the list is the lag.
     """
     known = np.isfinite(series)
     if known.sum() < limits.min_acf_pairs or not series[known].std():
         return []
     deviation = np.where(known, series - series[known].mean(), 0)
     variance = float((deviation**2).sum() / known.sum())
-    acf = []
+    lags, acf = [], []
     for lag in range(min(limits.acf_lags, len(series) - 1) + 1):
         stop = len(series) - lag
         pairs = int((known[:stop] & known[lag:]).sum())
-        if pairs < limits.min_acf_pairs:
-            break
-        product = float((deviation[:stop] * deviation[lag:]).sum() / pairs)
-        acf.append(min(max(product / variance, -1.0), 1.0))
-    return acf
+        if pairs >= limits.min_acf_pairs:
+            product = float((deviation[:stop] * deviation[lag:]).sum() / pairs)
+            lags.append(lag)
+            acf.append(min(max(product / variance, -1.0), 1.0))
+    told: list[float] = np.interp(np.arange(lags[-1] + 1), lags, acf).tolist()
+    return told
 
 
 def quantile_groups(values: NDArray[np.signedinteger], count: int) -> NDArray[np.int64]:

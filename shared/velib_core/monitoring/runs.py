@@ -60,6 +60,19 @@ def find_runs(holds: NDArray[np.bool_], observed: NDArray[np.bool_], reach: int)
     return Runs(station[first], at[first], at[last], last - first + 1)
 
 
+def changes(
+    values: NDArray[np.float32], reach: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the change since the observation before, and that observation's bin.
+
+    Both ``[T, S]``. The change is NaN where nothing was observed, or nothing within ``reach``
+    bins before; the bin is −1 where nothing was observed before at all.
+    """
+    before, at = previous(values)
+    near = (at >= 0) & (np.arange(len(values))[:, None] - at <= reach)
+    return np.where(near, values - before, np.float32(np.nan)), at
+
+
 def previous(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the observation before each cell, and its bin (−1 and NaN where there is none).
 
