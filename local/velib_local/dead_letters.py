@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPIError, NotFound
@@ -128,8 +129,15 @@ def _peek(subscriber: pubsub_v1.SubscriberClient, subscription: str) -> list[typ
 
 def _letter(message: types.PubsubMessage) -> DeadLetter:
     attributes = dict(message.attributes)
-    subject = attributes.get("objectId") or message.data.decode("utf-8", "replace")[:200]
+    subject = attributes.get("objectId") or message.data.decode("utf-8", "replace")
     attempts = attributes.get(_ATTEMPTS, "")
     return DeadLetter(
-        attributes.get(_SOURCE, "?"), subject, int(attempts) if attempts.isdecimal() else None
+        _harmless(attributes.get(_SOURCE, "?")),
+        _harmless(subject),
+        int(attempts) if re.fullmatch(r"[0-9]{1,9}", attempts) else None,
     )
+
+
+def _harmless(text: str) -> str:
+    """Return the start of a text from outside, without what a terminal would obey."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:200])

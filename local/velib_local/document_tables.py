@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from velib_local.function_specs import FunctionSpec
 
-DOCUMENTS = ("README.md", "docs/DATA.md")
+DOCUMENTS = ("README.md", "docs/DATA.md", "docs/OPERATING.md")
 SCHEMAS = REPOSITORY / "tests" / "contract" / "schemas"
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -127,11 +127,27 @@ def settings_table() -> str:
     return _table(("variable", "default", "meaning"), rows)
 
 
+def resources_table(specs: Mapping[str, FunctionSpec]) -> str:
+    """Return what each function is given, and how many of it may run at once."""
+    rows = [
+        (
+            f"`{name}`",
+            s.memory,
+            str(s.cpu),
+            f"{s.timeout_s} s",
+            f"{s.max_instances * s.concurrency}",
+        )
+        for name, s in specs.items()
+    ]
+    return _table(("function", "memory", "vCPU", "longest run", "events at once, at most"), rows)
+
+
 def renewed(text: str) -> str:
     """Return a document with each of its tables as the code has it now."""
     specs = load_specs()
     tables: Mapping[str, Callable[[], str]] = {
         "functions": lambda: functions_table(specs),
+        "resources": lambda: resources_table(specs),
         "folders": lambda: folders_table(specs),
         "objects": objects_table,
         "documents": documents_table,

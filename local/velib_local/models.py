@@ -6,11 +6,12 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from velib_core import model_registry
-from velib_core.errors import InvalidValueError
+from velib_core.errors import InvalidValueError, ModelError
 from velib_core.grid import HorizonMinutes
 
 if TYPE_CHECKING:
     from velib_core.lake import Lake
+    from velib_core.model_registry import ModelVersion
     from velib_core.settings import Settings
 
 
@@ -36,7 +37,7 @@ def list_models(lake: Lake, settings: Settings) -> list[ListedModel]:
     """Return the models of every horizon of the settings, oldest version first."""
     listed = []
     for horizon in settings.horizons:
-        current = model_registry.live(lake, settings, horizon)
+        current = _live(lake, settings, horizon)
         for model in model_registry.versions(lake, settings, horizon):
             record = model.record
             candidate = (record.get("verdict") or {}).get("candidate") or {}
@@ -56,17 +57,18 @@ def list_models(lake: Lake, settings: Settings) -> list[ListedModel]:
 
 
 def roll_back(lake: Lake, settings: Settings, minutes: int, version: str | None) -> tuple[str, str]:
-    """Make an earlier version live; return the versions before and after.
+    """Make an earlier version live; return the versions before (or ``none``) and after.
 
-    Raises `UnknownModelError` where there is no such version, or none before the live one.
+    Where the pointer is damaged the version has to be named. Raises `UnknownModelError` where
+    there is no such version, or none before the live one.
     """
     horizon = HorizonMinutes(minutes)
-    current = model_registry.live(lake, settings, horizon)
+    current = _live(lake, settings, horizon)
     known = model_registry.versions(lake, settings, horizon)
     names = [model.version for model in known]
-    if current is None:
-        raise UnknownModelError("horizon", minutes, "a horizon with a live model")
-    if version is None:
+    if version is None and current is None:
+        raise UnknownModelError("horizon", minutes, "one with a live model, or a version to go to")
+    if version is None and current is not None:
         place = names.index(current.version) if current.version in names else 0
         if place == 0:
             raise UnknownModelError("to", None, f"a version; none is before {current.version}")
@@ -74,4 +76,12 @@ def roll_back(lake: Lake, settings: Settings, minutes: int, version: str | None)
     if version not in names:
         raise UnknownModelError("to", version, f"one of {', '.join(names)}")
     model_registry.promote(lake, settings, known[names.index(version)])
-    return current.version, version
+    return current.version if current else "none", version
+
+
+def _live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersion | None:
+    """Return the live model; ``None`` too where the pointer is damaged."""
+    try:
+        return model_registry.live(lake, settings, horizon)
+    except ModelError:
+        return None

@@ -26,6 +26,7 @@ from document_blocks import DOCUMENTS, blocks, commands, quoted
 from velib_core import snapshot
 from velib_core.grid import Bin, first_bin, parse_day
 from velib_core.jobs import compact_daily
+from velib_core.launcher import JOBS
 from velib_local import chain
 from velib_local.cli import cli
 from velib_local.function_specs import REPOSITORY
@@ -45,6 +46,7 @@ ELSEWHERE = {
     ".venv/bin/ruff format --check .": "the same",
     ".venv/bin/mypy": "the same",
     "gcloud auth login": "asks a person",
+    "gcloud auth application-default login": "the same",
 }
 """Commands that are not run here, and why."""
 
@@ -165,6 +167,10 @@ def test_a_command_of_the_documents_is_one(command, after_demo, tmp_path):
         assert (code, "gcloud" in said) == (0, True), said
     elif program == "make":
         assert sh(line.replace("make ", "make --dry-run "), REPOSITORY)[0] == 0
+    elif program == "python" and needs_cloud(line):
+        job = re.search(r"\bJOB=(\w+) .* -m velib_core\.launcher$", line)
+        assert job, line
+        assert job[1] in JOBS
     elif program == "velib" and (needs_cloud(line) or line.startswith((*SLOW, "velib "))):
         parse(words[1:])
     elif program == "python" and words[1].startswith("benchmarks/"):

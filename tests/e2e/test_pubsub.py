@@ -177,6 +177,16 @@ def test_dead_letters_are_told_and_left_for_whoever_pulls_them(clients):
     assert {m.message.data for m in pulled} == {b"{}", b'{"day": "2025-11-01"}'}
 
 
+def test_a_dead_letter_says_nothing_that_a_terminal_would_obey(clients):
+    publisher, _, subscribe = clients
+    subscribe("velib-dead-letter", DEAD)
+    attributes = {"CloudPubSubDeadLetterSourceDeliveryCount": "\u0663" * 400}
+    publisher.publish(DEAD, b"\x1b[2Jgone\n" + b"x" * 1000, **attributes).result(10)
+    (letter,) = waiting(SETTINGS).letters
+    assert letter.subject == "\ufffd[2Jgone\ufffd" + "x" * 191
+    assert (letter.source, letter.attempts) == ("?", None)
+
+
 def test_where_nothing_was_given_up_there_are_no_dead_letters(clients):
     _, _, subscribe = clients
     assert waiting(SETTINGS).reason.startswith("there is no projects/velib-test/subscriptions/")

@@ -130,3 +130,14 @@ def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(lake,
         models.roll_back(lake, settings, H, None)
     with pytest.raises(models.UnknownModelError, match=r"9\.9\.9"):
         models.roll_back(lake, settings, H, "9.9.9")
+
+
+def test_a_damaged_pointer_is_mended_by_naming_a_version(lake, settings):
+    described = {"metrics": {"mae": 0.5}}
+    good = register(lake, settings, b"one", **described)
+    network.put(lake, Layout(settings).name(ModelFile(H, None, registry.POINTER)), b"{}")
+    assert [m.live for m in models.list_models(lake, settings)] == [False]
+    with pytest.raises(models.UnknownModelError, match="version to go to"):
+        models.roll_back(lake, settings, H, None)
+    assert models.roll_back(lake, settings, H, "2.0.0") == ("none", "2.0.0")
+    assert registry.live(lake, settings, H) == good
