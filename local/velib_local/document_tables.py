@@ -20,7 +20,7 @@ from velib_core.grid import HorizonMinutes, bin_of, parse_day
 from velib_core.layout import Layout, parse_month
 from velib_core.settings import Settings, all_variables
 
-from velib_local.function_specs import REPOSITORY, load_specs
+from velib_local.function_specs import REPOSITORY, load_specs, permissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from velib_local.function_specs import FunctionSpec
 
-DOCUMENTS = ("README.md", "docs/DATA.md", "docs/OPERATING.md")
+DOCUMENTS = ("README.md", "docs/DATA.md", "docs/OPERATING.md", "docs/SECURITY.md")
 SCHEMAS = REPOSITORY / "tests" / "contract" / "schemas"
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -142,12 +142,25 @@ def resources_table(specs: Mapping[str, FunctionSpec]) -> str:
     return _table(("function", "memory", "vCPU", "longest run", "events at once, at most"), rows)
 
 
+def rights_table(specs: Mapping[str, FunctionSpec]) -> str:
+    """Return what each function may do with objects, by folder, and with topics."""
+    rows = []
+    for name, spec in specs.items():
+        held = permissions(spec.access)
+        topics = ", ".join(f"`{topic}`" for topic in spec.access.publish) or "–"
+        rows.append(
+            (f"`{name}`", *(_folders(held[k]) for k in ("read", "create", "delete")), topics)
+        )
+    return _table(("function", "reads", "creates", "deletes or replaces", "publishes on"), rows)
+
+
 def renewed(text: str) -> str:
     """Return a document with each of its tables as the code has it now."""
     specs = load_specs()
     tables: Mapping[str, Callable[[], str]] = {
         "functions": lambda: functions_table(specs),
         "resources": lambda: resources_table(specs),
+        "rights": lambda: rights_table(specs),
         "folders": lambda: folders_table(specs),
         "objects": objects_table,
         "documents": documents_table,

@@ -1,0 +1,74 @@
+"""The operating guide: what it explains is what there is to explain."""
+
+import re
+
+import pytest
+from velib_local.function_specs import REPOSITORY
+
+GUIDE = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
+MONITORING = (REPOSITORY / "docs" / "MONITORING.md").read_text("utf-8")
+
+OF_THE_PLATFORM = {"Memory limit … exceeded"}
+"""Log lines that no source of ours writes."""
+
+
+def chapter(text, heading):
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def table(text):
+    """Return the rows of the last table of a text, without its heading."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    start = max(n for n, line in enumerate(rows) if re.fullmatch(r"[|-]+", line))
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[start + 1 :]]
+
+
+def codes(rows):
+    return {code for row in rows for code in re.findall(r"`([\w{}*]+)`", row[0])}
+
+
+def test_every_alert_has_its_advice():
+    told = {re.sub(r"\{\w+\}", "*", code) for code in codes(table(chapter(MONITORING, "Alerts")))}
+    assert codes(table(chapter(GUIDE, "Read the alerts"))) == told
+
+
+def quoted_log_lines():
+    seen = [row[0] for row in table(chapter(GUIDE, "What failures look like"))]
+    quoted = {line for cell in seen for line in re.findall(r"`([^`]+ [^`]+)`", cell)}
+    return sorted(line for line in quoted - OF_THE_PLATFORM if not line.startswith("velib"))
+
+
+@pytest.mark.parametrize("line", quoted_log_lines())
+def test_a_log_line_of_the_failures_is_written_somewhere(line):
+    """Numbers and N stand for values; parts are apart by …"""
+    sources = "\n".join(
+        path.read_text("utf-8")
+        for folder in ("shared", "local")
+        for path in (REPOSITORY / folder).rglob("*.py")
+    )
+    for part in re.split(r"[:…]", line):
+        pattern = re.sub(r"(\d+|\bN\b)", r"\\{[^}]*\\}", re.escape(part.strip()))
+        if re.search(r"[a-z]{3}", part):
+            assert re.search(pattern, sources), part
+
+
+CHAPTERS = (
+    "First deployment",
+    "Upgrade",
+    "Rollback",
+    "Replay a day",
+    "Backfill from recordings",
+    "Add a city",
+    "Read the alerts",
+    "What failures look like",
+    "Disaster recovery",
+    "Quotas and limits",
+    "What it costs",
+    "Take down",
+)
+
+
+def test_the_guide_has_every_chapter_that_an_operator_looks_for():
+    assert [h for h in re.findall(r"^## (.*)$", GUIDE, re.MULTILINE) if h in CHAPTERS] == [
+        *CHAPTERS
+    ]

@@ -1,0 +1,36 @@
+"""The threat table: every threat names the tests that show what stops it, and they exist."""
+
+import re
+
+import pytest
+from velib_core.events import ALERTS
+from velib_local.cloud import DEAD_LETTER_TOPIC
+from velib_local.function_specs import REPOSITORY, load_specs
+
+DOCUMENT = (REPOSITORY / "docs" / "SECURITY.md").read_text("utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in DOCUMENT.partition("\n## Threats\n")[2].partition("\n## ")[0].splitlines()
+    if line.startswith("|") and not re.fullmatch(r"[|-]+|\| who .*", line)
+]
+TESTS = {
+    name
+    for path in (REPOSITORY / "tests").rglob("test_*.py")
+    for name in re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}: {row[1]}"[:60])
+def test_a_threat_is_stopped_by_what_a_test_shows(row):
+    who, sends, stops, shown = row
+    assert who
+    assert sends
+    assert stops
+    named = re.findall(r"`(\w+)`", shown)
+    assert named
+    assert not set(named) - TESTS
+
+
+def test_no_function_is_woken_by_alerts_or_dead_letters():
+    woken_by = {topic for spec in load_specs().values() for topic in spec.topics}
+    assert not woken_by & {ALERTS, DEAD_LETTER_TOPIC}
