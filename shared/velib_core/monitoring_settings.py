@@ -8,9 +8,19 @@ only asks whether an artefact is up to date does not import what computes it.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from velib_core.environment import as_text, count_between, number_between, read, setting
+from velib_core.environment import (
+    as_horizons,
+    as_text,
+    count_between,
+    number_between,
+    read,
+    setting,
+)
+
+if TYPE_CHECKING:
+    from velib_core.grid import HorizonMinutes
 
 _DAYS = count_between(1, 366)
 _MINUTES = number_between(0, 1e6)
@@ -56,6 +66,12 @@ class MonitoringSettings:
     performance_days: int = setting(
         "MON_LAST_DAYS PERF_LAST_DAYS", "14", _DAYS, "Model performance: complete local days"
     )
+    performance_horizons: tuple[HorizonMinutes, ...] = setting(
+        "MON_HORIZONS PERF_HORIZONS FORECAST_HORIZONS",
+        "15,60",
+        as_horizons,
+        "Model performance: horizons told, minutes",
+    )
     performance_min_lift: float = setting(
         "PERF_MIN_LIFT", "0", number_between(-1e6, 1), "Lift below which there is an alert"
     )
@@ -73,6 +89,12 @@ class MonitoringSettings:
     )
     explain_days: int = setting(
         "MON_LAST_DAYS EXPLAIN_WINDOW_DAYS", "10", _DAYS, "Explainability: complete local days"
+    )
+    explain_horizons: tuple[HorizonMinutes, ...] = setting(
+        "MON_HORIZONS EXPLAIN_HORIZONS PERF_HORIZONS FORECAST_HORIZONS",
+        "15,60",
+        as_horizons,
+        "Explainability: horizons told, minutes",
     )
     explain_qq_points: int = setting(
         "EXPLAIN_QQ_POINTS", "512", _SIZE, "Points of the quantile plot"

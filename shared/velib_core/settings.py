@@ -110,7 +110,7 @@ class Settings:
     weather_disabled: bool = setting("METEO_DISABLE", "0", as_flag, "1 ingests without weather")
     tz: str = setting("MON_TZ TZ_APP", "Europe/Paris", as_zone, "Zone of business hours and days")
     horizons: tuple[HorizonMinutes, ...] = setting(
-        "MON_HORIZONS PERF_HORIZONS FORECAST_HORIZONS", "15,60", as_horizons, "Forecast horizons"
+        "FORECAST_HORIZONS MON_HORIZONS PERF_HORIZONS", "15,60", as_horizons, "Forecast horizons"
     )
     penury_bikes: int = setting(
         "MON_PENURY_THRESH PENURY_THRESH",

@@ -18,8 +18,20 @@ def test_the_monitoring_folder_is_appended_when_missing(given):
 
 
 def test_the_first_name_that_is_set_wins():
-    env = {"FORECAST_HORIZONS": "30", "MON_HORIZONS": "60,15,15"}
+    env = {"FORECAST_HORIZONS": "60,15,15", "MON_HORIZONS": "30"}
     assert Settings.from_env(ROOT | env).horizons == (15, 60)
+
+
+def test_what_is_monitored_may_be_fewer_horizons_than_are_served():
+    env = {"FORECAST_HORIZONS": "15,60", "PERF_HORIZONS": "15", "EXPLAIN_HORIZONS": "60"}
+    settings = Settings.from_env(ROOT | env)
+    assert settings.horizons == (15, 60)
+    assert settings.monitoring.performance_horizons == (15,)
+    assert settings.monitoring.explain_horizons == (60,)
+    settings = Settings.from_env(ROOT | env | {"MON_HORIZONS": "30"})
+    assert settings.horizons == (15, 60)
+    assert settings.monitoring.performance_horizons == (30,)
+    assert settings.monitoring.explain_horizons == (30,)
 
 
 @pytest.mark.parametrize(

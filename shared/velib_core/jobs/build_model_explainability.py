@@ -63,7 +63,7 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     return model_explainability.build(
         family.read_days(lake, inputs.files, model_explainability.COLUMNS),
         window=inputs.closed.window(settings.monitoring.explain_days),
-        horizons=[horizon_bins(minutes) for minutes in settings.horizons],
+        horizons=[horizon_bins(minutes) for minutes in told["horizons"]],
         edition=edition(
             settings, family.EXPLAINABILITY.folder, inputs.closed.as_of, inputs.entries
         ),
@@ -78,7 +78,7 @@ def _importance(lake: Lake, settings: Settings, inputs: Inputs) -> dict[HorizonB
     if not inputs.closed.files:
         return {}
     found = {}
-    for minutes in settings.horizons:
+    for minutes in settings.monitoring.explain_horizons:
         horizon = horizon_bins(minutes)
         try:
             model = model_registry.live(lake, settings, minutes)

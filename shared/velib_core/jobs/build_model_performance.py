@@ -40,10 +40,10 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     return model_performance.build(
         family.read_days(lake, inputs.files, model_performance.COLUMNS),
         window=inputs.closed.window(limits.performance_days),
-        horizons=[horizon_bins(minutes) for minutes in settings.horizons],
+        horizons=[horizon_bins(minutes) for minutes in limits.performance_horizons],
         edition=edition(settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries),
         thresholds=model_performance.PerformanceThresholds(
-            **limits.of("performance", but=("days", "clusters"))
+            **limits.of("performance", but=("days", "horizons", "clusters"))
         ),
         ledger=family.read_days(lake, inputs.beside["ledger"], model_performance.LEDGER_COLUMNS),
         stations=stations_in(lake, inputs.beside["names"]),

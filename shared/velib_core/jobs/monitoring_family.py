@@ -158,7 +158,7 @@ def look_up(lake: Lake, settings: Settings, family: Family) -> Inputs:
         beside["ledger"] = _ledgers(lake, settings, window.utc_days())
         beside["clusters"] = _found(lake, [_clusters_name(settings)])
     else:
-        pointers = (ModelFile(h, None, POINTER) for h in settings.horizons)
+        pointers = (ModelFile(h, None, POINTER) for h in limits.explain_horizons)
         beside["models"] = _found(lake, [Layout(settings).name(key) for key in pointers])
     return Inputs(closed, files, beside)
 
@@ -222,8 +222,7 @@ def mark_of(settings: Settings, family: Family, inputs: Inputs) -> str:
     """Return the fingerprint that a family's manifest must carry when it is up to date."""
     told = settings.monitoring.of(family.settings, but=())
     bounds = (settings.penury_bikes, settings.saturation_docks)
-    horizons = ",".join(map(str, settings.horizons))
-    recipe = f"{family.job} 1 {settings.tz} {horizons} {bounds} {sorted(told.items())}"
+    recipe = f"{family.job} 1 {settings.tz} {bounds} {sorted(told.items())}"
     return store.fingerprint(recipe, inputs.entries)
 
 
