@@ -78,8 +78,9 @@ def status(bucket: str | None, project: str | None, folder: Path | None, as_json
     from velib_local.status import look, rows  # noqa: PLC0415
 
     lake, settings = open_lake(bucket, folder, project)
-    dead_letters = given_up(folder) if folder is not None else waiting(settings)
-    state = look(lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None)
+    with Console(stderr=True).status(f"Looking at {bucket or folder}"):
+        dead_letters = given_up(folder) if folder is not None else waiting(settings)
+        state = look(lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None)
     if as_json:
         click.echo(json.dumps(state.as_json(), indent=2))
     else:

@@ -16,7 +16,7 @@ from velib_core.settings import all_variables
 from velib_local.function_specs import REPOSITORY, deployment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from velib_core.settings import Settings
 
@@ -48,6 +48,7 @@ class Plan:
     """
 
     project: str
+    region: str
     steps: Sequence[Step]
     expiry: Mapping[str, int]
     again: str
@@ -86,7 +87,23 @@ def read_plan(settings: Settings, region: str, environ: Mapping[str, str]) -> Pl
     expiry = {prefix: int(days) for _, prefix, days in facts}
     again += " --settings FILE" if given else ""
     steps = [_step(line) for line in printed.splitlines()]
-    return Plan(settings.project, steps, expiry, again)
+    return Plan(settings.project, region, steps, expiry, again)
+
+
+def with_names(plan: Plan, names: Iterable[tuple[str, str]]) -> Plan:
+    """Return a plan with names in place of its placeholders; steps of unknown things are left out.
+
+    A dry run prints ``X-SUBSCRIPTION`` for a subscription that deploy.sh would ask a project for.
+    """
+    known = dict(names)
+    steps = []
+    for step in plan.steps:
+        if step.target.endswith("-SUBSCRIPTION") and step.target not in known:
+            continue
+        line = step.line.replace(step.target, known.get(step.target, step.target))
+        line = line.replace("PROJECT_NUMBER", known.get("PROJECT_NUMBER", "PROJECT_NUMBER"))
+        steps.append(_step(line))
+    return dataclasses.replace(plan, steps=steps)
 
 
 def gcloud(project: str) -> Ask:

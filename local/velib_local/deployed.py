@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from velib_local.deploy_plan import DeploymentError
+from velib_local.deploy_plan import DeploymentError, with_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,13 +34,40 @@ class Finding:
 
 def examine(plan: Plan, ask: Ask) -> Iterator[tuple[str, int, list[Finding]]]:
     """Yield what was looked at, how many of it are planned, and what is not as planned."""
+    try:
+        plan = with_names(plan, _names_in(plan, ask))
+    except DeploymentError as error:
+        yield "project", 0, [_unanswered(error, plan)]
+        return
     for verb, (name, rule) in RULES.items():
         steps = plan.of(verb)
         try:
             findings = list(rule(steps, plan, ask))
         except DeploymentError as error:
-            findings = [Finding(str(error), "gcloud auth login")]
+            findings = [_unanswered(error, plan)]
         yield name, len(steps), findings
+
+
+def _unanswered(error: DeploymentError, plan: Plan) -> Finding:
+    login = re.search(r"\bauth\b|credential|log in", str(error))
+    return Finding(str(error), "gcloud auth login" if login else plan.again)
+
+
+def _names_in(plan: Plan, ask: Ask) -> Iterator[tuple[str, str]]:
+    """Yield the placeholders of a dry run that a project has names for, with the names.
+
+    They are its number, and the subscriptions that the platform made for triggers.
+    """
+    yield "PROJECT_NUMBER", str(ask("projects", "describe", plan.project)["projectNumber"])
+    triggers = _triggers_there(plan, ask)
+    firsts = {
+        f"{name}-FIRST_TRIGGER": _first_trigger(function)
+        for name, function in _functions_there(plan, ask).items()
+    }
+    for placeholder, trigger in ({name: name for name in triggers} | firsts).items():
+        transport = triggers.get(trigger, {}).get("transport", {}).get("pubsub", {})
+        if subscription := _last(transport.get("subscription", "")):
+            yield f"{placeholder}-SUBSCRIPTION", subscription
 
 
 def _bucket(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -122,51 +149,46 @@ def _rights(*policy: str, flags: tuple[str, ...] = ()) -> Rule:
             planned = {_planned_right(s): s for s in steps if s.target == target}
             held = set(_held_rights(answer))
             for right, step in planned.items():
-                if not any(_agree(right, other) for other in held):
-                    mend = plan.again if "PROJECT_NUMBER" in step.line else step.line
-                    yield Finding(f"{target}: {_told(right)} is not granted", mend)
-            for right in sorted(held, key=str):
-                member = right[1]
-                known = any(_agree(other, right) for other in planned)
-                if not known and (member in ours or member.startswith("all")):
-                    remove = plan.gcloud(*_removal(policy[:-1], target, right, where))
+                if right not in {other[:3] for other in held}:
+                    yield Finding(f"{target}: {_told(right)} is not granted", step.line)
+            for held_right in sorted(held, key=str):
+                right, member = held_right[:3], held_right[1]
+                if right not in planned and (member in ours or member.startswith("all")):
+                    remove = plan.gcloud(*_removal(policy[:-1], target, held_right, where))
                     yield Finding(f"{target}: {_told(right)} is granted and not planned", remove)
 
     return rule
 
 
-_Right: TypeAlias = tuple[str, str, str | None, str | None]
-"""Role, member, the condition's expression and its title."""
+_Right: TypeAlias = tuple[str, str, str | None]
+"""Role, member, and the condition's expression."""
+
+_HeldRight: TypeAlias = tuple[str, str, str | None, str | None]
+"""The same with the condition's title, which tells it apart but says nothing."""
 
 
 def _planned_right(step: Step) -> _Right:
-    condition = step.flags.get("condition", "")
-    expression, _, title = condition.removeprefix("expression=").rpartition(",title=")
-    return (step.flags["role"], step.flags["member"], expression or None, title or None)
+    condition = step.flags.get("condition", "").removeprefix("expression=")
+    expression = condition.rpartition(",title=")[0]
+    return (step.flags["role"], step.flags["member"], expression or None)
 
 
-def _held_rights(policy: Any) -> Iterator[_Right]:  # noqa: ANN401 -- JSON is any value
+def _held_rights(policy: Any) -> Iterator[_HeldRight]:  # noqa: ANN401 -- JSON is any value
     for binding in (policy or {}).get("bindings") or []:
         condition = binding.get("condition") or {}
         for member in binding.get("members") or []:
             yield (binding["role"], member, condition.get("expression"), condition.get("title"))
 
 
-def _agree(planned: _Right, held: _Right) -> bool:
-    member = re.escape(planned[1]).replace("PROJECT_NUMBER", r"\d+")
-    same = planned[0] == held[0] and planned[2] == held[2]
-    return same and re.fullmatch(member, held[1]) is not None
-
-
 def _told(right: _Right) -> str:
-    role, member, expression, _ = right
+    role, member, expression = right
     folders = re.findall(r'/objects/([^"]*)"', expression or "")
     below = f" below {', '.join(folders)}" if folders else ""
     return f"{role} to {member.partition(':')[2].partition('@')[0] or member}{below}"
 
 
 def _removal(
-    noun: Sequence[str], target: str, right: _Right, where: Iterable[str]
+    noun: Sequence[str], target: str, right: _HeldRight, where: Iterable[str]
 ) -> Iterator[str]:
     role, member, expression, title = right
     condition = f"expression={expression},title={title}" if expression else "None"
@@ -177,7 +199,7 @@ def _removal(
 
 
 def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
-    held = _by_name(ask("functions", "list", _regions(steps)))
+    held = _functions_there(plan, ask)
     for step in steps:
         name, function = Path(step.flags["source"]).name, held.get(step.target)
         if function is None:
@@ -220,8 +242,8 @@ def _function_as_flags(function: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _triggers(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
-    where = f"--location={steps[0].flags['location']}" if steps else ""
-    held = _by_name(ask("eventarc", "triggers", "list", where))
+    where = f"--location={plan.region}"
+    held = _triggers_there(plan, ask)
     planned = {step.target for step in steps}
     for step in steps:
         trigger = held.get(step.target)
@@ -242,7 +264,7 @@ def _triggers(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
         delete = plan.gcloud("eventarc", "triggers", "delete", step.target, where)
         yield from _differences(step.target, found, wanted, f"{delete} && {step.line}")
     services = {step.target for step in plan.of("functions deploy")}
-    firsts = {_first_trigger(function) for function in _by_name(_all_functions(plan, ask)).values()}
+    firsts = {_first_trigger(function) for function in _functions_there(plan, ask).values()}
     for name, trigger in held.items():
         service = trigger.get("destination", {}).get("cloudRun", {}).get("service")
         if service in services and name not in planned | firsts:
@@ -252,21 +274,12 @@ def _triggers(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
 
 def _subscriptions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
     """Compare the subscription behind each trigger that there is."""
-    functions = _by_name(_all_functions(plan, ask))
-    places = {step.flags["location"] for step in plan.of("eventarc triggers create")}
-    triggers = _by_name(
-        t for place in places for t in ask("eventarc", "triggers", "list", f"--location={place}")
-    )
+    del plan
     held = _by_name(ask("pubsub", "subscriptions", "list"))
     for step in steps:
-        trigger = step.target.removesuffix("-SUBSCRIPTION")
-        if trigger.endswith("-FIRST_TRIGGER"):
-            function = functions.get(trigger.removesuffix("-FIRST_TRIGGER"), {})
-            trigger = _first_trigger(function)
-        transport = triggers.get(trigger, {}).get("transport", {}).get("pubsub", {})
-        name = _last(transport.get("subscription", ""))
+        name = step.target
         if name not in held:
-            continue  # what is missing is found with the functions and triggers
+            continue  # its trigger is missing, and is found there
         policy, retry = (held[name].get(key, {}) for key in ("deadLetterPolicy", "retryPolicy"))
         found = {
             "dead-letter-topic": _last(policy.get("deadLetterTopic", "")),
@@ -276,12 +289,11 @@ def _subscriptions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Find
             "max-retry-delay": retry.get("maximumBackoff"),
         }
         wanted = {flag: step.flags[flag] for flag in found}
-        mend = step.line.replace(step.target, name)
-        yield from _differences(name, found, wanted, mend)
+        yield from _differences(name, found, wanted, step.line)
 
 
 def _schedules(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
-    where = f"--location={steps[0].flags['location']}" if steps else ""
+    where = f"--location={plan.region}"
     held = _by_name(ask("scheduler", "jobs", "list", where))
     for step in steps:
         job = held.get(step.target)
@@ -315,12 +327,12 @@ def _by_name(items: Iterable[Any] | None) -> dict[str, Any]:
     return {_last(item["name"]): item for item in items or []}
 
 
-def _all_functions(plan: Plan, ask: Ask) -> Any:  # noqa: ANN401 -- JSON is any value
-    return ask("functions", "list", _regions(plan.of("functions deploy")))
+def _functions_there(plan: Plan, ask: Ask) -> dict[str, Any]:
+    return _by_name(ask("functions", "list", f"--regions={plan.region}"))
 
 
-def _regions(steps: Sequence[Step]) -> str:
-    return f"--regions={','.join(sorted({step.flags['region'] for step in steps}))}"
+def _triggers_there(plan: Plan, ask: Ask) -> dict[str, Any]:
+    return _by_name(ask("eventarc", "triggers", "list", f"--location={plan.region}"))
 
 
 def _first_trigger(function: Mapping[str, Any]) -> str:
@@ -360,6 +372,10 @@ RULES: Mapping[str, tuple[str, Rule]] = {
         _rights("run", "services", "get-iam-policy", flags=("region",)),
     ),
     "eventarc triggers create": ("triggers", _triggers),
+    "pubsub subscriptions add-iam-policy-binding": (
+        "rights of delivery",
+        _rights("pubsub", "subscriptions", "get-iam-policy"),
+    ),
     "pubsub subscriptions update": ("retries and dead letters", _subscriptions),
     "scheduler jobs create pubsub": ("schedules", _schedules),
 }

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shlex
-import sys
 
 import network
 import pytest
@@ -32,6 +31,9 @@ from velib_local.pubsub_google import find_emulator
 REGION = "europe-west1"
 SETTINGS = deployed_settings({}, "gs://b/velib", "p")
 SPECS = load_specs()
+AGENT = "serviceAccount:service-42@gcp-sa-pubsub.iam.gserviceaccount.com"
+"""Who delivers messages, in a project of the number 42."""
+
 NO_FEEDS = {"GBFS_URL": "http://127.0.0.1:9/gbfs.json", "METEO_DISABLE": "1"}
 
 
@@ -159,8 +161,9 @@ def healthy():
         topic: [member(account_of(s)) for s in SPECS.values() if topic in s.access.publish]
         for topic in topics
     }
-    agent = "serviceAccount:service-42@gcp-sa-pubsub.iam.gserviceaccount.com"
+    subscriptions = [subscription(name) for name in [*firsts.values(), *rest]]
     return {
+        "projects describe p": {"projectId": "p", "projectNumber": "42"},
         "storage buckets describe gs://b": {
             "uniform_bucket_level_access": True,
             "public_access_prevention": "enforced",
@@ -200,7 +203,7 @@ def healthy():
         ],
         f"functions list --regions={REGION}": [function(spec) for spec in SPECS.values()],
         f"eventarc triggers list --location={REGION}": triggers,
-        "pubsub subscriptions list": [subscription(name) for name in [*firsts.values(), *rest]],
+        "pubsub subscriptions list": subscriptions,
         f"scheduler jobs list --location={REGION}": [
             schedule(spec) for spec in SPECS.values() if spec.schedule
         ],
@@ -208,7 +211,13 @@ def healthy():
             f"pubsub topics get-iam-policy velib-{topic}": {
                 "bindings": [{"role": "roles/pubsub.publisher", "members": members}]
             }
-            for topic, members in {**publishers, "dead-letter": [agent]}.items()
+            for topic, members in {**publishers, "dead-letter": [AGENT]}.items()
+        },
+        **{
+            f"pubsub subscriptions get-iam-policy {item['name'].rpartition('/')[2]}": {
+                "bindings": [{"role": "roles/pubsub.subscriber", "members": [AGENT]}]
+            }
+            for item in subscriptions
         },
         **{
             f"run services get-iam-policy {service(name)} --region={REGION}": {
@@ -246,7 +255,6 @@ def test_everything_that_a_deployment_makes_is_looked_at(plan):
         "storage buckets create",
         "pubsub topics create",
         "pubsub subscriptions create",
-        "pubsub subscriptions add-iam-policy-binding",
     }
 
 
@@ -329,6 +337,11 @@ def delivery_may_not_publish(a):
     a["pubsub topics get-iam-policy velib-dead-letter"] = {}
 
 
+def delivery_may_not_take(a):
+    name = f"eventarc-{REGION}-velib-build-datasets-models-sub-7"
+    a[f"pubsub subscriptions get-iam-policy {name}"] = {}
+
+
 def function_gone(a):
     a[FUNCTIONS].remove(of(a, FUNCTIONS, "velib-ingest"))
 
@@ -398,11 +411,8 @@ WRONG = [
     ),
     (open_to_all, "allUsers is granted and not planned", "remove-iam-policy-binding"),
     (may_not_publish, "publisher to velib-close-day is not granted", "topics add-iam-policy"),
-    (
-        delivery_may_not_publish,
-        "to service-PROJECT_NUMBER is not granted",
-        "./deploy.sh --project p",
-    ),
+    (delivery_may_not_publish, "to service-42 is not granted", f"--member={AGENT}"),
+    (delivery_may_not_take, "velib-build-datasets-models-sub-7: roles", f"--member={AGENT}"),
     (function_gone, "there is no function velib-ingest", "--only ingest"),
     (less_memory, "memory is 256Mi, expected", "functions deploy velib-train-model"),
     (other_account, "service-account is 42-compute@", "functions deploy velib-ingest"),
@@ -428,6 +438,15 @@ def test_what_differs_is_told_with_what_is_expected_and_what_to_type(plan, spoil
     assert all(told and command for _, told, command in found)
 
 
+def test_a_project_that_does_not_answer_is_told_once(plan):
+    def ask(*words):
+        raise deploy_plan.DeploymentError("gcloud projects describe: You do not have credentials")
+
+    (told,) = deployed.examine(plan, ask)
+    assert told[0] == "project"
+    assert [finding.mend for finding in told[2]] == ["gcloud auth login"]
+
+
 def test_an_account_that_is_none_of_ours_keeps_its_rights(plan):
     answers = copy.deepcopy(HEALTHY)
     answers[POLICY]["bindings"].append(
@@ -444,7 +463,8 @@ def test_every_command_that_is_told_is_one(plan, tmp_path):
         told |= {command for *_, command in findings(plan, answers)}
     parts = {part for command in told for part in command.split(" && ")}
     lines = sorted(shlex.join(shlex.split(p)) for p in parts if p.startswith("gcloud"))
-    questions = [f"gcloud {words} --project=p --format=json --quiet" for words in HEALTHY]
+    kinds = {words.partition(" velib-")[0].partition(" eventarc-")[0]: words for words in HEALTHY}
+    questions = [f"gcloud {words} --project=p --format=json --quiet" for words in kinds.values()]
     assert lint([*lines, *questions], tmp_path) == []
 
 
@@ -457,33 +477,40 @@ def test_settings_of_the_environment_reach_the_plan(tmp_path):
     assert told.again.endswith("--network lyon --settings FILE")
 
 
-STUB = """#!{python}
+STUB = """#!/usr/bin/env bash
 # Stands for gcloud: answers what was recorded, and knows no more.
-import json, os, sys
-words = [w for w in sys.argv[1:] if w not in ("--format=json", "--quiet", "--project=p")]
-answers = json.load(open(os.environ["RECORDED"]))
-if " ".join(words) not in answers:
-    sys.exit("ERROR: (gcloud) not recorded: " + " ".join(words))
-json.dump(answers[" ".join(words)], sys.stdout)
+for word; do
+  case $word in --format=json | --quiet | --project=p) ;; *) question+="${word//\\//%} " ;; esac
+done
+if [[ -f "$RECORDED/$question" ]]; then exec cat "$RECORDED/$question"; fi
+echo "ERROR: (gcloud) not recorded: $question" >&2
+exit 1
 """
+
+
+def record(folder, answers):
+    """Write each answer to a file that is named by its question."""
+    folder.mkdir(exist_ok=True)
+    for question, answer in answers.items():
+        (folder / f"{question.replace('/', '%')} ").write_text(json.dumps(answer), "utf-8")
 
 
 @pytest.fixture
 def recorded(tmp_path, monkeypatch):
-    """A gcloud on the path that answers from a file, and nobody who may read the bucket."""
+    """A gcloud on the path that answers from a folder, and nobody who may read the bucket."""
     stub = tmp_path / "bin" / "gcloud"
     stub.parent.mkdir()
-    stub.write_text(STUB.format(python=sys.executable), "utf-8")
+    stub.write_text(STUB, "utf-8")
     stub.chmod(0o755)
-    file = tmp_path / "recorded.json"
+    folder = tmp_path / "recorded"
     for name in ("STORAGE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST", "VELIB_NETWORK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in NO_FEEDS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", f"{stub.parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("RECORDED", str(file))
+    monkeypatch.setenv("RECORDED", str(folder))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
-    return file
+    return folder
 
 
 def with_feeds_of_the_environment(answers):
@@ -500,15 +527,15 @@ def run_doctor(*arguments):
 
 def test_a_project_is_asked_by_gcloud_and_each_finding_is_a_line_with_its_command(recorded):
     answers = with_feeds_of_the_environment(HEALTHY)
-    recorded.write_text(json.dumps(answers), "utf-8")
+    record(recorded, answers)
     checks = {check["name"]: check for check in json.loads(run_doctor("--json").output)}
     asked = {name: checks[name]["result"] for name, _ in deployed.RULES.values()}
     assert set(asked.values()) == {"ok"}, checks
     assert checks["functions"]["detail"] == f"{len(SPECS)} as planned"
     assert checks["bucket"]["mend"] == "gcloud auth application-default login"
     paused(answers)
-    del answers[NOTIFICATIONS]
-    recorded.write_text(json.dumps(answers), "utf-8")
+    record(recorded, answers)
+    (recorded / f"{NOTIFICATIONS.replace('/', '%')} ").unlink()
     result = run_doctor()
     lines = result.output.splitlines()
     at = next(n for n, line in enumerate(lines) if "velib-ingest is PAUSED" in line)
