@@ -3,7 +3,9 @@
 import re
 
 import pytest
-from velib_local.function_specs import REPOSITORY
+from velib_local.cloud import MAX_DELIVERY_ATTEMPTS
+from velib_local.document_tables import example_layout
+from velib_local.function_specs import EXPIRY_DAYS, REPOSITORY, load_specs
 
 GUIDE = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
 MONITORING = (REPOSITORY / "docs" / "MONITORING.md").read_text("utf-8")
@@ -72,3 +74,16 @@ def test_the_guide_has_every_chapter_that_an_operator_looks_for():
     assert [h for h in re.findall(r"^## (.*)$", GUIDE, re.MULTILINE) if h in CHAPTERS] == [
         *CHAPTERS
     ]
+
+
+def test_figures_of_the_guide_are_those_of_the_deployment():
+    text = " ".join(GUIDE.split())
+    (days,) = set(EXPIRY_DAYS.values())
+    assert text.count(f"{days} days") == 2
+    assert f"deleted after {days} days" in text
+    words = {5: "five", 6: "six", 7: "seven", 8: "eight"}
+    assert f"needs {words[len(example_layout().notified)]} of the ten notifications" in text
+    assert f"one a function may list names: {len(load_specs())}" in text
+    script = (REPOSITORY / "deploy.sh").read_text("utf-8")
+    assert f"readonly MAX_DELIVERY_ATTEMPTS={MAX_DELIVERY_ATTEMPTS}\n" in script
+    assert f"at most {MAX_DELIVERY_ATTEMPTS} deliveries" in text
