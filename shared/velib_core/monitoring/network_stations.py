@@ -56,6 +56,10 @@ HOURS = 24
 LABELS = [clock(60 * hour) for hour in range(HOURS)]
 SEED = 42
 RESTARTS = 10
+SCORED_STATIONS = 5000
+"""Of a larger network so many stations stand for all where numbers of groups are compared: a
+silhouette looks at every pair."""
+
 CHANGE_BINS = 3
 """Changes of occupancy are told over 15 minutes."""
 
@@ -206,7 +210,11 @@ def _group(shape: Floats, limits: StationsThresholds) -> _Groups:
         labels = [
             KMeans(k, n_init=RESTARTS, random_state=SEED).fit_predict(shape) for k in feasible
         ]
-        scores = [float(silhouette_score(shape, label)) for label in labels]
+        sample = SCORED_STATIONS if len(shape) > SCORED_STATIONS else None
+        scores = [
+            float(silhouette_score(shape, label, sample_size=sample, random_state=SEED))
+            for label in labels
+        ]
     score = max(scores)
     label = labels[scores.index(score)]
     count = int(label.max()) + 1
