@@ -44,6 +44,12 @@ class _Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
+_settings_option = click.option(
+    "--settings",
+    "settings_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of settings that the network was deployed with.",
+)
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
@@ -66,8 +72,15 @@ def cli() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder that demo or replay left.",
 )
+@_settings_option
 @_json_option
-def status(bucket: str | None, project: str | None, folder: Path | None, as_json: bool) -> None:
+def status(
+    bucket: str | None,
+    project: str | None,
+    folder: Path | None,
+    settings_file: Path | None,
+    as_json: bool,
+) -> None:
     """Show what is there, how fresh, what is missing or stale, and what was given up.
 
     Snapshots and days, live models, standing alerts, quarantine and dead letters. Changes
@@ -77,7 +90,7 @@ def status(bucket: str | None, project: str | None, folder: Path | None, as_json
     from velib_local.folder_lake import open_lake  # noqa: PLC0415
     from velib_local.status import look, rows  # noqa: PLC0415
 
-    lake, settings = open_lake(bucket, folder, project)
+    lake, settings = open_lake(bucket, folder, project, settings_file)
     with Console(stderr=True).status(f"Looking at {bucket or folder}"):
         dead_letters = given_up(folder) if folder is not None else waiting(settings)
         state = look(lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None)
@@ -98,18 +111,25 @@ def status(bucket: str | None, project: str | None, folder: Path | None, as_json
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
 @click.option("--project", help="Its project: topics, rights and functions are looked at too.")
 @click.option("--region", help="Its region, as in europe-west1.")
+@_settings_option
 @_json_option
-def doctor(bucket: str | None, project: str | None, region: str | None, as_json: bool) -> None:
+def doctor(
+    bucket: str | None,
+    project: str | None,
+    region: str | None,
+    settings_file: Path | None,
+    as_json: bool,
+) -> None:
     """Check a deployment from the outside, and say what to type where something is wrong.
 
     Settings, feeds, clock, bucket, newest snapshot, and everything that deploy.sh makes, held to
-    its plan. Settings are read from the environment, as the functions read them. Changes
-    nothing. Exits with 1 where a check failed.
+    its plan. Without --bucket settings are read from the environment, as the functions read
+    them. Changes nothing. Exits with 1 where a check failed.
     """
     from velib_local.doctor import examine  # noqa: PLC0415
 
     checks = []
-    for check in examine(os.environ, bucket, project, region):
+    for check in examine(os.environ, bucket, project, region, settings_file):
         checks.append(check)
         if not as_json:
             click.echo(f"{check.result:<8}{check.name:<26}{check.detail}")

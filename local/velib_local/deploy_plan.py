@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 import shlex
 import subprocess
 import sys
-import tempfile
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from velib_core.settings import all_variables
 
 from velib_local.function_specs import REPOSITORY, deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from velib_core.settings import Settings
 
@@ -62,30 +61,24 @@ class Plan:
         return [step for step in self.steps if step.verb == verb]
 
 
-def deploy_command(settings: Settings, region: str) -> str:
-    """Return the command that deploys a network, to be typed into a shell."""
-    words = ["./deploy.sh", "--project", settings.project or "PROJECT", "--region", region]
-    return shlex.join([*words, "--bucket", settings.bucket, "--network", settings.network])
+def deploy_command(settings: Settings, region: str, file: Path | None = None) -> str:
+    """Return the command that deploys a network, to be typed into a shell.
 
-
-def read_plan(settings: Settings, region: str, environ: Mapping[str, str]) -> Plan:
-    """Ask deploy.sh what it would deploy; settings in the environment are handed on to it.
-
-    Raises `DeploymentError` where it refuses.
+    ``file`` holds the network's settings, as deploy.sh reads them.
     """
-    own = {"VELIB_NETWORK", "GOOGLE_CLOUD_PROJECT", "GCP_PROJECT", "GCS_BUCKET_ROOT"}
-    names = {name for field in all_variables() for name in field.metadata["names"]} - own
-    given = "".join(f"{name}={environ[name]}\n" for name in sorted(names & environ.keys()))
-    with tempfile.NamedTemporaryFile("w", suffix=".env", encoding="utf-8") as file:
-        file.write(given)
-        file.flush()
-        again = deploy_command(settings, region)
-        command = [*shlex.split(again), "--dry-run", "--settings", file.name]
-        env = {**environ, "PYTHON": sys.executable}
-        printed = _output(command, cwd=REPOSITORY, env=env)
+    words = ["./deploy.sh", "--project", settings.project or "PROJECT", "--region", region]
+    words += ["--bucket", settings.bucket, "--network", settings.network]
+    return shlex.join([*words, *(["--settings", str(file)] if file else [])])
+
+
+def read_plan(settings: Settings, region: str, file: Path | None = None) -> Plan:
+    """Ask deploy.sh what it would deploy; raise `DeploymentError` where it refuses."""
+    again = deploy_command(settings, region, file)
+    words = shlex.split(deploy_command(settings, region, file and file.resolve()))
+    env = {**os.environ, "PYTHON": sys.executable}
+    printed = _output([*words, "--dry-run"], cwd=REPOSITORY, env=env)
     facts = (fact for fact in deployment({}, settings, {}) if fact[0] == "expire")
     expiry = {prefix: int(days) for _, prefix, days in facts}
-    again += " --settings FILE" if given else ""
     steps = [_step(line) for line in printed.splitlines()]
     return Plan(settings.project, region, steps, expiry, again)
 

@@ -27,6 +27,7 @@ from velib_local.pubsub_google import find_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from velib_core.settings import Settings
 
@@ -50,10 +51,12 @@ def examine(
     bucket: str | None = None,
     project: str | None = None,
     region: str | None = None,
+    file: Path | None = None,
 ) -> Iterator[Check]:
     """Yield every check that can be made of what is named; one that fails stops no other.
 
-    Without a bucket the environment is read, as the functions read it.
+    Settings are those of the environment and of the file that a network was deployed with;
+    without a bucket it is theirs.
     """
     yield from (_functions(), _emulator())
     root = bucket or environ.get("GCS_BUCKET_ROOT")
@@ -61,12 +64,12 @@ def examine(
         yield Check("deployment", "skipped", "name one with --bucket gs://BUCKET/FOLDER")
         return
     try:
-        settings = deployed_settings(environ, root, project)
-    except SettingsError as error:
+        settings = deployed_settings(environ, root, project, file)
+    except (SettingsError, FunctionSpecError) as error:
         yield Check("settings", "failed", str(error))
         return
     yield Check("settings", "ok", f"network {settings.network} in {settings.root}")
-    again = deploy_plan.deploy_command(settings, region or "REGION")
+    again = deploy_plan.deploy_command(settings, region or "REGION", file)
     yield from _feeds(settings)
     yield _attempt("clock", lambda: _clock(settings))
     yield _attempt("bucket", lambda: _bucket(settings, again))
@@ -76,7 +79,7 @@ def examine(
         return
     yield _attempt("topics", lambda: _topics(settings))
     yield _attempt("dead-letter subscription", lambda: _dead_letter(settings, again))
-    yield from _project(settings, region, environ)
+    yield from _project(settings, region, file, environ)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
@@ -177,7 +180,9 @@ def _dead_letter(settings: Settings, again: str) -> Check:
     return Check(name, "ok", full)
 
 
-def _project(settings: Settings, region: str | None, environ: Mapping[str, str]) -> Iterator[Check]:
+def _project(
+    settings: Settings, region: str | None, file: Path | None, environ: Mapping[str, str]
+) -> Iterator[Check]:
     """Hold what only the cloud itself can tell to what deploy.sh would deploy."""
     why = ""
     if {"STORAGE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"} & environ.keys():
@@ -190,7 +195,7 @@ def _project(settings: Settings, region: str | None, environ: Mapping[str, str])
         yield Check("project", "skipped", why)
         return
     try:
-        plan = deploy_plan.read_plan(settings, region, environ)
+        plan = deploy_plan.read_plan(settings, region, file)
     except deploy_plan.DeploymentError as error:
         yield Check("plan", "failed", str(error))
         return

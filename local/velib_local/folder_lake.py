@@ -16,6 +16,7 @@ from velib_core.provenance import Making
 from velib_core.settings import Settings, bucket_and_folder
 
 from velib_local.chain import RECORDS
+from velib_local.function_specs import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,15 +102,19 @@ def copy_objects(source: Lake, target: Lake) -> int:
 
 
 def deployed_settings(
-    environ: Mapping[str, str], bucket: str, project: str | None = None
+    environ: Mapping[str, str],
+    bucket: str,
+    project: str | None = None,
+    file: Path | None = None,
 ) -> Settings:
     """Return the settings of the network that lives in ``gs://BUCKET[/FOLDER]``.
 
-    A network is called like its folder, as deploy.sh has it, unless VELIB_NETWORK says otherwise.
-    Raises `SettingsError` where the bucket is none.
+    They are those of the file that it was deployed with, and else of the environment. A network
+    is called like its folder, as deploy.sh has it, unless VELIB_NETWORK says otherwise. Raises
+    `SettingsError` where the bucket is none, `FunctionSpecError` where the file is wrong.
     """
     root = as_prefix("--bucket", bucket)
-    env = {**environ, "GCS_BUCKET_ROOT": root}
+    env = {**environ, **(read_settings(file) if file else {}), "GCS_BUCKET_ROOT": root}
     if project:
         env["GOOGLE_CLOUD_PROJECT"] = project
     with contextlib.suppress(SettingsError):
@@ -118,7 +123,10 @@ def deployed_settings(
 
 
 def open_lake(
-    bucket: str | None, folder: Path | None, project: str | None = None
+    bucket: str | None,
+    folder: Path | None,
+    project: str | None = None,
+    file: Path | None = None,
 ) -> tuple[Lake, Settings]:
     """Open a deployed lake or a mirrored one; exactly one of the two is to be given.
 
@@ -132,5 +140,5 @@ def open_lake(
         if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
             raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
         return FolderLake(folder), settings
-    settings = deployed_settings(os.environ, bucket or "", project)
+    settings = deployed_settings(os.environ, bucket or "", project, file)
     return store.connect(settings), settings

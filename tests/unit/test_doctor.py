@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+from pathlib import Path
 
 import network
 import pytest
@@ -233,7 +234,7 @@ HEALTHY = healthy()
 
 @pytest.fixture(scope="module")
 def plan():
-    return deploy_plan.read_plan(SETTINGS, REGION, {"PATH": os.environ["PATH"]})
+    return deploy_plan.read_plan(SETTINGS, REGION)
 
 
 def findings(plan, answers):
@@ -468,13 +469,24 @@ def test_every_command_that_is_told_is_one(plan, tmp_path):
     assert lint([*lines, *questions], tmp_path) == []
 
 
-def test_settings_of_the_environment_reach_the_plan(tmp_path):
-    env = {"PATH": os.environ["PATH"], "OPENMETEO_LAT": "45.76", "VELIB_NETWORK": "lyon"}
-    lyon = deployed_settings(env, "gs://c/lyon", "p")
-    told = deploy_plan.read_plan(lyon, REGION, env)
+def test_the_settings_of_a_network_reach_its_plan(tmp_path, monkeypatch):
+    file = tmp_path / "lyon.env"
+    file.write_text("OPENMETEO_LAT=45.76\nGCS_RAW_PREFIX=gs://c/lyon/raw\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    lyon = deployed_settings({}, "gs://c/lyon", "p", file)
+    told = deploy_plan.read_plan(lyon, REGION, Path("lyon.env"))
     envs = {step.flags["set-env-vars"] for step in told.of("functions deploy")}
     assert all("|OPENMETEO_LAT=45.76|" in env.replace("^|^", "|") for env in envs)
-    assert told.again.endswith("--network lyon --settings FILE")
+    assert told.expiry == {"lyon/raw/": 400, "lyon/ledger/": 400}
+    assert told.again.endswith("--bucket c --network lyon --settings lyon.env")
+
+
+def test_a_wrong_file_of_settings_is_told_by_its_line(tmp_path):
+    file = tmp_path / "lyon.env"
+    file.write_text("OPENMETEO_LATITUDE=45.76\n", "utf-8")
+    checks = {c.name: c for c in examine(NO_FEEDS, "gs://c/lyon", "p", REGION, file)}
+    assert checks["settings"].result == "failed"
+    assert "OPENMETEO_LATITUDE" in checks["settings"].detail
 
 
 STUB = """#!/usr/bin/env bash
@@ -513,20 +525,13 @@ def recorded(tmp_path, monkeypatch):
     return folder
 
 
-def with_feeds_of_the_environment(answers):
-    told = copy.deepcopy(answers)
-    for item in told[FUNCTIONS]:
-        item["serviceConfig"]["environmentVariables"] |= NO_FEEDS
-    return told
-
-
 def run_doctor(*arguments):
     where = ["--bucket", "gs://b/velib", "--project", "p", "--region", REGION]
     return CliRunner().invoke(cli, ["doctor", *where, *arguments])
 
 
 def test_a_project_is_asked_by_gcloud_and_each_finding_is_a_line_with_its_command(recorded):
-    answers = with_feeds_of_the_environment(HEALTHY)
+    answers = copy.deepcopy(HEALTHY)
     record(recorded, answers)
     checks = {check["name"]: check for check in json.loads(run_doctor("--json").output)}
     asked = {name: checks[name]["result"] for name, _ in deployed.RULES.values()}

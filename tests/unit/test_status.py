@@ -224,3 +224,10 @@ def test_a_bucket_is_looked_at_as_a_live_lake(observed, settings, monkeypatch):
     state = json.loads(result.output)
     assert state["dailies"] == 1
     assert any("old" in line for line in state["attention"])
+
+
+def test_a_lake_is_looked_at_with_the_settings_that_it_was_made_with(observed, settings, tmp_path):
+    file = tmp_path / "lyon.env"
+    file.write_text("MON_HORIZONS=30\n", "utf-8")
+    result = run("status", "--bucket", settings.root, "--settings", str(file), "--json")
+    assert [model["horizon_min"] for model in json.loads(result.output)["models"]] == [30]
