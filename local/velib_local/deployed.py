@@ -212,11 +212,29 @@ def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
         wanted |= {"state": "ACTIVE", "retry": str("retry" in step.flags)}
         if _bytes(found["memory"]) == _bytes(wanted["memory"]):
             found["memory"] = wanted["memory"]
-        env = function.get("serviceConfig", {}).get("environmentVariables", {})
-        pairs = step.flags["set-env-vars"].removeprefix("^|^").split("|")
-        for key, _, value in (pair.partition("=") for pair in pairs):
-            found[key], wanted[key] = env.get(key), value
-        yield from _differences(step.target, found, wanted, f"{staged} && {step.line}")
+        wanted |= _planned_env(step)
+        yield from _differences(
+            step.target, found | _env_of(function), wanted, f"{staged} && {step.line}"
+        )
+    for name in _of_the_network(plan, ask) - {step.target for step in steps}:
+        delete = plan.gcloud("functions", "delete", name, f"--region={plan.region}")
+        yield Finding(f"the function {name} is not planned", delete)
+
+
+def _of_the_network(plan: Plan, ask: Ask) -> set[str]:
+    """Return the names of the functions there are that are told to serve the plan's network."""
+    networks = {_planned_env(step)["VELIB_NETWORK"] for step in plan.of("functions deploy")}
+    there = _functions_there(plan, ask)
+    return {name for name in there if _env_of(there[name]).get("VELIB_NETWORK") in networks}
+
+
+def _planned_env(step: Step) -> dict[str, str]:
+    pairs = step.flags["set-env-vars"].removeprefix("^|^").split("|")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _env_of(function: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(function.get("serviceConfig", {}).get("environmentVariables", {}))
 
 
 def _function_as_flags(function: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +281,7 @@ def _triggers(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
         }
         delete = plan.gcloud("eventarc", "triggers", "delete", step.target, where)
         yield from _differences(step.target, found, wanted, f"{delete} && {step.line}")
-    services = {step.target for step in plan.of("functions deploy")}
+    services = {step.target for step in plan.of("functions deploy")} | _of_the_network(plan, ask)
     firsts = {_first_trigger(function) for function in _functions_there(plan, ask).values()}
     for name, trigger in held.items():
         service = trigger.get("destination", {}).get("cloudRun", {}).get("service")

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from velib_local.dead_letters import DeadLetters
 
+LISTED = 10
+"""Lines of a list that a person is shown."""
+
 LATELY = dt.timedelta(days=1)
 
 
@@ -152,7 +155,7 @@ def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
     else:
         yield "newest snapshot", f"{state.newest_snapshot}, {_age(state.age_min)} old"
         yield "days observed", f"{state.first_day} … {state.last_day}"
-    yield "days missing", ", ".join(state.missing_days) or "none"
+    yield "days missing", _listed(state.missing_days) or "none"
     counts = [(state.dailies, "dailies"), (state.events_views, "events views")]
     counts += [(state.perf_views, "perf views"), (state.ledger_days, "of published forecasts")]
     yield "days made", ", ".join(f"{number} {what}" for number, what in counts)
@@ -162,7 +165,7 @@ def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
     yield "alerts", "\n".join(alerts) or "none"
     yield "quarantined", f"{state.quarantined}, {state.quarantined_lately} in the last 24 hours"
     yield "dead letters", "\n".join(_dead_letter_lines(state.dead_letters))
-    yield "to be made", "\n".join(state.repairs) or "nothing: all is up to date"
+    yield "to be made", _listed(state.repairs) or "nothing: all is up to date"
 
 
 def _attention(state: LakeStatus, silence_max_min: float) -> Iterator[str]:
@@ -258,8 +261,14 @@ def _dead_letter_lines(dead: DeadLetters) -> Iterator[str]:
         yield f"unknown: {dead.reason}"
     else:
         yield _count(dead) if dead.count else "none"
-    for letter in dead.letters[:10]:
+    for letter in dead.letters[:LISTED]:
         yield f"{letter.source}: {letter.subject} after {letter.attempts or '?'} attempts"
+
+
+def _listed(lines: list[str]) -> str:
+    """Return the first lines, and how many more there are; all of them are in the JSON."""
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "\n".join([*lines[:LISTED], *more])
 
 
 def _count(dead: DeadLetters) -> str:

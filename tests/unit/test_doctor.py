@@ -365,6 +365,12 @@ def failed_deployment(a):
     of(a, FUNCTIONS, "velib-ingest")["state"] = "FAILED"
 
 
+def function_of_an_earlier_version(a):
+    old = copy.deepcopy(of(a, FUNCTIONS, "velib-ingest"))
+    old["name"] = old["name"].replace("velib-ingest", "velib-sweep")
+    a[FUNCTIONS].append(old)
+
+
 def no_retry(a):
     of(a, FUNCTIONS, "velib-ingest")["eventTrigger"]["retryPolicy"] = "RETRY_POLICY_DO_NOT_RETRY"
 
@@ -419,6 +425,7 @@ WRONG = [
     (other_account, "service-account is 42-compute@", "functions deploy velib-ingest"),
     (other_root, "GCS_BUCKET_ROOT is gs://c/velib, expected gs://b/velib", "functions deploy"),
     (failed_deployment, "state is FAILED, expected ACTIVE", "functions deploy velib-ingest"),
+    (function_of_an_earlier_version, "velib-sweep is not planned", "functions delete velib-sweep"),
     (no_retry, "retry is False, expected True", "functions deploy velib-ingest"),
     (trigger_gone, "there is no trigger velib-build-datasets-profiles", "triggers create"),
     (trigger_of_an_earlier_version, "velib-close-day is not planned", "triggers delete"),
@@ -446,6 +453,15 @@ def test_a_project_that_does_not_answer_is_told_once(plan):
     (told,) = deployed.examine(plan, ask)
     assert told[0] == "project"
     assert [finding.mend for finding in told[2]] == ["gcloud auth login"]
+
+
+def test_the_functions_of_another_network_are_its_own(plan):
+    answers = copy.deepcopy(HEALTHY)
+    theirs = copy.deepcopy(of(answers, FUNCTIONS, "velib-ingest"))
+    theirs["name"] = theirs["name"].replace("velib-ingest", "velib-two-ingest")
+    theirs["serviceConfig"]["environmentVariables"]["VELIB_NETWORK"] = "velib-two"
+    answers[FUNCTIONS].append(theirs)
+    assert findings(plan, answers) == []
 
 
 def test_an_account_that_is_none_of_ours_keeps_its_rights(plan):

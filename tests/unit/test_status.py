@@ -101,6 +101,14 @@ def test_a_gap_of_days_is_missed(lake, settings):
     assert "2 days have no snapshot" in state.attention
 
 
+def test_a_long_list_is_cut_for_a_person_and_whole_for_a_program(lake, settings):
+    days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 15)]
+    network.upload(lake, settings, days)
+    state = look(lake, settings, bin_start(days[-1]), NOBODY, live=True)
+    assert len(state.as_json()["missing_days"]) == 14
+    assert told(state)["days missing"].splitlines()[9:] == ["2025-11-09", "and 4 more"]
+
+
 @pytest.mark.parametrize(("minutes", "late"), [(30, False), (31, True), (3 * 24 * 60, True)])
 def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_does_not(
     observed, settings, minutes, late
