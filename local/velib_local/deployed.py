@@ -216,7 +216,7 @@ def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
         yield from _differences(
             step.target, found | _env_of(function), wanted, f"{staged} && {step.line}"
         )
-    for name in _of_the_network(plan, ask) - {step.target for step in steps}:
+    for name in sorted(_of_the_network(plan, ask) - {step.target for step in steps}):
         delete = plan.gcloud("functions", "delete", name, f"--region={plan.region}")
         yield Finding(f"the function {name} is not planned", delete)
 

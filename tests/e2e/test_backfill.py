@@ -1,0 +1,53 @@
+"""A recording becomes snapshots here, and snapshots copied to a deployment become its days."""
+
+import random
+
+import network
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from velib_core import snapshot
+from velib_core.events import ReplayRequested
+from velib_core.grid import Bin, first_bin
+from velib_local.cli import cli
+from velib_local.cloud import local_cloud
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+EVERY = 12
+DAYS = 2
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    """The folder that a replay of two recorded days leaves."""
+    folder = tmp_path_factory.mktemp("backfill")
+    start = first_bin(network.FIRST_DAY)
+    bins = [Bin(start + n) for n in range(0, 288 * DAYS, EVERY)]
+    rows = pa.concat_tables([snapshot.tidy(network.snapshot_table(b), b)[0] for b in bins])
+    pq.write_table(rows, folder / "recording.parquet")
+    words = ["--source", str(folder / "recording.parquet"), "--out", str(folder / "out")]
+    result = CliRunner().invoke(cli, ["replay", *words, "--json"])
+    assert result.exit_code == 0, result.output
+    return folder / "out"
+
+
+def test_snapshots_that_are_copied_in_any_order_become_the_days_of_the_replay(replayed):
+    files = sorted(path for path in (replayed / "bronze").rglob("*.parquet"))
+    random.Random(1).shuffle(files)
+    with local_cloud({}, only=["close_day", "compact_daily", "build_datasets", "reconcile"]) as it:
+        for path in files:
+            network.put(it.lake, path.relative_to(replayed).as_posix(), path.read_bytes())
+        it.settle()
+        it.publish(ReplayRequested())
+        it.settle()
+        made = {e.name: it.lake.read(e) for e in it.lake.entries("") if "bronze" not in e.name}
+        assert it.dead_letters() == []
+    days = sorted(name for name in made if name.startswith("daily/"))
+    assert days == ["daily/compact_2025-10-30.parquet"], "the last day is not over"
+    assert made[days[0]] == (replayed / days[0]).read_bytes()
+    assert (
+        made["exports/events_2025-10-30.parquet"]
+        == (replayed / "exports" / "events_2025-10-30.parquet").read_bytes()
+    )
