@@ -209,12 +209,16 @@ def test_making_documents_again_gives_the_same_documents(family, made_of):
     assert json.dumps(once) == json.dumps(again)
 
 
-@pytest.mark.parametrize("present", [True, False], ids=["all sources", "no source"])
-def test_the_intro_keeps_to_its_schema(present, net, made_of, validate):
+@pytest.mark.parametrize(
+    "case",
+    [ordinary, one_day_only, one_station, no_weather, nobody_in_service, nothing_at_all, None],
+    ids=lambda case: case.__name__ if case else "no source",
+)
+def test_the_intro_keeps_to_its_schema(case, net, made_of, validate):
     sources = intro.IntroSources(uris={"overview": "gs://bucket/x"})
-    if present:
+    if case:
         names = ("data/health", "data/drift", "network/overview", "data/freshness")
-        made = {name: FAMILIES[name](*made_of(ordinary)) for name in names}
+        made = {name: FAMILIES[name](*made_of(case)) for name in names}
         forecast = {"generated_at": "2025-10-26T00:00:00Z", "data": [{"bikes_pred_int": 3}]}
         sources = intro.IntroSources(
             overview=made["network/overview"]["kpis.json"],
@@ -231,7 +235,7 @@ def test_the_intro_keeps_to_its_schema(present, net, made_of, validate):
         edition=planted.edition("intro"),
     )
     validate("monitoring/intro/latest", documents)
-    assert documents["manifest.json"]["status"] == ("ok" if present else "no_data")
+    assert documents["manifest.json"]["status"] == ("ok" if case else "no_data")
     assert documents["intro.json"]["statuses"]["batch_forecast_h30"]["led"] == "down"
 
 

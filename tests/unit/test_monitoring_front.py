@@ -66,7 +66,8 @@ def test_the_weather_is_never_younger_than_now():
     hours = [NOW.replace(minute=0, second=0) + dt.timedelta(hours=n) for n in range(-2, 4)]
     assert fresh([1.0], weather_times=hours)["weather"]["freshness_min"] == 2.5
     assert fresh([1.0], weather_times=hours[3:])["weather"]["freshness_min"] is None
-    assert fresh([1.0])["weather"]["freshness_min"] is None
+    silent = fresh([1.0])["weather"]
+    assert silent == {"freshness_min": None, "reason": "the snapshot has no weather"}
 
 
 def test_the_feed_has_an_age_of_its_own():

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from documents import expected, problems
 from velib_core import launcher, snapshot
+from velib_core.errors import TransientError
 from velib_core.grid import Bin, day_after, first_bin, parse_day
 from velib_core.jobs import (
     build_data_freshness,
@@ -78,10 +79,21 @@ def fill(lake, settings, net, snapshots=14):
         network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(table))
 
 
+@pytest.fixture(scope="module")
+def nine_days():
+    """The objects of a lake of nine closed days and the first hour of the tenth, by name."""
+    return {}
+
+
 @pytest.fixture
-def filled(lake, settings):
-    """A lake of nine closed days and the first hour of the tenth."""
-    fill(lake, settings, planted.network(days=10))
+def filled(lake, settings, nine_days):
+    """A lake of those objects: made for the first test, put there for the others."""
+    if nine_days:
+        for name, data in nine_days.items():
+            network.put(lake, name, data)
+    else:
+        fill(lake, settings, planted.network(days=10))
+        nine_days |= {entry.name: lake.read(entry) for entry in lake.entries("")}
     return lake
 
 
@@ -225,6 +237,35 @@ def test_a_manifest_names_the_checksum_of_every_document(filled, settings, told)
     assert manifest["checksums"] == {
         name: filled.stat(folder + name).crc32c for name in manifest["artifacts"]
     }
+
+
+class Broken:
+    """A publisher whose service is away."""
+
+    def tell_alert(self, body):
+        raise TransientError(f"nobody was told of {body['code']}")
+
+
+def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
+    filled, settings, told
+):
+    build_data_health.run(filled, settings, told)
+    folder = "monitoring/data/health/latest/"
+    manifest = filled.fetch_json(f"{folder}manifest.json")
+    changed = dataclasses.replace(
+        settings, monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0)
+    )
+    with pytest.raises(TransientError):
+        build_data_health.run(filled, changed, Broken())
+    assert filled.fetch_json(f"{folder}manifest.json") == manifest
+    held = {name: filled.stat(folder + name).crc32c for name in manifest["artifacts"]}
+    assert {name for name in held if held[name] != manifest["checksums"][name]} == {
+        "kpis.json",
+        "alerts.json",
+    }
+    build_data_health.run(filled, changed, told)
+    complete = filled.fetch_json(f"{folder}manifest.json")
+    assert complete["checksums"] == held
 
 
 def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings, told):

@@ -306,6 +306,19 @@ def quarterly():
     return net.all_perf(planted.forecast)
 
 
+def test_without_a_station_to_draw_the_series_says_why(perf, window):
+    documents = model_performance.build(
+        perf,
+        window=window,
+        horizons=planted.HORIZONS,
+        edition=planted.edition("x"),
+        thresholds=model_performance.PerformanceThresholds(min_points=289),
+    )
+    made = documents["h15/station_timeseries.json"]
+    assert (made["station_id"], made["ts"], made["y_pred"]) == (None, [], [])
+    assert made["reason"] == "no station has 289 pairs in a day"
+
+
 def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, window):
     documents = model_performance.build(
         quarterly, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")

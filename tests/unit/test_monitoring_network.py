@@ -13,7 +13,13 @@ from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import davies_bouldin_score, silhouette_score
-from velib_core.monitoring import network_dynamics, network_overview, network_stations, runs
+from velib_core.monitoring import (
+    known,
+    network_dynamics,
+    network_overview,
+    network_stations,
+    runs,
+)
 from velib_core.windows import complete_days
 
 START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
@@ -141,6 +147,20 @@ def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
     assert found.rows.tolist() == [5, 4]
 
 
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 7), st.integers(1, 4)),
+        elements=st.sampled_from([np.nan, 0.0, 0.5, 3.0, 7.25, -2.0]),
+    )
+)
+def test_medians_and_spreads_of_known_values_are_pandas(values):
+    frame = pd.DataFrame(values.astype(float))
+    assert known.median(values).tolist() == pytest.approx(frame.median().tolist(), nan_ok=True)
+    spread = frame.std(ddof=0).tolist()
+    assert known.std(values).tolist() == pytest.approx(spread, abs=1e-6, nan_ok=True)
+
+
 # --- dynamics ---------------------------------------------------------------------------------
 
 
@@ -235,6 +255,21 @@ def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday():
         past = mine[mine["date"].isin(tuesdays)].groupby("clock")["occ_ratio"].median()
         assert row["regularity_corr_today_vs_typical"] == approx(day.corr(past))
         assert row["n_days"] == 5
+
+
+def test_the_regularity_of_a_network_polled_less_often_bears_a_hole():
+    net = planted.network("2025-09-29", days=30, stations=2)
+    times = net.frame["tbin_utc"]
+    hole = (times >= net.at(29, 9)) & (times < net.at(29, 11))
+    net.frame = net.frame[(times.dt.minute % 15 == 0) & ~hole]
+    documents = network_dynamics.build(
+        net.all_events(network_dynamics.COLUMNS),
+        window=complete_days(planted.after(net), 7, planted.TZ),
+        edition=planted.edition("x"),
+    )
+    rows = documents["regularity_today.json"]["regularity_today"]["rows"]
+    assert [row["n_bins"] for row in rows] == [96 - 8] * 2
+    assert None not in {row["regularity_corr_today_vs_typical"] for row in rows}
 
 
 def test_too_few_days_of_the_same_weekday_give_no_regularity(dynamics):
@@ -456,3 +491,25 @@ def test_a_network_polled_every_quarter_of_an_hour_has_curves_and_a_volatility(a
     # Between two polls the usual curve is straight; after the day's last one there is none.
     assert curve["08:05"] == approx((2 * curve["08:00"] + curve["08:15"]) / 3)
     assert [clock for clock, pct in curve.items() if pct is None] == ["23:50", "23:55"]
+
+
+@pytest.mark.parametrize(
+    ("first", "today", "bins"),
+    [("2025-03-16", "2025-03-30", 276), ("2025-10-12", "2025-10-26", 288)],
+)
+def test_curves_hold_on_the_days_when_clocks_change(first, today, bins):
+    """A day of 23 hours has no point in the hour that is skipped, one of 25 none twice."""
+    net = planted.network(first, days=15, stations=3)
+    net.frame = net.frame[net.frame["tbin_utc"] < net.at(14, 21)]
+    documents = overview_of(net)
+    clocks = [point["hhmm"] for point in documents["today_curve.json"]["points"]]
+    frame = net.events_frame()
+    local = frame.loc[frame["date"] == dt.date.fromisoformat(today), "local"]
+    assert clocks == sorted(set(local.dt.strftime("%H:%M")))
+    told = documents["kpis_today_vs_lags.json"]
+    assert told["until_local"] == clocks[-1]
+    assert {told["today"][key] for key in ("avail_bike", "avail_dock")} == {100}
+    usual = documents["ref_median_curve.json"]
+    assert usual["n_days"] == 2
+    assert sum(row["pct_median"] == 100 for row in usual["median"]) == 288
+    assert len(clocks) <= bins

@@ -30,6 +30,7 @@ from velib_core.monitoring.hourly import (
     Hours,
     average_hours,
 )
+from velib_core.monitoring.observations import zones
 from velib_core.windows import LocalDays, days_before
 
 if TYPE_CHECKING:
@@ -121,25 +122,11 @@ def build(
     samples = {name: _sample(hours, name) for name in FEATURES}
     rows = {name: _compare(name, sample, hours, limits) for name, sample in samples.items()}
     found = {name: row["psi"] for name, row in rows.items() if row["psi"] is not None}
-    top = max(found, key=lambda name: found[name], default=None)
-    overall = float(np.median(list(found.values()))) if found else None
-    drifted = sorted(name for name, value in found.items() if value >= limits.psi_high)
-    summary = {
-        **edition.head(VERSION),
-        "psi_global": overall,
-        "psi_global_is": "median over the features",
-        "top_feature": top,
-        "top_feature_psi": found[top] if top else None,
-        "drifted_features": drifted,
-        "drifted_share": len(drifted) / len(found) if found else None,
-        "window_days": len(window.days),
-        "last_days": len(window.days),
-        "reference_days": reference_days,
-        "thresholds": {"medium": limits.psi_medium, "high": limits.psi_high},
-    }
-    alerts = _global_alerts(overall, limits)
+    summary = _summary(found, limits)
+    alerts = _global_alerts(summary["psi_global"], limits)
+    spans = {"window_days": len(window.days), "reference_days": reference_days}
     documents = {
-        "summary.json": summary,
+        "summary.json": edition.head(VERSION) | summary | spans | {"last_days": len(window.days)},
         "psi_by_feature.json": _columns(rows, ("psi", "bins", "n_ref", "n_cur", "reason")),
         "ks_by_feature.json": _columns(
             rows, ("ks", "p_value", "wasserstein", "n_ref", "n_cur", "reason")
@@ -164,6 +151,21 @@ def build(
         alerts=[*alerts, *_feature_alerts(found, limits)],
         extra={"reference_days": reference_days},
     )
+
+
+def _summary(found: Mapping[str, float], limits: DriftThresholds) -> dict[str, Any]:
+    """Sum the PSI of the features up."""
+    top = max(found, key=lambda name: found[name], default=None)
+    drifted = sorted(name for name, value in found.items() if value >= limits.psi_high)
+    return {
+        "psi_global": float(np.median(list(found.values()))) if found else None,
+        "psi_global_is": "median over the features",
+        "top_feature": top,
+        "top_feature_psi": found[top] if top else None,
+        "drifted_features": drifted,
+        "drifted_share": len(drifted) / len(found) if found else None,
+        "thresholds": {"medium": limits.psi_medium, "high": limits.psi_high},
+    }
 
 
 def _sample(hours: Hours, name: str) -> _Sample:
@@ -266,15 +268,11 @@ def _daily(
 
 
 def _zones(hours: Hours, sample: _Sample, limits: DriftThresholds) -> list[dict[str, Any]]:
-    lat, lon = np.round(hours.lat, ZONE_DEGREES), np.round(hours.lon, ZONE_DEGREES)
-    placed = np.isfinite(lat) & np.isfinite(lon)
-    cells = sorted(set(zip(lat[placed].tolist(), lon[placed].tolist(), strict=True)))
     rows = []
-    for cell in cells:
-        inside = placed & (lat == cell[0]) & (lon == cell[1])
+    for cell, inside in zones(hours.lat, hours.lon, ZONE_DEGREES):
         zone = sample._replace(values=sample.values[:, inside])
         row: dict[str, Any] = {
-            "zone": f"{cell[0]:.{ZONE_DEGREES}f},{cell[1]:.{ZONE_DEGREES}f}",
+            "zone": ",".join(cell),
             "psi": None,
             "lat": float(np.median(hours.lat[inside])),
             "lon": float(np.median(hours.lon[inside])),

@@ -106,16 +106,7 @@ def build(
 
     """
     limits, bounds = thresholds or HealthThresholds(), bounds or StockoutBounds()
-    parts: list[Panel] = []
-    reports: dict[str, float] = {}
-    duplicates = collections.Counter[str]()
-    for table in tables:
-        part = day_panel(table, _VARIABLES)
-        if part is not None:
-            parts.append(part)
-            reports |= _last_reports(table)
-            duplicates.update(count_duplicates(table))
-            duplicates.update(repeats_of(table))
+    parts, reports, duplicates = _read(tables)
     panel = assemble(parts, window.start, window.stop, _VARIABLES)
     coverage = cover(panel, parts)
     hours = window.local().minute // 60
@@ -153,6 +144,23 @@ def build(
         thresholds=(limits, bounds),
         alerts=alerts,
     )
+
+
+def _read(
+    tables: Iterable[pa.Table],
+) -> tuple[list[Panel], dict[str, float], collections.Counter[str]]:
+    """Return the tables' panels, when each station last reported, and its repeated rows."""
+    parts: list[Panel] = []
+    reports: dict[str, float] = {}
+    duplicates = collections.Counter[str]()
+    for table in tables:
+        part = day_panel(table, _VARIABLES)
+        if part is not None:
+            parts.append(part)
+            reports |= _last_reports(table)
+            duplicates.update(count_duplicates(table))
+            duplicates.update(repeats_of(table))
+    return parts, reports, duplicates
 
 
 def count_duplicates(table: pa.Table) -> dict[str, int]:
@@ -284,45 +292,54 @@ def _anomalies(
     stuck: list[Plateau],
     limits: HealthThresholds,
 ) -> dict[str, list[dict[str, Any]]]:
-    stations = panel.stations
-    column = {str(station): s for s, station in enumerate(stations.ids)}
-    missing = coverage.expected - coverage.seen
-    flat = [
-        {
-            "type": "flat_sequence",
-            "station_id": str(stations.ids[p.station]),
-            "name": name_of(stations, p.station),
-            "start": _stamp(panel, p.first),
-            "end": _stamp(panel, p.last),
-            "steps": p.steps,
-            "duration_min": (p.last - p.first + 1) * BIN_MINUTES,
-            "bikes": int(panel["bikes"][p.first, p.station]),
-            "chance": p.chance,
-        }
-        for p in stuck
-    ]
-    twice = [
+    found = {
+        "flat": [_flat(panel, plateau) for plateau in stuck],
+        "duplicates": _duplicates(panel, duplicates),
+        "missing": _missing(panel, coverage),
+    }
+    return {kind: rows[: limits.topk] for kind, rows in found.items()}
+
+
+def _flat(panel: Panel, plateau: Plateau) -> dict[str, Any]:
+    return {
+        "type": "flat_sequence",
+        "station_id": str(panel.stations.ids[plateau.station]),
+        "name": name_of(panel.stations, plateau.station),
+        "start": _stamp(panel, plateau.first),
+        "end": _stamp(panel, plateau.last),
+        "steps": plateau.steps,
+        "duration_min": (plateau.last - plateau.first + 1) * BIN_MINUTES,
+        "bikes": int(panel["bikes"][plateau.first, plateau.station]),
+        "chance": plateau.chance,
+    }
+
+
+def _duplicates(panel: Panel, duplicates: Mapping[str, int]) -> list[dict[str, Any]]:
+    column = {str(station): s for s, station in enumerate(panel.stations.ids)}
+    return [
         {
             "type": "duplicates",
             "station_id": station,
-            "name": name_of(stations, column[station]) if station in column else None,
+            "name": name_of(panel.stations, column[station]) if station in column else None,
             "dups": count,
         }
         for station, count in sorted(duplicates.items(), key=lambda item: (-item[1], item[0]))
         if count > 0
     ]
-    gaps = [
+
+
+def _missing(panel: Panel, coverage: Coverage) -> list[dict[str, Any]]:
+    missing = coverage.expected - coverage.seen
+    return [
         {
             "type": "missing_bins",
-            "station_id": str(stations.ids[s]),
-            "name": name_of(stations, s),
+            "station_id": str(panel.stations.ids[s]),
+            "name": name_of(panel.stations, s),
             "missing": int(missing[s]),
             "expected": int(coverage.expected[s]),
         }
         for s in sorted(np.flatnonzero(missing > 0).tolist(), key=lambda s: (-missing[s], s))
     ]
-    top = limits.topk
-    return {"flat": flat[:top], "duplicates": twice[:top], "missing": gaps[:top]}
 
 
 def _anomalies_manifest(

@@ -10,7 +10,7 @@ import numpy as np
 
 from velib_core.cal_features import local_times
 from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start
-from velib_core.monitoring import runs
+from velib_core.monitoring import known, runs
 from velib_core.monitoring.documents import clock, percent
 from velib_core.monitoring.observations import day_panel
 from velib_core.windows import complete_days
@@ -147,7 +147,9 @@ class PastDays:
             curve[at] = self._shares(start, stop)[:, 0]
             if np.isfinite(curve).any():
                 curves.append(curve)
-        median = self._between_polls(_median_of(curves))
+        # A curve of nothing, so that there is a median of no day at all.
+        nothing = np.full(BINS_PER_DAY, np.nan)
+        median = self._between_polls(known.median(np.stack([*curves, nothing])))
         return {
             "clock": "local",
             "n_days": len(curves),
@@ -160,13 +162,13 @@ class PastDays:
     def _between_polls(self, curve: NDArray[np.float64]) -> NDArray[np.float64]:
         """Draw a curve straight between polls, where a network is polled less often than bins."""
         reach = runs.reach_of(self.network[:, :1] > 0)
-        known = np.flatnonzero(np.isfinite(curve))
-        if reach == 1 or not len(known):
+        polls = np.flatnonzero(np.isfinite(curve))
+        if reach == 1 or not len(polls):
             return curve
         at = np.arange(len(curve))
-        after = np.searchsorted(known, at).clip(1, len(known) - 1)
-        near = (known[after] - known[after - 1] <= reach) & (at >= known[0]) & (at <= known[-1])
-        return np.where(near & np.isnan(curve), np.interp(at, known, curve[known]), curve)
+        after = np.searchsorted(polls, at).clip(1, len(polls) - 1)
+        near = (polls[after] - polls[after - 1] <= reach) & (at >= polls[0]) & (at <= polls[-1])
+        return np.where(near & np.isnan(curve), np.interp(at, polls, curve[polls]), curve)
 
     def today_and_lags(self, panel: Panel, today: LocalDays) -> dict[str, Any]:
         """Return today's shares so far, and those of the same hours on earlier days."""
@@ -194,13 +196,3 @@ class PastDays:
 def _first_observed(day: DaySums) -> Bin:
     slot = int(day.stations[:, 0].any(axis=1).argmax())
     return Bin(day.start + slot * SLOT_BINS)
-
-
-def _median_of(curves: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the median of the curves at each bin of the clock, NaN where none is known."""
-    median = np.full(BINS_PER_DAY, np.nan)
-    for n, column in enumerate(np.stack(curves).T if curves else ()):
-        known = column[np.isfinite(column)]
-        if len(known):
-            median[n] = np.median(known)
-    return median

@@ -70,7 +70,7 @@ def build(
             "top_oldest": [{"station_id": sid, "freshness_min": -age} for age, sid in oldest],
         },
         "feed": {"freshness_min": _age(at, feed)},
-        "weather": {"freshness_min": _weather_age(at, weather_times)},
+        "weather": _weather(at, weather_times),
         "meta": {
             "bin_t_utc": iso_z(bin_start(bin_of(_instant(feed.max())))) if len(feed) else None,
             "schema": VERSION,
@@ -94,9 +94,11 @@ def _status(snapshot: pa.Table, known: NDArray[np.bool_]) -> Status:
     return OK
 
 
-def _weather_age(at: float, times: Sequence[dt.datetime]) -> float | None:
+def _weather(at: float, times: Sequence[dt.datetime]) -> dict[str, float | str | None]:
     past = [seconds for seconds in map(_seconds, times) if seconds <= at]
-    return (at - max(past)) / 60 if past else None
+    if not past:
+        return {"freshness_min": None, "reason": "the snapshot has no weather"}
+    return {"freshness_min": (at - max(past)) / 60, "reason": None}
 
 
 def _age(at: float, seconds: NDArray[np.float64]) -> float | None:

@@ -313,9 +313,10 @@ def _timeseries(
         "y_true": [],
         "y_pred": [],
         "y_base": [],
+        "reason": None,
     }
     if column is None:
-        return document
+        return document | {"reason": f"no station has {limits.min_points} pairs in a day"}
     station = str(cast.ids[column])
     polled = _polled(cast, rows)
     return document | {

@@ -13,7 +13,7 @@ import numpy as np
 
 from velib_core.cal_features import local_times
 from velib_core.grid import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start, day_of, iso_z
-from velib_core.monitoring import runs
+from velib_core.monitoring import known, runs
 from velib_core.monitoring.documents import (
     Documents,
     Edition,
@@ -21,7 +21,7 @@ from velib_core.monitoring.documents import (
     publish,
     status_of_days,
 )
-from velib_core.monitoring.observations import assemble, day_panel, name_of
+from velib_core.monitoring.observations import assemble, day_panel, name_of, zones
 from velib_core.windows import days_from, local_date, local_midnight
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ class DynamicsThresholds:
 
     ``episode_min`` in minutes; ``most_episodes`` caps the document, the longest are kept.
     ``reference_weeks`` are looked back for days of the same weekday, of which a station needs
-    ``min_reference_days``, and ``min_common_bins`` observed in both. ``zone_decimals`` of a
+    ``min_reference_days``, and ``min_common_bins`` observed in both (of a network that is polled
+    every n bins a n-th of that). ``zone_decimals`` of a
     degree make a zone: 2 is about 1 km.
     """
 
@@ -257,15 +258,16 @@ def _station_rates(sums: _Table, s: int) -> dict[str, Any]:
 
 def _zones(panel: Panel, sums: _Table, decimals: int) -> list[dict[str, Any]]:
     stations = panel.stations
-    lat, lon = np.round(stations.lat, decimals), np.round(stations.lon, decimals)
-    placed = np.isfinite(lat) & np.isfinite(lon) & np.isfinite(panel["bikes"]).any(axis=0)
+    seen = np.isfinite(panel["bikes"]).any(axis=0)
     rows = []
-    for cell in sorted(set(zip(lat[placed].tolist(), lon[placed].tolist(), strict=True))):
-        inside = placed & (lat == cell[0]) & (lon == cell[1])
+    for cell, there in zones(stations.lat, stations.lon, decimals):
+        inside = there & seen
+        if not inside.any():
+            continue
         zone = _Table(*(np.array([column[inside].sum()]) for column in sums))
         rows.append(
             {
-                "zone": f"{cell[0]:.{decimals}f}|{cell[1]:.{decimals}f}",
+                "zone": "|".join(cell),
                 **_station_rates(zone, 0),
                 "cap_sum": float(np.nansum(stations.capacity[inside])),
                 "n_obs": int(zone.rated[0]),
@@ -289,10 +291,11 @@ def _regularity(
     rows = []
     if len(ids):
         past_days = np.stack([np.isfinite(c).any(axis=0) for c in past]).sum(0) if past else None
-        typical = _median(past) if past else np.full_like(today, np.nan)
+        typical = known.median(np.stack(past)) if past else np.full_like(today, np.nan)
         r, common = _pearson(today, typical)
         n_days = np.zeros(len(ids), int) if past_days is None else past_days
-        told = (n_days >= limits.min_reference_days) & (common >= limits.min_common_bins)
+        step = (runs.reach_of(np.isfinite(today)) + 1) // 2
+        told = (n_days >= limits.min_reference_days) & (common * step >= limits.min_common_bins)
         rows = [
             {
                 "station_id": str(ids[s]),
@@ -324,18 +327,8 @@ def _by_clock(panel: Panel, tz: str) -> NDArray[np.float32]:
     return curve
 
 
-def _median(curves: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return the median over days of each cell, NaN where no day has it."""
-    ordered = np.sort(np.stack(curves), axis=0)  # NaN last
-    count = np.isfinite(ordered).sum(axis=0)[None]
-    low, high = (np.maximum((count - offset) // 2, 0) for offset in (1, 0))
-    middle = [np.take_along_axis(ordered, np.minimum(i, count - 1).clip(0), 0) for i in (low, high)]
-    mean: NDArray[np.float32] = ((middle[0] + middle[1]) / 2)[0]
-    return mean
-
-
 def _pearson(
-    a: NDArray[np.float32], b: NDArray[np.float32]
+    a: NDArray[np.floating], b: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return Pearson's r of each column over the rows that both have, and how many those are."""
     both = np.isfinite(a) & np.isfinite(b)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from velib_core.monitoring import known
 from velib_core.monitoring.documents import (
     Documents,
     Edition,
@@ -125,9 +126,8 @@ def build(
     groups = _group(profiles.shape, limits)
     head = edition.head(VERSION)
     axes, shares, scores = _components(profiles.shape)
-    documents = {
-        "kpis.json": {
-            **head,
+    bodies: dict[str, dict[str, Any]] = {
+        "kpis": {
             "n_stations": len(profiles.columns),
             "k_effective": groups.k,
             "silhouette": groups.silhouette,
@@ -135,24 +135,15 @@ def build(
             "window_days": len(window.days),
             "reason": groups.reason,
         },
-        "centroids.json": {
-            **head,
-            "x_labels": LABELS,
-            "centroids": _centroids(profiles.profile, groups),
-        },
-        "pca_scatter.json": {
-            **head,
+        "centroids": {"x_labels": LABELS, "centroids": _centroids(profiles.profile, groups)},
+        "pca_scatter": {
             "var_ratio": shares,
             "points": _points(panel, profiles, groups, scores),
         },
-        "pca_circle.json": {
-            **head,
-            "feature_names": LABELS,
-            "components": axes,
-            "var_ratio": shares,
-        },
-        "stats7.json": {**head, "rows": _stats(panel, profiles, groups)},
+        "pca_circle": {"feature_names": LABELS, "components": axes, "var_ratio": shares},
+        "stats7": {"rows": _stats(panel, profiles, groups)},
     }
+    documents = {f"{name}.json": head | body for name, body in bodies.items()}
     return publish(
         documents,
         edition,
@@ -174,13 +165,13 @@ def _status(panel: Panel, window: LocalDays, groups: _Groups) -> Status:
 
 def _profiles(panel: Panel, window: LocalDays, limits: StationsThresholds) -> _Profiles:
     occ = panel["occ_ratio"]
-    known = np.isfinite(occ)
-    columns = np.flatnonzero(known.sum(axis=0) >= limits.min_bins)
+    filled = np.isfinite(occ)
+    columns = np.flatnonzero(filled.sum(axis=0) >= limits.min_bins)
     hours = window.local().minute // 60
     profile = np.full((len(columns), HOURS), np.nan)
     for hour in range(HOURS):
         at = hours == hour
-        here = known[at][:, columns]
+        here = filled[at][:, columns]
         total = np.where(here, np.clip(occ[at][:, columns], 0, 1), 0).sum(axis=0, dtype=np.float64)
         count = here.sum(axis=0)
         np.divide(total, count, out=profile[:, hour], where=count > 0)
@@ -288,11 +279,11 @@ def _stats(panel: Panel, profiles: _Profiles, groups: _Groups) -> list[dict[str,
     # A network that is younger than the window is not blamed for the days before it.
     expected = panel.bins - int(at[0]) if len(at) else 0
     occ = np.clip(panel["occ_ratio"], 0, 1)
-    spread, moves = _std(occ), _std(occ[CHANGE_BINS:] - occ[:-CHANGE_BINS])
+    spread, moves = known.std(occ), known.std(occ[CHANGE_BINS:] - occ[:-CHANGE_BINS])
     rated = np.isfinite(panel["is_penury"]).sum(axis=0)
     short = (panel["is_penury"] == 1).sum(axis=0)
     full = (panel["is_saturation"] == 1).sum(axis=0)
-    capacity = _median(panel["capacity"])
+    capacity = known.median(panel["capacity"])
     rows = [
         {
             "station_id": str(stations.ids[s]),
@@ -312,24 +303,3 @@ def _stats(panel: Panel, profiles: _Profiles, groups: _Groups) -> list[dict[str,
         for s in np.flatnonzero(observed).tolist()
     ]
     return sorted(rows, key=lambda row: (-row["bins"], row["station_id"]))
-
-
-def _std(values: NDArray[np.float32]) -> Floats:
-    """Return the standard deviation (ddof 0) of each column's known values, NaN for none."""
-    known = np.isfinite(values)
-    count = known.sum(axis=0)
-    divisor = np.maximum(count, 1)
-    mean = np.where(known, values, 0).sum(axis=0, dtype=np.float64) / divisor
-    squares = np.where(known, (values - mean.astype(np.float32)) ** 2, 0)
-    std: Floats = np.sqrt(squares.sum(axis=0, dtype=np.float64) / divisor)
-    return np.where(count > 0, std, np.nan)
-
-
-def _median(values: NDArray[np.float32]) -> Floats:
-    """Return the median of each column's known values, NaN for none."""
-    ordered = np.sort(values, axis=0)  # NaN last
-    last, columns = np.isfinite(values).sum(axis=0) - 1, np.arange(values.shape[1])
-    low = ordered[np.maximum(last, 0) // 2, columns]
-    high = ordered[(np.maximum(last, 0) + 1) // 2, columns]
-    median: Floats = (low.astype(np.float64) + high) / 2
-    return median

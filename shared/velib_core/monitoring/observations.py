@@ -14,7 +14,7 @@ from velib_core.grid import Bin
 from velib_core.panel import WEATHER_VARIABLES, Panel, Stations, bins_of, build_panel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -116,6 +116,16 @@ def _join_stations(parts: Sequence[Panel]) -> tuple[Stations, list[NDArray[np.in
             slot[here[there]] = known[there]
     stations = Stations(ids, names.astype(np.str_), lat, lon, capacity.astype(np.float32))
     return stations, columns
+
+
+def zones(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], decimals: int
+) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
+    """Yield the cells of so many decimals of a degree, from south-west, and who lies in each."""
+    south, west = np.round(lat, decimals), np.round(lon, decimals)
+    placed = np.isfinite(south) & np.isfinite(west)
+    for y, x in sorted(set(zip(south[placed].tolist(), west[placed].tolist(), strict=True))):
+        yield (f"{y:.{decimals}f}", f"{x:.{decimals}f}"), (south == y) & (west == x)
 
 
 def name_of(stations: Stations, column: int) -> str | None:
