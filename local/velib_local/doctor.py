@@ -71,7 +71,7 @@ def examine(
     yield Check("settings", "ok", f"network {settings.network} in {settings.root}")
     again = deploy_plan.deploy_command(settings, region or "REGION", file)
     yield from _feeds(settings)
-    yield _attempt("clock", lambda: _clock(settings))
+    yield _attempt("clock", _clock)
     yield _attempt("bucket", lambda: _bucket(settings, again))
     yield _attempt("newest snapshot", lambda: _newest(settings, region or "REGION"))
     if not settings.project:
@@ -95,8 +95,8 @@ def _functions() -> Check:
     try:
         specs = load_specs()
     except FunctionSpecError as error:
-        return Check("functions", "failed", str(error))
-    return Check("functions", "ok", f"{len(specs)} with a valid function.toml")
+        return Check("function.toml", "failed", str(error))
+    return Check("function.toml", "ok", f"{len(specs)} valid ones")
 
 
 def _emulator() -> Check:
@@ -107,9 +107,9 @@ def _emulator() -> Check:
     return Check("Pub/Sub emulator", "ok", jar.name)
 
 
-def _clock(settings: Settings) -> Check:
+def _clock() -> Check:
     """Compare this machine's clock with that of the store, which stamps every object."""
-    endpoint = storage.Client(project=settings.project or None).api_endpoint
+    endpoint = storage.Client.create_anonymous_client().api_endpoint
     answer = requests.get(endpoint, timeout=TIMEOUT_S)
     skew = _clock_skew(answer.headers.get("Date"))
     if skew is None:

@@ -3,10 +3,13 @@
 import base64
 import copy
 import datetime as dt
+import http.server
 import json
 import os
 import re
 import shlex
+import threading
+import time
 from pathlib import Path
 
 import network
@@ -602,6 +605,44 @@ def test_a_bucket_is_asked_for_its_clock_and_its_newest_snapshot(lake, settings)
     assert look()["GBFS feed"].result == "failed"
     missing = {c.name: c for c in examine(env, "gs://no-such-bucket")}["bucket"]
     assert (missing.result, missing.mend.split()[0]) == ("failed", "./deploy.sh")
+
+
+@pytest.fixture
+def strange_store(monkeypatch):
+    """A store that is five minutes ahead, and lets its caller list and nothing else."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            granted = {"permissions": ["storage.objects.list"]}
+            body = json.dumps(granted if "testPermissions" in self.path else {}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def date_time_string(self, timestamp=None):
+            return super().date_time_string(time.time() + 300)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_address[1]}")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("strange_store")
+def test_a_wrong_clock_and_a_missing_right_are_told_with_what_is_expected():
+    checks = {c.name: c for c in examine(NO_FEEDS, "gs://b/velib")}
+    assert re.match(r"\+(29\d|30\d) s .*, expected at most 60 s", checks["clock"].detail)
+    assert "ntp" in checks["clock"].mend
+    told = checks["bucket"]
+    assert told.detail == "you may not storage.objects.create, storage.objects.get"
+    assert told.mend.startswith("gcloud storage buckets add-iam-policy-binding gs://b")
 
 
 @pytest.mark.e2e
