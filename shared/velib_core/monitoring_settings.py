@@ -11,6 +11,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from velib_core.environment import (
+    as_flag,
     as_horizons,
     as_text,
     count_between,
@@ -51,6 +52,18 @@ class MonitoringSettings:
     )
     health_lat_max_min: float = setting(
         "DATA_HEALTH_LAT_MAX_MIN", "4320", _MINUTES, "Report lags are capped here, minutes"
+    )
+    health_active_min_frac: float = setting(
+        "DATA_HEALTH_ACTIVE_MIN_FRAC",
+        "0",
+        number_between(0, 1),
+        "Coverage of active stations: least share of the window between first and last bin",
+    )
+    health_weighted: bool = setting(
+        "DATA_HEALTH_WEIGHTED",
+        "0",
+        as_flag,
+        "1 weighs a station's coverage between its first and last bin by how long that is",
     )
     health_topk: int = setting("DATA_HEALTH_ANOM_TOPK", "200", _SIZE, "Anomalies listed of a kind")
     drift_days: int = setting("MON_LAST_DAYS", "14", _DAYS, "Data drift: complete local days")

@@ -125,6 +125,28 @@ def test_coverage_is_what_pandas_counts(documents, inside):
     assert kpis["dups_pct"] == pytest.approx(100 * 5 / (len(inside) + 5), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("least", "weighted", "expected"),
+    [
+        (0.0, False, (1 + 1 + 0.75) / 3),
+        (0.0, True, (168 + 168 + 24 * 0.75) / (168 + 168 + 24)),
+        (0.5, False, 1),
+    ],
+)
+def test_active_coverage_can_be_of_long_spans_and_weighted_by_them(least, weighted, expected):
+    """Of three stations one is there for a day in seven, and misses a quarter of that."""
+    net = planted.network("2025-06-02", stations=3)
+    short = net.frame["station_id"] == "s0"
+    there = net.rows("s0", net.at(2, 0), net.at(3, 0)) & ~net.rows(
+        "s0", net.at(2, 6), net.at(2, 12)
+    )
+    net.frame = net.frame[~short | there]
+    limits = data_health.HealthThresholds(active_min_frac=least, weighted=weighted)
+    kpis = build(net, thresholds=limits)["kpis.json"]
+    assert kpis["coverage_active_pct"] == pytest.approx(100 * expected)
+    assert kpis["completeness_options"] == {"active_min_frac": least or None, "weighted": weighted}
+
+
 def test_coverage_by_hour_counts_both_passes_through_the_repeated_hour(documents, inside):
     clock = pd.date_range("2025-10-21T22:00", "2025-10-28T22:55", freq="5min", tz="UTC")
     opened = pd.Timestamp("2025-10-25T06:00", tz="UTC")

@@ -47,8 +47,14 @@ def _first(seen: NDArray[np.bool_]) -> NDArray[np.int64]:
     return seen.argmax(axis=0) if len(seen) else np.zeros(seen.shape[1], np.int64)
 
 
-def coverage_kpis(coverage: Coverage, panel: Panel) -> dict[str, Any]:
-    """Return the mean coverage of the calendar and of each station's own span, in percent."""
+def coverage_kpis(
+    coverage: Coverage, panel: Panel, *, min_span: float = 0.0, weighted: bool = False
+) -> dict[str, Any]:
+    """Return the mean coverage of the calendar and of each station's own span, in percent.
+
+    Of the latter, stations whose span is a smaller share than ``min_span`` of what is expected
+    of them are left out, and each counts as much as its span is long where ``weighted``.
+    """
     seen = np.isfinite(panel["bikes"])
     present = coverage.seen > 0
     there = seen[:, present]
@@ -56,10 +62,12 @@ def coverage_kpis(coverage: Coverage, panel: Panel) -> dict[str, Any]:
     spans = last - _first(there) + 1
     expected = coverage.expected > 0
     shares = coverage.seen[expected] / coverage.expected[expected]
-    active = coverage.seen[present] / spans
+    long = spans >= min_span * coverage.expected[present]
+    active, weights = coverage.seen[present][long] / spans[long], spans[long]
+    mean = np.average(active, weights=weights if weighted else None) if len(active) else None
     return {
         "coverage_global_pct": 100 * float(shares.mean()) if len(shares) else None,
-        "coverage_active_pct": 100 * float(active.mean()) if len(active) else None,
+        "coverage_active_pct": None if mean is None else 100 * float(mean),
         "missing_stations": int((expected & ~present).sum()),
         "stations_expected": int(expected.sum()),
     }

@@ -70,6 +70,8 @@ class HealthThresholds:
     ``flat_steps`` (bins) and ``flat_chance`` make a plateau suspicious: a day without a change,
     and one that a station with its change rate would show less often than once in a million.
     ``lat_max_min`` caps report lags in minutes: a station may have last reported years ago.
+    ``active_min_frac`` and ``weighted`` say which stations make the coverage of the active ones
+    (`velib_core.monitoring.coverage.coverage_kpis`).
     """
 
     fresh_slo_min: float = 5.0
@@ -78,6 +80,8 @@ class HealthThresholds:
     flat_steps: int = BINS_PER_DAY
     flat_chance: float = 1e-6
     lat_max_min: float = 4320.0
+    active_min_frac: float = 0.0
+    weighted: bool = False
     topk: int = 200
 
 
@@ -117,7 +121,7 @@ def build(
         **_observed(panel, rows, now),
         "files_aware_days": window.days_with(np.isfinite(panel["bikes"])),
         **_freshness(reports, now, limits),
-        **coverage_kpis(coverage, panel),
+        **coverage_kpis(coverage, panel, min_span=limits.active_min_frac, weighted=limits.weighted),
         **_lags(panel, limits),
         "dups_pct": percent(sum(duplicates.values()), rows + sum(duplicates.values())),
         "plateaus": dict(collections.Counter(p.state for p in plateaus)),
@@ -182,6 +186,7 @@ def _last_reports(table: pa.Table) -> dict[str, float]:
 
 
 def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> dict[str, Any]:
+    least_span = limits.active_min_frac or None
     return {
         **edition.head(VERSION),
         "tz": edition.tz,
@@ -196,9 +201,9 @@ def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> 
             "flat_chance": limits.flat_chance,
             "lat_max_min": limits.lat_max_min,
         },
-        "completeness_options": {"active_min_frac": None, "weighted": False},
-        "active_frac": None,
-        "weighted": False,
+        "completeness_options": {"active_min_frac": least_span, "weighted": limits.weighted},
+        "active_frac": least_span,
+        "weighted": limits.weighted,
         "anomaly_params": _anomaly_params(limits),
         "sources": {"exports_prefix": edition.exports_prefix},
         "window": window.as_json(),
