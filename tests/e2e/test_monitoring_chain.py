@@ -12,7 +12,7 @@ from documents import expected, problems
 from google.cloud import pubsub_v1
 from velib_core import snapshot
 from velib_core.events import ALERTS, ReplayRequested, TrainRequested
-from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin
+from velib_core.grid import BINS_PER_DAY, BINS_PER_HOUR, Bin, day_after, first_bin
 from velib_core.layout import Layout, Snapshot
 from velib_local.cloud import local_cloud
 
@@ -57,10 +57,12 @@ def tidal(bin_: Bin) -> bytes:
     return snapshot.to_bytes(snapshot.tidy(rows, bin_)[0])
 
 
-def observe(cloud, first: int, last: int, rng: random.Random | None = None) -> None:
+def observe(
+    cloud, first: int, last: int, rng: random.Random | None = None, every: int = EVERY
+) -> None:
     """Write the snapshots of days, each time the next one's first, which closes them."""
     start = first_bin(network.FIRST_DAY)
-    bins = [Bin(start + n) for n in range(first * BINS_PER_DAY, last * BINS_PER_DAY + 1, EVERY)]
+    bins = [Bin(start + n) for n in range(first * BINS_PER_DAY, last * BINS_PER_DAY + 1, every)]
     if rng:
         rng.shuffle(bins)
     layout = Layout(cloud.settings)
@@ -98,7 +100,7 @@ def week():
         cloud.publish(ReplayRequested())
         cloud.settle()
         healed = {e.name: e.generation for e in cloud.lake.entries("monitoring/")}
-        for stage in ("build_data_health", "build_model_performance", "build_network_overview"):
+        for stage in ("build_datasets", *MONITORING):
             last = day_after(network.FIRST_DAY, DAYS - 1)
             cloud.publish(ReplayRequested(last, day_after(last), stage, force=True))
         cloud.settle()
@@ -184,7 +186,7 @@ def test_disorder_and_duplicates_leave_the_documents_of_a_calm_run():
     for faults in (None, delivery):
         options = {} if faults is None else {"delivery": faults}
         with local_cloud({}, only=[*CHAIN, *MONITORING], **options) as cloud:
-            observe(cloud, 0, 2, rng)
+            observe(cloud, 0, 2, rng, every=BINS_PER_HOUR)
             cloud.settle()
             assert cloud.dead_letters() == []
             found.append(documents_of(cloud.lake))
