@@ -61,9 +61,9 @@ def told(lake):
     }
 
 
-def lose_all_but_snapshots(lake):
+def lose_all_but(lake, *folders):
     for entry in lake.entries(""):
-        if not entry.name.startswith("bronze/"):
+        if not entry.name.startswith(folders):
             lake.delete(entry)
 
 
@@ -78,54 +78,73 @@ def recover(cloud):
     ask(cloud, ReplayRequested(stage="build_serving_forecast", force=True))
 
 
-def kept(name):
-    """Tell whether an object can be made of snapshots: what was published, when, cannot."""
-    return not name.startswith(("ledger/", "exports/served_"))
-
-
 def but(document, *fields):
     return {key: value for key, value in document.items() if key not in fields}
 
 
-def of_the_data(name, value):
-    """Return what an object says of the data, without when it was made and what was published."""
-    if name.startswith("models/"):
-        return but(value, "built_at_utc") if isinstance(value, dict) else value
-    if name.endswith("manifest.json") and name.startswith("monitoring/"):
-        return but(value, "inputs", "checksums")
-    return but(value, "served") if name.endswith("/kpis.json") else value
+def of_the_data(lake):
+    """Return what a lake says of the data, without when it was made and the pages of the ledger.
+
+    A recovery forecasts the newest snapshot more than once, and each forecast is a page.
+    """
+    said = {}
+    for name, value in lake.items():
+        if name.startswith("models/") and isinstance(value, dict):
+            said[name] = but(value, "built_at_utc")
+        elif name.startswith("monitoring/") and name.endswith("manifest.json"):
+            said[name] = but(value, "inputs", "checksums")
+        elif not name.startswith("ledger/"):
+            said[name] = value
+    return said
+
+
+def of_snapshots(lake):
+    """Return the same without what was published: no snapshot tells of that."""
+    return {
+        name: but(value, "served") if name.endswith("/kpis.json") else value
+        for name, value in of_the_data(lake).items()
+        if not name.startswith("exports/served_")
+    }
+
+
+def differences(before, after):
+    return {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
 
 
 @pytest.fixture(scope="module")
 def lakes():
-    """A lake with a model and a day that it has not seen, before and after its loss."""
+    """A lake with a model and a day that it has not seen; after a loss; after a worse one."""
     with local_cloud(QUICK) as cloud:
         observe(cloud, range(0, TRAINED * BINS_PER_DAY + 1, EVERY))
         ask(cloud, TrainRequested())
         for bins in (UNSEEN, AFTERWARDS):
             observe(cloud, bins)
-        before = told(cloud.lake)
-        lose_all_but_snapshots(cloud.lake)
-        recover(cloud)
+        seen = [told(cloud.lake)]
+        for left in (("bronze/", "ledger/"), ("bronze/",)):
+            lose_all_but(cloud.lake, *left)
+            recover(cloud)
+            seen.append(told(cloud.lake))
         assert cloud.dead_letters() == []
-        return before, told(cloud.lake)
+        return seen
+
+
+def test_all_is_made_again_of_snapshots_and_the_ledger(lakes):
+    before, after, _ = map(of_the_data, lakes)
+    assert "exports/served_2025-11-03.parquet" in before
+    assert not differences(before, after)
 
 
 def test_all_but_what_was_published_is_made_again_of_snapshots(lakes):
-    before, after = lakes
-    assert {name for name in before if kept(name)} == {name for name in after if kept(name)}
-    changed = {
-        name
-        for name in filter(kept, before)
-        if of_the_data(name, before[name]) != of_the_data(name, after[name])
-    }
-    assert not changed
+    before, _, after = map(of_snapshots, lakes)
+    assert not differences(before, after)
 
 
 def test_the_lake_that_was_lost_had_something_of_every_kind(lakes):
-    folders = {name.partition("/")[0] for name in lakes[0]}
+    lost = lakes[0]
+    folders = {name.partition("/")[0] for name in lost}
     assert folders >= {"daily", "monthly", "exports", "profiles", "models", "serving", "monitoring"}
-    calibrations = [name for name in lakes[0] if "/calibration_" in name]
+    calibrations = [name for name in lost if "/calibration_" in name]
     assert len(calibrations) >= 2, "no model was calibrated on a day that it had not seen"
-    hindcast = lakes[0]["monitoring/model/performance/latest/h15/kpis.json"]
-    assert hindcast["lift_vs_baseline"] > 0
+    performance = lost["monitoring/model/performance/latest/h15/kpis.json"]
+    assert performance["lift_vs_baseline"] > 0
+    assert performance["served"]["n"] > 0
