@@ -1,6 +1,6 @@
 """One horizon trained on 28 days × 1,500 stations (12 million observations): ≤ 540 s, ≤ 8 GiB.
 
-Also a forecast for all stations at one bin, features included, of which ≤ 0.3 s is promised. Rows
+With the regressor for older programs. Also a forecast for all stations at one bin, features included, of which ≤ 0.3 s is promised. Rows
 are capped (`TrainingOptions.max_rows`), so most bins only fill profiles; the printed stride tells.
 """
 
@@ -17,7 +17,8 @@ from velib_core.feature_stack import lookback_bins
 from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 from velib_core.inference import predict
 from velib_core.profile_features import empty_profiles, fold_day
-from velib_core.training import train
+from velib_core.reader_model import train_reader_pack
+from velib_core.training import TrainingOptions, train
 
 DAYS, STATIONS = 28, 1_500
 H = HorizonBins(12)
@@ -30,6 +31,7 @@ def work() -> None:
     days = [day_after(day_of(panel.start), n) for n in range(DAYS)]
     started, used = time.perf_counter(), time.process_time()
     pack = train(panel.window, panel.stations, days, H, TZ)
+    train_reader_pack(pack, panel.window, days, TrainingOptions())
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
     profiles = fold_day(empty_profiles(TZ, (H,)), panel, days[0])
     at = Bin(panel.start + 2 * BINS_PER_DAY)

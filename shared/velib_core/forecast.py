@@ -7,7 +7,6 @@ work, and a frame comes back. Frames hold the snapshot columns (``tbin_utc`` nai
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    from numpy.typing import NDArray
 
     from velib_core.model_pack import ModelPack
 
@@ -130,35 +128,6 @@ def train_model(
     first = max(day_of(panel.start), day_after(last, 1 - lookback_days))
     days = [day_after(first, n) for n in range((last - first).days + 1)]
     return train(panel.window, panel.stations, days, horizon_bins, tz, options)
-
-
-def reader_pack(pack: ModelPack) -> dict[str, Any]:
-    """Return the three-key pack of older readers: ``model``, ``feat_cols``, ``horizon_bins``.
-
-    ``model.predict(X)`` gives bikes at the target time, as theirs did.
-    """
-    return {
-        "model": LevelModel(pack),
-        "feat_cols": list(pack.feat_cols),
-        "horizon_bins": int(pack.horizon_bins),
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class LevelModel:
-    """The model as older readers call it."""
-
-    pack: ModelPack
-
-    def predict(self, rows: pd.DataFrame | NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the forecast of least absolute error, bikes, for feature rows in order."""
-        features = np.asarray(rows, np.float32)
-        place = {name: i for i, name in enumerate(self.pack.feat_cols)}
-        bikes, capacity = features[:, place["bikes"]], features[:, place["capacity"]]
-        docks = features[:, place["free_docks"]]
-        probability = class_probabilities(self.pack, features)
-        found = publish(self.pack, self.pack.calibration, probability, bikes, capacity, docks)
-        return found.median
 
 
 def predict_from_features_df(

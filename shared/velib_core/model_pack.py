@@ -80,24 +80,6 @@ def to_blobs(pack: ModelPack) -> dict[str, bytes]:
     return blobs | {PACK: text.encode()}
 
 
-def to_old_pack(pack: ModelPack) -> bytes:
-    """Return the pack as programs of older days read it, a joblib pickle of three keys.
-
-    It is written for them and never read here: ``model`` is the booster, whose prediction is the
-    probability of each class of change.
-    """
-    import joblib  # noqa: PLC0415 -- only training has it
-
-    old = {
-        "model": pack.model,
-        "feat_cols": list(pack.feat_cols),
-        "horizon_bins": int(pack.horizon_bins),
-    }
-    sink = io.BytesIO()
-    joblib.dump(old, sink, compress=3)
-    return sink.getvalue()
-
-
 def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -> ModelPack:
     """Rebuild a pack.
 

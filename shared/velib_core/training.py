@@ -203,6 +203,14 @@ def train(
     return dataclasses.replace(pack, calibration=calibration, about=about)
 
 
+def learning_rows(pack: ModelPack, history: History, days: Sequence[Day]) -> Iterator[Rows]:
+    """Yield the rows that `train` learnt a pack from, a day at a time."""
+    split = _Split.of(days)
+    stride = int(pack.about["stride_bins"])
+    source = _Source(history, pack.horizon_bins, pack.statics, pack.tz, split, stride)
+    return source.days(split.learn)
+
+
 def calibrate_day(
     pack: ModelPack, calibration: Calibration, history: History, day: Day, profiles: Profiles
 ) -> Calibration:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -31,13 +33,13 @@ from velib_core.forecast import (
     compute_knn_map,
     predict_from_features_df,
     predict_latest_offline,
-    reader_pack,
     train_model,
 )
 from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
 from velib_core.inference import predict
 from velib_core.model_pack import from_blobs, to_blobs
 from velib_core.profile_features import empty_profiles, fold_day
+from velib_core.reader_model import to_joblib, train_reader_pack
 from velib_core.training import TrainingOptions, train
 
 H = HorizonBins(12)
@@ -342,13 +344,32 @@ def test_offline_and_feature_predictions_agree_with_serving(panel, frame, pack, 
         predict_from_features_df(pack, features.drop(columns="lag_bikes_36"))
 
 
-def test_the_pack_of_older_readers_predicts_levels(panel, pack, profiles):
-    old = reader_pack(pack)
-    assert set(old) == {"model", "feat_cols", "horizon_bins"}
-    rows = feature_rows(panel, np.array([LATE]), H, pack.statics, profiles)[:, 0].T
-    observed = ~np.isnan(rows[:, FEATURES.index("bikes")])
-    level = old["model"].predict(rows[observed])
-    assert (np.abs(level - rows[observed, FEATURES.index("bikes")]) < 5).all()
+READER = """
+import joblib, numpy, sys
+pack = joblib.load(sys.argv[1])
+rows = numpy.load(sys.argv[2])
+numpy.save(sys.argv[3], pack["model"].predict(rows))
+assert not [name for name in sys.modules if name.startswith("velib")]
+print(*pack["feat_cols"], pack["horizon_bins"])
+"""
+
+
+def test_a_program_without_this_package_gets_bikes_from_the_pack(panel, pack, frame, tmp_path):
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    options = dataclasses.replace(FEW, rounds=60)
+    data = to_joblib(train_reader_pack(pack, panel.window, days, options))
+    (tmp_path / "latest.joblib").write_bytes(data)
+    _, features, target, names = build_training_frame_spatial(frame, H)
+    np.save(tmp_path / "rows.npy", features.to_numpy(np.float32))
+    files = [str(tmp_path / name) for name in ("latest.joblib", "rows.npy", "bikes.npy")]
+    said = subprocess.run(
+        [sys.executable, "-c", READER, *files], capture_output=True, text=True, check=True
+    )
+    *columns, horizon = said.stdout.split()
+    assert columns == names == list(CONTRACT_FEATURES)
+    assert int(horizon) == H
+    error = np.abs(np.load(tmp_path / "bikes.npy") - target)
+    assert error.mean() < 0.5 * np.abs(target - target.mean()).mean()
 
 
 def test_a_model_from_a_frame_knows_its_window(frame):

@@ -21,11 +21,12 @@ from velib_core.jobs import history
 from velib_core.jobs.export_training_base import NoHistoryError
 from velib_core.jobs.result import JobResult
 from velib_core.layout import Layout
-from velib_core.model_pack import from_blobs, to_blobs, to_old_pack
+from velib_core.model_pack import from_blobs, to_blobs
+from velib_core.reader_model import to_joblib, train_reader_pack
 from velib_core.training import TrainingOptions, train
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from velib_core.events import TrainRequested
     from velib_core.grid import Day, HorizonMinutes
@@ -108,20 +109,10 @@ def run(
         return result
     past = history.DailyHistory(lake, window)
     days = [day_after(min(window), n) for n in range((newest - min(window)).days + 1)]
+    how = _options(settings)
+    bins = horizon_bins(horizon)
     try:
-        pack = train(
-            past,
-            past.stations,
-            days,
-            horizon_bins(horizon),
-            settings.tz,
-            TrainingOptions(
-                max_rows=settings.train_max_rows,
-                rounds=settings.train_rounds,
-                threads=os.cpu_count() or 1,
-            ),
-            progress=lambda what: logs.log("INFO", what, horizon=horizon),
-        )
+        pack = train(past, past.stations, days, bins, settings.tz, how, progress=_tell(horizon))
     except ValueError as error:
         raise NoHistoryError(str(error)) from error
     files = to_blobs(pack)
@@ -132,14 +123,27 @@ def run(
     description = _description(pack, verdict, days)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
     if verdict.promoted:
+        old_pack = to_joblib(train_reader_pack(pack, past, days, how))
         model = model_registry.register(
-            lake, settings, horizon, folder, files, description, mark, to_old_pack(pack)
+            lake, settings, horizon, folder, files, description, mark, old_pack
         )
         result.outputs[f"h{horizon} {model.version}"] = "written"
     else:
         name = model_registry.refuse(lake, settings, horizon, folder, description, mark)
         result.outputs[name] = "written"
     return result
+
+
+def _options(settings: Settings) -> TrainingOptions:
+    return TrainingOptions(
+        max_rows=settings.train_max_rows,
+        rounds=settings.train_rounds,
+        threads=os.cpu_count() or 1,
+    )
+
+
+def _tell(horizon: HorizonMinutes) -> Callable[[str], None]:
+    return lambda what: logs.log("INFO", what, horizon=horizon)
 
 
 def judge(
