@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from documents import expected, problems
+from routes import routes
 from velib_core import launcher, snapshot
 from velib_core.errors import TransientError
 from velib_core.grid import Bin, day_after, first_bin, parse_day
@@ -123,6 +124,7 @@ def check_everything(lake):
         assert wanted - names <= {"h15/by_cluster.json"}, family
         manifest = found[f"monitoring/{family}/latest/manifest.json"]
         assert manifest["inputs"] or manifest["status"] == "no_data"
+    assert {name for name in routes([15, 60]).values() if name not in found} == set()
     return found
 
 

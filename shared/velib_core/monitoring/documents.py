@@ -132,6 +132,16 @@ def publish(
     return {name: clean(document) for name, document in [*documents.items(), (MANIFEST, manifest)]}
 
 
+def repeat_at_root(documents: Mapping[str, Any], folder: str) -> Documents:
+    """Return the documents with those of a sub-folder repeated without it.
+
+    Readers that name no horizon look there.
+    """
+    start = f"{folder}/"
+    again = {k.removeprefix(start): v for k, v in documents.items() if k.startswith(start)}
+    return {**documents, **again}
+
+
 def alerts_of(documents: Documents) -> list[dict[str, Any]]:
     """Return the alerts of a family's documents, as its manifest lists them."""
     alerts: list[dict[str, Any]] = documents[MANIFEST]["alerts"]

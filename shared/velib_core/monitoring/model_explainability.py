@@ -20,7 +20,14 @@ from velib_core.monitoring.calibration import (
     calibration_document,
     uncertainty_document,
 )
-from velib_core.monitoring.documents import Documents, Edition, Status, publish, status_of_days
+from velib_core.monitoring.documents import (
+    Documents,
+    Edition,
+    Status,
+    publish,
+    repeat_at_root,
+    status_of_days,
+)
 from velib_core.monitoring.importance import Importance, importance_document
 from velib_core.monitoring.residuals import Pairs, ResidualLimits, residual_document
 
@@ -62,6 +69,8 @@ def build(
 ) -> Documents:
     """Make the documents of ``model/explainability``, a folder ``h{minutes}/`` a horizon.
 
+    Those of the first horizon stand at the root of the folder too.
+
     Parameters
     ----------
     tables
@@ -99,7 +108,7 @@ def build(
             }
         )
     return publish(
-        documents,
+        repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
         edition,
         VERSION,
         status=_status(info, window),

@@ -30,6 +30,7 @@ from velib_core.monitoring.documents import (
     percent,
     publish,
     ratio,
+    repeat_at_root,
     status_of_days,
 )
 from velib_core.monitoring.residuals import reach_of_residuals
@@ -84,6 +85,8 @@ def build(
 ) -> Documents:
     """Make the documents of ``model/performance``, a folder ``h{minutes}/`` a horizon.
 
+    Those of the first horizon stand at the root of the folder too.
+
     Parameters
     ----------
     tables
@@ -120,7 +123,7 @@ def build(
         )
         alerts += _alerts(made["kpis"], folder, limits)
     return publish(
-        documents,
+        repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
         edition,
         VERSION,
         status=_status(laid_out, info, window),
