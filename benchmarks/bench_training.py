@@ -1,7 +1,8 @@
 """One horizon trained on 28 days × 1,500 stations (12 million observations): ≤ 540 s, ≤ 8 GiB.
 
-With the regressor for older programs. Also a forecast for all stations at one bin, features included, of which ≤ 0.3 s is promised. Rows
-are capped (`TrainingOptions.max_rows`), so most bins only fill profiles; the printed stride tells.
+The regressor for older programs is trained with it. Also a forecast for all stations at one bin,
+features included, of which ≤ 0.3 s is promised. Rows are capped (`TrainingOptions.max_rows`), so
+most bins only fill profiles; the printed stride tells.
 """
 
 from __future__ import annotations
