@@ -201,10 +201,41 @@ def test_constants_have_no_psi_but_a_reason(documents):
 
 def test_daily_psi_smoothed_is_the_moving_average_of_the_daily_psi(documents):
     rows = documents["psi_global_daily_ema.json"]
-    assert [row["date_local"] for row in rows] == [f"2025-10-{day}" for day in range(20, 27)]
+    assert [row["date_local"] for row in rows] == [f"2025-10-{day:02d}" for day in range(6, 27)]
     smoothed = pd.Series([row["psi"] for row in rows]).ewm(span=7, adjust=False).mean()
     assert [row["psi_ema"] for row in rows] == pytest.approx(smoothed.tolist(), abs=1e-5)
-    assert min(row["psi"] for row in rows) > 0.05
+    assert min(row["psi"] for row in rows[14:]) > 0.05
+
+
+@pytest.mark.parametrize("date", ["2025-10-15", "2025-10-22"])
+def test_a_days_psi_is_against_the_other_days_of_its_kind(documents, net, date):
+    """A working day of the reference, and one of the window, by pandas and numpy."""
+    frame = net.events_frame()
+    frame["at"] = frame["local"].dt.tz_convert("UTC").dt.floor("h")
+    moving = ["bikes", "ebike", "mechanical", "occ_ratio"]
+    means = frame.groupby(["station_id", "at"])[moving].mean().reset_index()
+    local = means["at"].dt.tz_convert(planted.TZ)
+    day, working = local.dt.date.astype(str), local.dt.day_of_week < 5
+    reference = (day >= "2025-10-06") & (day < "2025-10-20")
+    psis = []
+    for feature in moving:
+        values = means[feature].round(5).to_numpy()
+        edges = np.unique(np.quantile(values[reference], np.arange(1, 10) / 10))
+        edges = edges[edges > values[reference].min()]
+        p, q = (
+            (np.bincount(np.digitize(values[rows], edges), minlength=len(edges) + 1) + 0.5)
+            / (rows.sum() + 0.5 * (len(edges) + 1))
+            for rows in (reference & working & (day != date), day == date)
+        )
+        psis.append(((p - q) * np.log(p / q)).sum())
+    row = next(r for r in documents["psi_global_daily_ema.json"] if r["date_local"] == date)
+    assert row["psi"] == pytest.approx(np.median(psis), abs=1e-5)
+
+
+def test_a_young_networks_days_start_with_its_first():
+    documents = build(planted.network(days=8, stations=3), days=3, reference_days=14)
+    days = [row["date_local"] for row in documents["psi_global_daily_ema.json"]]
+    assert days == [f"2025-10-{day}" for day in range(20, 28)]
 
 
 def test_bounds_are_the_effective_windows(documents):
@@ -215,13 +246,24 @@ def test_bounds_are_the_effective_windows(documents):
 
 
 def test_zones_too_small_to_tell_have_no_psi(net):
-    limits = data_drift.DriftThresholds(zone_min_station_days=30)
+    limits = data_drift.DriftThresholds(zone_min_station_days=50)
     documents = build(net, thresholds=limits)
+    assert documents["zones.json"]["degrees"] == 0.01
     zones = {row["zone"]: row for row in documents["zones.json"]["rows"]}
     # Stations 0 and 1 lie in one cell of 0.01°, stations 2 and 3, 4 and 5 in others.
     assert sum(row["stations"] for row in zones.values()) == 6
     assert all(row["psi"] is None for row in zones.values())
     assert all("station-days" in row["reason"] for row in zones.values())
+
+
+def test_zones_are_as_large_as_a_short_history_needs(net):
+    """Two stations lie in each cell of 0.01°, up to four in those of 0.02°, all in one of 0.05°."""
+    limits = data_drift.DriftThresholds(zone_min_station_days=20)
+    document = build(net, thresholds=limits)["zones.json"]
+    assert document["degrees"] == 0.05
+    (row,) = document["rows"]
+    assert (row["zone"], row["stations"]) == ("48.85,2.35", 6)
+    assert row["psi"] > 0.25
 
 
 def test_a_zone_of_enough_stations_shows_the_shift(net):

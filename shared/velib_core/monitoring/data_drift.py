@@ -34,7 +34,8 @@ from velib_core.monitoring.observations import zones
 from velib_core.windows import LocalDays, days_before
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import datetime as dt
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -48,8 +49,9 @@ COLUMNS = ("tbin_utc", "station_id", "lat", "lon", *FEATURES)
 """Columns of the events view that are read."""
 
 ZONE_FEATURE = "occ_ratio"
-ZONE_DEGREES = 2
-"""Zones are cells of 0.01°, about 1 km."""
+ZONES_PER_DEGREE = (100, 50, 20, 10)
+"""Zones are cells of 0.01°, about 1 km, or larger ones where most of those have too little to
+tell: a young network, or one of few stations."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +136,8 @@ def build(
         "deltas_by_feature.json": _columns(
             rows, ("delta_mean", "delta_var", "mean_ref", "mean_cur", "reason")
         ),
-        "psi_global_daily_ema.json": _daily(hours, samples, window, limits),
-        "zones.json": {"rows": _zones(hours, samples[ZONE_FEATURE], limits)},
+        "psi_global_daily_ema.json": _daily(hours, [*reference.days, *window.days], limits),
+        "zones.json": _zones(hours, samples[ZONE_FEATURE], limits),
         "bounds.json": _bounds(hours, reference, window),
         "features_detected.json": sorted(n for n, row in rows.items() if row["n_cur"]),
         "alerts.json": [dataclasses.asdict(alert) for alert in alerts],
@@ -239,57 +241,82 @@ def _histograms(values: NDArray[np.float32], bins: stability.Bins) -> NDArray[np
     return np.bincount(cells, minlength=len(values) * len(bins)).reshape(-1, len(bins))
 
 
-def _daily(
-    hours: Hours, samples: Mapping[str, _Sample], window: LocalDays, limits: DriftThresholds
-) -> list[dict[str, Any]]:
-    """Compare each current day with the reference hours of its own kinds; average over days."""
+def _daily(hours: Hours, days: Sequence[dt.date], limits: DriftThresholds) -> list[dict[str, Any]]:
+    """Compare each day with the reference hours of its own kinds, itself left out; smooth."""
     by_feature = []
     for name in STATION_FEATURES:
-        reference, _ = samples[name].reference()
-        bins = stability.fit_bins(reference, limits.max_bins)
+        reference = hours.values[name][~hours.current]
+        bins = stability.fit_bins(reference[np.isfinite(reference)], limits.max_bins)
         if bins is not None:
-            by_feature.append((samples[name], _histograms(samples[name].values, bins)))
-    alpha, smoothed, rows = 2 / (limits.ema_days + 1), None, []
-    for date in window.days:
-        today = hours.current & (hours.date == date.toordinal())
-        psis = []
-        for sample, histograms in by_feature:
-            filled = histograms.sum(axis=1) > 0
-            weight = _weights(hours.kind, filled & ~sample.current, filled & today)
-            counts = histograms[today & (weight > 0)].sum(axis=0)
-            if counts.sum() >= limits.min_day_values:
-                before = (histograms * weight[:, None])[~sample.current].sum(axis=0)
-                psis.append(stability.psi(before, counts))
-        value = float(np.median(psis)) if psis else None
+            by_feature.append(_histograms(hours.values[name], bins))
+    observed = set(hours.date[np.isfinite(hours.values["bikes"]).any(axis=1)].tolist())
+    alpha, smoothed = 2 / (limits.ema_days + 1), None
+    rows: list[dict[str, Any]] = []
+    for date in days:
+        if not rows and date.toordinal() not in observed:
+            continue  # the network is younger than the reference
+        today = hours.date == date.toordinal()
+        psis = [_psi_of_day(histograms, hours, today, limits) for histograms in by_feature]
+        found = [psi for psi in psis if psi is not None]
+        value = float(np.median(found)) if found else None
         if value is not None:
             smoothed = value if smoothed is None else alpha * value + (1 - alpha) * smoothed
         rows.append({"date_local": date.isoformat(), "psi_ema": smoothed, "psi": value})
     return rows
 
 
-def _zones(hours: Hours, sample: _Sample, limits: DriftThresholds) -> list[dict[str, Any]]:
-    rows = []
-    for cell, inside in zones(hours.lat, hours.lon, ZONE_DEGREES):
-        zone = sample._replace(values=sample.values[:, inside])
-        row: dict[str, Any] = {
+def _psi_of_day(
+    histograms: NDArray[np.int64], hours: Hours, today: NDArray[np.bool_], limits: DriftThresholds
+) -> float | None:
+    """Return the PSI of some hours against the other reference hours of their kinds."""
+    filled, others = histograms.sum(axis=1) > 0, ~hours.current & ~today
+    weight = _weights(hours.kind, filled & others, filled & today)
+    counts = histograms[today & (weight > 0)].sum(axis=0)
+    if counts.sum() < limits.min_day_values:
+        return None
+    return stability.psi((histograms * weight[:, None])[others].sum(axis=0), counts)
+
+
+def _zones(hours: Hours, sample: _Sample, limits: DriftThresholds) -> dict[str, Any]:
+    """Tell the zones of the finest grid in which at least half of them have enough to tell."""
+    grids = []
+    for per_degree in ZONES_PER_DEGREE:
+        cells = [
+            (cell, inside, sample._replace(values=sample.values[:, inside]))
+            for cell, inside in zones(hours.lat, hours.lon, per_degree)
+        ]
+        large = sum(_is_large(zone, hours, limits) for _, _, zone in cells)
+        grids.append((per_degree, cells, large / max(len(cells), 1)))
+        if 2 * large >= len(cells):
+            break
+    per_degree, cells, _ = max(grids, key=lambda grid: min(grid[2], 0.5))
+    rows = [
+        {
             "zone": ",".join(cell),
-            "psi": None,
             "lat": float(np.median(hours.lat[inside])),
             "lon": float(np.median(hours.lon[inside])),
             "stations": int(inside.sum()),
-            "reason": None,
+            **_psi_of_zone(zone, hours, limits),
         }
-        bins = stability.fit_bins(zone.reference()[0], limits.zone_bins)
-        if min(_units(zone, hours)) < limits.zone_min_station_days:
-            row["reason"] = f"fewer than {limits.zone_min_station_days} station-days in a window"
-        elif bins is None:
-            row["reason"] = "constant in the reference"
-        else:
-            histograms = _histograms(zone.values, bins)
-            before = (histograms * zone.weight[:, None])[~zone.current].sum(axis=0)
-            row["psi"] = stability.psi(before, histograms[zone.current].sum(axis=0))
-        rows.append(row)
-    return rows
+        for cell, inside, zone in cells
+    ]
+    return {"degrees": 1 / per_degree, "rows": rows}
+
+
+def _is_large(zone: _Sample, hours: Hours, limits: DriftThresholds) -> bool:
+    return min(_units(zone, hours)) >= limits.zone_min_station_days
+
+
+def _psi_of_zone(zone: _Sample, hours: Hours, limits: DriftThresholds) -> dict[str, Any]:
+    if not _is_large(zone, hours, limits):
+        least = limits.zone_min_station_days
+        return {"psi": None, "reason": f"fewer than {least} station-days in a window"}
+    bins = stability.fit_bins(zone.reference()[0], limits.zone_bins)
+    if bins is None:
+        return {"psi": None, "reason": "constant in the reference"}
+    histograms = _histograms(zone.values, bins)
+    before = (histograms * zone.weight[:, None])[~zone.current].sum(axis=0)
+    return {"psi": stability.psi(before, histograms[zone.current].sum(axis=0)), "reason": None}
 
 
 def _bounds(hours: Hours, reference: LocalDays, window: LocalDays) -> dict[str, Any]:

@@ -78,6 +78,9 @@ def average_hours(tables: Iterable[pa.Table], reference: LocalDays, window: Loca
             counts[name][cells] += seen
     for name, array in sums.items():
         np.divide(array, counts[name], out=array, where=counts[name] > 0)
+        # Equal means of fractions differ in the last digit by the order in which they were added,
+        # and would fall to either side of an edge between bins.
+        np.round(array, 5, out=array)
         array[counts[name] == 0] = np.nan
     at = start + np.arange(count) * BINS_PER_HOUR
     times = local_times(at, window.tz)

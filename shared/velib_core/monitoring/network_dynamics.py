@@ -60,8 +60,7 @@ class DynamicsThresholds:
     ``episode_min`` in minutes; ``most_episodes`` caps the document, the longest are kept.
     ``reference_weeks`` are looked back for days of the same weekday, of which a station needs
     ``min_reference_days``, and ``min_common_bins`` observed in both (of a network that is polled
-    every n bins a n-th of that). ``zone_decimals`` of a
-    degree make a zone: 2 is about 1 km.
+    every n bins an n-th of that). With 100 ``zones_per_degree`` a zone is about 1 km.
     """
 
     episode_min: int = 60
@@ -69,7 +68,7 @@ class DynamicsThresholds:
     reference_weeks: int = 5
     min_reference_days: int = 4
     min_common_bins: int = 96
-    zone_decimals: int = 2
+    zones_per_degree: int = 100
 
 
 class _Table(NamedTuple):
@@ -121,7 +120,7 @@ def build(
         "hourly_pen_sat.json": head | {"hourly": inner | {"rows": _hourly(by_bin, window)}},
         "episodes.json": head | {"episodes": inner | {"rows": shown, "total": len(found)}},
         "by_zone.json": head
-        | {"by_zone": inner | {"rows": _zones(panel, by_station, limits.zone_decimals)}},
+        | {"by_zone": inner | {"rows": _zones(panel, by_station, limits.zones_per_degree)}},
         "tension_by_station.json": head
         | {"tension_by_station": inner | {"rows": _tension(panel, by_station)}},
         "regularity_today.json": head | {"regularity_today": inner | regularity},
@@ -256,11 +255,11 @@ def _station_rates(sums: _Table, s: int) -> dict[str, Any]:
     }
 
 
-def _zones(panel: Panel, sums: _Table, decimals: int) -> list[dict[str, Any]]:
+def _zones(panel: Panel, sums: _Table, per_degree: int) -> list[dict[str, Any]]:
     stations = panel.stations
     seen = np.isfinite(panel["bikes"]).any(axis=0)
     rows = []
-    for cell, there in zones(stations.lat, stations.lon, decimals):
+    for cell, there in zones(stations.lat, stations.lon, per_degree):
         inside = there & seen
         if not inside.any():
             continue

@@ -119,13 +119,17 @@ def _join_stations(parts: Sequence[Panel]) -> tuple[Stations, list[NDArray[np.in
 
 
 def zones(
-    lat: NDArray[np.float64], lon: NDArray[np.float64], decimals: int
+    lat: NDArray[np.float64], lon: NDArray[np.float64], per_degree: int
 ) -> Iterator[tuple[tuple[str, str], NDArray[np.bool_]]]:
-    """Yield the cells of so many decimals of a degree, from south-west, and who lies in each."""
-    south, west = np.round(lat, decimals), np.round(lon, decimals)
-    placed = np.isfinite(south) & np.isfinite(west)
-    for y, x in sorted(set(zip(south[placed].tolist(), west[placed].tolist(), strict=True))):
-        yield (f"{y:.{decimals}f}", f"{x:.{decimals}f}"), (south == y) & (west == x)
+    """Yield the cells of a grid of so many to the degree, and who lies in each.
+
+    A cell goes by its middle, to a hundredth of a degree; from the south-west.
+    """
+    y, x = np.rint(lat * per_degree), np.rint(lon * per_degree)
+    placed = np.isfinite(y) & np.isfinite(x)
+    for north, east in sorted(set(zip(y[placed].tolist(), x[placed].tolist(), strict=True))):
+        middle = (f"{north / per_degree:.2f}", f"{east / per_degree:.2f}")
+        yield middle, (y == north) & (x == east)
 
 
 def name_of(stations: Stations, column: int) -> str | None:
