@@ -42,6 +42,7 @@ from velib_core.layout import (
     Profile,
     month_of,
 )
+from velib_core.listed_lake import ListedLake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -153,13 +154,23 @@ def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Repai
     """Return the repairs in the order of the chain; messages that agree are named once."""
     if request.stage is not None and request.stage not in STAGES:
         raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
-    scope = _Scope(lake, settings, request)
+    scope = _Scope(ListedLake(lake, _derived(Layout(settings))), settings, request)
     wanted = [request.stage] if request.stage else list(STAGES)
     repairs: dict[object, Repair] = {}
     for stage in wanted:
         for repair in STAGES[stage](scope):
             repairs.setdefault(repair.subject, repair)
     return list(repairs.values())
+
+
+def _derived(layout: Layout) -> list[str]:
+    """Return the folders that are looked up by day and by model: small enough to list at once.
+
+    Snapshots and pages of the ledger are not, and are looked at a day at a time. What is published
+    is looked at once, and changes meanwhile.
+    """
+    folders = (layout.daily, layout.monthly, layout.exports, layout.profiles, layout.models)
+    return [f"{folder}/" for folder in folders]
 
 
 def _unclosed_days(scope: _Scope) -> Iterator[Repair]:
@@ -213,8 +224,10 @@ def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
 
 def _incomplete_ledgers(scope: _Scope) -> Iterator[Repair]:
     held = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/served_")}
+    kept = set(scope.lake.folders(f"{scope.layout.ledger}/"))
     for day, daily in scope.dailies().items():
-        pages = list(scope.lake.entries(scope.layout.ledger_day(day)))
+        prefix = scope.layout.ledger_day(day)
+        pages = list(scope.lake.entries(prefix)) if prefix in kept else []
         ledger = held.get(scope.layout.name(Ledger(day)))
         mark = build_datasets.ledger_fingerprint(pages)
         if pages and (ledger is None or ledger.fingerprint != mark):

@@ -1,0 +1,125 @@
+"""A lake as of one moment, and what a sweep of the whole past asks of the store."""
+
+import collections
+import json
+
+import network
+import pytest
+from velib_core import model_registry
+from velib_core.events import ReplayRequested
+from velib_core.grid import HorizonMinutes, day_after
+from velib_core.jobs import compact_daily, reconcile
+from velib_core.lake import Lake
+from velib_core.layout import Events, Layout, Perf, Profile
+from velib_core.listed_lake import ChangedListingError, ListedLake
+
+NAMES = [
+    "daily/compact_2025-11-01.parquet",
+    "daily/compact_2025-11-02.parquet",
+    "models/h15/latest.json",
+    "models/h15/20251128-235500Z-1f2e3d4c/version.json",
+    "models/h60/20251128-235500Z-1f2e3d4c/version.json",
+    "models2/other.json",
+    "bronze/date=2025-11-01/hour=08/2025-11-01T08-05.parquet",
+]
+PREFIXES = ["daily/", "daily/compact_2025-11-02", "models/", "models/h15/", "models/h15/2025", ""]
+PREFIXES += ["models", "bronze/", "bronze/date=2025-11-01/", "daily/compact_2026", "models2/"]
+FOLDERS = ["daily/", "models/"]
+
+
+@pytest.fixture
+def filled(lake):
+    for name in NAMES:
+        network.put(lake, name, json.dumps({"name": name}).encode())
+    return lake
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_it_answers_as_the_lake_does(filled, prefix):
+    listed = ListedLake(filled, FOLDERS)
+    assert list(listed.entries(prefix)) == list(filled.entries(prefix))
+    for name in (*NAMES, f"{prefix}none"):
+        assert listed.stat(name) == filled.stat(name)
+    if prefix.endswith("/"):
+        assert listed.folders(prefix) == filled.folders(prefix)
+    assert listed.fetch_json(NAMES[2]) == {"name": NAMES[2]}
+
+
+def test_it_answers_as_of_the_moment_when_it_was_first_asked(filled):
+    listed = ListedLake(filled, FOLDERS)
+    before = list(listed.entries("daily/"))
+    network.put(filled, "daily/compact_2025-11-03.parquet", b"later")
+    filled.delete(filled.stat(NAMES[0]))
+    assert list(listed.entries("daily/")) == before
+    assert listed.stat(NAMES[0]) == before[0]
+
+
+def test_it_is_for_looking_only(filled):
+    listed = ListedLake(filled, FOLDERS)
+    with pytest.raises(ChangedListingError):
+        listed.delete(filled.stat(NAMES[0]))
+    with pytest.raises(ChangedListingError):
+        listed.publish("daily/x", lambda _: compact_daily.store.Artefact(b"", "", ""))
+
+
+class CountingLake(Lake):
+    """A lake that counts what is asked of the store."""
+
+    def __init__(self, lake):
+        super().__init__(lake.bucket)
+        self.asked = collections.Counter()
+
+    def stat(self, name):
+        self.asked["stat"] += 1
+        return super().stat(name)
+
+    def entries(self, prefix):
+        self.asked["list"] += 1
+        return super().entries(prefix)
+
+    def folders(self, prefix):
+        self.asked["list"] += 1
+        return super().folders(prefix)
+
+    def read(self, entry):
+        self.asked["read", entry.name] += 1
+        return super().read(entry)
+
+
+def live_through(lake, settings, days):
+    """Leave something of every kind for each day; what is in it, a sweep does not ask."""
+    layout = Layout(settings)
+    network.upload(lake, settings, network.bins_of_days(days, every=144))
+    for day in (day_after(network.FIRST_DAY, n) for n in range(days)):
+        compact_daily.run(lake, settings, day)
+        for key in (Events(day), Perf(day), Profile(day)):
+            network.put(lake, layout.name(key), b"of a day")
+
+
+def asked(lake, settings):
+    counting = CountingLake(lake)
+    reconcile.plan(counting, settings, ReplayRequested())
+    return counting.asked
+
+
+def test_a_sweep_lists_the_snapshots_of_a_day_and_asks_of_days_nothing_else(lake, settings):
+    live_through(lake, settings, 2)
+    short = asked(lake, settings)
+    live_through(lake, settings, 9)
+    longer = asked(lake, settings)
+    assert longer["list"] - short["list"] == 7
+    assert longer["stat"] == short["stat"]
+
+
+def test_a_sweep_reads_the_record_of_a_model_once_however_many_days_there_are(lake, settings):
+    live_through(lake, settings, 5)
+    horizon = HorizonMinutes(15)
+    for content in (b"one", b"two", b"three"):
+        files = {"model.ubj": content}
+        folder = model_registry.folder_name("20251029-235500Z", files)
+        about = {"end_date": "2025-10-29", "horizon_bins": 3}
+        model_registry.register(lake, settings, horizon, folder, files, about, "mark")
+    reads = {key: count for key, count in asked(lake, settings).items() if key[0] == "read"}
+    records = [name for _, name in reads if name.endswith("version.json")]
+    assert len(records) == 3
+    assert {reads["read", name] for name in records} == {1}
