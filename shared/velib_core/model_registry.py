@@ -8,6 +8,7 @@ completely or not at all. Files are data (XGBoost UBJ, JSON, Parquet): nothing i
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import hashlib
 import re
@@ -20,7 +21,7 @@ from velib_core.lake import Artefact, ObjectMissingError
 from velib_core.layout import Layout, ModelFile
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from velib_core.grid import HorizonMinutes
     from velib_core.lake import Lake
@@ -35,6 +36,7 @@ OLD_PACK = "model.joblib"
 OLD_POINTER = "latest.joblib"
 REFUSAL = "refused.json"
 NO_CACHE = "no-store"
+READERS = 8
 
 _SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 _FOLDER = re.compile(r"\d{8}-\d{6}Z-[0-9a-f]{8}")
@@ -64,17 +66,20 @@ def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:
 def versions(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[ModelVersion]:
     """Return the registered models of a horizon, oldest version first."""
     layout = Layout(settings)
-    found = []
-    for folder in lake.folders(layout.name(ModelFile(horizon, None, "")) + "/"):
-        stamp = folder.rstrip("/").rpartition("/")[2]
-        if not _FOLDER.fullmatch(stamp):
-            continue
+    below = lake.folders(layout.name(ModelFile(horizon, None, "")) + "/")
+    stamps = [folder.rstrip("/").rpartition("/")[2] for folder in below]
+
+    def read(stamp: str) -> ModelVersion | None:
         try:
             record = lake.fetch_json(layout.name(ModelFile(horizon, stamp, RECORD)))
         except ObjectMissingError:
-            continue  # refused, or its training was killed before it ended
-        found.append(ModelVersion(horizon, stamp, _version_of(record), record))
-    return sorted(found, key=lambda model: _numbers(model.version))
+            return None  # refused, or its training was killed before it ended
+        return ModelVersion(horizon, stamp, _version_of(record), record)
+
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(read, filter(_FOLDER.fullmatch, stamps)))
+    known = [model for model in found if model is not None]
+    return sorted(known, key=lambda model: _numbers(model.version))
 
 
 def live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersion | None:
@@ -113,21 +118,22 @@ def load(lake: Lake, settings: Settings, model: ModelVersion) -> dict[str, bytes
     return files
 
 
-def usable(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[ModelVersion]:
-    """Return the live model and then the earlier ones, in the order in which to try them.
+def usable(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Iterator[ModelVersion]:
+    """Yield the live model and then the earlier ones, in the order in which to try them.
 
-    A live model that turns out to be damaged is passed over for the last good one.
+    A live model that turns out to be damaged is passed over for the last good one. The earlier
+    ones are looked up only then: there is one more each week.
     """
     try:
         current = live(lake, settings, horizon)
     except ModelError as error:
         logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
         current = None
-    rest = versions(lake, settings, horizon)[::-1]
-    if current is None:
-        return rest
-    earlier = [m for m in rest if _numbers(m.version) < _numbers(current.version)]
-    return [current, *earlier]
+    if current is not None:
+        yield current
+    for model in reversed(versions(lake, settings, horizon)):
+        if current is None or _numbers(model.version) < _numbers(current.version):
+            yield model
 
 
 def register(

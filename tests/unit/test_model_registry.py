@@ -92,12 +92,12 @@ def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(lake, se
     network.put(lake, Layout(settings).name(ModelFile(H, None, "latest.json")), pointer)
     with pytest.raises(ModelError):
         registry.live(lake, settings, H)
-    assert registry.usable(lake, settings, H) == [model]
+    assert list(registry.usable(lake, settings, H)) == [model]
 
 
 def test_without_any_model_there_is_none(lake, settings):
     assert registry.live(lake, settings, H) is None
-    assert registry.usable(lake, settings, H) == []
+    assert list(registry.usable(lake, settings, H)) == []
 
 
 def test_what_was_tried_is_known_whether_registered_or_refused(lake, settings):
@@ -141,3 +141,17 @@ def test_a_damaged_pointer_is_mended_by_naming_a_version(lake, settings):
         models.roll_back(lake, settings, H, None)
     assert models.roll_back(lake, settings, H, "2.0.0") == ("none", "2.0.0")
     assert registry.live(lake, settings, H) == good
+
+
+def test_the_live_model_is_found_without_looking_at_the_earlier_ones(lake, settings):
+    for content in (b"one", b"two", b"three"):
+        last = register(lake, settings, content)
+    read = []
+
+    class Watched(type(lake)):
+        def read(self, entry):
+            read.append(entry.name)
+            return super().read(entry)
+
+    assert next(registry.usable(Watched(lake.bucket), settings, H)) == last
+    assert read == [Layout(settings).name(ModelFile(H, None, registry.POINTER))]
