@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velib_core.grid import (
-    BINS_PER_DAY,
-    BINS_PER_HOUR,
-    Bin,
-    bin_start,
-    horizon_minutes,
-    iso_z,
-)
-from velib_core.monitoring import hindcasts, runs
+from velib_core.grid import Bin, bin_start, horizon_minutes, iso_z
+from velib_core.monitoring import hindcasts
 from velib_core.monitoring.documents import (
     Alert,
     Documents,
@@ -35,6 +28,7 @@ from velib_core.monitoring.documents import (
 )
 from velib_core.monitoring.residuals import reach_of_residuals
 from velib_core.monitoring.served import LEDGER_COLUMNS, ServedScores, score_ledger
+from velib_core.monitoring.station_series import series_document
 from velib_core.monitoring.whole_counts import WholeCounts
 
 if TYPE_CHECKING:
@@ -219,7 +213,9 @@ def _documents(
         ]
     }
     made["hist_residuals"] = head | _histogram(cast)
-    made["station_timeseries"] = _timeseries(cast, edition, limits, stations)
+    made["station_timeseries"] = edition.head(VERSION) | series_document(
+        cast, edition.tz, limits.min_points, stations
+    )
     if clusters is not None:
         made["by_cluster"] = head | {"rows": _by_cluster(cast, by_station, clusters)}
     return made
@@ -293,72 +289,6 @@ def _histogram(cast: Hindcasts) -> dict[str, Any]:
         ).astype(np.int64),
         "n": len(error),
     }
-
-
-def _timeseries(
-    cast: Hindcasts, edition: Edition, limits: PerformanceThresholds, stations: Stations | None
-) -> dict[str, Any]:
-    """Draw the last 24 full hours of the station whose error is the median one, by target time."""
-    horizon = cast.horizon
-    at = np.flatnonzero(np.isfinite(cast.truth).any(axis=1))
-    full_hours = (cast.window.start + int(at[-1]) + 1 + horizon) // BINS_PER_HOUR if len(at) else 0
-    last = full_hours * BINS_PER_HOUR - cast.window.start - horizon
-    rows = slice(max(last - BINS_PER_DAY, 0), max(last, 0))
-    column = _median_station(cast, rows, limits.min_points)
-    document: dict[str, Any] = {
-        **edition.head(VERSION),
-        "h": horizon_minutes(horizon),
-        "station_id": None,
-        "name": None,
-        "tz": edition.tz,
-        "time": "target",
-        "ts": [],
-        "y_true": [],
-        "y_pred": [],
-        "y_base": [],
-        "reason": None,
-    }
-    if column is None:
-        return document | {"reason": f"no station has {limits.min_points} pairs in a day"}
-    station = str(cast.ids[column])
-    polled = _polled(cast, rows)
-    return document | {
-        "station_id": station,
-        "name": _name(stations, station),
-        "ts": [_stamp(cast, offset + horizon) for offset in polled.tolist()],
-        "y_true": cast.truth[polled, column],
-        "y_pred": cast.published[polled, column],
-        "y_base": cast.base[polled, column],
-    }
-
-
-def _polled(cast: Hindcasts, rows: slice) -> NDArray[np.int64]:
-    """Return the bins to draw: all, or those polled of a network that is polled less often.
-
-    A line through every third value would not be seen between nulls; a hole in a network that is
-    observed in every bin stays one.
-    """
-    at = np.arange(rows.start, rows.stop)
-    seen = np.isfinite(cast.truth)
-    return at if runs.reach_of(seen) == 1 else at[seen[rows].any(axis=1)]
-
-
-def _median_station(cast: Hindcasts, rows: slice, min_points: int) -> int | None:
-    """Return the station with the median MAE of the rows; of persistence without forecasts."""
-    for forecast in (cast.published, cast.base):
-        error = np.abs(cast.truth[rows] - forecast[rows])
-        known = np.isfinite(error)
-        enough = np.flatnonzero(known.sum(axis=0) >= min_points)
-        if len(enough):
-            mae = np.where(known, error, 0).sum(axis=0)[enough] / known.sum(axis=0)[enough]
-            return int(enough[np.argsort(mae, kind="stable")[(len(enough) - 1) // 2]])
-    return None
-
-
-def _name(stations: Stations | None, station: str) -> str | None:
-    if stations is None:
-        return None
-    return next((str(n) or None for n in stations.names[stations.ids == station]), None)
 
 
 def _by_cluster(
