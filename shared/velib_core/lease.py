@@ -63,14 +63,15 @@ class _Holder:
         self._generation = 0
 
     def take(self) -> None:
-        entry = self._lake.stat(self._name)
-        if entry is not None:
-            held = _read(self._lake.read(entry))
-            if held is not None and held[1] > dt.datetime.now(dt.UTC):
-                raise LeaseBusyError(f"{self._name} is held by {held[0]} until {held[1]:%FT%TZ}")
         try:
+            entry = self._lake.stat(self._name)
+            if entry is not None:
+                held = _read(self._lake.read(entry))
+                if held is not None and held[1] > dt.datetime.now(dt.UTC):
+                    until = f"{held[1]:%FT%TZ}"
+                    raise LeaseBusyError(f"{self._name} is held by {held[0]} until {until}")
             self._write(entry.generation if entry else 0)
-        except PreconditionFailed:
+        except (PreconditionFailed, store.InputChangedError):
             raise LeaseBusyError(f"{self._name} was taken by another at this moment") from None
 
     def renew_until(self, stop: threading.Event) -> None:

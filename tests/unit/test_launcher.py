@@ -112,11 +112,22 @@ def test_a_lease_is_renewed_while_it_is_held_and_expires_when_its_holder_is_gone
         threading.Event().wait(1.2)
         with pytest.raises(LeaseBusyError), lease(lake, "lock", short):
             pass
-    with lease(lake, "lock", short):
+    with lease(lake, "lock"):  # long enough not to be renewed while it is read
         document = lake.fetch_json("lock")
     assert document["owner"]
     stale = json.dumps({"owner": "dead", "expires_at": "2020-01-01T00:00:00+00:00"}).encode()
     for left_behind in (stale, b"", b"not json"):
         network.put(lake, "lock", left_behind)
-        with lease(lake, "lock", short):
+        with lease(lake, "lock"):
             assert lake.fetch_json("lock")["owner"] != "dead"
+
+
+def test_a_lease_that_is_renewed_at_the_moment_it_is_looked_at_is_held(lake):
+    class Renewed(type(lake)):
+        def read(self, entry):
+            network.put(self, entry.name, b"another generation")
+            return super().read(entry)
+
+    network.put(lake, "lock", b"a generation")
+    with pytest.raises(LeaseBusyError), lease(Renewed(lake.bucket), "lock"):
+        pass
