@@ -241,6 +241,21 @@ def test_a_manifest_names_the_checksum_of_every_document(filled, settings, told)
     }
 
 
+@pytest.mark.usefixtures("quiet")
+def test_a_horizon_that_nobody_forecasts_has_documents_that_say_so(filled, settings):
+    assert launch(settings, STEPS="perf,explain", MON_HORIZONS="15,30") == launcher.DONE
+    found = {name: json.loads(data) for name, data in contents(filled).items()}
+    assert not [line for name, document in found.items() for line in problems(name, document)]
+    for family in ("performance", "explainability"):
+        folder = f"monitoring/model/{family}/latest"
+        manifest = found[f"{folder}/manifest.json"]
+        assert manifest["horizons"] == [15, 30]
+        assert manifest["status"] == "partial"
+        assert "h30: no" in manifest["reason"]
+    assert found["monitoring/model/performance/latest/h30/kpis.json"]["n_truth"] == 0
+    assert not [name for name in found if "/h60/" in name]
+
+
 class Broken:
     """A publisher whose service is away."""
 

@@ -21,6 +21,7 @@ from velib_core.monitoring.documents import (
     Edition,
     Status,
     StockoutBounds,
+    partly,
     publish,
     status_of_days,
 )
@@ -340,10 +341,8 @@ def _days_observed(hours: Hours, *, current: bool) -> int:
 def _status(hours: Hours, reference: LocalDays, window: LocalDays) -> Status:
     before = _days_observed(hours, current=False)
     status = status_of_days(_days_observed(hours, current=True), len(window.days))
-    if status.status != "no_data" and before < len(reference.days):
-        reason = f"{before} of {len(reference.days)} reference days have observations"
-        return Status("partial", "; ".join(filter(None, (status.reason, reason))))
-    return status
+    reason = f"{before} of {len(reference.days)} reference days have observations"
+    return partly(status, [reason] if before < len(reference.days) else [])
 
 
 def _columns(rows: Mapping[str, Mapping[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -97,6 +97,13 @@ def status_of_days(seen: int, wanted: int) -> Status:
     return OK
 
 
+def partly(status: Status, reasons: Sequence[str]) -> Status:
+    """Return the status with further reasons why it is partial; no data stays no data."""
+    if status.status == "no_data" or not reasons:
+        return status
+    return Status("partial", "; ".join(filter(None, (status.reason, *reasons))))
+
+
 def publish(
     documents: Mapping[str, Any],
     edition: Edition,

@@ -24,6 +24,7 @@ from velib_core.monitoring.documents import (
     Documents,
     Edition,
     Status,
+    partly,
     publish,
     repeat_at_root,
     status_of_days,
@@ -121,10 +122,9 @@ def build(
 
 def _status(info: Sequence[Mapping[str, Any]], window: LocalDays) -> Status:
     status = status_of_days(max((row["days"] for row in info), default=0), len(window.days))
-    without = [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
-    if status.status != "no_data" and without:
-        return Status("partial", "; ".join(filter(None, [status.reason, *without])))
-    return status
+    return partly(
+        status, [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
+    )
 
 
 def _documents(

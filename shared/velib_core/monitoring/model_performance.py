@@ -20,6 +20,7 @@ from velib_core.monitoring.documents import (
     Documents,
     Edition,
     Status,
+    partly,
     percent,
     publish,
     ratio,
@@ -326,10 +327,9 @@ def _status(
     for cast in laid_out.values():
         seen |= np.isfinite(cast.base).any(axis=1)
     status = status_of_days(window.days_with(seen[:, None]), len(window.days))
-    without = [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
-    if status.status != "no_data" and without:
-        return Status("partial", "; ".join(filter(None, [status.reason, *without])))
-    return status
+    return partly(
+        status, [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
+    )
 
 
 def _stamp(cast: Hindcasts, offset: int) -> str:

@@ -19,6 +19,7 @@ from velib_core.monitoring.documents import (
     Status,
     StockoutBounds,
     clock,
+    partly,
     publish,
     status_of_days,
 )
@@ -158,9 +159,7 @@ def build(
 def _status(panel: Panel, window: LocalDays, groups: _Groups) -> Status:
     seen = np.isfinite(panel["bikes"])
     status = status_of_days(window.days_with(seen), len(window.days))
-    if status.status == "ok" and groups.reason:
-        return Status("partial", groups.reason)
-    return status
+    return partly(status, [groups.reason] if groups.reason else [])
 
 
 def _profiles(panel: Panel, window: LocalDays, limits: StationsThresholds) -> _Profiles:
