@@ -25,6 +25,7 @@ from velib_core.monitoring.coverage import (
     station_health,
 )
 from velib_core.monitoring.documents import (
+    DECIMALS,
     Alert,
     Documents,
     Edition,
@@ -211,7 +212,7 @@ def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> 
 
 
 def _anomaly_params(limits: HealthThresholds) -> dict[str, Any]:
-    return {"topk": limits.topk, "sample_frac": 0.0, "round_nd": 3, "include_names": True}
+    return {"topk": limits.topk, "sample_frac": 0.0, "round_nd": DECIMALS, "include_names": True}
 
 
 def _observed(panel: Panel, rows: int, now: dt.datetime) -> dict[str, Any]:
