@@ -161,7 +161,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
             phase("snapshot", lambda: [observe(n) for n in range(SNAPSHOTS)])
             phase("day", lambda: observe(SNAPSHOTS))
             phase("hour", lambda: (cloud.publish(ReplayRequested(dry_run=True)), cloud.settle()))
-            phase("training", lambda: (cloud.publish(TrainRequested()), cloud.settle()))
+            phase("training", lambda: (cloud.publish(TrainRequested()), cloud.settle(1800)))
             if cloud.dead_letters():
                 sys.exit("messages were given up: nothing was measured")
             return phases, sizes(cloud)
@@ -264,7 +264,7 @@ def main() -> None:
         euro = PRICES["assumptions"]["eur_per_usd"] * (bills["run"] + bills["objects"])
         gib_s = bills["gib_s"] / PRICES["assumptions"]["days_a_month"]
         print(
-            f"{name:28} {use.events:8.0f} {use.cpu_s:7.1f} {gib_s:6.0f} {use.class_a:8.0f}"
+            f"{name:28} {use.events:8.1f} {use.cpu_s:7.1f} {gib_s:6.0f} {use.class_a:8.0f}"
             f" {use.class_b:8.0f} {euro:9.2f}"
         )
     for cities in (1, 10, 100):
