@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 """A Monday: the commute shows at once."""
 
+DEMO_MORNING = dt.timedelta(hours=7, minutes=30)
+"""The demo ends in the morning after its last day: half past eight in Paris, on the way to work."""
+
 QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 """Enough to beat persistence on a simulated city, in seconds."""
 
@@ -82,7 +85,7 @@ def _train_option(default: int) -> Callable[[Any], Any]:
     type=click.IntRange(1, 60),
     default=4,
     show_default=True,
-    help="Days to simulate. Forecasts have numbers from the third night on.",
+    help="Days to simulate, and the morning after. Forecasts have numbers once models are trained.",
 )
 @click.option(
     "--stations",
@@ -131,7 +134,7 @@ def demo(
     from velib_local.city import City  # noqa: PLC0415
 
     city = City(stations=stations, seed=seed, start=DEMO_START)
-    count = days * (dt.timedelta(days=1) // SNAPSHOT_EVERY) + 1
+    count = (days * dt.timedelta(days=1) + DEMO_MORNING) // SNAPSHOT_EVERY + 1
 
     def states() -> Iterator[FeedState]:
         for n in range(count):

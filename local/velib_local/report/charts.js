@@ -27,6 +27,7 @@ const line = (name, x, y, shade, more = {}) => ({
 });
 
 const share = () => (choice.lang === "fr" ? " %" : "%");
+const narrow = () => innerWidth < 560;
 const judged = () => data.horizons[choice.judged];
 const none = (key, said) => ({ none: key, said });
 
@@ -36,9 +37,9 @@ function truthChart() {
   const x = truth.ts.map((stamp) => wall(new Date(stamp)));
   return {
     traces: [
-      line(text("series.persistence"), x, truth.persistence, "persistence", { width: 1.25, dash: "dot" }),
       line(text("series.truth"), x, truth.truth, "truth", { width: 2.25 }),
-      line(text("series.forecast"), x, truth.forecast, "model"),
+      line(text("series.forecast"), x, truth.forecast, "model", { width: 2.5 }),
+      line(text("series.persistence"), x, truth.persistence, "muted", { width: 1.5, dash: "dot" }),
     ],
     layout: { xaxis: { tickformat: "%H:%M" }, yaxis: { rangemode: "tozero", title: { text: text("axis.bikes") } }, hovermode: "x unified" },
   };
@@ -49,7 +50,7 @@ function hoursChart() {
   if (!hours) return none("empty.truth", data.reasons["model/performance"]);
   const bar = (name, y, shade) => ({
     type: "bar", name, x: hours.hour, y, marker: { color: colour(shade) },
-    hovertemplate: `%{x} h : %{y:.2f}<extra>${name}</extra>`,
+    hovertemplate: `%{x} h, %{y:.2f}<extra>${name}</extra>`,
   });
   return {
     traces: [bar(text("series.model"), hours.mae_model, "model"),
@@ -66,9 +67,9 @@ function residualsChart() {
   return {
     traces: [{
       type: "bar", x: middle, y: errors.counts.map((count) => (100 * count) / total),
-      marker: { color: colour("model") }, hovertemplate: `%{x:+d} : %{y:.1f}${share()}<extra></extra>`,
+      marker: { color: colour("model") }, hovertemplate: `%{x:+d}, %{y:.1f}${share()}<extra></extra>`,
     }],
-    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "+d" }, yaxis: { ticksuffix: share() } },
+    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "+d", title: { text: text("axis.bikes") } }, yaxis: { ticksuffix: share() } },
   };
 }
 
@@ -82,24 +83,30 @@ function coverageChart() {
       type: "heatmap", x: hours, y: coverage.days, z: coverage.pct, xgap: 2, ygap: 2,
       zmin: Math.min(90, Math.floor(lowest)), zmax: 100,
       colorscale: [[0, colour("risk")], [0.75, colour("empty")], [1, colour("whole")]],
-      colorbar: { thickness: 10, outlinewidth: 0, ticksuffix: share(), tickfont: { color: colour("muted") } },
+      colorbar: {
+        thickness: 10, outlinewidth: 0, ticksuffix: share(), tickfont: { color: colour("muted") },
+        ...(narrow() ? { orientation: "h", y: -0.2, yanchor: "top", len: 0.9 } : {}),
+      },
       text: coverage.pct.map((row, day) => row.map((pct, hour) => text("coverage.hover",
         { day: coverage.days[day], hour, pct: number(pct, 1) }))),
       hovertemplate: "%{text}<extra></extra>", hoverongaps: false,
     }],
     layout: {
-      showlegend: false, xaxis: { dtick: 3, ticksuffix: " h" },
+      showlegend: false, xaxis: { dtick: narrow() ? 6 : 3, ticksuffix: " h" },
       yaxis: { type: "category", autorange: "reversed", showgrid: false },
     },
   };
 }
 
+const usualKnown = () => data.curve?.usual[1].some((value) => value !== null) ?? false;
+
 function curveChart() {
+  element("curve-about").textContent = text(usualKnown() ? "curve.about" : "curve.about.alone");
   if (!data.curve) return none("empty.curve");
   const day = (clocks) => clocks.map((time) => `2000-01-01 ${time}`);
   const [hours, pct] = data.curve.today;
   const [usualHours, usual] = data.curve.usual;
-  const known = usual.some((value) => value !== null);
+  const known = usualKnown();
   const today = line(text("series.today"), day(hours), pct, "model", { width: 2.75 });
   if (pct.length < 24) today.mode = "lines+markers";
   return {
@@ -126,7 +133,7 @@ function driftChart() {
   return {
     traces: [{
       type: "bar", orientation: "h", y: known.map((row) => row.feature), x: known.map((row) => row.psi),
-      marker: { color: colour("model") }, hovertemplate: "%{y} : %{x:.3f}<extra></extra>",
+      marker: { color: colour("model") }, hovertemplate: "%{y}, %{x:.3f}<extra></extra>",
     }],
     layout: {
       showlegend: false, bargap: 0.35, xaxis: { range: [0, top], showgrid: true }, yaxis: { autorange: "reversed" },
@@ -148,6 +155,8 @@ function driftdaysChart() {
   };
 }
 
+const LARGEST_DOT = 28;
+
 function timelineChart() {
   const rows = data.pipeline.rows;
   if (!rows.length) return none("empty.pipeline");
@@ -157,7 +166,7 @@ function timelineChart() {
       type: "scatter", mode: "markers", x: rows.map((row) => wall(new Date(row[1]))), y: rows.map((row) => row[2]),
       marker: {
         color: colour("model"), opacity: 0.55, line: { width: 0 },
-        size: rows.map((row) => 5 + 5 * Math.sqrt(row[4] ?? 0)),
+        size: rows.map((row) => Math.min(LARGEST_DOT, 5 + 5 * Math.sqrt(row[4] ?? 0))),
       },
       text: rows.map((row) => row[0]),
       customdata: rows.map((row) => text("timeline.hover", { seconds: number(row[4], 2), cause: row[3] })),
@@ -173,7 +182,7 @@ const CHARTS = {
 };
 
 const tallCharts = {
-  coverage: () => 90 + 26 * (data.coverage?.days.length ?? 0),
+  coverage: () => (narrow() ? 140 : 90) + 26 * (data.coverage?.days.length ?? 0),
   drift: () => 60 + 24 * (data.drift?.features.length ?? 0),
   timeline: () => 70 + 24 * (data.pipeline.functions.length),
 };

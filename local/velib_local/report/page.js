@@ -50,11 +50,11 @@ function scores() {
     : node("span", { class: value > 0 ? "better" : value < 0 ? "worse" : "" }, `${value > 0 ? "+" : ""}${percent(value, 1)}`));
   const rows = data.horizons.flatMap(({ minutes, kpis }) => [["scores.hindcast", kpis], ["scores.served", kpis?.served]]
     .filter(([, of]) => of && of.mae_model !== null && of.mae_model !== undefined)
-    .map(([kind, of]) => [text("horizon", { h: minutes }), text(kind), number(of.n), number(of.mae_model, 3),
-      number(of.mae_baseline, 3), lift(of.lift_vs_baseline),
+    .map(([kind, of]) => [text("horizon", { h: minutes }), text(kind), number(of.mae_model, 3),
+      number(of.mae_baseline, 3), lift(of.lift_vs_baseline), number(of.n),
       of.brier_bike == null ? "–" : `${number(of.brier_bike, 3)} / ${number(of.brier_dock, 3)}`]));
-  element("scores").replaceChildren(rows.length ? table([[text("scores.horizon"), ""], [text("scores.kind"), ""], [text("scores.n"), "n"],
-    [text("scores.model"), "n"], [text("scores.persistence"), "n"], [text("scores.lift"), "n"], [text("scores.brier"), "n"]], rows)
+  element("scores").replaceChildren(rows.length ? table([[text("scores.horizon"), ""], [text("scores.kind"), ""],
+    [text("scores.model"), "n"], [text("scores.persistence"), "n"], [text("scores.lift"), "n"], [text("scores.n"), "n"], [text("scores.brier"), "n"]], rows)
     : emptyNote("empty.truth", data.reasons["model/performance"]));
   const truth = judged()?.truth;
   element("truth-about").textContent = truth ? text("truth.about", { name: truth.name || truth.station_id }) : "";
@@ -64,7 +64,7 @@ function alertText(alert) {
   const kind = alert.code.startsWith("psi_") && !alert.code.startsWith("psi_global") ? "psi" : alert.code;
   if (!hasText(`alert.${kind}`)) return alert.text;
   const minutes = /^h(\d+)\//.exec(alert.artefact ?? "")?.[1];
-  const shown = (value) => (typeof value === "number" ? value.toLocaleString(choice.lang, { maximumFractionDigits: 2 }) : value);
+  const shown = (value) => (typeof value === "number" ? format("NumberFormat", { maximumFractionDigits: 2 }).format(value) : value);
   return text(`alert.${kind}`, {
     value: shown(alert.value), threshold: shown(alert.threshold), feature: alert.code.replace("psi_", ""),
     h: minutes && text("horizon", { h: minutes }),
@@ -95,20 +95,21 @@ function health() {
 function models() {
   const rows = data.horizons.flatMap((horizon) => horizon.models.map((model) => [
     node("span", {}, model.version, " ", model.live ? node("span", { class: "pill" }, text("models.live")) : ""),
-    text("horizon", { h: horizon.minutes }), `${model.start_date ?? "–"} … ${model.end_date ?? "–"}`, number(model.n_train),
-    number(model.feature_count), number(model.mae, 3), number(model.mae_persistence, 3), moment(model.built_at_utc)]));
-  element("models").replaceChildren(rows.length ? table([[text("models.version"), ""], [text("models.horizon"), ""], [text("models.window"), ""],
-    [text("models.rows"), "n"], [text("models.features"), "n"], [text("models.error"), "n"], [text("models.persistence"), "n"], [text("models.built"), ""]], rows)
+    text("horizon", { h: horizon.minutes }), number(model.mae, 3), number(model.mae_persistence, 3),
+    `${model.start_date ?? "–"} … ${model.end_date ?? "–"}`, number(model.n_train), number(model.feature_count), moment(model.built_at_utc)]));
+  element("models").replaceChildren(rows.length ? table([[text("models.version"), ""], [text("models.horizon"), ""], [text("models.error"), "n"], [text("models.persistence"), "n"],
+    [text("models.window"), "line"], [text("models.rows"), "n"], [text("models.features"), "n"], [text("models.built"), "line"]], rows)
     : emptyNote("empty.models"));
 }
 
 function pipeline() {
   const { total, rows, functions } = data.pipeline;
   element("timeline-about").textContent = total ? text("timeline.about", { shown: number(rows.length), total: number(total) }) : "";
-  const code = (words) => node("code", {}, words ?? "–");
+  // A long name breaks after a slash, where it breaks at all.
+  const code = (words) => node("code", {}, ...(words ?? "–").split(/(?<=\/)/).flatMap((part) => [part, node("wbr")]));
   const seconds = (value) => text("unit.s", { n: number(value, 2) });
   const bytes = (size) => (size < 10240 ? `${number(size / 1024, 1)} KiB` : size < 1048576 ? `${number(size / 1024)} KiB` : `${number(size / 1048576, 1)} MiB`);
-  element("made").replaceChildren(total ? table([[text("made.when"), ""], [text("made.function"), ""], [text("made.object"), "path"],
+  element("made").replaceChildren(total ? table([[text("made.when"), "line"], [text("made.function"), ""], [text("made.object"), "path"],
     [text("made.cause"), "path"], [text("made.seconds"), "n"], [text("made.size"), "n"]],
   rows.slice(0, 100).map(([name, at, made, cause, took, size]) => [moment(at, { timeStyle: "medium" }), code(made), code(name), code(cause), seconds(took), bytes(size)]))
     : emptyNote("empty.pipeline"));

@@ -40,12 +40,15 @@ function text(key, values = {}) {
 
 const hasText = (key) => TEXTS[choice.lang][key] !== undefined;
 
+// Hours run to 24 in both languages, as on the charts' axes.
+const LOCALES = { fr: "fr-FR", en: "en-GB" };
+
 // Formats are kept: making one costs more than using it a thousand times.
 const formats = {};
 
 function format(kind, options) {
   const key = choice.lang + kind + JSON.stringify(options);
-  formats[key] ??= new Intl[kind](choice.lang, options);
+  formats[key] ??= new Intl[kind](LOCALES[choice.lang], options);
   return formats[key];
 }
 
@@ -60,7 +63,7 @@ const percent = (share, digits = 0) => numeric(share, digits, "percent");
 
 function moment(stamp, options = { dateStyle: "medium", timeStyle: "short" }) {
   if (!stamp) return "–";
-  return format("DateTimeFormat", { timeZone: data.tz, ...options }).format(new Date(stamp));
+  return format("DateTimeFormat", { timeZone: data.tz, hourCycle: "h23", ...options }).format(new Date(stamp));
 }
 
 const clock = (stamp) => moment(stamp, { hour: "2-digit", minute: "2-digit" });
