@@ -43,7 +43,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
         raise click.BadParameter(f"{name!r} is no IANA zone, as in Europe/Paris") from error
 
 
-@click.command()
+@click.command(short_help="Judge forecasts on the last days of a recording.")
 @click.option(
     "--source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -58,12 +58,18 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON 
 def cli() -> None:
     """Vélib' Forecast: a bike-share feed into a lake, forecasts and monitoring, by events.
 
-    Start with `velib demo`: it runs the whole cloud on this machine and shows what it makes.
-    Then `velib status --dir out/demo`. Each command explains itself: `velib status --help`.
-    """
+    Start with `velib demo`: it runs the whole cloud on this machine, a few minutes long, and opens
+    a page of what it made. Then `velib status --dir out/demo`. Each command explains itself, as in
+    `velib status --help`.
+
+    \b
+    A folder that demo or replay left:  report, status, models, store  (--dir)
+    A deployed network:                 doctor, report, status, models, rollback  (--bucket)
+    Your own recording:                 replay, backtest  (--source)
+    """  # noqa: D301 -- a backspace tells click to leave these lines as they are
 
 
-@cli.command()
+@cli.command(short_help="Show what is there, how fresh, what is missing.")
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
 @click.option("--project", help="Project of the deployed network; its dead letters are there.")
 @click.option(
@@ -107,7 +113,7 @@ def status(
         raise SystemExit(1)
 
 
-@cli.command()
+@cli.command(short_help="Check a deployment, and say how to mend it.")
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
 @click.option("--project", help="Its project: topics, rights and functions are looked at too.")
 @click.option("--region", help="Its region, as in europe-west1.")

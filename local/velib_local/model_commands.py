@@ -14,7 +14,7 @@ from velib_local.folder_lake import open_lake
 from velib_local.models import list_models, roll_back
 
 
-@click.command()
+@click.command(short_help="List the models, their accuracy, and which is live.")
 @click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
 @click.option(
     "--dir",
