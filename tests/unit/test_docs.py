@@ -131,6 +131,14 @@ def test_every_object_name_is_one_of_the_layout(name):
         assert LAYOUT.name(LAYOUT.key(found)) == found
 
 
+@pytest.mark.parametrize("package", ["shared/velib_core", "local/velib_local"])
+def test_every_module_has_its_place_in_the_architecture(package):
+    told = re.findall(r"`(\w+\.py)`", DOCS["ARCHITECTURE.md"].read_text("utf-8").split("## 8.")[1])
+    modules = {path.name for path in (REPOSITORY / package).glob("*.py")} - {"__init__.py"}
+    assert modules - set(told) == set()
+    assert len(told) == len(set(told))
+
+
 def test_the_way_of_a_snapshot_is_told_by_every_kind_of_object():
     text = DOCS["ARCHITECTURE.md"].read_text("utf-8")
     named = re.findall(r"^    (\S+/\S+)$", text, re.MULTILINE)
