@@ -584,3 +584,10 @@ def test_contributions_of_a_booster_add_up_to_its_forecasts():
     for row in made["stations"]:
         told = sum(c["bikes"] for c in row["contributions"]) + row["others"]
         assert told + shap[0, -1] == pytest.approx(forecasts[row["station_id"]], abs=1e-4)
+
+
+def test_readers_that_name_no_horizon_find_the_first_ones_documents(performance, explained):
+    for documents in (performance, explained):
+        first = {name[4:]: body for name, body in documents.items() if name.startswith("h15/")}
+        assert {name: documents[name] for name in first} == first
+        assert set(first) <= set(documents["manifest.json"]["artifacts"])
