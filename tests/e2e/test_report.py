@@ -9,11 +9,19 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from velib_local.report_charts import report_data
 from velib_local.report_page import report_html, texts
+from velib_local.report_sources import Horizon
 
 pytestmark = pytest.mark.e2e
 
 STATIONS = 24
 MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)
+STICKING_OUT = """
+  return [...document.querySelectorAll(".card")].flatMap((card) =>
+    [...card.querySelectorAll(":not(.scroll *):not(#results *)")]
+      .filter((part) => !part.closest("svg"))
+      .filter((part) => part.getBoundingClientRect().right > card.getBoundingClientRect().right - 16)
+      .map((part) => `${part.tagName} ${part.id || part.textContent}`));
+"""
 MARKS = ".point, .point path, .js-line, .hm image"
 
 
@@ -184,7 +192,31 @@ def test_a_telephone_shows_the_page_without_scrolling_sideways(page):
         open_page(phone, page)
         phone.execute_script("drawAll()")
         assert phone.execute_script("return document.documentElement.scrollWidth") == 390
+        assert phone.execute_script(STICKING_OUT) == []
         assert opened(phone) == "1003"
+
+
+def test_before_the_first_model_the_page_says_what_it_waits_for(window, tmp_path_factory):
+    horizons = [Horizon(minutes, None, {}, None, []) for minutes in published.HORIZONS]
+    window.switch_to.new_window("tab")
+    open_page(window, write(tmp_path_factory, published.sources(STATIONS, horizons=horizons)))
+    window.execute_script("choice.lang = 'en'; words(); drawAll(); choose('1003'); drawMap()")
+    assert window.get_log("browser") == []
+    assert "takes a trained model" in shown(window, "#map-note")
+    assert not window.find_element(By.CSS_SELECTOR, "#modes [data-value=bike]").is_enabled()
+    assert shown(window, "#station").count("no model is live") == len(horizons)
+    for part in ("truth", "hours", "residuals", "scores", "models"):
+        assert shown(window, f"#{part} .empty")
+    window.close()
+    window.switch_to.window(window.window_handles[0])
+
+
+def test_what_scrolls_can_be_reached_and_has_a_name(browser):
+    regions = browser.find_elements(By.CSS_SELECTOR, ".scroll")
+    assert len(regions) == 5
+    for region in regions:
+        assert region.get_attribute("tabindex") == "0"
+        assert region.get_attribute("aria-label")
 
 
 def test_a_network_without_anything_gives_a_reason_everywhere(window, tmp_path_factory):

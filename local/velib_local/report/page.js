@@ -125,7 +125,7 @@ function dead() {
   element("dead").replaceChildren(node("p", { class: "small" }, said),
     node("p", { class: "small" }, total ? text("quarantine.some", { n: number(total) }) : text("quarantine.none")));
   if (rows.length) {
-    element("dead").append(node("div", { class: "scroll tall", tabindex: "0" }, table([[text("quarantine.source"), "path"], [text("quarantine.reason"), ""]],
+    element("dead").append(node("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": text("dead.title") }, table([[text("quarantine.source"), "path"], [text("quarantine.reason"), ""]],
       rows.map(([source, reason]) => [node("code", {}, source), node("span", { lang: "en" }, reason)]))));
   }
 }
@@ -143,7 +143,7 @@ function segments(id, items, chosen, pick) {
 }
 
 function mapSwitches() {
-  const able = data.horizons.some((horizon) => horizon.forecast?.bikes_pred.some((bikes) => bikes !== null));
+  const able = anyForecast();
   segments("modes", MODES.map((mode) => [mode, text(`mode.${mode}`), mode === "now" || able]), choice.mode, (mode) => {
     choice.mode = mode;
     mapSwitches();

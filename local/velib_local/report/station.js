@@ -7,6 +7,7 @@ let matches = [];
 let active = -1;
 
 const forecasts = () => data.horizons[choice.horizon]?.forecast ?? null;
+const anyForecast = () => data.horizons.some((horizon) => horizon.forecast?.bikes_pred.some((bikes) => bikes !== null));
 
 function shareOf(n) {
   const { capacity, bikes, open } = data.stations;
@@ -112,7 +113,8 @@ function mapNote(count, unknown) {
   const unplaced = data.stations.id.length - count;
   element("map-note").textContent = [said,
     unknown ? text("map.note.unknown", { n: number(unknown) }) : "",
-    unplaced ? text("map.note.unplaced", { n: number(unplaced) }) : ""].join(" ").trim();
+    unplaced ? text("map.note.unplaced", { n: number(unplaced) }) : "",
+    anyForecast() ? "" : text("map.note.noforecast")].filter(Boolean).join(" ");
   const risky = choice.mode === "bike" || choice.mode === "dock";
   element("scale-low").textContent = text(risky ? "scale.never" : "scale.empty");
   element("scale-high").textContent = text(risky ? "scale.always" : "scale.full");
@@ -211,7 +213,8 @@ function stationForecast(horizon, n) {
   const minutes = text("horizon", { h: horizon.minutes });
   const bikes = ahead?.bikes_pred[n] ?? null;
   if (bikes === null) {
-    const reason = ahead?.reason[n];
+    const live = horizon.models.some((model) => model.live);
+    const reason = ahead?.reason[n] ?? (live ? "unknown" : "no_model");
     const key = hasText(`reason.${reason}`) ? `reason.${reason}` : "reason.unknown";
     return [minutes, text(key), "–", "–"];
   }
