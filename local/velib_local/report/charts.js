@@ -142,13 +142,15 @@ function driftChart() {
   };
 }
 
+const DAY_MS = 86400000;
+
 function driftdaysChart() {
   const [days, psi] = data.drift?.daily ?? [[], []];
   if (!psi.some((value) => value !== null)) return none("empty.drift", data.reasons["data/drift"]);
   return {
     traces: [{ ...line(text("series.psi"), days, psi, "model"), mode: "lines+markers", marker: { size: 7 } }],
     layout: {
-      showlegend: false, xaxis: { type: "category" },
+      showlegend: false, xaxis: { type: "date", tickformat: "%d/%m", tick0: days[0], dtick: DAY_MS * Math.ceil(days.length / 7) },
       yaxis: { range: [0, Math.max(...psi, ...limits()) * 1.08] },
       shapes: limits().map((value) => threshold(value, false)),
     },
@@ -172,7 +174,7 @@ function timelineChart() {
       customdata: rows.map((row) => text("timeline.hover", { seconds: number(row[4], 2), cause: row[3] })),
       hovertemplate: "<b>%{text}</b><br>%{x|%H:%M:%S} · %{customdata}<extra>%{y}</extra>",
     }],
-    layout: { showlegend: false, xaxis: { nticks: 6, tickformat: minutes < 30 ? "%H:%M:%S\n%d/%m" : "%H:%M\n%d/%m" }, yaxis: { type: "category", categoryorder: "category descending" } },
+    layout: { showlegend: false, xaxis: { nticks: narrow() ? 3 : 6, tickangle: 0, tickformat: minutes < 30 ? "%H:%M:%S\n%d/%m" : "%H:%M\n%d/%m" }, yaxis: { type: "category", categoryorder: "category descending" } },
   };
 }
 

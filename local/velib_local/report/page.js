@@ -64,7 +64,8 @@ function alertText(alert) {
   const kind = alert.code.startsWith("psi_") && !alert.code.startsWith("psi_global") ? "psi" : alert.code;
   if (!hasText(`alert.${kind}`)) return alert.text;
   const minutes = /^h(\d+)\//.exec(alert.artefact ?? "")?.[1];
-  const shown = (value) => (typeof value === "number" ? format("NumberFormat", { maximumFractionDigits: 2 }).format(value) : value);
+  const shown = (value) => (typeof value === "number"
+    ? format("NumberFormat", { maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0 }).format(value) : value);
   return text(`alert.${kind}`, {
     value: shown(alert.value), threshold: shown(alert.threshold), feature: alert.code.replace("psi_", ""),
     h: minutes && text("horizon", { h: minutes }),
@@ -213,7 +214,7 @@ async function start() {
   document.documentElement.dataset.theme = choice.theme;
   data = JSON.parse(await unpacked("data"));
   choice.horizon = choice.judged = Math.max(0, data.horizons.length - 1);
-  choice.station = judged()?.truth?.station_id ?? null;
+  choice.station = judged()?.truth?.station_id ?? liveliest();
   words();
   listen();
   await new Promise((resume) => setTimeout(resume));

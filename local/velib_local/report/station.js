@@ -92,6 +92,16 @@ function drawMap() {
   mapNote(here.length, shares.filter((share) => share === null).length);
 }
 
+// The station whose bikes moved most: what is shown where no forecast has been judged yet.
+function liveliest() {
+  if (!data.stations) return null;
+  const spreads = data.stations.history.bikes.map((series) => {
+    const seen = series.filter((bikes) => bikes !== null);
+    return seen.length ? Math.max(...seen) - Math.min(...seen) : -1;
+  });
+  return data.stations.id[spreads.indexOf(Math.max(...spreads))] ?? null;
+}
+
 function chosenPlace() {
   const here = placed().filter((n) => data.stations.id[n] === choice.station);
   return { x: here.map((n) => data.stations.x[n]), y: here.map((n) => data.stations.y[n]) };
