@@ -16,10 +16,11 @@ pytestmark = pytest.mark.e2e
 STATIONS = 24
 MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)
 STICKING_OUT = """
+  const right = (part) => part.getBoundingClientRect().right;
   return [...document.querySelectorAll(".card")].flatMap((card) =>
     [...card.querySelectorAll(":not(.scroll *):not(#results *)")]
       .filter((part) => !part.closest("svg"))
-      .filter((part) => part.getBoundingClientRect().right > card.getBoundingClientRect().right - 16)
+      .filter((part) => right(part) > right(card) - 16)
       .map((part) => `${part.tagName} ${part.id || part.textContent}`));
 """
 MARKS = ".point, .point path, .js-line, .hm image"

@@ -174,7 +174,7 @@ function timelineChart() {
       customdata: rows.map((row) => text("timeline.hover", { seconds: number(row[4], 2), cause: row[3] })),
       hovertemplate: "<b>%{text}</b><br>%{x|%H:%M:%S} · %{customdata}<extra>%{y}</extra>",
     }],
-    layout: { showlegend: false, xaxis: { nticks: narrow() ? 3 : 6, tickangle: 0, tickformat: minutes < 30 ? "%H:%M:%S\n%d/%m" : "%H:%M\n%d/%m" }, yaxis: { type: "category", categoryorder: "category descending" } },
+    layout: { showlegend: false, xaxis: { nticks: narrow() ? 3 : 6, tickangle: 0, tickformat: minutes < 30 && !narrow() ? "%H:%M:%S\n%d/%m" : "%H:%M\n%d/%m" }, yaxis: { type: "category", categoryorder: "category descending" } },
   };
 }
 
