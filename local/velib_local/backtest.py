@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from velib_core.cal_features import local_times, nearest_zone
 from velib_core.errors import InvalidValueError
+from velib_core.evaluation import errors_of
 from velib_core.grid import (
     BIN_SECONDS,
     BINS_PER_DAY,
@@ -293,9 +294,10 @@ def judge(table: pa.Table, tz: str) -> dict[str, Any]:
     """
     true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))
     whole, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
-    errors = np.column_stack(
-        [np.abs(true - whole), np.abs(true - base), (true - mean) ** 2, (true - base) ** 2]
-    )
+
+    def scores(of: NDArray[np.bool_]) -> dict[str, Any]:
+        return errors_of(true[of], base[of], whole[of], mean[of]).as_json()
+
     bins = table["tbin_utc"].cast(pa.int64()).to_numpy() // (BIN_SECONDS * 1_000_000_000)
     hour = local_times(bins, tz).minute // 60
     capacity = table["capacity"].to_numpy()
@@ -306,34 +308,20 @@ def judge(table: pa.Table, tz: str) -> dict[str, Any]:
     )
     day_index = np.unique(bins // BINS_PER_DAY, return_inverse=True)[1]
     return {
-        "overall": _scores(errors),
-        "by_hour": {str(h): _scores(errors[hour == h]) for h in range(24) if (hour == h).any()},
+        "overall": scores(np.ones(len(true), bool)),
+        "by_hour": {str(h): scores(hour == h) for h in range(24) if (hour == h).any()},
         "by_station_size": {
-            name: _scores(errors[size == name])
+            name: scores(size == name)
             for name in ("small", "medium", "large")
             if (size == name).any()
         },
-        "by_day": {str(name): _scores(errors[day_index == i]) for i, name in enumerate(day)},
+        "by_day": {str(name): scores(day_index == i) for i, name in enumerate(day)},
         "p_bike": _probability(table["p_bike"].to_numpy(), base >= 1, true >= 1),
         "p_dock": _probability(
             table["p_dock"].to_numpy(),
             table["docks_base"].to_numpy() >= 1,
             table["docks_true"].to_numpy() >= 1,
         ),
-    }
-
-
-def _scores(errors: NDArray[np.float64]) -> dict[str, float | int | None]:
-    mae, mae0, mse, mse0 = errors.mean(0)
-    rmse, rmse0 = float(np.sqrt(mse)), float(np.sqrt(mse0))
-    return {
-        "n": len(errors),
-        "mae": float(mae),
-        "mae_persistence": float(mae0),
-        "mae_lift": float(1 - mae / mae0) if mae0 else None,
-        "rmse": rmse,
-        "rmse_persistence": rmse0,
-        "rmse_lift": 1 - rmse / rmse0 if rmse0 else None,
     }
 
 

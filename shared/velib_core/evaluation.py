@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from velib_core.calibration import Calibration
     from velib_core.model_pack import ModelPack
     from velib_core.training import History, Rows
 
@@ -61,9 +62,8 @@ class Errors:
         return 1 - self.rmse / self.rmse_persistence if self.rmse_persistence else None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the errors and lifts, rounded to 6 digits."""
-        values = dataclasses.asdict(self) | {"mae_lift": self.mae_lift, "rmse_lift": self.rmse_lift}
-        return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+        """Return the errors and lifts as a JSON object."""
+        return dataclasses.asdict(self) | {"mae_lift": self.mae_lift, "rmse_lift": self.rmse_lift}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,37 +125,37 @@ def evaluate(
         calibration = add_day(
             calibration, pack.classes, probability, rows.bikes, rows.capacity, rows.target
         )
-    parts = [
-        _residuals(rows, publish(pack, calibration, p, rows.bikes, rows.capacity, rows.docks))
-        for rows, p in blocks
-    ]
-    residuals = np.concatenate(parts, axis=1)
+    columns = np.concatenate([_columns(pack, calibration, *block) for block in blocks], axis=1)
     bins = np.concatenate([rows.bins for rows, _ in blocks])
     capacity = np.concatenate([rows.capacity for rows, _ in blocks])
     hours = local_times(bins, pack.tz).minute // 60
     sizes = np.digitize(capacity, SIZES)
     return Evaluation(
-        _errors(residuals),
-        {f"{hour:02d}": _errors(residuals[:, hours == hour]) for hour in np.unique(hours).tolist()},
-        {
-            SIZE_NAMES[size]: _errors(residuals[:, sizes == size])
-            for size in np.unique(sizes).tolist()
-        },
+        errors_of(*columns),
+        {f"{h:02d}": errors_of(*columns[:, hours == h]) for h in np.unique(hours).tolist()},
+        {SIZE_NAMES[n]: errors_of(*columns[:, sizes == n]) for n in np.unique(sizes).tolist()},
     )
 
 
-def _residuals(rows: Rows, forecast: Any) -> NDArray[np.float64]:  # noqa: ANN401
-    """Return the residuals of integer, mean and persistence, ``float64[3, n]``."""
-    true = rows.target.astype(np.float64)
-    return np.stack([true - forecast.whole, true - forecast.mean, true - rows.bikes])
-
-
-def _errors(residuals: NDArray[np.float64]) -> Errors:
-    whole, mean, persistence = residuals
+def errors_of(
+    true: NDArray[np.float64],
+    persistence: NDArray[np.float64],
+    whole: NDArray[np.float64],
+    mean: NDArray[np.float64],
+) -> Errors:
+    """Return the errors of integers and means, and of persistence, against what came true."""
     return Errors(
-        n=residuals.shape[1],
-        mae=float(np.abs(whole).mean()),
-        mae_persistence=float(np.abs(persistence).mean()),
-        rmse=float(np.sqrt((mean**2).mean())),
-        rmse_persistence=float(np.sqrt((persistence**2).mean())),
+        n=len(true),
+        mae=float(np.abs(true - whole).mean()),
+        mae_persistence=float(np.abs(true - persistence).mean()),
+        rmse=float(np.sqrt(((true - mean) ** 2).mean())),
+        rmse_persistence=float(np.sqrt(((true - persistence) ** 2).mean())),
     )
+
+
+def _columns(
+    pack: ModelPack, calibration: Calibration, rows: Rows, probability: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return truth, persistence, published integer and mean of each row, ``float64[4, n]``."""
+    found = publish(pack, calibration, probability, rows.bikes, rows.capacity, rows.docks)
+    return np.stack([rows.target, rows.bikes, found.whole, found.mean]).astype(np.float64)
