@@ -324,8 +324,10 @@ def run_example(lines, home):
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_a_worked_example_works(example, copy):
     lines = [c for c in follow(example, copy) if not c.startswith((".venv/bin/velib demo", "cat"))]
-    style = f"{sys.executable} -m ruff check {' '.join(touched(example))}"
-    ran = dict(run_example([style, style.replace("check", "format --check"), *lines], copy))
+    ruff = f"{sys.executable} -m ruff"
+    paths = " ".join(touched(example))
+    style = [f"{ruff} check {paths}", f"{ruff} format --check {paths}"]
+    ran = dict(run_example([*style, *lines], copy))
     assert len(ran) >= 4
     assert all(" passed" in said for line, said in ran.items() if "pytest" in line)
 
