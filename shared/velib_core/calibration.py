@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velib_core.change_distribution import ChangeClasses, mean_change, median_change
+from velib_core.change_distribution import (
+    ChangeClasses,
+    mean_change,
+    median_change,
+    most_bikes,
+)
 from velib_core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -97,10 +102,11 @@ def add_day(
     keep = float(np.exp(-1 / MEMORY_DAYS))
     true = true_bikes.astype(np.float64)
     persistence = np.abs(true - bikes)
+    most = most_bikes(bikes, capacity)
     gain = []
     for trust in TRUSTS:
         median = bikes + median_change(classes, probability, trust)
-        whole = np.rint(np.clip(median, 0, capacity))
+        whole = np.rint(np.clip(median, 0, most))
         moved = int((whole != bikes).sum())
         gain.append((persistence - np.abs(true - whole)).sum() - COST_OF_MOVING * moved)
     mean = mean_change(classes, probability)

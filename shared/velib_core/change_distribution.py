@@ -85,6 +85,15 @@ def _outward(shares: NDArray[np.float64]) -> list[int]:
     return edges
 
 
+def most_bikes(bikes: NDArray[np.float32], capacity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the ceiling of a forecast: the capacity, or the bikes there where more are reported.
+
+    Feeds state capacities below the bikes that stand at a station (bikes locked beside the docks,
+    docks added since). A capacity of 0 or unknown stays what it is.
+    """
+    return np.where(capacity > 0, np.maximum(capacity, bikes), capacity)
+
+
 def median_change(
     classes: ChangeClasses, probability: NDArray[np.float32], trust: float = 1.0
 ) -> NDArray[np.float64]:

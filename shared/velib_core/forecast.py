@@ -18,6 +18,7 @@ from velib_core.cal_features import (
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
+from velib_core.change_distribution import most_bikes
 from velib_core.errors import InvalidValueError
 from velib_core.feature_stack import CONTRACT_FEATURES, feature_rows
 from velib_core.grid import (
@@ -137,7 +138,8 @@ def predict_from_features_df(
 
     ``features`` holds ``station_id``, ``tbin_latest`` (naive UTC), ``capacity_bin`` and every
     column of ``pack.feat_cols``: a missing one is an error, never a zero. The result has the
-    columns of `predict_latest_offline`, one row for each given.
+    columns of `predict_latest_offline`, one row for each given; a capacity below the bikes that
+    are there is raised to them.
     """
     _need(features, (*PREDICTION_INPUTS, *pack.feat_cols))
     rows = features[list(pack.feat_cols)].to_numpy(np.float32)
@@ -157,6 +159,7 @@ def predict_from_features_df(
     columns = {name: np.full(len(rows), np.nan, np.float32) for name in PUBLISHED}
     for column, values in zip(columns.values(), found, strict=True):
         column[known] = values
+    columns["capacity_bin"] = most_bikes(bikes, capacity)
     given = features[list(PREDICTION_INPUTS)].assign(**columns)
     return _prediction_frame(given, pack.horizon_bins, model_version)
 

@@ -12,6 +12,7 @@ from velib_core.change_distribution import (
     chance_of_rise,
     mean_change,
     median_change,
+    most_bikes,
 )
 from velib_core.feature_stack import FEATURES, feature_rows, lookback_bins
 from velib_core.grid import (
@@ -51,8 +52,9 @@ HINDCAST_BINS = 24
 class Published(NamedTuple):
     """What is published, arrays of length n.
 
-    ``median`` is clipped to [0, capacity], ``whole`` its rounding half to even, ``mean`` clipped;
-    ``p_bike`` and ``p_dock`` the probabilities of a bike and of a dock at the target time.
+    ``median`` is clipped to [0, `most_bikes`], ``whole`` its rounding half to even, ``mean``
+    clipped alike; ``p_bike`` and ``p_dock`` the probabilities of a bike and of a dock at the
+    target time.
     """
 
     median: NDArray[np.float32]
@@ -104,11 +106,10 @@ def publish(
     docks: NDArray[np.float32],
 ) -> Published:
     """Turn class probabilities into the published numbers, mixed with persistence as trusted."""
-    median = np.clip(
-        bikes + median_change(pack.classes, probability, calibration.trust), 0, capacity
-    )
+    most = most_bikes(bikes, capacity)
+    median = np.clip(bikes + median_change(pack.classes, probability, calibration.trust), 0, most)
     weight = calibration.mean_trust
-    mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, capacity)
+    mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, most)
     has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)
     has_dock = chance_of_fall(pack.classes, probability, docks - 1)
     p_bike = weight * has_bike + (1 - weight) * (bikes >= 1)
@@ -148,16 +149,16 @@ def predict(
     pa.Table
         One row a station in order of id: ``station_id``, ``tbin_latest`` (the bin it starts from,
         null if never seen in the panel), ``target_ts_utc``, ``horizon_min``, ``bikes`` and
-        ``capacity_bin`` there, ``age_min`` of the station's own report, ``bikes_pred``,
-        ``bikes_pred_int``, ``bikes_mean``, ``p_bike``, ``p_dock`` and ``reason``: null, or why the
-        forecast is null: ``never_seen``, ``stale``, ``closed``, ``no_capacity``, ``silent``.
+        ``capacity_bin`` (`most_bikes`) there, ``age_min`` of the station's own report,
+        ``bikes_pred``, ``bikes_pred_int``, ``bikes_mean``, ``p_bike``, ``p_dock`` and ``reason``:
+        null, or why the forecast is null: ``never_seen``, ``stale``, ``closed``, ``no_capacity``,
+        ``silent``.
 
     """
     slack = stale_after_minutes // BIN_MINUTES
     recent = panel.window(Bin(at - lookback_bins(pack.horizon_bins)), Bin(at + 1))
     base = _newest_rows(recent["bikes"])
-    columns = np.arange(len(base))
-    picked = (np.maximum(base, 0), columns)
+    picked = (np.maximum(base, 0), np.arange(len(base)))
     seen = base >= 0
     bikes, capacity, ok = (
         np.where(seen, recent[name][picked], np.nan) for name in ("bikes", "capacity", "ok")
@@ -285,7 +286,7 @@ def _table(
             "target_ts_utc": stamps(seconds + ahead),
             "horizon_min": pa.array([minutes] * len(origins), pa.int64()),
             "bikes": whole(bikes),
-            "capacity_bin": whole(capacity),
+            "capacity_bin": whole(most_bikes(bikes, capacity)),
             "age_min": real(age),
             "bikes_pred": real(out["bikes_pred"]),
             "bikes_pred_int": whole(out["bikes_pred_int"]),

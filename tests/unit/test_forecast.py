@@ -162,6 +162,15 @@ def test_days_of_wrong_forecasts_take_the_trust_away(sample):
     assert calibration_from_json(json.loads(json.dumps(calibration.as_json()))).trust == 0.5
 
 
+def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
+    classes = fit_classes(count_changes(sample))
+    still = np.zeros((50, len(classes.lows)), np.float32)
+    still[:, classes.still] = 1
+    bikes, capacity = np.full(50, 28, np.float32), np.full(50, 20, np.float32)
+    calibration = add_day(fresh_calibration(), classes, still, bikes, capacity, bikes)
+    assert (calibration.gain == 0).all()
+
+
 def test_training_twice_gives_the_same_bytes(panel, blobs):
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     again = to_blobs(train(panel.window, panel.stations, days, H, TZ, FEW))
@@ -288,6 +297,24 @@ def test_published_numbers_keep_to_their_ranges(panel, pack, profiles):
     assert found["bikes_mean"].between(0, found["capacity_bin"]).all()
     assert found["p_bike"].between(0, 1).all()
     assert found["p_dock"].between(0, 1).all()
+
+
+def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(panel, pack, profiles):
+    bikes, capacity = panel["bikes"].copy(), panel["capacity"].copy()
+    row = LATE - panel.start
+    bikes[: row + 1, 0], capacity[:, 0] = 28, 20
+    bikes[: row + 1, 1], capacity[:, 1] = 12, 20
+    overfull = changed(panel, {"bikes": bikes, "capacity": capacity, "ok": np.ones_like(bikes)})
+    trusting = dataclasses.replace(pack.calibration, gain=np.eye(len(TRUSTS))[-1])
+    assert trusting.trust == 0.5
+    found = predict(pack, overfull, profiles, LATE, trusting).to_pylist()
+    assert [found[n]["capacity_bin"] for n in (0, 1)] == [28, 20]
+    # A trust of 0.5 publishes persistence, above the docks too.
+    assert [found[n]["bikes_pred_int"] for n in (0, 1)] == [28, 12]
+    for row_of in found:
+        if row_of["reason"] is None:
+            assert 0 <= row_of["bikes_pred"] <= row_of["capacity_bin"]
+            assert 0 <= row_of["bikes_mean"] <= row_of["capacity_bin"]
 
 
 def test_the_training_frame_has_the_contracts_columns_and_a_target_by_time(panel, frame):
