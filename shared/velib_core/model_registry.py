@@ -148,6 +148,12 @@ def register(
 ) -> ModelVersion:
     """Store a model and make it the live one; the same model again changes nothing.
 
+    Its record bears the mark only once it is live: a training that was killed before is gone
+    through again when its request is redelivered.
+
+    Its record is marked as tried only once it is live: a training that was killed before is gone
+    through again when its request is redelivered.
+
     Parameters
     ----------
     folder
@@ -175,8 +181,9 @@ def register(
             _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
         if old_pack is not None:
             _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
-        _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, mark)
+        _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
     promote(lake, settings, model)
+    _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, mark)
     return model
 
 

@@ -24,7 +24,7 @@ def demo(tmp_path_factory):
         [*command, "--stations", "12", "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

@@ -114,7 +114,7 @@ def environment(**extra):
     return {k: v for k, v in os.environ.items() if k in kept} | extra
 
 
-def sh(command, cwd, timeout=120, **env):
+def sh(command, cwd, timeout=300, **env):
     """Run a command as a person would; return its exit code and all it said."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command],
@@ -316,7 +316,7 @@ def run_example(lines, home):
             parse(shlex.split(line)[1:])
             continue
         dry = " --dry-run" if line.startswith("./deploy.sh") else ""
-        code, said = sh(line + dry, home, timeout=280, **env)
+        code, said = sh(line + dry, home, timeout=600, **env)
         assert code == 0, f"{line}\n{said}"
         yield line, said
 

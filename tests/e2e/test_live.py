@@ -28,7 +28,7 @@ def observe_once(out, feed) -> dict:
     (out / "report.html").unlink(missing_ok=True)
     process = live(out, f"{feed.base_url}/gbfs/2/gbfs.json", start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (out / "report.html").exists() and process.poll() is None:
             assert time.monotonic() < deadline, "no page came"
             time.sleep(0.1)

@@ -155,6 +155,49 @@ def test_a_worse_candidate_is_refused_with_a_report_and_the_live_model_stays(his
     assert registry.live(history, quick, H) == live
 
 
+class KilledError(Exception):
+    """The process dies."""
+
+
+def mortal(lake, lives: float):
+    """Return the lake of a process that dies when it has written so many objects."""
+
+    class Dying(type(lake)):
+        written = 0
+
+        def write(self, name, artefact, **rest):
+            if self.written == lives:
+                raise KilledError
+            self.written += 1
+            return super().write(name, artefact, **rest)
+
+    return Dying(lake.bucket)
+
+
+def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again(history, quick):
+    train_model.run(history, dataclasses.replace(quick, train_rounds=2), H)
+    old = registry.live(history, quick, H)
+    before = set(network.contents(history))
+    calm = mortal(history, math.inf)
+    train_model.run(calm, quick, H)
+    new, after = registry.live(history, quick, H), set(network.contents(history))
+    assert (old.version, new.version) == ("2.0.0", "2.0.1")
+    # Before the pointer, and before the mark that follows it; what is written earlier nobody reads.
+    for lives in (calm.written - 2, calm.written - 1):
+        registry.promote(history, quick, old)
+        for name in after - before:
+            history.delete(history.stat(name))
+        with pytest.raises(KilledError):
+            train_model.run(mortal(history, lives), quick, H)
+        live = registry.live(history, quick, H)
+        assert live.folder in {old.folder, new.folder}
+        assert registry.load(history, quick, live)
+        train_model.run(history, quick, H)
+        assert registry.live(history, quick, H).folder == new.folder
+        assert set(network.contents(history)) == after
+        assert train_model.run(history, quick, H).counts == {"fresh": 1}
+
+
 def test_too_little_history_is_refused_in_words(lake, settings):
     with pytest.raises(NoHistoryError, match="at least 3"):
         train_model.run(lake, settings, H)
