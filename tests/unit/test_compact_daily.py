@@ -160,9 +160,9 @@ def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(lake, settings):
     network.put(lake, Layout(settings).name(Snapshot(BINS[0])), b"junk")
     compact_daily.run(lake, settings, DAY)
     assert daily_of(lake, settings).num_rows == 0
-    assert not compact_daily.is_stale(
-        lake, Layout(settings), DAY, lake.stat(Layout(settings).name(Daily(DAY)))
-    )
+    layout = Layout(settings)
+    listing = list(lake.entries(layout.bronze_day(DAY)))
+    assert not compact_daily.is_stale(listing, lake.stat(layout.name(Daily(DAY))))
 
 
 def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(lake, settings):

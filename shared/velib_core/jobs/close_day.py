@@ -31,7 +31,9 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, arrived: Bin) -> J
     compacted = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
     for day in closed:
         daily = compacted.get(layout.name(Daily(day)))
-        late = day == day_of(arrived) and compact_daily.is_stale(lake, layout, day, daily)
+        late = day == day_of(arrived) and compact_daily.is_stale(
+            list(lake.entries(layout.bronze_day(day))), daily
+        )
         if daily is None or late:
             publisher.publish(DayClosed(day))
             result.published.append(f"day-closed {day}")

@@ -40,9 +40,8 @@ READERS = 8
 """Parallel downloads: a day is 288 small objects, and each costs a round trip."""
 
 
-def is_stale(lake: Lake, layout: Layout, day: Day, daily: Entry | None) -> bool:
-    """Tell whether a day has snapshots that its daily was not made from."""
-    listing = list(lake.entries(layout.bronze_day(day)))
+def is_stale(listing: Sequence[Entry], daily: Entry | None) -> bool:
+    """Tell whether a day's snapshots (`Layout.bronze_day`) are others than its daily is of."""
     if not listing:
         return False
     return daily is None or daily.fingerprint != store.fingerprint(RECIPE, listing)

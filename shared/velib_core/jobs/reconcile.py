@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 from typing import TYPE_CHECKING
 
 from velib_core import logs
@@ -45,7 +46,7 @@ from velib_core.layout import (
 from velib_core.listed_lake import ListedLake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from velib_core.events import Publisher
     from velib_core.grid import Day
@@ -166,21 +167,42 @@ def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Repai
 def _derived(layout: Layout) -> list[str]:
     """Return the folders that are looked up by day and by model: small enough to list at once.
 
-    Snapshots and pages of the ledger are not, and are looked at a day at a time. What is published
-    is looked at once, and changes meanwhile.
+    Snapshots and pages of the ledger are not, and pass by a day at a time (`_by_day`). What is
+    published is looked at once, and changes meanwhile.
     """
     folders = (layout.daily, layout.monthly, layout.exports, layout.profiles, layout.models)
     return [f"{folder}/" for folder in folders]
 
 
+def _by_day(
+    scope: _Scope, folder: str, prefix_of: Callable[[Day], str], days: Iterable[Day]
+) -> Iterator[tuple[Day, list[Entry]]]:
+    """Yield what lies in a folder of days, a day at a time.
+
+    A store lists a thousand objects a call, several days of them, so all days are one listing.
+    """
+    wanted = {prefix_of(day): day for day in days if scope.holds(day)}
+    if scope.request.first is not None:
+        yield from ((day, list(scope.lake.entries(prefix))) for prefix, day in wanted.items())
+        return
+
+    def folder_of(entry: Entry) -> str:
+        return f"{folder}/{entry.name[len(folder) + 1 :].partition('/')[0]}/"
+
+    for prefix, entries in itertools.groupby(scope.lake.entries(f"{folder}/"), folder_of):
+        if prefix in wanted:
+            yield wanted[prefix], list(entries)
+
+
 def _unclosed_days(scope: _Scope) -> Iterator[Repair]:
-    dailies = scope.dailies()
-    for day in close_day.observed_days(scope.lake, scope.layout)[:-1]:
-        if not scope.holds(day):
-            continue
-        if scope.request.force:
+    dailies, layout = scope.dailies(), scope.layout
+    over = close_day.observed_days(scope.lake, layout)[:-1]
+    if scope.request.force:
+        for day in filter(scope.holds, over):
             yield Repair(DayClosed(day, force=True), "forced")
-        elif compact_daily.is_stale(scope.lake, scope.layout, day, dailies.get(day)):
+        return
+    for day, listing in _by_day(scope, layout.bronze, layout.bronze_day, over):
+        if compact_daily.is_stale(listing, dailies.get(day)):
             yield Repair(DayClosed(day), "stale" if day in dailies else "no daily")
 
 
@@ -224,14 +246,12 @@ def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
 
 def _incomplete_ledgers(scope: _Scope) -> Iterator[Repair]:
     held = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/served_")}
-    kept = set(scope.lake.folders(f"{scope.layout.ledger}/"))
-    for day, daily in scope.dailies().items():
-        prefix = scope.layout.ledger_day(day)
-        pages = list(scope.lake.entries(prefix)) if prefix in kept else []
-        ledger = held.get(scope.layout.name(Ledger(day)))
+    layout, dailies = scope.layout, scope.dailies()
+    for day, pages in _by_day(scope, layout.ledger, layout.ledger_day, dailies):
+        ledger = held.get(layout.name(Ledger(day)))
         mark = build_datasets.ledger_fingerprint(pages)
         if pages and (ledger is None or ledger.fingerprint != mark):
-            yield Repair(daily, "ledger missing or without some of its pages")
+            yield Repair(dailies[day], "ledger missing or without some of its pages")
 
 
 def _old_family(family: Family) -> Callable[[_Scope], Iterator[Repair]]:
