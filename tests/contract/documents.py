@@ -11,6 +11,19 @@ from jsonschema import Draft202012Validator
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
+FAMILIES = (
+    "data/health",
+    "data/drift",
+    "data/freshness",
+    "model/performance",
+    "model/explainability",
+    "network/overview",
+    "network/stations",
+    "network/dynamics",
+    "intro",
+)
+"""Folders below ``monitoring/`` that hold a ``latest/`` with a manifest."""
+
 
 @cache
 def schemas() -> tuple[tuple[re.Pattern[str], Draft202012Validator], ...]:

@@ -8,7 +8,7 @@ import random
 
 import network
 import pytest
-from documents import expected, problems
+from documents import FAMILIES, expected, problems
 from google.cloud import pubsub_v1
 from velib_core import snapshot
 from velib_core.events import ALERTS, ReplayRequested, TrainRequested
@@ -18,17 +18,6 @@ from velib_local.cloud import local_cloud
 
 pytestmark = pytest.mark.e2e
 
-FAMILIES = [
-    "data/health",
-    "data/drift",
-    "data/freshness",
-    "model/performance",
-    "model/explainability",
-    "network/overview",
-    "network/stations",
-    "network/dynamics",
-    "intro",
-]
 MONITORING = [
     "build_data_health",
     "build_data_drift",

@@ -10,7 +10,7 @@ import planted
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from documents import expected, problems
+from documents import FAMILIES, expected, problems
 from routes import routes
 from velib_core import launcher, snapshot
 from velib_core.errors import TransientError
@@ -28,19 +28,6 @@ from velib_core.jobs import (
 from velib_core.jobs.compact_daily import to_bytes
 from velib_core.layout import Daily, Events, Layout, Monitoring, Snapshot
 from velib_core.panel import bins_of
-
-FAMILIES = [
-    "data/health",
-    "data/drift",
-    "data/freshness",
-    "model/performance",
-    "model/explainability",
-    "network/overview",
-    "network/stations",
-    "network/dynamics",
-    "intro",
-]
-
 
 NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
 
