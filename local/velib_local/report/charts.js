@@ -69,7 +69,7 @@ function residualsChart() {
       type: "bar", x: middle, y: errors.counts.map((count) => (100 * count) / total),
       marker: { color: colour("model") }, hovertemplate: `%{x:+d}, %{y:.1f}${share()}<extra></extra>`,
     }],
-    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "+d", title: { text: text("axis.bikes") } }, yaxis: { ticksuffix: share() } },
+    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "d", title: { text: text("axis.bikes") } }, yaxis: { ticksuffix: share() } },
   };
 }
 
