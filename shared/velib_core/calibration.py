@@ -24,9 +24,18 @@ from velib_core.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TRUSTS = (0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
-"""Weights of the model in the median that are compared; 0.5 publishes persistence. More trust is
-not among them: it gains half a point where all is well and costs several where it is not."""
+    from velib_core.grid import HorizonBins
+
+TRUSTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
+"""Weights of the model in the median that are compared; 0.5 publishes persistence."""
+
+NEAR_BINS = 6
+"""Half an hour: up to this horizon the model may be trusted wholly, since a median that moves so
+soon is nearly sure of itself."""
+
+MOST_TRUST_BEYOND = 0.9
+"""Beyond it, more trust gains half a point where all is well and costs whole points in the hours
+of a week unlike those before it."""
 
 MEMORY_DAYS = 3.0
 """Days after which a closed day counts 1/e."""
@@ -52,10 +61,10 @@ class Calibration:
     square: float
     n: float
 
-    @property
-    def trust(self) -> float:
-        """The weight for the median: the best of late, the most cautious of equals."""
-        best = len(TRUSTS) - 1 - int(np.argmax(self.gain[::-1]))
+    def trust(self, horizon: HorizonBins) -> float:
+        """Return the weight for the median: the best of late, the most cautious of equals."""
+        first = 0 if horizon <= NEAR_BINS else TRUSTS.index(MOST_TRUST_BEYOND)
+        best = len(TRUSTS) - 1 - int(np.argmax(self.gain[first:][::-1]))
         return TRUSTS[best]
 
     @property

@@ -107,7 +107,8 @@ def publish(
 ) -> Published:
     """Turn class probabilities into the published numbers, mixed with persistence as trusted."""
     most = most_bikes(bikes, capacity)
-    median = np.clip(bikes + median_change(pack.classes, probability, calibration.trust), 0, most)
+    trust = calibration.trust(pack.horizon_bins)
+    median = np.clip(bikes + median_change(pack.classes, probability, trust), 0, most)
     weight = calibration.mean_trust
     mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, most)
     has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)

@@ -124,7 +124,7 @@ def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample):
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10_000), trust=st.sampled_from([1.0, *TRUSTS]))
+@given(seed=st.integers(0, 10_000), trust=st.sampled_from(TRUSTS))
 def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, trust):
     classes = fit_classes(count_changes(sample))
     rng = np.random.default_rng(seed)
@@ -151,15 +151,29 @@ def test_days_of_wrong_forecasts_take_the_trust_away(sample):
     rising[:, classes.still + 1] = 1
     bikes, capacity = np.full(200, 5, np.float32), np.full(200, 20, np.float32)
     calibration = fresh_calibration()
-    assert calibration.trust == 0.5
+    assert calibration.trust(H) == 0.5
     for _ in range(3):
         calibration = add_day(calibration, classes, rising, bikes, capacity, bikes + 1)
-    assert calibration.trust > 0.5
+    assert calibration.trust(H) > 0.5
     for _ in range(6):
         calibration = add_day(calibration, classes, rising, bikes, capacity, bikes)
-    assert calibration.trust == 0.5
+    assert calibration.trust(H) == 0.5
     assert calibration.mean_trust < 0.5
-    assert calibration_from_json(json.loads(json.dumps(calibration.as_json()))).trust == 0.5
+    assert calibration_from_json(json.loads(json.dumps(calibration.as_json()))).trust(H) == 0.5
+
+
+def test_a_model_that_is_always_right_is_trusted_wholly_only_soon_ahead(sample):
+    classes = fit_classes(count_changes(sample))
+    # Seven of ten times one bike more, else none: only a trust above 0.5 / 0.7 says so.
+    rising = np.zeros((300, len(classes.lows)), np.float32)
+    rising[:, classes.still + 1], rising[:, classes.still] = 0.7, 0.3
+    bikes, capacity = np.full(300, 5, np.float32), np.full(300, 20, np.float32)
+    true = bikes + (np.arange(300) % 10 >= 3)
+    calibration = add_day(fresh_calibration(), classes, rising, bikes, capacity, true)
+    assert calibration.trust(H) == 0.75
+    surely = dataclasses.replace(calibration, gain=-np.arange(len(TRUSTS), dtype=float))
+    assert surely.trust(HorizonBins(3)) == 1.0
+    assert surely.trust(H) == 0.9
 
 
 def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
@@ -306,7 +320,7 @@ def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(pan
     bikes[: row + 1, 1], capacity[:, 1] = 12, 20
     overfull = changed(panel, {"bikes": bikes, "capacity": capacity, "ok": np.ones_like(bikes)})
     trusting = dataclasses.replace(pack.calibration, gain=np.eye(len(TRUSTS))[-1])
-    assert trusting.trust == 0.5
+    assert trusting.trust(H) == 0.5
     found = predict(pack, overfull, profiles, LATE, trusting).to_pylist()
     assert [found[n]["capacity_bin"] for n in (0, 1)] == [28, 20]
     # A trust of 0.5 publishes persistence, above the docks too.
