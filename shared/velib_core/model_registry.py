@@ -148,9 +148,6 @@ def register(
 ) -> ModelVersion:
     """Store a model and make it the live one; the same model again changes nothing.
 
-    Its record bears the mark only once it is live: a training that was killed before is gone
-    through again when its request is redelivered.
-
     Its record is marked as tried only once it is live: a training that was killed before is gone
     through again when its request is redelivered.
 

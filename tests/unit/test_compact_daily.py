@@ -176,6 +176,22 @@ def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(lake, settin
     assert daily_of(lake, settings) == expected_rows()
 
 
+def test_repeats_are_counted_once_however_many_snapshots_are_gone(lake, settings):
+    layout = Layout(settings)
+    repeats = {bin_: {"1000": n, f"{1000 + n}": 1} for n, bin_ in enumerate(BINS, 1)}
+    for bin_ in BINS:
+        rows, _ = snapshot.tidy(network.snapshot_table(bin_), bin_)
+        told = snapshot.with_repeats(rows, repeats[bin_])
+        network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(told))
+    compact_daily.run(lake, settings, DAY)
+    whole = snapshot.repeats_of(daily_of(lake, settings))
+    assert whole == {"1000": 10, "1001": 1, "1002": 1, "1003": 1, "1004": 1}
+    for bin_ in BINS:  # the bucket's lifecycle takes them one by one
+        lake.delete(lake.stat(layout.name(Snapshot(bin_))))
+        compact_daily.run(lake, settings, DAY)
+        assert snapshot.repeats_of(daily_of(lake, settings)) == whole
+
+
 def test_snapshots_are_deleted_only_once_the_daily_holds_all_their_rows(lake, settings):
     layout = Layout(settings)
     network.upload(lake, settings, BINS)

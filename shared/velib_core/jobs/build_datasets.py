@@ -251,6 +251,18 @@ def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> 
     result.outputs[layout.name(Ledger(day))] = lake.publish(layout.name(Ledger(day)), make)
 
 
+def newest_view(lake: Lake, layout: Layout, kind: type[Events | Perf]) -> tuple[Day, Entry] | None:
+    """Return the newest dated view of a kind: the undated one is the copy of it."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
+    dated = layout.by_day(kind, entries)
+    return (max(dated), entries[dated[max(dated)]]) if dated else None
+
+
+def rolling_fingerprint(newest: Entry) -> str:
+    """Return the fingerprint that the undated copy of a view must carry."""
+    return store.fingerprint("rolling 1", [newest])
+
+
 def _publish_rolling(
     lake: Lake, layout: Layout, kind: type[Events | Perf], result: JobResult
 ) -> None:
@@ -258,12 +270,11 @@ def _publish_rolling(
     name = layout.name(kind(None))
 
     def make(current: Entry | None) -> Artefact | None:
-        entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
-        dated = layout.by_day(kind, entries)
-        if not dated:
+        found = newest_view(lake, layout, kind)
+        if found is None:
             return None
-        newest = entries[dated[max(dated)]]
-        mark = store.fingerprint("rolling 1", [newest])
+        _, newest = found
+        mark = rolling_fingerprint(newest)
         if current and current.fingerprint == mark:
             return None
         return store.Artefact(lake.read(newest), store.PARQUET, mark)

@@ -101,14 +101,10 @@ def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = N
         return result
     network = _Network(lake, settings, warm, inputs)
     marks = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
-    if any(outcome == "written" for outcome in result.outputs.values()):
-        whole = f"{iso_z(bin_start(inputs.newest))} {store.fingerprint(' '.join(marks), [])}"
-        for key, make in (
-            (ForecastBundle(), network.bundle),
-            (ServingManifest(), network.manifest),
-        ):
-            name = layout.name(key)
-            result.outputs[name] = _publish_unless_older(lake, name, whole, make)
+    whole = f"{iso_z(bin_start(inputs.newest))} {store.fingerprint(' '.join(marks), [])}"
+    for key, make in ((ForecastBundle(), network.bundle), (ServingManifest(), network.manifest)):
+        name = layout.name(key)
+        result.outputs[name] = _publish_unless_older(lake, name, whole, make)
     return result
 
 
@@ -227,8 +223,11 @@ class _Network:
         }
 
     def bundle(self) -> dict[str, Any]:
-        """Return the forecasts of all horizons, each row with its station's name and place."""
-        layout = Layout(self.settings)
+        """Return the forecasts of all horizons, each row with its station's name and place.
+
+        Raises `velib_core.lake.InputChangedError` where one is of another snapshot by now.
+        """
+        generated = iso_z(self.observed)
         stations = self.panel.stations
         about = {
             station: {"name": name or None, "lat": _known(lat), "lon": _known(lon)}
@@ -242,17 +241,25 @@ class _Network:
         }
         data = {}
         for horizon in self.settings.horizons:
-            found = self.made.get(horizon) or self.lake.fetch_json(layout.name(Forecast(horizon)))
+            found = self.made.get(horizon) or self._published(horizon)
+            if found["generated_at"] != generated:
+                raise store.InputChangedError(f"h{horizon} is of {found['generated_at']} by now")
             data[str(horizon)] = [
                 row | about.get(row["station_id"], {}) | {"capacity": row["capacity_bin"]}
                 for row in found["data"]
             ]
         return {
             "schema_version": SCHEMA_VERSION,
-            "generated_at": iso_z(self.observed),
+            "generated_at": generated,
             "horizons": list(self.settings.horizons),
             "data": data,
         }
+
+    def _published(self, horizon: HorizonMinutes) -> dict[str, Any]:
+        document: dict[str, Any] = self.lake.fetch_json(
+            Layout(self.settings).name(Forecast(horizon))
+        )
+        return document
 
     def manifest(self) -> dict[str, Any]:
         """Return what says that the forecasts of all horizons are of one snapshot."""

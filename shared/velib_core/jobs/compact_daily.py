@@ -159,19 +159,30 @@ def _rows_of_other_bins(
         quarantine.keep(lake, layout, Reject(daily.name, data, f"unreadable daily: {error}"))
         result.counts["quarantined"] += 1
         return SCHEMA.empty_table()
-    covered = [bins_of(part["tbin_utc"])[0] for part in tables if part.num_rows]
-    kept = ~np.isin(bins_of(table["tbin_utc"]), covered)
+    parts = [part for part in tables if part.num_rows]
+    kept = ~np.isin(bins_of(table["tbin_utc"]), [bins_of(part["tbin_utc"])[0] for part in parts])
     result.counts["rows_kept"] = int(kept.sum())
-    # Which bins the daily's repeats were in is not known: they count where most of it is kept.
-    repeats = snapshot.repeats_of(held) if 2 * kept.sum() > len(kept) else {}
-    return snapshot.with_repeats(table.filter(pa.array(kept)), repeats)
+    repeats = collections.Counter[str]()
+    if kept.any():
+        # What was counted in the bins that are gone is what the others do not count themselves.
+        repeats.update(snapshot.repeats_of(held))
+        for part in parts:
+            if _holds(table, part):
+                repeats.subtract(snapshot.repeats_of(part))
+    return snapshot.with_repeats(table.filter(pa.array(kept)), +repeats)
+
+
+def _holds(daily: pa.Table, rows: pa.Table) -> bool:
+    """Tell whether a daily's rows of a bin are just these."""
+    bin_ = bins_of(rows["tbin_utc"])[0]
+    start, stop = np.searchsorted(bins_of(daily["tbin_utc"]), [bin_, bin_ + 1])
+    return bool(daily.slice(start, stop - start).equals(rows))
 
 
 def _delete_verified(lake: Lake, layout: Layout, day: Day, listing: Sequence[Entry]) -> int:
     """Delete the snapshots all of whose rows the daily, read back, is found to hold."""
     _, data = lake.fetch(layout.name(Daily(day)))
     daily = pq.read_table(io.BytesIO(data))
-    bins = bins_of(daily["tbin_utc"])
     deleted = 0
     for entry in listing:
         try:
@@ -179,8 +190,7 @@ def _delete_verified(lake: Lake, layout: Layout, day: Day, listing: Sequence[Ent
             rows, defects = snapshot.from_bytes(lake.read(entry), bin_)
         except (SnapshotError, ForeignNameError):
             continue
-        start, stop = np.searchsorted(bins, [bin_, bin_ + 1])
-        if not defects and daily.slice(start, stop - start).equals(rows):
+        if rows.num_rows and not defects and _holds(daily, rows):
             lake.delete(entry)
             deleted += 1
     return deleted

@@ -12,8 +12,8 @@ import datetime as dt
 import itertools
 from typing import TYPE_CHECKING
 
-from velib_core import logs
-from velib_core.errors import InvalidValueError
+from velib_core import logs, model_registry
+from velib_core.errors import InvalidValueError, ModelError
 from velib_core.events import DayClosed, ReplayRequested
 from velib_core.grid import bin_start, day_of, iso_z
 from velib_core.jobs import (
@@ -40,7 +40,7 @@ from velib_core.layout import (
     Monitoring,
     Monthly,
     Perf,
-    Profile,
+    ServingManifest,
     month_of,
 )
 from velib_core.listed_lake import ListedLake
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from velib_core.grid import Day
     from velib_core.jobs.monitoring_family import Family
     from velib_core.lake import Entry, Lake
+    from velib_core.layout import Key
+    from velib_core.model_registry import ModelVersion
     from velib_core.settings import Settings
 
 
@@ -231,17 +233,41 @@ def _stale_views(scope: _Scope) -> Iterator[Repair]:
         elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(scope.settings)):
             yield Repair(daily, "perf view missing or stale")
     yield from _incomplete_ledgers(scope)
+    yield from _old_copies(scope)
+
+
+def _old_copies(scope: _Scope) -> Iterator[Repair]:
+    dailies = scope.dailies()
+    for kind in (Events, Perf):
+        found = build_datasets.newest_view(scope.lake, scope.layout, kind)
+        if found is None or found[0] != max(dailies, default=None):
+            continue  # the newest is asked for already
+        day, newest = found
+        copy = scope.lake.stat(scope.layout.name(kind(None)))
+        if copy is None or copy.fingerprint != build_datasets.rolling_fingerprint(newest):
+            yield Repair(dailies[day], "the rolling view is not the newest day's")
 
 
 def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
-    dailies = history.dailies(scope.lake, scope.layout)
+    lake, settings = scope.lake, scope.settings
+    dailies = history.dailies(lake, scope.layout)
+    models = list(_live_models(scope))
     for day, daily in scope.dailies().items():
-        profile = scope.lake.stat(scope.layout.name(Profile(day)))
-        inputs = refresh_profiles.profile_inputs(scope.lake, scope.layout, dailies, day)
-        mark = refresh_profiles.profile_fingerprint(scope.settings, inputs)
-        if scope.request.force or profile is None or profile.fingerprint != mark:
-            yield Repair(daily, "profile missing or stale")
+        settled = refresh_profiles.is_settled(lake, settings, dailies, day, models)
+        if scope.request.force or not settled:
+            yield Repair(daily, "profile or calibration missing or stale")
             return  # the later ones rest on it and follow
+
+
+def _live_models(scope: _Scope) -> Iterator[ModelVersion]:
+    for horizon in scope.settings.horizons:
+        try:
+            model = model_registry.live(scope.lake, scope.settings, horizon)
+        except ModelError as error:
+            logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
+            continue
+        if model is not None:
+            yield model
 
 
 def _incomplete_ledgers(scope: _Scope) -> Iterator[Repair]:
@@ -301,9 +327,10 @@ def _old_forecasts(scope: _Scope) -> Iterator[Repair]:
     newest = newest_snapshot(scope.lake, scope.layout)
     if newest is None or not scope.holds(day_of(newest.bin)):
         return
-    for horizon in scope.settings.horizons:
-        forecast = scope.lake.stat(scope.layout.name(Forecast(horizon, alias=True)))
-        mark = (forecast.fingerprint or "") if forecast else ""
+    keys: list[Key] = [Forecast(horizon, alias=True) for horizon in scope.settings.horizons]
+    for key in [*keys, ServingManifest()]:
+        published = scope.lake.stat(scope.layout.name(key))
+        mark = (published.fingerprint or "") if published else ""
         if scope.request.force or not mark.startswith(iso_z(bin_start(newest.bin))):
             yield Repair(newest.entry, "the forecast is older than the newest snapshot")
 

@@ -18,12 +18,13 @@ from velib_core.grid import Bin, day_after, first_bin, horizon_bins, parse_day
 from velib_core.jobs import history
 from velib_core.jobs.result import JobResult
 from velib_core.layout import CalibrationOf, Layout, Profile
+from velib_core.listed_lake import ListedLake
 from velib_core.logs import log
 from velib_core.model_pack import from_blobs
 from velib_core.profile_features import Profiles, empty_profiles, fold_day, from_bytes, to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from velib_core.grid import Day, HorizonMinutes
     from velib_core.lake import Artefact, Entry, Lake
@@ -41,14 +42,42 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
     result = JobResult("refresh_profiles")
     dailies = history.dailies(lake, layout)
     models = _live_models(lake, settings)
+    versions = [model for model, _ in models]
+    before = ListedLake(lake, [f"{layout.profiles}/"])
+    rewritten = True
     for closed in [d for d in dailies if d >= day]:
+        if not rewritten and is_settled(before, settings, dailies, closed, versions):
+            continue
+        made = JobResult("refresh_profiles")
         for model, pack in models:
-            _publish_calibration(lake, settings, dailies, closed, model, pack, result)
+            _publish_calibration(lake, settings, dailies, closed, model, pack, made)
         name = layout.name(Profile(closed))
-        result.outputs[name] = _publish_profile(lake, settings, dailies, closed, force=force)
-        if result.outputs[name] != "written" and closed > day:
-            break
+        made.outputs[name] = _publish_profile(lake, settings, dailies, closed, force=force)
+        result.outputs |= made.outputs
+        rewritten = "written" in made.outputs.values()
     return result
+
+
+def is_settled(
+    lake: Lake,
+    settings: Settings,
+    dailies: Mapping[Day, Entry],
+    day: Day,
+    models: Iterable[ModelVersion],
+) -> bool:
+    """Tell whether a day's profile and calibrations are made from all that there is."""
+    layout = Layout(settings)
+    profile = lake.stat(layout.name(Profile(day)))
+    inputs = profile_inputs(lake, layout, dailies, day)
+    if profile is None or profile.fingerprint != profile_fingerprint(settings, inputs):
+        return False
+    for model in models:
+        if day > _trained_through(model):
+            held = lake.stat(layout.name(CalibrationOf(model.horizon, model.folder, day)))
+            inputs = _calibration_inputs(lake, layout, dailies, day, model)
+            if held is None or held.fingerprint != _calibration_fingerprint(model, inputs):
+                return False
+    return True
 
 
 def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> JobResult:
@@ -137,19 +166,18 @@ def _publish_calibration(
     """Carry a model's calibration on by a day; days that it was trained on are left out."""
     from velib_core.training import calibrate_day  # noqa: PLC0415 -- loads the training libraries
 
-    if day <= parse_day(str(pack.about["last_day"])):
+    if day <= _trained_through(model):
         return
     layout = Layout(settings)
     name = layout.name(CalibrationOf(model.horizon, model.folder, day))
 
     def make(current: Entry | None) -> Artefact | None:
-        held = calibration_before(lake, layout, model, day)
-        profile = profile_before(lake, layout, day)
-        days = (dailies.get(day_after(day, -1)), dailies.get(day))
-        inputs = [entry for entry in (held, profile, *days) if entry is not None]
-        mark = store.fingerprint(f"{RECIPE} {model.folder}", inputs)
+        inputs = _calibration_inputs(lake, layout, dailies, day, model)
+        mark = _calibration_fingerprint(model, inputs)
         if current and current.fingerprint == mark:
             return None
+        held = calibration_before(lake, layout, model, day)
+        profile = profile_before(lake, layout, day)
         carried = calibrate_day(
             pack,
             load_calibration(lake, pack, held),
@@ -160,6 +188,27 @@ def _publish_calibration(
         return store.Artefact(store.json_bytes(carried.as_json()), store.JSON, mark)
 
     result.outputs[name] = lake.publish(name, make)
+
+
+def _calibration_inputs(
+    lake: Lake, layout: Layout, dailies: Mapping[Day, Entry], day: Day, model: ModelVersion
+) -> list[Entry]:
+    """Return what a model's calibration of a day is made from."""
+    entries = [
+        calibration_before(lake, layout, model, day),
+        profile_before(lake, layout, day),
+        dailies.get(day_after(day, -1)),
+        dailies.get(day),
+    ]
+    return [entry for entry in entries if entry is not None]
+
+
+def _calibration_fingerprint(model: ModelVersion, inputs: Sequence[Entry]) -> str:
+    return store.fingerprint(f"{RECIPE} {model.folder}", inputs)
+
+
+def _trained_through(model: ModelVersion) -> Day:
+    return parse_day(str(model.record["end_date"]))
 
 
 def _history(lake: Lake, dailies: Mapping[Day, Entry], day: Day) -> history.DailyHistory:

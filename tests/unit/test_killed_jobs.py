@@ -1,0 +1,374 @@
+"""Jobs killed between their writes and told again, and what the hourly sweep sees of them.
+
+A job may die after any of its writes. Its event comes again, or is lost, and then the sweep has to
+find what is unfinished. Both are tried after each of the first and last writes and some between.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from typing import TYPE_CHECKING
+
+import network
+import pytest
+from velib_core import lake as store
+from velib_core import model_registry as registry
+from velib_core import snapshot
+from velib_core.events import ReplayRequested, TrainRequested
+from velib_core.grid import Bin, HorizonMinutes, day_after, first_bin
+from velib_core.jobs import (
+    build_data_drift,
+    build_data_freshness,
+    build_data_health,
+    build_datasets,
+    build_model_explainability,
+    build_model_performance,
+    build_monitoring_intro,
+    build_network_dynamics,
+    build_network_overview,
+    build_network_stations,
+    build_serving_forecast,
+    compact_daily,
+    compact_monthly,
+    export_training_base,
+    reconcile,
+    refresh_profiles,
+    train_model,
+)
+from velib_core.jobs.monitoring_family import (
+    DRIFT,
+    DYNAMICS,
+    EXPLAINABILITY,
+    HEALTH,
+    PERFORMANCE,
+    STATIONS,
+)
+from velib_core.layout import Daily, Layout, Monitoring, ServingManifest, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HORIZONS = (HorizonMinutes(15), HorizonMinutes(60))
+DAYS = [day_after(network.FIRST_DAY, n) for n in range(7)]
+"""The first month ends with the second of them; models are trained on the first four."""
+
+TODAY = day_after(DAYS[-1])
+LATE = DAYS[4]
+"""The day of which more comes to be known when everything is made already."""
+
+EVERY = 3
+EDGE = 2
+NEWEST = Bin(first_bin(TODAY) + 60)
+
+
+class KilledError(Exception):
+    """The process dies."""
+
+
+class Process:
+    """A process that dies when it has written, deleted and published so many times."""
+
+    def __init__(self, lives: float = math.inf) -> None:
+        self.lives = lives
+        self.done = 0
+        self.told: set[str] = set()
+        self._one_at_a_time = threading.Lock()
+
+    def act(self, doing: Callable[[], object]) -> object:
+        with self._one_at_a_time:
+            if self.done >= self.lives:
+                raise KilledError
+            self.done += 1
+            return doing()
+
+    def lake(self, lake: store.Lake) -> store.Lake:
+        act = self.act
+
+        class Dying(store.Lake):
+            def write(self, *args, **options):
+                return act(lambda: store.Lake.write(self, *args, **options))
+
+            def delete(self, entry):
+                return act(lambda: store.Lake.delete(self, entry))
+
+        return Dying(lake.bucket)
+
+    def publish(self, message: object) -> None:
+        self.act(lambda: self.told.add(str(message)))
+
+    tell_alert = publish
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A job on the made lake.
+
+    ``before`` is what happens in the lake first, ``seal`` the object that is written last and
+    says that all is there, ``stage`` what the sweep calls the job.
+    """
+
+    work: Callable
+    before: Callable = lambda _lake, _settings: None
+    seal: object = None
+    stage: str | None = None
+    changes: dict = dataclasses.field(default_factory=dict)
+
+
+def snapshots_come(lake, settings, day=LATE, offset=1):
+    """Snapshots of a day come late, between those that are there; a station was in them twice."""
+    for bin_ in map(Bin, range(first_bin(day) + offset, first_bin(day) + 288, 24)):
+        rows, _ = snapshot.tidy(network.snapshot_table(bin_), bin_)
+        told = snapshot.with_repeats(rows, {"1000": 1})
+        network.put(lake, Layout(settings).name(Snapshot(bin_)), snapshot.to_bytes(told))
+
+
+def a_day_changes(lake, settings):
+    snapshots_come(lake, settings)
+    compact_daily.run(lake, settings, LATE)
+
+
+def profiles_change(lake, settings):
+    a_day_changes(lake, settings)
+    refresh_profiles.run(lake, settings, LATE)
+
+
+def a_model_goes_live(lake, settings):
+    """The model of an hour is trained again, on the same days."""
+    before = registry.live(lake, settings, HORIZONS[1]).folder
+    better = dataclasses.replace(settings, train_rounds=9)
+    train_model.run(lake, better, HORIZONS[1], last=DAYS[3])
+    assert registry.live(lake, settings, HORIZONS[1]).folder != before
+
+
+def views_change(lake, settings):
+    profiles_change(lake, settings)
+    for day in DAYS:
+        build_datasets.run(lake, settings, day)
+
+
+def a_snapshot_comes(lake, settings):
+    network.upload(lake, settings, [Bin(NEWEST + 1)])
+
+
+def monitoring_changes(lake, settings):
+    look(lake, settings, None)
+
+
+def compact(lake, settings, _):
+    return compact_daily.run(lake, settings, LATE)
+
+
+def first_snapshots_come(lake, settings):
+    """Snapshots of a day come late, when the others are gone already."""
+    snapshots_come(lake, settings, DAYS[0])
+
+
+def compact_first(lake, settings, _):
+    return compact_daily.run(lake, settings, DAYS[0])
+
+
+def compact_month(lake, settings, _):
+    return compact_monthly.run_for_day(lake, settings, DAYS[1])
+
+
+def months_change(lake, settings):
+    """The last day of one month changes, and the next month is over."""
+    snapshots_come(lake, settings, DAYS[1])
+    compact_daily.run(lake, settings, DAYS[1])
+
+
+def refresh(lake, settings, _):
+    return refresh_profiles.run(lake, settings, LATE)
+
+
+def calibrate(lake, settings, _):
+    return refresh_profiles.run_for_model(lake, settings, HORIZONS[1])
+
+
+def export(lake, settings, _):
+    return build_datasets.run(lake, settings, LATE)
+
+
+def hindcast(lake, settings, _):
+    return build_datasets.run_for_model(lake, settings, HORIZONS[1])
+
+
+def serve(lake, settings, _):
+    warm = build_serving_forecast.WarmState()
+    return build_serving_forecast.run(lake, settings, warm, Bin(NEWEST + 1))
+
+
+def look(lake, settings, _):
+    warm = build_network_overview.WarmState()
+    return build_network_overview.run_for_day(lake, settings, warm, LATE)
+
+
+def see_age(lake, settings, _):
+    return build_data_freshness.run(lake, settings, Bin(NEWEST + 1))
+
+
+def ask(lake, settings, publisher):
+    request = TrainRequested(None, 3)
+    return export_training_base.on_request(lake, settings, publisher, request)
+
+
+def silent(run):
+    """Return a job that tells nobody anything."""
+    return lambda lake, settings, _: run(lake, settings)
+
+
+def monitored(run, folder, stage, before=views_change):
+    return Job(run, before, Monitoring(folder, "manifest.json"), stage)
+
+
+JOBS = {
+    "compact_daily": Job(compact, snapshots_come, Daily(LATE), "compact_daily"),
+    # What it leaves is left to the bucket's lifecycle: the sweep does not look for it.
+    "compact_daily that deletes": Job(
+        compact_first, first_snapshots_come, changes={"delete_after_compact": True}
+    ),
+    "compact_monthly": Job(compact_month, months_change, stage="compact_monthly"),
+    "refresh_profiles": Job(refresh, a_day_changes, stage="refresh_profiles"),
+    "refresh_profiles for a model": Job(calibrate, a_model_goes_live, stage="refresh_profiles"),
+    "build_datasets": Job(export, profiles_change, stage="build_datasets"),
+    "build_datasets for a model": Job(hindcast, a_model_goes_live, stage="build_datasets"),
+    "build_serving_forecast": Job(
+        serve, a_snapshot_comes, ServingManifest(), "build_serving_forecast"
+    ),
+    **{
+        family.job: monitored(run, family.folder, family.job)
+        for family, run in (
+            (HEALTH, build_data_health.run),
+            (DRIFT, build_data_drift.run),
+            (PERFORMANCE, build_model_performance.run),
+            (EXPLAINABILITY, silent(build_model_explainability.run)),
+            (STATIONS, silent(build_network_stations.run)),
+            (DYNAMICS, silent(build_network_dynamics.run)),
+        )
+    },
+    "build_network_overview": monitored(look, "network/overview", "build_network_overview"),
+    "build_data_freshness": monitored(
+        see_age, "data/freshness", "build_data_freshness", a_snapshot_comes
+    ),
+    "build_monitoring_intro": monitored(
+        build_monitoring_intro.run, "intro", "build_monitoring_intro", monitoring_changes
+    ),
+    "export_training_base": Job(ask),
+}
+
+
+@pytest.fixture
+def quick(settings):
+    """Settings that train in a second."""
+    return dataclasses.replace(settings, horizons=HORIZONS, train_rounds=4, train_max_rows=4000)
+
+
+@pytest.fixture(scope="module")
+def made():
+    """The objects of lakes by what happened in them: each is made for one test, kept for all."""
+    return {}
+
+
+@pytest.fixture
+def whole(lake, quick, made):
+    """A lake of seven closed days in two months, with models, and a morning; all is made."""
+    if "whole" in made:
+        restore(lake, made["whole"])
+        return lake
+    for day in DAYS:
+        bins = [Bin(first_bin(day) + n) for n in range(0, 288, EVERY)]
+        if day not in {DAYS[1], *DAYS[4:]}:  # its snapshots are not needed again
+            tables = [snapshot.tidy(network.snapshot_table(bin_), bin_)[0] for bin_ in bins]
+            daily = compact_daily.to_bytes(compact_daily.assemble(tables))
+            network.put(lake, Layout(quick).name(Daily(day)), daily)
+            bins = []
+        network.upload(lake, quick, bins[:24])
+        if day > DAYS[4]:
+            serving = build_serving_forecast.run(lake, quick, build_serving_forecast.WarmState())
+            assert serving.counts["h60_forecasts"]
+        network.upload(lake, quick, bins[24:])
+        compact_daily.run(lake, quick, day)
+        refresh_profiles.run(lake, quick, day)
+        if day == DAYS[3]:
+            for horizon in HORIZONS:
+                train_model.run(lake, quick, horizon)
+                if registry.live(lake, quick, horizon) is None:
+                    version = registry.versions(lake, quick, horizon)[0]
+                    registry.promote(lake, quick, version)
+    for day in DAYS:
+        build_datasets.run(lake, quick, day)
+        compact_monthly.run_for_day(lake, quick, day)
+    network.upload(lake, quick, [Bin(first_bin(TODAY) + n) for n in range(0, 61, EVERY)])
+    build_serving_forecast.run(lake, quick, build_serving_forecast.WarmState())
+    made["whole"] = kept(lake)
+    return lake
+
+
+def kept(lake) -> dict[str, store.Artefact]:
+    """Return every object with what it was made from."""
+    return {
+        entry.name: store.Artefact(lake.read(entry), store.PARQUET, entry.fingerprint)
+        for entry in lake.entries("")
+    }
+
+
+def restore(lake, objects) -> None:
+    """Make a lake hold these objects and no others."""
+    held = {entry.name: entry for entry in lake.entries("")}
+    for name in held.keys() - objects.keys():
+        lake.delete(held[name])
+    for name, artefact in objects.items():
+        current = held.get(name)
+        if current is None or not store.is_same(current, artefact):
+            generation = current.generation if current else 0
+            lake.write(name, artefact, expected_generation=generation)
+
+
+def spots(writes: int) -> list[int]:
+    """Return after how many writes to die: after each of the first and last, and some between."""
+    between = range(EDGE, writes - EDGE, max(1, (writes - 2 * EDGE) // 3))
+    edges = [n for n in range(writes) if n < EDGE or n >= writes - EDGE]
+    return sorted({*edges, *between})
+
+
+def unfinished(lake, settings, job) -> set[str]:
+    """Return what the sweep would ask for; of other jobs' work that is a part as well."""
+    request = ReplayRequested(stage=job.stage)
+    return (
+        {str(repair) for repair in reconcile.plan(lake, settings, request)} if job.stage else set()
+    )
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, quick, made, name):
+    job = JOBS[name]
+    lake, settings = whole, dataclasses.replace(quick, **job.changes)
+    if job.before not in made:
+        job.before(lake, quick)
+        made[job.before] = kept(lake)
+    before = made[job.before]
+    restore(lake, before)
+    calm = Process()
+    job.work(calm.lake(lake), settings, calm)
+    after = network.contents(lake)
+    assert calm.done
+    others = unfinished(lake, settings, job)
+    for lives in spots(calm.done):
+        restore(lake, before)
+        mortal = Process(lives)
+        with pytest.raises(KilledError):
+            job.work(mortal.lake(lake), settings, mortal)
+        left = network.contents(lake)
+        if job.seal is not None and lives:
+            seal = Layout(settings).name(job.seal)
+            assert left.get(seal) != after[seal], f"sealed after {lives} of {calm.done} writes"
+        if job.stage:
+            found = unfinished(lake, settings, job)
+            assert found - others, f"the sweep does not see that {lives} of {calm.done} are written"
+        again = Process()
+        job.work(again.lake(lake), settings, again)
+        assert network.contents(lake) == after, f"killed after {lives} of {calm.done} writes"
+        assert mortal.told | again.told == calm.told
+        assert unfinished(lake, settings, job) == others
