@@ -50,8 +50,13 @@ class FolderLake(Lake):
             return recorded
         return Entry(name, path.stat().st_mtime_ns, size, store.crc32c(path.read_bytes()), None)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
         """Yield the files below a prefix in order of name; loose files are no objects."""
+        return store.within(self._files(prefix), start, stop)
+
+    def _files(self, prefix: str) -> Iterator[Entry]:
         base = self._folder / prefix.rpartition("/")[0]
         names = sorted(
             path.relative_to(self._folder).as_posix() for path in base.rglob("*") if path.is_file()

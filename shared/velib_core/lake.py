@@ -105,10 +105,17 @@ class Lake:
             blob = self.bucket.get_blob(name, timeout=TIMEOUT_S)
         return _entry(blob) if blob is not None else None
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """Yield the objects whose names start with a prefix, in order of name."""
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
+        """Yield the objects whose names start with a prefix, in order of name.
+
+        Of these only those from ``start`` on and before ``stop``, where they are given.
+        """
         with _store_errors(prefix):
-            for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
+            for blob in self.bucket.list_blobs(
+                prefix=prefix, start_offset=start, end_offset=stop, timeout=TIMEOUT_S
+            ):
                 yield _entry(blob)
 
     def makings(self, prefix: str) -> Iterator[Making]:
@@ -243,6 +250,13 @@ def connect(settings: Settings) -> Lake:
     """Open the bucket of a deployment (or of the emulator that STORAGE_EMULATOR_HOST names)."""
     client = storage.Client(project=settings.project or None)
     return Lake(client.bucket(settings.bucket))
+
+
+def within(entries: Iterable[Entry], start: str | None, stop: str | None) -> Iterator[Entry]:
+    """Yield the entries whose names are from ``start`` on and before ``stop``, where given."""
+    for entry in entries:
+        if (start is None or start <= entry.name) and (stop is None or entry.name < stop):
+            yield entry
 
 
 def fingerprint(recipe: str, inputs: Iterable[Entry]) -> str:

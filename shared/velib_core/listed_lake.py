@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
+from velib_core import lake as store
 from velib_core.lake import Entry, Lake
 
 if TYPE_CHECKING:
@@ -40,13 +41,16 @@ class ListedLake(Lake):
         listing = self._listing(name)
         return self._lake.stat(name) if listing is None else listing.get(name)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
         """Yield the objects whose names start with a prefix, in order of name, as listed."""
         listing = self._listing(prefix)
         if listing is None:
-            yield from self._lake.entries(prefix)
+            yield from self._lake.entries(prefix, start, stop)
         else:
-            yield from (entry for name, entry in listing.items() if name.startswith(prefix))
+            below = (entry for name, entry in listing.items() if name.startswith(prefix))
+            yield from store.within(below, start, stop)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names one level below a prefix that ends in ``/``, as listed."""

@@ -213,8 +213,8 @@ def test_of_two_at_once_the_daily_holds_the_snapshot_that_one_did_not_list(lake,
     class Slow(Lake):
         """Lists, and only goes on when the other compaction is done."""
 
-        def entries(self, prefix):
-            found = list(super().entries(prefix))
+        def entries(self, prefix, *span):
+            found = list(super().entries(prefix, *span))
             if prefix.startswith("bronze/") and not listed.is_set():
                 listed.set()
                 assert landed.wait(30)

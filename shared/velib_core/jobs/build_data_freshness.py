@@ -12,7 +12,7 @@ from velib_core import lake as store
 from velib_core import snapshot
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.editions import edition, instant_of
-from velib_core.jobs.newest_snapshot import newest_snapshot
+from velib_core.jobs.newest_snapshot import look, newest_snapshot
 from velib_core.jobs.result import JobResult
 from velib_core.layout import FreshnessCopy, Layout, Monitoring
 from velib_core.monitoring import freshness
@@ -37,12 +37,12 @@ def run(
     whichever it is.
     """
     layout = Layout(settings)
-    newest = newest_snapshot(lake, layout)
-    if newest is None or (arrived is not None and newest.bin != arrived):
-        return JobResult(JOB, counts={"overtaken": int(newest is not None)})
+    newest = look(lake, layout, arrived)
+    if newest is None:
+        return JobResult(JOB, counts={"overtaken": int(arrived is not None)})
 
     def plan() -> Plan:
-        found = newest_snapshot(lake, layout) or newest
+        found = newest_snapshot(lake, layout, newest.bin) or newest
         return family.Plan(mark_of(found), [found.entry], lambda: _make(lake, settings, found))
 
     copies = {"freshness.json": layout.name(FreshnessCopy())}

@@ -20,7 +20,7 @@ from velib_core.grid import Bin, Day, bin_start, day_after, day_of
 from velib_core.jobs import history
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.editions import edition, stockout_bounds
-from velib_core.jobs.newest_snapshot import newest_snapshot
+from velib_core.jobs.newest_snapshot import look, newest_snapshot
 from velib_core.jobs.result import JobResult
 from velib_core.layout import Events, Layout, Monitoring, OverviewDay
 from velib_core.monitoring import network_overview
@@ -80,12 +80,11 @@ def run(
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    newest = newest_snapshot(lake, Layout(settings))
-    if arrived is not None and (newest is None or newest.bin != arrived):
-        return JobResult(JOB, counts={"overtaken": int(newest is not None)})
+    if arrived is not None and look(lake, Layout(settings), arrived) is None:
+        return JobResult(JOB, counts={"overtaken": 1})
 
     def plan() -> Plan:
-        inputs = _look_up(lake, settings)
+        inputs = _look_up(lake, settings, arrived)
         entries = inputs.entries if inputs else []
         return family.Plan(
             mark_of(settings, entries), entries, lambda: _make(lake, settings, warm, inputs)
@@ -177,9 +176,9 @@ def sums_from_bytes(data: bytes) -> DaySums | None:
         )
 
 
-def _look_up(lake: Lake, settings: Settings) -> _Inputs | None:
+def _look_up(lake: Lake, settings: Settings, arrived: Bin | None = None) -> _Inputs | None:
     layout = Layout(settings)
-    newest = newest_snapshot(lake, layout)
+    newest = newest_snapshot(lake, layout, arrived)
     if newest is None:
         return None
     today = today_so_far(bin_start(newest.bin), settings.tz)

@@ -26,13 +26,12 @@ from velib_core.grid import (
     Bin,
     bin_start,
     day_of,
-    first_bin,
     horizon_bins,
     iso_z,
 )
 from velib_core.inference import STALE_AFTER_MINUTES, no_forecast, predict
 from velib_core.jobs import history
-from velib_core.jobs.close_day import observed_days
+from velib_core.jobs.newest_snapshot import look
 from velib_core.jobs.refresh_profiles import (
     calibration_before,
     load_calibration,
@@ -96,8 +95,8 @@ def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = N
     layout = Layout(settings)
     result = JobResult("build_serving_forecast")
     inputs = _find_inputs(lake, settings, arrived)
-    if inputs is None or (arrived is not None and inputs.newest != arrived):
-        result.counts["overtaken"] = int(inputs is not None)
+    if inputs is None:
+        result.counts["overtaken"] = int(arrived is not None)
         return result
     network = _Network(lake, settings, warm, inputs)
     marks = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
@@ -273,21 +272,14 @@ class _Network:
 
 
 def _find_inputs(lake: Lake, settings: Settings, arrived: Bin | None) -> _Inputs | None:
-    """Return what is newest, or ``None`` where there is no snapshot yet."""
+    """Return what is newest, or ``None`` where what arrived is not, or nothing ever did."""
     layout = Layout(settings)
-    days = observed_days(lake, layout)
-    if not days:
-        return None
-    if arrived is not None and day_of(arrived) < days[-1]:
-        return _Inputs(first_bin(days[-1]), {}, None)
-    newest = max(history.snapshot_entries(lake, layout, days[-1]), default=None)
+    newest = look(lake, layout, arrived)
     if newest is None:
         return None
-    if arrived is not None and arrived < newest:
-        return _Inputs(newest, {}, None)
-    entries = history.recent_entries(lake, layout, newest, _history_bins(settings))
-    profile = profile_before(lake, layout, day_of(newest))
-    return _Inputs(newest, entries, profile)
+    entries = history.recent_entries(lake, layout, newest.bin, _history_bins(settings))
+    profile = profile_before(lake, layout, day_of(newest.bin))
+    return _Inputs(newest.bin, entries, profile)
 
 
 def _usable_model(

@@ -30,7 +30,7 @@ from velib_core.panel import (
 from velib_core.snapshot import SnapshotError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -72,8 +72,12 @@ def dailies(lake: Lake, layout: Layout) -> dict[Day, Entry]:
 
 def snapshot_entries(lake: Lake, layout: Layout, day: Day) -> dict[Bin, Entry]:
     """Return the snapshot objects of a day by bin; foreign names are left to the compaction."""
+    return _by_bin(layout, lake.entries(layout.bronze_day(day)))
+
+
+def _by_bin(layout: Layout, entries: Iterable[Entry]) -> dict[Bin, Entry]:
     found = {}
-    for entry in lake.entries(layout.bronze_day(day)):
+    for entry in entries:
         try:
             key = layout.key(entry.name)
         except ForeignNameError:
@@ -114,13 +118,14 @@ class SnapshotReader:
 
 
 def recent_entries(lake: Lake, layout: Layout, newest: Bin, bins: int) -> dict[Bin, Entry]:
-    """Return the snapshot objects of the ``bins`` bins that end with ``newest``."""
-    start = Bin(newest - bins + 1)
-    days = sorted({day_of(start), day_of(newest)})
-    found: dict[Bin, Entry] = {}
-    for day in days:
-        found |= snapshot_entries(lake, layout, day)
-    return {bin_: entry for bin_, entry in sorted(found.items()) if start <= bin_ <= newest}
+    """Return the snapshot objects of the ``bins`` bins that end with ``newest``, in order."""
+    return snapshots_between(lake, layout, Bin(newest - bins + 1), Bin(newest + 1))
+
+
+def snapshots_between(lake: Lake, layout: Layout, start: Bin, stop: Bin) -> dict[Bin, Entry]:
+    """Return the snapshot objects of the bins ``[start, stop)``, in order: their names sort so."""
+    first, last = layout.name(Snapshot(start)), layout.name(Snapshot(stop))
+    return _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last))
 
 
 def _identity(entry: Entry) -> tuple[str, int]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from velib_core.grid import Bin, day_after, first_bin, today
 from velib_core.jobs.close_day import observed_days
-from velib_core.jobs.history import snapshot_entries
+from velib_core.jobs.history import snapshot_entries, snapshots_between
+from velib_core.layout import ForeignNameError, Layout, Snapshot
 
 if TYPE_CHECKING:
-    from velib_core.grid import Bin
     from velib_core.lake import Entry, Lake
-    from velib_core.layout import Layout
 
 
 class Newest(NamedTuple):
@@ -20,11 +20,47 @@ class Newest(NamedTuple):
     entry: Entry
 
 
-def newest_snapshot(lake: Lake, layout: Layout) -> Newest | None:
-    """Return the newest snapshot, ``None`` where there is none yet."""
+def newest_snapshot(lake: Lake, layout: Layout, since: Bin | None = None) -> Newest | None:
+    """Return the newest snapshot, ``None`` where there is none yet.
+
+    ``since`` is a bin after which few have come: only those are listed, if there are any.
+    """
+    if since is not None:
+        come = snapshots_between(lake, layout, since, _end())
+        if come:
+            newest = max(come)
+            return Newest(newest, come[newest])
     for day in reversed(observed_days(lake, layout)):
         entries = snapshot_entries(lake, layout, day)
         if entries:
             newest = max(entries)
             return Newest(newest, entries[newest])
     return None
+
+
+def look(lake: Lake, layout: Layout, arrived: Bin | None) -> Newest | None:
+    """Return the snapshot that arrived, ``None`` where it is not the newest or is gone.
+
+    That is one call to the store, however late the event is. Where none arrived, the newest.
+    """
+    if arrived is None:
+        return newest_snapshot(lake, layout)
+    end = _end()
+    if arrived >= end:
+        return None
+    found = None
+    names = layout.name(Snapshot(arrived)), layout.name(Snapshot(end))
+    for entry in lake.entries(f"{layout.bronze}/", *names):
+        try:
+            key = layout.key(entry.name)
+        except ForeignNameError:
+            continue
+        if key != Snapshot(arrived):
+            return None
+        found = Newest(arrived, entry)
+    return found
+
+
+def _end() -> Bin:
+    """Return the end of tomorrow by this machine's clock; what claims to be later is ignored."""
+    return first_bin(day_after(today(), 2))

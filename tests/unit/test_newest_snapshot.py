@@ -1,0 +1,51 @@
+"""Which snapshot is the newest: asked for in general, and of one that arrived."""
+
+import network
+import pytest
+from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin, today
+from velib_core.jobs.history import recent_entries
+from velib_core.jobs.newest_snapshot import look, newest_snapshot
+from velib_core.layout import Layout, Snapshot
+
+START = first_bin(network.FIRST_DAY)
+BINS = [Bin(START + n) for n in (0, 5, 13, BINS_PER_DAY - 1, BINS_PER_DAY, 3 * BINS_PER_DAY + 7)]
+FUTURE = first_bin(day_after(today(), 2))
+
+
+@pytest.fixture
+def kept(lake, settings):
+    """A lake of few snapshots in four days, one of the future, and names that are foreign."""
+    layout = Layout(settings)
+    for bin_ in [*BINS, FUTURE]:
+        network.put(lake, layout.name(Snapshot(bin_)), b"never read")
+    for day in (network.FIRST_DAY, day_after(network.FIRST_DAY, 3)):
+        network.put(lake, f"{layout.bronze_day(day)}hour=23/notes.txt", b"")
+    network.put(lake, f"{layout.bronze}/zzz", b"")
+    return lake
+
+
+@pytest.mark.parametrize("since", [None, *BINS, Bin(BINS[-1] + 1), FUTURE])
+def test_the_newest_is_the_same_wherever_one_looks_from(kept, settings, since):
+    newest = newest_snapshot(kept, Layout(settings), since)
+    assert newest.bin == BINS[-1]
+    assert newest.entry.name == Layout(settings).name(Snapshot(BINS[-1]))
+
+
+@pytest.mark.parametrize("arrived", [*BINS, Bin(BINS[-1] + 1), Bin(BINS[-1] - 1), FUTURE])
+def test_only_the_newest_of_those_that_arrive_is_looked_at(kept, settings, arrived):
+    found = look(kept, Layout(settings), arrived)
+    assert (found is not None) == (arrived == BINS[-1])
+    assert look(kept, Layout(settings), None).bin == BINS[-1]
+
+
+def test_nothing_is_newest_where_nothing_is(lake, settings):
+    assert newest_snapshot(lake, Layout(settings)) is None
+    assert newest_snapshot(lake, Layout(settings), BINS[0]) is None
+    assert look(lake, Layout(settings), BINS[0]) is None
+
+
+@pytest.mark.parametrize("newest", BINS)
+@pytest.mark.parametrize("bins", [1, 9, BINS_PER_DAY, 2 * BINS_PER_DAY + 1])
+def test_the_recent_ones_are_those_of_the_bins_before_and_no_others(kept, settings, newest, bins):
+    found = recent_entries(kept, Layout(settings), newest, bins)
+    assert list(found) == [bin_ for bin_ in BINS if newest - bins < bin_ <= newest]
