@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
-import time
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -40,9 +42,10 @@ def follow_feed(
 ) -> ChainReport | None:
     """Poll the feed of the environment's settings so many times, or until interrupted.
 
-    After each beat every object is written below ``out`` and ``kept`` is told. An earlier run of
-    the same feed that was left there goes on: its objects are in the bucket before the first beat.
-    Returns the last report, ``None`` where it was interrupted before the first.
+    An interrupt ends it after the snapshot under way, a second one at once. After each beat every
+    object is written below ``out`` and ``kept`` is told. An earlier run of the same feed that was
+    left there goes on: its objects are in the bucket before the first beat. Returns the last
+    report, ``None`` where it was interrupted before the first.
 
     Raises ``click.UsageError`` where the folder holds something else.
     """
@@ -50,25 +53,42 @@ def follow_feed(
     settings = Settings.from_env(env)
     _claim(out, settings.gbfs_url)
     last = None
-    with local_servers(kind=pubsub, logs=out / chain.RECORDS) as servers:
+    with _interrupted() as over, local_servers(kind=pubsub, logs=out / chain.RECORDS) as servers:
         copy_objects(FolderLake(out), connect(settings))
         with deployed(servers, {"GBFS_URL": settings.gbfs_url}) as cloud:
-            for last in chain.follow(cloud, moments(beats), train_every_days):
+            for last in chain.follow(cloud, moments(beats, over), train_every_days):
                 chain.keep(cloud, last, out)
                 kept(last)
     return last
 
 
-def moments(count: int) -> Iterator[None]:
-    """Yield at once, and then as each 5-minute bin begins; an interrupt ends it."""
+def moments(count: int, over: threading.Event) -> Iterator[None]:
+    """Yield at once, and then as each 5-minute bin begins, until it is ``over``."""
     for n in range(count):
         if n:
             now = dt.datetime.now(dt.UTC).timestamp()
-            try:
-                time.sleep(BIN_SECONDS - now % BIN_SECONDS)
-            except KeyboardInterrupt:
-                return
+            over.wait(BIN_SECONDS - now % BIN_SECONDS)
+        if over.is_set():
+            return
         yield
+
+
+@contextlib.contextmanager
+def _interrupted() -> Iterator[threading.Event]:
+    """Yield what the first interrupt sets; only a second one breaks into what is under way."""
+    over = threading.Event()
+
+    def note(_signal: int, _frame: object) -> None:
+        if over.is_set():
+            raise KeyboardInterrupt
+        over.set()
+        click.echo("Ends after this snapshot; once more, and it ends at once.", err=True)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield over
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _claim(out: Path, feed: str) -> None:

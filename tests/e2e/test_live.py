@@ -23,14 +23,18 @@ def live(out, url, **options):
     return subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, **options)
 
 
-def observe_once(out, feed) -> dict:
-    """Follow the feed until its first snapshot's page is there, then interrupt."""
-    (out / "report.html").unlink(missing_ok=True)
+PAGE, FIRST_SIGN = "report.html", "_local/velib-ingest.log"
+"""Files that a run leaves when a snapshot is handled to its end, and when the first one comes."""
+
+
+def observe_once(out, feed, until) -> dict:
+    """Follow the feed until a file is there, then interrupt: the snapshot is handled to its end."""
+    (out / until).unlink(missing_ok=True)
     process = live(out, f"{feed.base_url}/gbfs/2/gbfs.json", start_new_session=True)
     try:
         deadline = time.monotonic() + 300
-        while not (out / "report.html").exists() and process.poll() is None:
-            assert time.monotonic() < deadline, "no page came"
+        while not (out / until).exists() and process.poll() is None:
+            assert time.monotonic() < deadline, f"{until} never came"
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=60)
@@ -46,7 +50,7 @@ def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_p
     with FeedServer() as feed:
         city = City(STATIONS, start=now - dt.timedelta(minutes=20))
         feed.show(city.state())
-        report = observe_once(out, feed)
+        report = observe_once(out, feed, PAGE)
         assert (report["snapshots"], report["dead_letters"]) == (1, 0)
         (first,) = out.glob("bronze/*/*/*.parquet")
         held = first.read_bytes()
@@ -56,7 +60,7 @@ def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_p
 
         city.advance(now)
         feed.show(city.state())
-        observe_once(out, feed)
+        observe_once(out, feed, FIRST_SIGN)
         both = sorted(out.glob("bronze/*/*/*.parquet"))
         assert len(both) == 2
         assert both[0] == first
