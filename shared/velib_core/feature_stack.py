@@ -13,7 +13,12 @@ import numpy as np
 
 from velib_core.cal_features import CALENDAR_FEATURES, LOCAL_CALENDAR_FEATURES, calendar_features
 from velib_core.grid import Bin, HorizonBins
-from velib_core.profile_features import PROFILE_FEATURES, Profiles, profile_features
+from velib_core.profile_features import (
+    PROFILE_FEATURES,
+    Profiles,
+    pace_reach,
+    profile_features,
+)
 from velib_core.spatial_features import (
     KNN_FEATURES,
     NEIGHBOUR_FEATURES,
@@ -65,7 +70,7 @@ def features_hash8(names: tuple[str, ...] = FEATURES) -> str:
 
 def lookback_bins(horizon: HorizonBins) -> int:
     """Return how many bins before a row its features reach back."""
-    return max(LOOKBACK, 36 + horizon)
+    return max(LOOKBACK, pace_reach(horizon))
 
 
 def feature_rows(

@@ -42,7 +42,11 @@ an hour old, broken stations report for the last time years ago."""
 
 
 CALM_FEATURES = ("network_pace_1h", "network_pace_yesterday")
-"""Movement over usual movement, network-wide; below 1 they temper the forecast."""
+"""Movement over usual movement, network-wide; their product below 1 tempers the forecast."""
+
+CALM_PRIOR = 6.0
+"""What is usual is believed as far as it rests on more observations of this half hour than these:
+one day's. The second Saturday of a network says little about the third."""
 
 
 HINDCAST_BINS = 24
@@ -82,14 +86,17 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
     """Return the probability of each class of change, ``float32[n, C]``.
 
     The booster's odds of any movement are scaled down by how much calmer than usual the network
-    was over the last hour and over yesterday. Trees do not extrapolate: in a week calmer than any
-    they were trained on they would go on forecasting the usual commute.
+    was over the last hour and over yesterday, as far as what is usual is known (`CALM_PRIOR`).
+    Trees do not extrapolate: in a week calmer than any they were trained on they would go on
+    forecasting the usual commute.
     """
     if not len(features):
         return np.zeros((0, len(pack.classes.lows)), np.float32)
     found: NDArray[np.float32] = pack.model.inplace_predict(np.ascontiguousarray(features))
-    pace = features[:, [FEATURES.index(name) for name in CALM_FEATURES]]
-    calm = np.minimum(np.nan_to_num(pace, nan=1.0), 1).prod(axis=1)
+    pace = np.nan_to_num(features[:, [FEATURES.index(name) for name in CALM_FEATURES]], nan=1.0)
+    weight = features[:, FEATURES.index("profile_weight")]
+    known = weight / (weight + np.float32(CALM_PRIOR))
+    calm = np.minimum((1 + (pace - 1) * known[:, None]).prod(axis=1), 1)
     still = pack.classes.still
     scaled: NDArray[np.float32] = found * calm[:, None]
     scaled[:, still] = found[:, still]

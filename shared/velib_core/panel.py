@@ -38,6 +38,12 @@ WEATHER_VARIABLES = ("temp_C", "precip_mm", "wind_mps")
 
 OK_STATUS = "OK"
 
+STANDSTILL_BINS = 12
+"""A feed that shows what it showed an hour before stands still..."""
+
+STANDSTILL_STATIONS = 200
+"""...where so many stations are seen both times: fewer may well rest for an hour at night."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Stations:
@@ -119,6 +125,21 @@ def join(panels: Sequence[Panel]) -> Panel:
         {name: np.concatenate([p.values[name] for p in panels]) for name in first.values},
         {name: np.concatenate([p.weather[name] for p in panels]) for name in first.weather},
     )
+
+
+def stands_still(bikes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return in which bins of ``float32[T, S]`` the feed stands still, ``bool[T]``.
+
+    Snapshots go on coming then and differ in nothing: what they show is no observation, since a
+    large network never rests for an hour. In the first `STANDSTILL_BINS` bins it is not known, and
+    is false.
+    """
+    still = np.zeros(len(bikes), np.bool_)
+    now, before = bikes[STANDSTILL_BINS:], bikes[:-STANDSTILL_BINS]
+    moved = np.abs(now - before)
+    enough = (~np.isnan(moved)).sum(axis=1) >= STANDSTILL_STATIONS
+    still[STANDSTILL_BINS:] = enough & ~(moved > 0).any(axis=1)
+    return still
 
 
 def bins_of(stamps: pa.ChunkedArray) -> NDArray[np.int64]:

@@ -25,9 +25,10 @@ from velib_core.cal_features import (
 )
 from velib_core.errors import InvalidValueError
 from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin, parse_day
+from velib_core.panel import STANDSTILL_BINS, stands_still
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -97,6 +98,16 @@ def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
     )
 
 
+def fold_reach(horizons: Iterable[HorizonBins]) -> int:
+    """Return how many bins before a day are looked at when it is folded."""
+    return max(STANDSTILL_BINS, *horizons)
+
+
+def pace_reach(horizon: HorizonBins) -> int:
+    """Return how many bins before a row its features of the network's pace reach back."""
+    return 36 + max(STANDSTILL_BINS, horizon)
+
+
 def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     """Return the profiles with one more closed UTC day.
 
@@ -105,9 +116,10 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     profiles
         Sums of earlier days.
     panel
-        Observations; those of ``day`` and of the horizon before it are used, nothing later.
+        Observations; those of ``day`` and of `fold_reach` before it are used, nothing later.
     day
-        The day to add. A change counts on the day of its target, so that none reaches past it.
+        The day to add. A change counts on the day of its target, so that none reaches past it,
+        and not at all where the feed stands still there.
 
     Raises
     ------
@@ -123,7 +135,8 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     level = _spread(profiles.level, profiles.stations, stations).copy()
     columns = np.searchsorted(stations, panel.stations.ids)
     pace = np.full(len(profiles.horizons), np.nan)
-    today = panel.window(start, stop)["bikes"]
+    today = panel.window(Bin(start - STANDSTILL_BINS), stop)["bikes"]
+    still, today = stands_still(today)[STANDSTILL_BINS:], today[STANDSTILL_BINS:]
     local = local_times(np.arange(start, stop), profiles.tz)
     for slots, bins in _slot_groups(local):
         seen = today[bins]
@@ -134,6 +147,7 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     for h, horizon in enumerate(profiles.horizons):
         origins = panel.window(Bin(start - horizon), Bin(stop - horizon))["bikes"]
         delta = today - origins
+        delta[still] = np.nan
         local = local_times(np.arange(start - horizon, stop - horizon), profiles.tz)
         pace[h] = _pace_of_day(profiles, h, delta, local)
         for slots, bins in _slot_groups(local):
@@ -152,7 +166,7 @@ def profile_features(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield each of `PROFILE_FEATURES` at the given rows of a history, ``float32[n, S]``.
 
-    ``history`` must reach back 36 bins and a horizon before the first row. A station without a
+    ``history`` must reach back `pace_reach` bins before the first row. A station without a
     past has NaN everywhere but ``profile_weight``, which is 0.
     """
     h = profiles.horizons.index(horizon)
@@ -254,6 +268,7 @@ def _recent_pace(
     """
     bikes = history["bikes"]
     delta = np.abs(bikes[horizon:] - bikes[:-horizon])
+    delta[stands_still(bikes)[horizon:]] = np.nan
     known = ~np.isnan(delta)
     count = known.sum(1).astype(np.float64)
     moved = np.where(known, delta, 0).sum(1, dtype=np.float64)

@@ -24,6 +24,7 @@ from velib_core.feature_stack import FEATURES, feature_rows, lookback_bins
 from velib_core.grid import Bin, Day, HorizonBins, day_after, first_bin
 from velib_core.inference import class_probabilities, free_docks, in_service, publish
 from velib_core.model_pack import ModelPack
+from velib_core.panel import STANDSTILL_BINS, stands_still
 from velib_core.profile_features import Profiles, empty_profiles, fold_day
 from velib_core.spatial_features import Statics, fit_statics
 
@@ -118,11 +119,13 @@ def paired_bins(panel: Panel, start: Bin, stop: Bin, horizon: HorizonBins) -> ND
     """Return the bins ``[start, stop)`` in which something was seen, and a horizon later too.
 
     Picking every so-manyth of these, and not of all bins, a network that is polled every 10 or 15
-    minutes is looked at as evenly as one that is polled at every bin.
+    minutes is looked at as evenly as one that is polled at every bin. What a feed that stands
+    still shows a horizon later is nothing to learn from.
     """
-    bikes = panel.window(start, Bin(stop + horizon))["bikes"]
-    seen = np.asarray(np.isfinite(bikes).any(axis=1))
-    return start + np.flatnonzero(seen[:-horizon] & seen[horizon:])
+    bikes = panel.window(Bin(start - STANDSTILL_BINS), Bin(stop + horizon))["bikes"]
+    seen = np.asarray(np.isfinite(bikes).any(axis=1))[STANDSTILL_BINS:]
+    later = (seen & ~stands_still(bikes)[STANDSTILL_BINS:])[horizon:]
+    return start + np.flatnonzero(seen[:-horizon] & later)
 
 
 def train(

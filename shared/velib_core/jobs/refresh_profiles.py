@@ -21,7 +21,14 @@ from velib_core.layout import CalibrationOf, Layout, Profile
 from velib_core.listed_lake import ListedLake
 from velib_core.logs import log
 from velib_core.model_pack import from_blobs
-from velib_core.profile_features import Profiles, empty_profiles, fold_day, from_bytes, to_bytes
+from velib_core.profile_features import (
+    Profiles,
+    empty_profiles,
+    fold_day,
+    fold_reach,
+    from_bytes,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +39,7 @@ if TYPE_CHECKING:
     from velib_core.model_registry import ModelVersion
     from velib_core.settings import Settings
 
-RECIPE = "refresh_profiles 1"
+RECIPE = "refresh_profiles 2"
 _BINARY = "application/octet-stream"
 
 
@@ -147,7 +154,7 @@ def _publish_profile(
         if current and current.fingerprint == mark and not force:
             return None
         before = load_profiles(lake, settings, profile_before(lake, layout, day))
-        reach = max(horizon_bins(minutes) for minutes in settings.horizons)
+        reach = fold_reach(before.horizons)
         panel = _history(lake, dailies, day)(Bin(first_bin(day) - reach), first_bin(day_after(day)))
         return store.Artefact(to_bytes(fold_day(before, panel, day)), _BINARY, mark)
 

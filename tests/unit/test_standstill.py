@@ -1,0 +1,165 @@
+"""A feed that stands still says nothing: not that its network rests, nor how it usually moves."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from panels import START, changed, make_panel
+from velib_core.change_distribution import count_changes, fit_classes
+from velib_core.feature_stack import FEATURES, feature_rows, lookback_bins
+from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
+from velib_core.inference import class_probabilities
+from velib_core.panel import STANDSTILL_BINS, STANDSTILL_STATIONS, stands_still
+from velib_core.profile_features import CHANGE_SUMS, empty_profiles, fold_day
+from velib_core.spatial_features import fit_statics
+from velib_core.training import paired_bins
+
+TZ = "Europe/Paris"
+HORIZONS = (HorizonBins(3), HorizonBins(12))
+STANDS_FROM, MOVES_AT = BINS_PER_DAY + 100, BINS_PER_DAY + 161
+"""Of the second day: the last bin with news before the standstill, and the first one after."""
+
+STILL = slice(STANDS_FROM + STANDSTILL_BINS, MOVES_AT)
+"""The bins that are as they were an hour before."""
+
+SECOND_DAY = day_after(day_of(START))
+THIRD_DAY = day_after(SECOND_DAY)
+CALM = ("network_pace_1h", "network_pace_3h")
+
+
+@pytest.fixture(scope="module")
+def moving():
+    return make_panel(days=3, stations=STANDSTILL_STATIONS + 20, missing=0)
+
+
+@pytest.fixture(scope="module")
+def still(moving):
+    """The network as a feed shows it that stands still for five hours of the second day."""
+    bikes = moving["bikes"].copy()
+    bikes[STANDS_FROM:MOVES_AT] = bikes[STANDS_FROM]
+    return changed(moving, {"bikes": bikes})
+
+
+def folded(panel, horizons=HORIZONS, days=2):
+    profiles = empty_profiles(TZ, horizons)
+    for n in range(days):
+        profiles = fold_day(profiles, panel, day_after(day_of(panel.start), n))
+    return profiles
+
+
+def test_a_standstill_is_found_where_the_network_is_as_an_hour_before(still, moving):
+    expected = np.zeros(still.bins, bool)
+    expected[STILL] = True
+    np.testing.assert_array_equal(stands_still(still["bikes"]), expected)
+    assert not stands_still(moving["bikes"]).any()
+
+
+def test_one_bike_that_moves_or_too_few_stations_make_no_standstill(still):
+    bikes = still["bikes"].copy()
+    bikes[STANDS_FROM:MOVES_AT, 7] += np.arange(MOVES_AT - STANDS_FROM)
+    assert not stands_still(bikes).any()
+    few = still["bikes"].copy()
+    few[:, STANDSTILL_STATIONS - 1 :] = np.nan
+    assert not stands_still(few).any()
+    few[:, STANDSTILL_STATIONS - 1] = still["bikes"][:, STANDSTILL_STATIONS - 1]
+    assert stands_still(few).sum() == STILL.stop - STILL.start
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_the_profile_counts_no_change_towards_a_standstill(still, horizon):
+    profiles = folded(still, (horizon,))
+    sums = dict(zip(CHANGE_SUMS, profiles.change[0].sum(axis=(1, 2)), strict=True))
+    targets = [t for t in range(horizon, 2 * BINS_PER_DAY) if not STILL.start <= t < STILL.stop]
+    delta = np.stack([still["bikes"][t] - still["bikes"][t - horizon] for t in targets])
+    assert (sums["n"] == len(targets)).all()
+    np.testing.assert_array_equal(sums["still"], (delta == 0).sum(0))
+    np.testing.assert_array_equal(sums["moved"], np.abs(delta).sum(0))
+
+
+def test_a_day_after_a_standstill_at_midnight_is_folded_as_when_all_is_in_memory(still):
+    """What the fold looks back on is enough: a job reads no more than that."""
+    bikes = still["bikes"].copy()
+    midnight = 2 * BINS_PER_DAY
+    bikes[midnight - 20 : midnight + 30] = bikes[midnight - 20]
+    panel = changed(still, {"bikes": bikes})
+    before = folded(panel, (HORIZONS[0],))
+    whole = fold_day(before, panel, THIRD_DAY)
+    reach = panel.window(Bin(START + midnight - STANDSTILL_BINS), panel.stop)
+    np.testing.assert_array_equal(whole.change, fold_day(before, reach, THIRD_DAY).change)
+    n = (whole.change - before.change)[0, 0].sum(axis=(0, 1))
+    assert (n == BINS_PER_DAY - 30).all()
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_nothing_is_learnt_from_a_target_in_a_standstill(still, horizon):
+    start, stop = Bin(START + BINS_PER_DAY), Bin(START + 2 * BINS_PER_DAY)
+    left_out = set(range(start, stop)) - set(paired_bins(still, start, stop, horizon).tolist())
+    assert left_out == set(range(START + STILL.start - horizon, START + STILL.stop - horizon))
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_the_pace_looks_past_a_standstill(still, moving, horizon):
+    profiles = folded(moving, (horizon,), days=1)
+    statics = fit_statics(still.stations)
+    places = [FEATURES.index(name) for name in CALM]
+    amid, after = STILL.stop - 1, STILL.stop + 30
+    rows = {
+        at: feature_rows(still, np.array([START + at]), horizon, statics, profiles)[places, 0, 0]
+        for at in (STILL.start - 1, amid, after)
+    }
+    last_before, hour = rows[amid], rows[STILL.start - 1]
+    assert np.isnan(last_before[0]), "an hour of standstill was taken for an hour of rest"
+    assert np.isnan(last_before[1])
+    assert hour[0] > 0
+    assert 0 < rows[after][1] < 3
+
+
+def test_a_row_amid_a_standstill_is_the_same_from_the_least_history(still):
+    horizon = HORIZONS[0]
+    profiles = folded(still, (horizon,), days=1)
+    statics = fit_statics(still.stations)
+    for at in (STILL.start + 5, STILL.stop + 5, STILL.stop + 36):
+        now = Bin(START + at)
+        recent = still.window(Bin(now - lookback_bins(horizon)), Bin(now + 1))
+        np.testing.assert_array_equal(
+            feature_rows(still, np.array([now]), horizon, statics, profiles),
+            feature_rows(recent, np.array([now]), horizon, statics, profiles),
+        )
+
+
+class Even:
+    """A booster for which a fall, no change and a rise are equally likely."""
+
+    def inplace_predict(self, features):
+        return np.full((len(features), 3), 1 / 3, np.float32)
+
+
+@dataclasses.dataclass
+class Pack:
+    model: Even
+    classes: object
+
+
+def test_calm_is_believed_as_far_as_the_usual_is_known():
+    changes = np.repeat(np.array([-1, 0, 1], np.float32), 1000)
+    pack = Pack(Even(), fit_classes(count_changes(changes)))
+    assert len(pack.classes.lows) == 3
+    rows = [  # pace of the hour, pace of yesterday, observations behind the usual; what is left
+        (np.nan, np.nan, 60, 1.0),
+        (0.5, 1.0, 0, 1.0),
+        (0.5, 1.0, 6, 0.75),
+        (0.5, 0.5, 6, 0.75**2),
+        (0.5, 0.5, 54, 0.55**2),
+        (2.0, 0.5, 6, 1.0),
+        (1.2, 0.5, 6, 1.1 * 0.75),
+        (3.0, 3.0, 54, 1.0),
+    ]
+    features = np.zeros((len(rows), len(FEATURES)), np.float32)
+    for row, (hour, yesterday, weight, _) in zip(features, rows, strict=True):
+        row[FEATURES.index("network_pace_1h")] = hour
+        row[FEATURES.index("network_pace_yesterday")] = yesterday
+        row[FEATURES.index("profile_weight")] = weight
+    found = class_probabilities(pack, features)
+    odds = found[:, pack.classes.still - 1] / found[:, pack.classes.still]
+    np.testing.assert_allclose(odds, [left for *_, left in rows], rtol=1e-5)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
