@@ -1,7 +1,7 @@
 """Jobs killed between their writes and told again, and what the hourly sweep sees of them.
 
 A job may die after any of its writes. Its event comes again, or is lost, and then the sweep has to
-find what is unfinished. Both are tried after each of the first and last writes and some between.
+find what is unfinished. Both are tried at the first write, at the last two and at two between.
 """
 
 from __future__ import annotations
@@ -59,7 +59,6 @@ LATE = DAYS[4]
 """The day of which more comes to be known when everything is made already."""
 
 EVERY = 3
-EDGE = 2
 NEWEST = Bin(first_bin(TODAY) + 60)
 
 
@@ -327,10 +326,8 @@ def restore(lake, objects) -> None:
 
 
 def spots(writes: int) -> list[int]:
-    """Return after how many writes to die: after each of the first and last, and some between."""
-    between = range(EDGE, writes - EDGE, max(1, (writes - 2 * EDGE) // 3))
-    edges = [n for n in range(writes) if n < EDGE or n >= writes - EDGE]
-    return sorted({*edges, *between})
+    """Return after how many writes to die: at once, twice on the way, and before the last two."""
+    return sorted({0, writes // 3, 2 * writes // 3, max(writes - 2, 0), writes - 1})
 
 
 def unfinished(lake, settings, job) -> set[str]:
