@@ -135,8 +135,9 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     level = _spread(profiles.level, profiles.stations, stations).copy()
     columns = np.searchsorted(stations, panel.stations.ids)
     pace = np.full(len(profiles.horizons), np.nan)
-    today = panel.window(Bin(start - STANDSTILL_BINS), stop)["bikes"]
-    still, today = stands_still(today)[STANDSTILL_BINS:], today[STANDSTILL_BINS:]
+    reach = fold_reach(profiles.horizons)
+    bikes = panel.window(Bin(start - reach), stop)["bikes"]
+    still, today = stands_still(bikes)[reach:], bikes[reach:]
     local = local_times(np.arange(start, stop), profiles.tz)
     for slots, bins in _slot_groups(local):
         seen = today[bins]
@@ -145,8 +146,7 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
             [known.sum(0), np.where(known, seen, 0).sum(0)]
         ).astype(np.int32)
     for h, horizon in enumerate(profiles.horizons):
-        origins = panel.window(Bin(start - horizon), Bin(stop - horizon))["bikes"]
-        delta = today - origins
+        delta = today - bikes[reach - horizon : len(bikes) - horizon]
         delta[still] = np.nan
         local = local_times(np.arange(start - horizon, stop - horizon), profiles.tz)
         pace[h] = _pace_of_day(profiles, h, delta, local)
