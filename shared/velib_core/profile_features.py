@@ -43,6 +43,9 @@ LEVEL_SUMS = ("seen", "bikes")
 PRIOR = 6.0
 """Observations of "no change" that a mean is shrunk by: one day's worth of one half hour."""
 
+PACE_BINS = (12, 36)
+"""The hour and the three hours over which the network's pace is taken."""
+
 PROFILE_FEATURES = (
     "profile_change",
     "profile_spread",
@@ -105,7 +108,7 @@ def fold_reach(horizons: Iterable[HorizonBins]) -> int:
 
 def pace_reach(horizon: HorizonBins) -> int:
     """Return how many bins before a row its features of the network's pace reach back."""
-    return 36 + max(STANDSTILL_BINS, horizon)
+    return max(PACE_BINS) + max(STANDSTILL_BINS, horizon)
 
 
 def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
@@ -275,7 +278,7 @@ def _recent_pace(
     origins = np.arange(history.start, history.start + len(delta))
     usual = np.nan_to_num(_usual_network(profiles.change[h], local_times(origins, profiles.tz)))
     out = []
-    for width in (12, 36):
+    for width in PACE_BINS:
         windows = rows[:, None] - horizon - np.arange(width)[None, :]
         actual = moved[windows].sum(1)
         expected = (usual[windows] * count[windows]).sum(1)

@@ -302,7 +302,10 @@ class _Source:
 
 
 def _survey(history: History, split: _Split, horizon: HorizonBins) -> tuple[NDArray[np.int64], int]:
-    """Return the histogram of changes on the learning days, and how many there are."""
+    """Return the histogram of changes on the learning days, and how many there are.
+
+    Standstills are in it: their zeros touch no share within a class of changes.
+    """
     counts = np.zeros_like(count_changes(np.array([], np.float32)))
     for day in split.learn:
         panel = history(first_bin(day), Bin(first_bin(day_after(day)) + horizon))

@@ -152,7 +152,7 @@ def a_snapshot_comes(lake, settings):
 
 
 def monitoring_changes(lake, settings):
-    look(lake, settings, None)
+    look_over(lake, settings, None)
 
 
 def compact(lake, settings, _):
@@ -199,7 +199,7 @@ def serve(lake, settings, _):
     return build_serving_forecast.run(lake, settings, warm, Bin(NEWEST + 1))
 
 
-def look(lake, settings, _):
+def look_over(lake, settings, _):
     warm = build_network_overview.WarmState()
     return build_network_overview.run_for_day(lake, settings, warm, LATE)
 
@@ -247,7 +247,7 @@ JOBS = {
             (DYNAMICS, silent(build_network_dynamics.run)),
         )
     },
-    "build_network_overview": monitored(look, "network/overview", "build_network_overview"),
+    "build_network_overview": monitored(look_over, "network/overview", "build_network_overview"),
     "build_data_freshness": monitored(
         see_age, "data/freshness", "build_data_freshness", a_snapshot_comes
     ),

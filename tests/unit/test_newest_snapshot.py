@@ -4,7 +4,7 @@ import network
 import pytest
 from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin, today
 from velib_core.jobs.history import recent_entries
-from velib_core.jobs.newest_snapshot import look, newest_snapshot
+from velib_core.jobs.newest_snapshot import newest_snapshot, still_newest
 from velib_core.layout import Layout, Snapshot
 
 START = first_bin(network.FIRST_DAY)
@@ -33,15 +33,15 @@ def test_the_newest_is_the_same_wherever_one_looks_from(kept, settings, since):
 
 @pytest.mark.parametrize("arrived", [*BINS, Bin(BINS[-1] + 1), Bin(BINS[-1] - 1), FUTURE])
 def test_only_the_newest_of_those_that_arrive_is_looked_at(kept, settings, arrived):
-    found = look(kept, Layout(settings), arrived)
+    found = still_newest(kept, Layout(settings), arrived)
     assert (found is not None) == (arrived == BINS[-1])
-    assert look(kept, Layout(settings), None).bin == BINS[-1]
+    assert still_newest(kept, Layout(settings), None).bin == BINS[-1]
 
 
 def test_nothing_is_newest_where_nothing_is(lake, settings):
     assert newest_snapshot(lake, Layout(settings)) is None
     assert newest_snapshot(lake, Layout(settings), BINS[0]) is None
-    assert look(lake, Layout(settings), BINS[0]) is None
+    assert still_newest(lake, Layout(settings), BINS[0]) is None
 
 
 @pytest.mark.parametrize("newest", BINS)

@@ -12,7 +12,7 @@ from velib_core import lake as store
 from velib_core import snapshot
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.editions import edition, instant_of
-from velib_core.jobs.newest_snapshot import look, newest_snapshot
+from velib_core.jobs.newest_snapshot import newest_snapshot, still_newest
 from velib_core.jobs.result import JobResult
 from velib_core.layout import FreshnessCopy, Layout, Monitoring
 from velib_core.monitoring import freshness
@@ -37,7 +37,7 @@ def run(
     whichever it is.
     """
     layout = Layout(settings)
-    newest = look(lake, layout, arrived)
+    newest = still_newest(lake, layout, arrived)
     if newest is None:
         return JobResult(JOB, counts={"overtaken": int(arrived is not None)})
 

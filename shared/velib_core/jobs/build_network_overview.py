@@ -20,7 +20,7 @@ from velib_core.grid import Bin, Day, bin_start, day_after, day_of
 from velib_core.jobs import history
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.editions import edition, stockout_bounds
-from velib_core.jobs.newest_snapshot import look, newest_snapshot
+from velib_core.jobs.newest_snapshot import newest_snapshot, still_newest
 from velib_core.jobs.result import JobResult
 from velib_core.layout import Events, Layout, Monitoring, OverviewDay
 from velib_core.monitoring import network_overview
@@ -80,7 +80,7 @@ def run(
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    if arrived is not None and look(lake, Layout(settings), arrived) is None:
+    if arrived is not None and still_newest(lake, Layout(settings), arrived) is None:
         return JobResult(JOB, counts={"overtaken": 1})
 
     def plan() -> Plan:

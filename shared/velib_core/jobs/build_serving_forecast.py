@@ -31,7 +31,7 @@ from velib_core.grid import (
 )
 from velib_core.inference import STALE_AFTER_MINUTES, no_forecast, predict
 from velib_core.jobs import history
-from velib_core.jobs.newest_snapshot import look
+from velib_core.jobs.newest_snapshot import still_newest
 from velib_core.jobs.refresh_profiles import (
     calibration_before,
     load_calibration,
@@ -274,7 +274,7 @@ class _Network:
 def _find_inputs(lake: Lake, settings: Settings, arrived: Bin | None) -> _Inputs | None:
     """Return what is newest, or ``None`` where what arrived is not, or nothing ever did."""
     layout = Layout(settings)
-    newest = look(lake, layout, arrived)
+    newest = still_newest(lake, layout, arrived)
     if newest is None:
         return None
     entries = history.recent_entries(lake, layout, newest.bin, _history_bins(settings))

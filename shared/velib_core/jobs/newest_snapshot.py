@@ -38,7 +38,7 @@ def newest_snapshot(lake: Lake, layout: Layout, since: Bin | None = None) -> New
     return None
 
 
-def look(lake: Lake, layout: Layout, arrived: Bin | None) -> Newest | None:
+def still_newest(lake: Lake, layout: Layout, arrived: Bin | None) -> Newest | None:
     """Return the snapshot that arrived, ``None`` where it is not the newest or is gone.
 
     That is one call to the store, however late the event is. Where none arrived, the newest.
