@@ -91,14 +91,14 @@ say() { echo "== $*" >&2; }
 
 # --- the plan ------------------------------------------------------------------------------------
 
-# The facts of one kind, without the kind: see velib_local/function_specs.py.
+# The facts of one kind, without the kind: see velib_deploy/function_specs.py.
 facts() { awk -F '\t' -v OFS='\t' -v kind="$1" '$1 == kind { $1 = ""; print substr($0, 2) }' <<<"$plan"; }
 
 read_plan() {
   local arguments=(--network "$network" --bucket "$bucket" --project "$project")
   [[ -z $only ]] || arguments+=(--only "$only")
   [[ -z $settings ]] || arguments+=(--settings "$settings")
-  plan=$("$python" -m velib_local.function_specs "${arguments[@]}")
+  plan=$("$python" -m velib_deploy.function_specs "${arguments[@]}")
 }
 
 service() { echo "$network-${1//_/-}"; }
@@ -290,7 +290,7 @@ deploy() {
   local name entry memory cpu timeout concurrency instances retry account topics env
   if [[ -z $staged && -z $dry_run ]]; then
     say "staging"
-    "$python" -m velib_local.staging --out build ${only:+--only "$only"} >&2
+    "$python" -m velib_deploy.staging --out build ${only:+--only "$only"} >&2
   fi
   enable_apis
   ensure_bucket

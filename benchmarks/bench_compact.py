@@ -15,13 +15,14 @@ import measure
 import numpy as np
 import pyarrow as pa
 from google.cloud import storage
-from velib_core import snapshot
-from velib_core.grid import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
 from velib_core.jobs import compact_daily
-from velib_core.lake import PARQUET, Artefact, connect, crc32c
-from velib_core.layout import Layout, Snapshot
-from velib_core.settings import Settings
-from velib_local.object_store import object_store
+from velib_core.lake.bucket import PARQUET, Artefact, connect, crc32c
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.settings.network import Settings
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
+from velib_local.emulator.object_store import object_store
 
 DAY = parse_day("2025-11-01")
 BUCKET = "velib-bench"

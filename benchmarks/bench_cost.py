@@ -25,19 +25,22 @@ from typing import TYPE_CHECKING
 
 import bench_monitoring as views
 import measure
-from velib_core.events import ReplayRequested, TrainRequested
-from velib_core.grid import bin_start, day_after, first_bin
-from velib_local.city import City
-from velib_local.cloud import BUCKET, PROJECT, deployed, local_servers
-from velib_local.feed_server import FeedServer
-from velib_local.function_specs import load_specs
-from velib_local.guard import CREATE, GET, LIST, PUBLISH
+from velib_core.events.messages import ReplayRequested, TrainRequested
+from velib_core.timeline.bins import bin_start, day_after, first_bin
+from velib_deploy.function_specs import load_specs
+from velib_local.emulator.cloud import BUCKET, PROJECT, deployed, local_servers
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from permission_proxy import CREATE, GET, LIST, PUBLISH, behind_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from velib_local.cloud import LocalCloud
-    from velib_local.guard import Judge, Operation
+    from permission_proxy import Operation, Policy
+    from velib_local.emulator.cloud import LocalCloud
 
 PRICES = tomllib.loads((Path(__file__).parent / "prices.toml").read_text("utf-8"))
 SNAPSHOTS = 24
@@ -77,8 +80,8 @@ class Meter:
         self._lock = threading.Lock()
         self._operations: collections.Counter[tuple[str, str]] = collections.Counter()
 
-    def rule(self, specs: object, settings: object) -> Judge:
-        """Return the judge that lets everything pass and counts it."""
+    def rule(self, specs: object, settings: object) -> Policy:
+        """Return the policy that lets everything pass and counts it."""
         del specs, settings
 
         def count(operation: Operation) -> None:
@@ -141,7 +144,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
             "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
             "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
         }
-        with deployed(servers, env | feeds, rule=meter.rule) as cloud:
+        with deployed(servers, env | feeds, proxy=behind_proxy(meter.rule)) as cloud:
             start = bin_start(first_bin(TODAY)) + dt.timedelta(hours=22)
             city = City(stations, seed=1, start=start)
 

@@ -16,12 +16,12 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from velib_core.cal_features import calendar_features
-from velib_core.feature_stack import FEATURES, feature_rows
-from velib_core.grid import BINS_PER_DAY, HorizonBins, first_bin, parse_day
-from velib_core.panel import Panel, Stations
-from velib_core.profile_features import empty_profiles, fold_day
-from velib_core.spatial_features import fit_statics
+from velib_core.features.cal_features import calendar_features
+from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.spatial_features import fit_statics
+from velib_core.features.stack import FEATURES, feature_rows
+from velib_core.tables.panel import Panel, Stations
+from velib_core.timeline.bins import BINS_PER_DAY, HorizonBins, first_bin, parse_day
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +135,7 @@ def by_group(panel: Panel) -> tuple[float, int]:
     older implementation of these features .
     """
     import pandas as pd  # noqa: PLC0415 -- measured on its own
-    from velib_core.spatial_features import STATIC_FEATURES  # noqa: PLC0415
+    from velib_core.features.spatial_features import STATIC_FEATURES  # noqa: PLC0415
 
     bins, stations = panel["bikes"].shape
     stamps = pd.date_range(str(DAY), periods=bins, freq="5min")

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-from velib_local.function_specs import load_specs
+from velib_deploy.function_specs import load_specs
 
 HEAVY = ("pandas", "sklearn", "xgboost", "scipy")
 SCRIPT = (

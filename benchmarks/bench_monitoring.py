@@ -23,10 +23,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from google.cloud import storage
-from velib_core import datasets, model_registry, snapshot
 from velib_core import monitoring_pipeline as pipeline
-from velib_core.gbfs import Document, snapshot_rows
-from velib_core.grid import (
+from velib_core.feeds.gbfs import Document, snapshot_rows
+from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
+from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.keys import Daily, Events, Key, Ledger, Perf, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.pack import to_blobs
+from velib_core.model.training import TrainingOptions, train
+from velib_core.settings.network import Settings
+from velib_core.tables import history, snapshot, views
+from velib_core.tables.panel import build_panel
+from velib_core.timeline.bins import (
     BINS_PER_DAY,
     Bin,
     Day,
@@ -37,16 +46,9 @@ from velib_core.grid import (
     first_bin,
     horizon_bins,
 )
-from velib_core.jobs import build_network_overview, compact_daily, history, refresh_profiles
-from velib_core.lake import PARQUET, Artefact, Lake, connect, crc32c
-from velib_core.layout import Daily, Events, Key, Layout, Ledger, Perf, Snapshot
-from velib_core.model_pack import to_blobs
-from velib_core.panel import build_panel
-from velib_core.settings import Settings
-from velib_core.training import TrainingOptions, train
-from velib_local.city import City
-from velib_local.feed_documents import gbfs_2
-from velib_local.object_store import object_store
+from velib_local.emulator.object_store import object_store
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_documents import gbfs_2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,15 +97,15 @@ def fill(stations: int) -> None:
     dailies = list(days_of(stations, 8))
     rng = np.random.default_rng(1)
     for n in range(7):
-        events = datasets.events_view(dailies[n], penury_bikes=2, saturation_docks=2)
+        events = views.events_view(dailies[n], penury_bikes=2, saturation_docks=2)
         start = Bin(first_bin(MONDAY) + n * BINS_PER_DAY)
         stop = Bin(start + BINS_PER_DAY + max(HORIZONS))
         panel = build_panel(dailies[n : n + 2], start, stop, variables=("bikes", "capacity"))
         noise = rng.normal(0, 0.6, panel["bikes"][:BINS_PER_DAY].shape)
         guess = np.clip(panel["bikes"][:BINS_PER_DAY] + noise, 0, 60).astype(np.float32)
-        cast = datasets.Hindcast("2.0.0", guess, np.rint(guess), guess)
+        cast = views.Hindcast("2.0.0", guess, np.rint(guess), guess)
         day = day_after(MONDAY, n)
-        perf = datasets.perf_view(panel, day, HORIZONS, dict.fromkeys(HORIZONS, cast))
+        perf = views.perf_view(panel, day, HORIZONS, dict.fromkeys(HORIZONS, cast))
         for week in range(WEEKS):
             at = day_after(day, 7 * week)
             put(lake, Events(at), shifted(events, week))
@@ -138,9 +140,9 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
         options = TrainingOptions(max_rows=60_000)
         pack = train(past, past.stations, days, horizon_bins(horizon), SETTINGS.tz, options)
         blobs = to_blobs(pack)
-        folder = model_registry.folder_name("20251105-235500Z", blobs)
+        folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(days[-1])}
-        model_registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
+        registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
 
 
 def ledger(perf: pa.Table) -> pa.Table:
@@ -152,9 +154,9 @@ def ledger(perf: pa.Table) -> pa.Table:
         "p_bike": chance,
         "p_dock": chance,
     }
-    names = datasets.LEDGER_SCHEMA.names
+    names = views.LEDGER_SCHEMA.names
     columns = [made.get(name, perf[name] if name not in made else None) for name in names]
-    return pa.table(columns, schema=datasets.LEDGER_SCHEMA)
+    return pa.table(columns, schema=views.LEDGER_SCHEMA)
 
 
 def shifted(table: pa.Table, weeks: int) -> pa.Table:

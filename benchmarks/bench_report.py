@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # its network and 
 
 import published
 from chromium import chromium, open_page
-from velib_local.report_charts import report_data
-from velib_local.report_page import report_html
+from velib_cli.report.charts import report_data
+from velib_cli.report.page import report_html
 
 STATIONS = int(os.environ.get("BENCH_STATIONS", "1500"))
 OPENINGS = 5

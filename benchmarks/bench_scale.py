@@ -22,27 +22,36 @@ import measure
 import numpy as np
 import pyarrow as pa
 from google.cloud import storage
-from velib_core import model_registry, snapshot
 from velib_core import monitoring_pipeline as pipeline
-from velib_core.events import ReplayRequested
-from velib_core.gbfs import decode, snapshot_rows
-from velib_core.grid import BINS_PER_DAY, Bin, Day, bin_start, day_after, first_bin, horizon_bins
+from velib_core.events.messages import ReplayRequested
+from velib_core.feeds.gbfs import decode, snapshot_rows
+from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
     close_day,
     compact_daily,
-    history,
     reconcile,
     refresh_profiles,
 )
-from velib_core.lake import PARQUET, Artefact, Lake, connect, crc32c
-from velib_core.layout import Layout, Snapshot
-from velib_core.model_pack import to_blobs
-from velib_core.settings import Settings
-from velib_core.training import TrainingOptions, train
-from velib_core.weather import Weather
-from velib_local.object_store import object_store
+from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.pack import to_blobs
+from velib_core.model.training import TrainingOptions, train
+from velib_core.settings.network import Settings
+from velib_core.tables import history, snapshot
+from velib_core.timeline.bins import (
+    BINS_PER_DAY,
+    Bin,
+    Day,
+    bin_start,
+    day_after,
+    first_bin,
+    horizon_bins,
+)
+from velib_local.emulator.object_store import object_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,9 +161,9 @@ def learn(lake: Lake) -> None:
             past, past.stations, [DAY, NEXT, LAST], horizon_bins(horizon), SETTINGS.tz, options
         )
         blobs = to_blobs(pack)
-        folder = model_registry.folder_name("20251105-235500Z", blobs)
+        folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(LAST)}
-        model_registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
+        registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
 
 
 def steps(stations: int) -> dict[str, Callable[[Lake], object]]:

@@ -18,18 +18,28 @@ from typing import TYPE_CHECKING
 
 import measure
 from google.cloud import storage
-from velib_core import model_registry, snapshot
-from velib_core.gbfs import Document, snapshot_rows
-from velib_core.grid import BINS_PER_DAY, Bin, bin_of, bin_start, day_after, day_of, horizon_bins
-from velib_core.jobs import build_serving_forecast, compact_daily, history, refresh_profiles
-from velib_core.lake import PARQUET, Artefact, Lake, connect, crc32c
-from velib_core.layout import Daily, Layout, Snapshot
-from velib_core.model_pack import to_blobs
-from velib_core.settings import Settings
-from velib_core.training import TrainingOptions, train
-from velib_local.city import City
-from velib_local.feed_documents import gbfs_2
-from velib_local.object_store import object_store
+from velib_core.feeds.gbfs import Document, snapshot_rows
+from velib_core.jobs import build_serving_forecast, compact_daily, refresh_profiles
+from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.pack import to_blobs
+from velib_core.model.training import TrainingOptions, train
+from velib_core.settings.network import Settings
+from velib_core.tables import history, snapshot
+from velib_core.timeline.bins import (
+    BINS_PER_DAY,
+    Bin,
+    bin_of,
+    bin_start,
+    day_after,
+    day_of,
+    horizon_bins,
+)
+from velib_local.emulator.object_store import object_store
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_documents import gbfs_2
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,9 +92,9 @@ def fill(lake: Lake, layout: Layout) -> list[tuple[Bin, bytes]]:
     for horizon in SETTINGS.horizons:
         pack = train(past, past.stations, days, horizon_bins(horizon), SETTINGS.tz, options)
         blobs = to_blobs(pack)
-        folder = model_registry.folder_name("20251105-235500Z", blobs)
+        folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(days[-1])}
-        model_registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
+        registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
     snapshots = []
     for n in range(60 + 2 * WARM):
         bin_ = Bin(first + TRAINING_DAYS * BINS_PER_DAY + n)
@@ -128,7 +138,7 @@ def main() -> None:
         for bin_, data in snapshots[60:]:
             (Path(scratch) / f"{bin_}.parquet").write_bytes(data)
         live = [
-            model.version if (model := model_registry.live(lake, SETTINGS, h)) else None
+            model.version if (model := registry.live(lake, SETTINGS, h)) else None
             for h in SETTINGS.horizons
         ]
         figures = measure.in_own_process(__file__, "serve", scratch)

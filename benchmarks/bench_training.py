@@ -14,12 +14,12 @@ import time
 
 import measure
 from bench_features import observe
-from velib_core.feature_stack import lookback_bins
-from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
-from velib_core.inference import predict
-from velib_core.profile_features import empty_profiles, fold_day
-from velib_core.reader_model import train_reader_pack
-from velib_core.training import TrainingOptions, train
+from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.stack import lookback_bins
+from velib_core.model.inference import predict
+from velib_core.model.legacy_regressor import train_reader_pack
+from velib_core.model.training import TrainingOptions, train
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 
 DAYS, STATIONS = 28, 1_500
 H = HorizonBins(12)

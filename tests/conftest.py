@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from google.cloud import storage
-from velib_core.lake import connect
-from velib_core.settings import Settings
-from velib_local.object_store import object_store
+from velib_core.lake.bucket import connect
+from velib_core.settings.network import Settings
+from velib_local.emulator.object_store import object_store
 
 PROJECT = "velib-test"
 _BUCKETS = itertools.count(1)

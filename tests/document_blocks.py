@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from velib_local.function_specs import REPOSITORY
+from velib_deploy.function_specs import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from velib_core import lake as store
-from velib_core import snapshot
-from velib_core.grid import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
-from velib_core.layout import Layout, Snapshot
+from velib_core.lake.bucket import PARQUET, Artefact, crc32c
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
 
 if TYPE_CHECKING:
     import random
@@ -54,7 +55,7 @@ def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
 def put(lake, name: str, data: bytes) -> None:
     """Write an object, whatever is there."""
     entry = lake.stat(name)
-    artefact = store.Artefact(data, store.PARQUET, store.crc32c(data))
+    artefact = Artefact(data, PARQUET, crc32c(data))
     lake.write(name, artefact, expected_generation=entry.generation if entry else 0)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from velib_core.grid import BINS_PER_DAY, Bin, first_bin, parse_day
-from velib_core.panel import Panel, Stations
+from velib_core.tables.panel import Panel, Stations
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, first_bin, parse_day
 
 START = first_bin(parse_day("2025-03-24"))
 """A Monday; Paris changes to summer time the Sunday after."""

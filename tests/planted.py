@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from velib_core import datasets, snapshot
-from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, bin_start, first_bin, parse_day
 from velib_core.monitoring.documents import Edition
-from velib_core.panel import build_panel
+from velib_core.tables import snapshot, views
+from velib_core.tables.panel import build_panel
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, first_bin, parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,7 +68,7 @@ class Network:
         return pa.table(columns, schema=snapshot.SCHEMA)
 
     def events(self, day: int) -> pa.Table:
-        return datasets.events_view(self.daily(day), penury_bikes=2, saturation_docks=2)
+        return views.events_view(self.daily(day), penury_bikes=2, saturation_docks=2)
 
     def all_events(self, columns: Iterable[str] | None = None) -> list[pa.Table]:
         """Return every day's events, of the columns that a family reads."""
@@ -93,8 +93,8 @@ class Network:
         for h in HORIZONS if forecast else []:
             truth, bikes = panel["bikes"][h : h + BINS_PER_DAY], panel["bikes"][:BINS_PER_DAY]
             median = np.asarray(forecast(h, truth, bikes), np.float32)
-            casts[h] = datasets.Hindcast("2.1.0", median, np.rint(median), median + 0.1)
-        return datasets.perf_view(
+            casts[h] = views.Hindcast("2.1.0", median, np.rint(median), median + 0.1)
+        return views.perf_view(
             panel, parse_day(self.at(day, 0).date().isoformat()), HORIZONS, casts
         )
 

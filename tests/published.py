@@ -7,7 +7,12 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import numpy as np
-from velib_core.grid import (
+from velib_cli.report.sources import Horizon, Sources
+from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.lake.lineage import Making
+from velib_core.model.registry import ModelVersion
+from velib_core.tables.panel import Panel, Stations
+from velib_core.timeline.bins import (
     BINS_PER_DAY,
     Bin,
     HorizonMinutes,
@@ -17,11 +22,6 @@ from velib_core.grid import (
     iso_z,
     parse_day,
 )
-from velib_core.model_registry import ModelVersion
-from velib_core.panel import Panel, Stations
-from velib_core.profile_features import empty_profiles, fold_day
-from velib_core.provenance import Making
-from velib_local.report_sources import Horizon, Sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import model_registry, runtime
-from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
+from velib_core.events import runtime
+from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_datasets as job
-from velib_core.layout import CalibrationOf, Daily, ModelFile, Profile
+from velib_core.lake.keys import CalibrationOf, Daily, ModelFile, Profile
+from velib_core.model import registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
             return job.run(lake, settings, day, force=force).summary()
         case ObjectFinalized(Profile(day)):
             return job.run_for_profile(lake, settings, day).summary()
-        case ObjectFinalized(ModelFile(horizon, None, model_registry.POINTER)):
+        case ObjectFinalized(ModelFile(horizon, None, registry.POINTER)):
             return job.run_for_model(lake, settings, horizon).summary()
         case ObjectFinalized(ModelFile() | CalibrationOf()):
             return {}  # the pointer, or the profile, is written after it

@@ -6,10 +6,10 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
-from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
+from velib_core.events import runtime
+from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_network_stations as job
-from velib_core.layout import Events, Ledger, Perf, TrainingBase
+from velib_core.lake.keys import Events, Ledger, Perf, TrainingBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

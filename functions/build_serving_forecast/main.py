@@ -6,10 +6,11 @@ import functools
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import model_registry, runtime
-from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
+from velib_core.events import runtime
+from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_serving_forecast as job
-from velib_core.layout import ModelFile, Snapshot
+from velib_core.lake.keys import ModelFile, Snapshot
+from velib_core.model import registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case ObjectFinalized(Snapshot(arrived)):
             return job.run(lake, settings, _warm(), arrived).summary()
-        case ObjectFinalized(ModelFile(_, None, model_registry.POINTER)):
+        case ObjectFinalized(ModelFile(_, None, registry.POINTER)):
             return job.run(lake, settings, _warm()).summary()
         case ObjectFinalized(ModelFile()):
             return {}  # the pointer is written after it

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
-from velib_core.events import ObjectFinalized, Trigger, UnexpectedTriggerError
+from velib_core.events import runtime
+from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import close_day as job
-from velib_core.layout import Snapshot
+from velib_core.lake.keys import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

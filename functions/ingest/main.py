@@ -6,8 +6,8 @@ import functools
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
-from velib_core.events import Tick, Trigger, UnexpectedTriggerError
+from velib_core.events import runtime
+from velib_core.events.messages import Tick, Trigger, UnexpectedTriggerError
 from velib_core.jobs import ingest as job
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import functions_framework
-from velib_core import runtime
-from velib_core.events import ReplayRequested, Trigger, UnexpectedTriggerError
+from velib_core.events import runtime
+from velib_core.events.messages import ReplayRequested, Trigger, UnexpectedTriggerError
 from velib_core.jobs import reconcile as job
 
 if TYPE_CHECKING:

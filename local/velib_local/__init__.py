@@ -1,1 +1,1 @@
-"""The whole cloud on one machine: servers, wiring, a simulated city, replay and the command."""
+"""The whole cloud on one machine: a simulated or recorded feed in, a lake of plain files out."""

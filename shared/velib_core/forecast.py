@@ -13,15 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from velib_core.cal_features import (
+from velib_core.errors import InvalidValueError
+from velib_core.features.cal_features import (
     CALENDAR_FEATURES,
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
-from velib_core.change_distribution import most_bikes
-from velib_core.errors import InvalidValueError
-from velib_core.feature_stack import CONTRACT_FEATURES, feature_rows
-from velib_core.grid import (
+from velib_core.features.profiles import Profiles, empty_profiles, fold_day
+from velib_core.features.spatial_features import KNN_FEATURES, NEAREST, STATIC_FEATURES, fit_statics
+from velib_core.features.stack import CONTRACT_FEATURES, feature_rows
+from velib_core.model.change_distribution import most_bikes
+from velib_core.model.inference import class_probabilities, predict, publish
+from velib_core.model.training import TrainingOptions, train
+from velib_core.tables.panel import Panel, bins_of, build_panel
+from velib_core.timeline.bins import (
     BINS_PER_DAY,
     Bin,
     HorizonBins,
@@ -30,23 +35,13 @@ from velib_core.grid import (
     first_bin,
     horizon_minutes,
 )
-from velib_core.inference import class_probabilities, predict, publish
-from velib_core.panel import Panel, bins_of, build_panel
-from velib_core.profile_features import Profiles, empty_profiles, fold_day
-from velib_core.spatial_features import (
-    KNN_FEATURES,
-    NEAREST,
-    STATIC_FEATURES,
-    fit_statics,
-)
-from velib_core.training import TrainingOptions, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
 
-    from velib_core.model_pack import ModelPack
+    from velib_core.model.pack import ModelPack
 
 SPATIAL = (*STATIC_FEATURES[2:], *KNN_FEATURES)
 """The contract's features that need more than the station's own rows."""

@@ -28,73 +28,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from velib_core import logs
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.errors import PermanentError, TransientError
-from velib_core.events import Message, Publisher, ReplayRequested, peak_mib
-from velib_core.grid import Day, HorizonMinutes, day_after, horizon_bins, parse_day, today
-from velib_core.lake import Artefact, Entry, Lake, Outcome, connect, is_same
-from velib_core.layout import Month, month_of, parse_month
-from velib_core.lease import LeaseBusyError, lease
-from velib_core.settings import Settings, SettingsError, bucket_and_folder
+from velib_core.events.dry_run import DryPublisher
+from velib_core.events.handler import peak_mib
+from velib_core.events.messages import ReplayRequested
+from velib_core.events.publisher import Publisher
+from velib_core.lake.bucket import Lake, connect
+from velib_core.lake.dry_run import DryLake
+from velib_core.lake.layout import month_of, parse_month
+from velib_core.lake.lease import LeaseBusyError, lease
+from velib_core.settings.env import SettingsError
+from velib_core.settings.network import Settings, bucket_and_folder
+from velib_core.timeline.bins import Day, HorizonMinutes, day_after, horizon_bins, parse_day, today
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from velib_core.jobs.result import JobResult
+    from velib_core.lake.keys import Month
 
 T = TypeVar("T")
 
 DONE, FAILED, WRONG_SETTING, BUSY = 0, 1, 2, os.EX_TEMPFAIL
-
-
-class DryLake(Lake):
-    """A lake that is read as ever and only says what would be written."""
-
-    def publish(
-        self,
-        name: str,
-        make: Callable[[Entry | None], Artefact | None],
-        *,
-        cache: str | None = None,
-        force: bool = False,
-    ) -> Outcome:
-        """Make the artefact and say what would become of it."""
-        del cache
-        current = self.stat(name)
-        artefact = make(current)
-        if artefact is None or (current and not force and is_same(current, artefact)):
-            logs.log("INFO", f"dry run: {name} is up to date, or has nothing to be made from")
-            return "fresh" if current else "absent"
-        size = len(artefact.data)
-        logs.log("INFO", f"dry run: would write {name}", size=size, replaces=current is not None)
-        return "written"
-
-    def read(self, entry: Entry) -> bytes:
-        """Read as ever, and say so."""
-        logs.log("INFO", f"dry run: reads {entry.name}", size=entry.size)
-        return super().read(entry)
-
-    def write(
-        self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
-    ) -> int:
-        """Say what would be written."""
-        del cache
-        logs.log("INFO", f"dry run: would write {name}", size=len(artefact.data))
-        return expected_generation
-
-    def delete(self, entry: Entry) -> None:
-        """Say what would be deleted."""
-        logs.log("INFO", f"dry run: would delete {entry.name}")
-
-
-class DryPublisher(Publisher):
-    """A publisher that only says what it would publish."""
-
-    def publish(self, message: Message) -> None:
-        """Say what would be published."""
-        logs.log("INFO", f"dry run: would publish {message!r}")
-
-    def tell_alert(self, body: Mapping[str, object]) -> None:
-        """Say which alert would be told."""
-        logs.log("INFO", "dry run: would publish an alert", alert=dict(body))
 
 
 class _Launch:

@@ -15,17 +15,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
-from velib_core.environment import SettingsError
 from velib_core.errors import PermanentError, TransientError
 from velib_core.jobs.result import JobResult
+from velib_core.settings.env import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from velib_core.events import Publisher
-    from velib_core.grid import Day
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.events.publisher import Publisher
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day
 
 
 class StepsFailedError(PermanentError):

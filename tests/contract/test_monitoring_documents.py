@@ -11,22 +11,20 @@ import planted
 import pyarrow as pa
 import pytest
 from contract.documents import expected
-from velib_core.grid import Bin, HorizonMinutes
-from velib_core.monitoring import (
-    data_drift,
-    data_health,
-    freshness,
-    intro,
-    model_explainability,
-    model_performance,
-    network_dynamics,
-    network_overview,
-    network_stations,
-)
+from velib_core.monitoring import intro
+from velib_core.monitoring.data import drift as data_drift
+from velib_core.monitoring.data import freshness
+from velib_core.monitoring.data import health as data_health
 from velib_core.monitoring.documents import clean
-from velib_core.monitoring.importance import Importance
-from velib_core.panel import build_panel
-from velib_core.windows import complete_days
+from velib_core.monitoring.model import explainability as model_explainability
+from velib_core.monitoring.model import performance as model_performance
+from velib_core.monitoring.model.importance import Importance
+from velib_core.monitoring.network import dynamics as network_dynamics
+from velib_core.monitoring.network import overview as network_overview
+from velib_core.monitoring.network import stations as network_stations
+from velib_core.tables.panel import build_panel
+from velib_core.timeline.bins import Bin, HorizonMinutes
+from velib_core.timeline.windows import complete_days
 
 
 def health(net, events, perf):

@@ -10,19 +10,21 @@ import time
 from typing import TYPE_CHECKING
 
 import network
+import permission_policy
+import permission_proxy
 import pytest
-from velib_core.events import ReplayRequested, Tick, TrainRequested
-from velib_core.grid import Bin, day_after, first_bin, parse_day
-from velib_core.layout import Daily, Layout, Perf, Snapshot
-from velib_local import access, guard
-from velib_local.city import City
-from velib_local.cloud import local_cloud
-from velib_local.feed_server import FeedServer
-from velib_local.function_specs import load_specs
-from velib_local.guard import Refusal
+from permission_proxy import Denial, behind_proxy
+from velib_core.events.messages import ReplayRequested, Tick, TrainRequested
+from velib_core.lake.keys import Daily, Perf, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.timeline.bins import Bin, day_after, first_bin, parse_day
+from velib_deploy.function_specs import load_specs
+from velib_local.emulator.cloud import local_cloud
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
 
 if TYPE_CHECKING:
-    from velib_local.cloud import LocalCloud
+    from velib_local.emulator.cloud import LocalCloud
 
 pytestmark = pytest.mark.e2e
 
@@ -32,12 +34,28 @@ SETTINGS = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30", "MON_HORIZONS": "60
 SETTINGS |= {"DELETE_AFTER_COMPACT": "1"}
 
 UNUSED = {
-    ("train_model", guard.DELETE, "models/"): "where a better model follows",
-    ("build_serving_forecast", guard.DELETE, "ledger/"): "where it forecasts the same snapshot",
-    ("reconcile", guard.PUBLISH, "velib-bronze"): "where no forecast followed a snapshot",
-    ("reconcile", guard.PUBLISH, "velib-monitoring"): "where only the introduction is stale",
+    ("train_model", permission_proxy.DELETE, "models/"): "where a better model follows",
+    (
+        "build_serving_forecast",
+        permission_proxy.DELETE,
+        "ledger/",
+    ): "where it forecasts the same snapshot",
+    (
+        "reconcile",
+        permission_proxy.PUBLISH,
+        "velib-bronze",
+    ): "where no forecast followed a snapshot",
+    (
+        "reconcile",
+        permission_proxy.PUBLISH,
+        "velib-monitoring",
+    ): "where only the introduction is stale",
 } | {
-    (f"build_{family.replace('/', '_')}", guard.GET, f"monitoring/{family}/"): "comes with create"
+    (
+        f"build_{family.replace('/', '_')}",
+        permission_proxy.GET,
+        f"monitoring/{family}/",
+    ): "comes with create"
     for family in ("model/explainability", "network/dynamics", "network/stations")
 }
 """Rights that the work of the days below need not take, and when they are."""
@@ -89,23 +107,25 @@ class Run:
 
 @contextlib.contextmanager
 def running(rule=None, only=None, logs=None):
-    """Start a cloud whose functions are judged by a rule, and a city."""
+    """Start a cloud whose functions are checked by a rule, and a city."""
     with FeedServer() as feed:
         env = {
             "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
             "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
         }
-        with local_cloud(env | SETTINGS, rule=rule, only=only, logs=logs) as cloud:
+        with local_cloud(
+            env | SETTINGS, proxy=behind_proxy(rule) if rule else None, only=only, logs=logs
+        ) as cloud:
             yield Run(cloud, feed, City(12, start=START))
 
 
 def test_a_right_that_is_missing_costs_no_event():
-    withdrawn = {guard.CREATE}
+    withdrawn = {permission_proxy.CREATE}
 
-    def judge(operation):
-        return Refusal(403) if operation.permission in withdrawn else None
+    def policy(operation):
+        return Denial(403) if operation.permission in withdrawn else None
 
-    with running(lambda _specs, _settings: judge, only=["ingest"]) as run:
+    with running(lambda _specs, _settings: policy, only=["ingest"]) as run:
         run.feed.show(run.city.state())
         run.cloud.publish(Tick())
         wait_for_status(run.cloud, 500)
@@ -150,19 +170,21 @@ def test_with_its_rights_alone_each_function_leaves_the_same_lake_and_needs_them
     asked = set()
 
     def recorded(specs, settings):
-        judge = access.only_what_is_granted(specs, settings)
+        policy = permission_policy.only_what_is_granted(specs, settings)
 
         def record(operation):
             asked.add(operation)
-            return judge(operation)
+            return policy(operation)
 
         return record
 
     with running(recorded, logs=tmp_path / "logs") as run:
         live_through_everything(run)
         settings = run.cloud.settings
-        granted = access.rights(load_specs(), settings)
-        assert {op for op in asked if not access.allows(granted, op, settings.bucket)} == set()
+        granted = permission_policy.rights(load_specs(), settings)
+        assert {
+            op for op in asked if not permission_policy.allows(granted, op, settings.bucket)
+        } == set()
         assert run.cloud.dead_letters() == []
         guarded_lake = run.content()
     rights = {

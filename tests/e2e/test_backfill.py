@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from velib_core import snapshot
-from velib_core.events import ReplayRequested
-from velib_core.grid import Bin, first_bin
-from velib_local.cli import cli
-from velib_local.cloud import local_cloud
+from velib_cli.main import cli
+from velib_core.events.messages import ReplayRequested
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import Bin, first_bin
+from velib_local.emulator.cloud import local_cloud
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -8,9 +8,9 @@ import threading
 
 import network
 import pytest
-from velib_core.events import ReplayRequested
-from velib_core.grid import day_after
-from velib_local.cloud import local_cloud
+from velib_core.events.messages import ReplayRequested
+from velib_core.timeline.bins import day_after
+from velib_local.emulator.cloud import local_cloud
 
 pytestmark = pytest.mark.e2e
 

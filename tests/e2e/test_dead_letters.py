@@ -5,17 +5,18 @@ import json
 import network
 import pytest
 from click.testing import CliRunner
-from velib_local import chain
-from velib_local.cli import cli
-from velib_local.cloud import BUCKET, MAX_DELIVERY_ATTEMPTS, PROJECT, local_cloud
-from velib_local.guard import LIST, Refusal
+from permission_proxy import LIST, Denial, behind_proxy
+from velib_cli.main import cli
+from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
+from velib_local.emulator import run
+from velib_local.emulator.cloud import BUCKET, PROJECT, local_cloud
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def no_listing(_specs, _settings):
     """A deployment that forgot one right: nobody may list."""
-    return lambda operation: Refusal(403) if operation.permission == LIST else None
+    return lambda operation: Denial(403) if operation.permission == LIST else None
 
 
 def status(*arguments):
@@ -23,13 +24,13 @@ def status(*arguments):
 
 
 def test_what_was_given_up_is_told_of_the_deployment_and_of_the_folder_alike(tmp_path):
-    with local_cloud({}, only=["close_day"], rule=no_listing) as cloud:
+    with local_cloud({}, only=["close_day"], proxy=behind_proxy(no_listing)) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(1)[:2])
         cloud.settle()
         # Twice, since a look takes nothing away.
         looks = [status("--bucket", f"gs://{BUCKET}", "--project", PROJECT) for _ in range(2)]
-        report = chain.run(cloud, None, [], lambda: None, ends=False, train_every_days=1)
-        chain.keep(cloud, report, tmp_path)
+        report = run.run(cloud, None, [], lambda: None, ends=False, train_every_days=1)
+        run.keep(cloud, report, tmp_path)
     folder = status("--dir", str(tmp_path))
     assert [look["dead_letters"]["count"] for look in looks] == [2, 2]
     assert folder["dead_letters"]["count"] == report.dead_letters == 2

@@ -19,7 +19,7 @@ SCHEMAS = Path(__file__).parents[1] / "contract" / "schemas"
 def demo(tmp_path_factory):
     """The report and the folder of a small demo."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-m", "velib_local.cli", "demo", "--days", "3", "--json"]
+    command = [sys.executable, "-m", "velib_cli.main", "demo", "--days", "3", "--json"]
     done = subprocess.run(
         [*command, "--stations", "12", "--out", str(out)],
         capture_output=True,

@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 import pytest
 import requests
 from document_blocks import DOCUMENTS, blocks, commands, quoted
-from velib_core import snapshot
-from velib_core.grid import Bin, first_bin, parse_day
+from velib_cli.main import cli
 from velib_core.jobs import compact_daily
 from velib_core.launcher import JOBS
-from velib_local import chain
-from velib_local.cli import cli
-from velib_local.function_specs import REPOSITORY
-from velib_local.object_store import free_port
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import Bin, first_bin, parse_day
+from velib_deploy.function_specs import REPOSITORY
+from velib_local.emulator.object_store import free_port
+from velib_local.records import record_entries
 
 pytestmark = pytest.mark.e2e
 
@@ -104,7 +104,7 @@ def after_demo(desk, lake, settings):
             target = out / entry.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(lake.read(entry))
-        chain.record_entries(entries, out)
+        record_entries(entries, out)
     return desk
 
 

@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-from velib_local.city import City
-from velib_local.feed_server import FeedServer
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
 
 pytestmark = pytest.mark.e2e
 
@@ -18,7 +18,7 @@ STATIONS = 4
 
 
 def live(out, url, **options):
-    command = [sys.executable, "-m", "velib_local.cli", "demo", "--live", "--out", str(out)]
+    command = [sys.executable, "-m", "velib_cli.main", "demo", "--live", "--out", str(out)]
     env = os.environ | {"GBFS_URL": url, "METEO_DISABLE": "1"}
     return subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, **options)
 

@@ -10,11 +10,13 @@ import network
 import pytest
 from documents import FAMILIES, expected, problems
 from google.cloud import pubsub_v1
-from velib_core import snapshot
-from velib_core.events import ALERTS, ReplayRequested, TrainRequested
-from velib_core.grid import BINS_PER_DAY, BINS_PER_HOUR, Bin, day_after, first_bin
-from velib_core.layout import Layout, Snapshot
-from velib_local.cloud import local_cloud
+from velib_core.events.messages import ReplayRequested, TrainRequested
+from velib_core.events.topics import ALERTS
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import BINS_PER_DAY, BINS_PER_HOUR, Bin, day_after, first_bin
+from velib_local.emulator.cloud import local_cloud
 
 pytestmark = pytest.mark.e2e
 

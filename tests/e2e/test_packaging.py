@@ -18,24 +18,18 @@ import pytest
 import requests
 from google.cloud import pubsub_v1
 from network import FIRST_DAY, bins_of_days, upload
-from velib_core.events import (
-    ALERTS,
-    TOPICS,
-    DayClosed,
-    ReplayRequested,
-    Tick,
-    TrainRequested,
-    encode,
-)
-from velib_core.grid import HorizonMinutes, day_after
+from velib_core.events.messages import DayClosed, ReplayRequested, Tick, TrainRequested, encode
+from velib_core.events.topics import ALERTS, TOPICS
 from velib_core.jobs import build_data_freshness, build_datasets, compact_daily
-from velib_core.layout import Daily, Events, Layout, Monitoring, Perf, Snapshot
-from velib_local.city import City
-from velib_local.feed_server import FeedServer
-from velib_local.function_specs import load_specs, place
-from velib_local.object_store import free_port
-from velib_local.pubsub_server import PubSubServer
-from velib_local.staging import stage
+from velib_core.lake.keys import Daily, Events, Monitoring, Perf, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.timeline.bins import HorizonMinutes, day_after
+from velib_deploy.function_specs import load_specs, place
+from velib_deploy.staging import stage
+from velib_local.emulator.object_store import free_port
+from velib_local.emulator.pubsub import PubSubServer
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
 
 pytestmark = pytest.mark.e2e
 

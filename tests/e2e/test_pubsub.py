@@ -12,10 +12,10 @@ from google.api_core.exceptions import AlreadyExists, DeadlineExceeded, NotFound
 from google.cloud import pubsub_v1
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
-from velib_core.settings import Settings
-from velib_local.dead_letters import DeadLetter, DeadLetters, waiting
-from velib_local.pubsub_google import find_emulator, google_emulator
-from velib_local.pubsub_server import PubSubServer
+from velib_cli.dead_letters import DeadLetter, DeadLetters, waiting
+from velib_core.settings.network import Settings
+from velib_local.emulator.pubsub import PubSubServer
+from velib_local.emulator.pubsub_google import find_emulator, google_emulator
 
 pytestmark = pytest.mark.e2e
 

@@ -8,11 +8,12 @@ import sys
 
 import network
 import pytest
-from velib_core import snapshot
-from velib_core.events import ReplayRequested, TrainRequested
-from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin
-from velib_core.layout import Layout, Snapshot
-from velib_local.cloud import BUCKET, local_cloud
+from velib_core.events.messages import ReplayRequested, TrainRequested
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin
+from velib_local.emulator.cloud import BUCKET, local_cloud
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -25,7 +25,7 @@ FAST = "velib_2025-09_15min.parquet"
 
 
 def velib(*arguments: str) -> str:
-    command = [sys.executable, "-m", "velib_local.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "velib_cli.main", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -126,7 +126,7 @@ def test_a_replayed_recording_is_in_the_dailies_exactly_once(recording, tmp_path
 
 
 def _status(out: Path) -> str:
-    command = [sys.executable, "-m", "velib_local.cli", "status", "--dir", str(out), "--json"]
+    command = [sys.executable, "-m", "velib_cli.main", "status", "--dir", str(out), "--json"]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
 
 
@@ -168,7 +168,7 @@ def test_a_recording_that_cannot_be_played_is_refused_in_one_line(
     recording, tmp_path, change, named, code
 ):
     change(recording)
-    command = [sys.executable, "-m", "velib_local.cli", "replay"]
+    command = [sys.executable, "-m", "velib_cli.main", "replay"]
     command += ["--source", str(recording), "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code

@@ -7,9 +7,9 @@ import pytest
 from chromium import chromium, open_page, requests_of
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
-from velib_local.report_charts import report_data
-from velib_local.report_page import report_html, texts
-from velib_local.report_sources import Horizon
+from velib_cli.report.charts import report_data
+from velib_cli.report.page import report_html, texts
+from velib_cli.report.sources import Horizon
 
 pytestmark = pytest.mark.e2e
 

@@ -25,28 +25,31 @@ from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
+import permission_proxy
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from contract.documents import problems
-from velib_core import gbfs, snapshot
-from velib_core import lake as store
-from velib_core.events import DayClosed, ReplayRequested, TrainRequested
-from velib_core.grid import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
+from permission_proxy import Denial, behind_proxy
+from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
+from velib_core.feeds import gbfs
+from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import reconcile
-from velib_core.layout import Daily, Layout, Snapshot
-from velib_core.settings import Settings
-from velib_core.weather import Weather
-from velib_local import feed_documents, guard
-from velib_local.city import City
-from velib_local.cloud import BUCKET, PROJECT, deployed, local_servers
-from velib_local.feed_server import FeedServer
-from velib_local.guard import Refusal
+from velib_core.lake.bucket import PARQUET, Artefact, connect, crc32c
+from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.settings.network import Settings
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
+from velib_local.emulator.cloud import BUCKET, PROJECT, deployed, local_servers
+from velib_local.simulation import feed_documents
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
 
 if TYPE_CHECKING:
-    from velib_local.cloud import LocalCloud
-    from velib_local.feed_state import FeedState
+    from velib_local.emulator.cloud import LocalCloud
+    from velib_local.simulation.feed_state import FeedState
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -99,15 +102,15 @@ class Weathering:
                     return fault
         return None
 
-    def judge(self, operation: guard.Operation) -> Refusal | None:
+    def policy(self, operation: permission_proxy.Operation) -> Denial | None:
         """Refuse some calls, and lose the answers to some more."""
         with self._lock:
             self.counts["calls"] += self.on
             self.counts[operation.permission] += self.on
         fault = self.draw(STORE_FAULTS | {"lost answer": LOST_ANSWERS})
         if fault == "lost answer":
-            return Refusal(503, done=True)
-        return Refusal(fault) if fault else None
+            return Denial(503, done=True)
+        return Denial(fault) if fault else None
 
     def deliver(self, subscription: str, _message: object) -> list[float]:
         """Deliver late, and some messages twice."""
@@ -225,7 +228,7 @@ def remember_the_past(city: City, lake, layout) -> None:
     """Write the snapshots of the days before, as an earlier deployment left them."""
     while city.now < START:
         bin_, data = past_snapshot(city.state())
-        artefact = store.Artefact(data, store.PARQUET, store.crc32c(data))
+        artefact = Artefact(data, PARQUET, crc32c(data))
         lake.write(layout.name(Snapshot(bin_)), artefact, expected_generation=0)
         city.advance(city.now + PAST_STEP)
 
@@ -283,8 +286,10 @@ def soak(tmp_path_factory):
         }
         whole = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
         settings = Settings.from_env(whole | env)
-        remember_the_past(city, store.connect(settings), Layout(settings))
-        cloud = stack.enter_context(deployed(servers, env, rule=lambda *_: faults.judge))
+        remember_the_past(city, connect(settings), Layout(settings))
+        cloud = stack.enter_context(
+            deployed(servers, env, proxy=behind_proxy(lambda *_: faults.policy))
+        )
         for ago in range(PAST_DAYS, 0, -1):
             cloud.publish(DayClosed(day_after(DAY, -ago)))
         cloud.settle()

@@ -9,14 +9,16 @@ import json
 import subprocess
 
 import pytest
-from velib_core.events import DayClosed, Publisher, TrainRequested
-from velib_core.grid import Day
-from velib_core.layout import Layout
-from velib_local.access import only_what_is_granted
-from velib_local.city import City
-from velib_local.cloud import BUCKET, deployed, local_servers
-from velib_local.feed_server import FeedServer
-from velib_local.function_specs import REPOSITORY
+from permission_policy import only_what_is_granted
+from permission_proxy import behind_proxy
+from velib_core.events.messages import DayClosed, TrainRequested
+from velib_core.events.publisher import Publisher
+from velib_core.lake.layout import Layout
+from velib_core.timeline.bins import Day
+from velib_deploy.function_specs import REPOSITORY
+from velib_local.emulator.cloud import BUCKET, deployed, local_servers
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +64,12 @@ def running(names, only=None, rule=None):
                 "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
             }
             cloud = stack.enter_context(
-                deployed(servers, env | settings | QUICK, only=only, rule=rule)
+                deployed(
+                    servers,
+                    env | settings | QUICK,
+                    only=only,
+                    proxy=behind_proxy(rule) if rule else None,
+                )
             )
             parts[name] = cloud, feed, City(start=START, **city)
         yield parts

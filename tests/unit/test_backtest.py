@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from panels import START, make_panel
-from velib_core.grid import Bin, bin_start
-from velib_local.backtest import BacktestError, judge, read_recording, run_backtest
-from velib_local.backtest_command import backtest
+from velib_cli.backtest.backtest import BacktestError, judge, read_recording, run_backtest
+from velib_cli.commands.backtest import backtest
+from velib_core.timeline.bins import Bin, bin_start
 
 DAYS = 5
 TEST_FROM = bin_start(Bin(START + 4 * 288)).date()

@@ -3,10 +3,11 @@ import io
 import network
 import pyarrow as pa
 import pyarrow.parquet as pq
-from velib_core import datasets
-from velib_core.grid import Bin, HorizonMinutes, bin_start, day_after, first_bin
 from velib_core.jobs import build_datasets, compact_daily
-from velib_core.layout import Events, Layout, Ledger, Perf, Published
+from velib_core.lake.keys import Events, Ledger, Perf, Published
+from velib_core.lake.layout import Layout
+from velib_core.tables import views
+from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start, day_after, first_bin
 
 DAY = network.FIRST_DAY
 NEXT = day_after(DAY)
@@ -64,7 +65,7 @@ def test_building_again_changes_nothing(lake, settings):
 def put_page(lake, settings, n, minutes):
     """Write the page that the n-th bin's forecast of three stations left; return its name."""
     bin_ = Bin(first_bin(DAY) + n)
-    columns = dict.fromkeys(datasets.LEDGER_SCHEMA.names, [None] * 3)
+    columns = dict.fromkeys(views.LEDGER_SCHEMA.names, [None] * 3)
     columns |= {
         "tbin_utc": [bin_start(bin_).replace(tzinfo=None)] * 3,
         "horizon_bins": [minutes // 5] * 3,
@@ -72,7 +73,7 @@ def put_page(lake, settings, n, minutes):
         "y_pred_int": [n, n + 1, n + 2],
     }
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns, datasets.LEDGER_SCHEMA), sink)
+    pq.write_table(pa.table(columns, views.LEDGER_SCHEMA), sink)
     name = Layout(settings).name(Published(bin_, HorizonMinutes(minutes), f"{n:08x}"))
     network.put(lake, name, sink.getvalue())
     return name

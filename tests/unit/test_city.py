@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from velib_core.weather import Weather
-from velib_local import city_weather
-from velib_local.city import City
-from velib_local.city_demand import PURPOSES, hourly_rates
-from velib_local.city_map import Draw, lay_out
+from velib_core.feeds.open_meteo import Weather
+from velib_local.simulation import weather
+from velib_local.simulation.city import City
+from velib_local.simulation.city_map import Draw, lay_out
+from velib_local.simulation.demand import PURPOSES, hourly_rates
 
 MONDAY = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 PARIS = zoneinfo.ZoneInfo("Europe/Paris")
@@ -138,7 +138,7 @@ def test_rain_keeps_people_off_their_bikes():
     )
     for city in (dry_city, wet_city):
         city.advance(local(20))
-    expected = city_weather.riders(wet) / city_weather.riders(MILD)
+    expected = weather.riders(wet) / weather.riders(MILD)
     wished = [city.trips + city.lost_trips for city in (dry_city, wet_city)]
     assert wished[1] / wished[0] == pytest.approx(expected, rel=0.05)
     assert expected < 0.5
@@ -228,11 +228,11 @@ def test_stations_have_distinct_names_ids_of_many_lengths_and_a_place_round_the_
 
 
 def test_the_weather_is_a_years_weather():
-    hours = list(itertools.islice(city_weather.hours(7, MONDAY, PARIS), 24 * 365))
+    hours = list(itertools.islice(weather.hours(7, MONDAY, PARIS), 24 * 365))
     temperature = np.array([hour.temp_C for hour in hours])
     rain = np.array([hour.precip_mm for hour in hours])
     by_hour = temperature.reshape(-1, 24).mean(axis=0)
-    assert by_hour[14] - by_hour[2] == pytest.approx(2 * city_weather.DAY_C, abs=1)
+    assert by_hour[14] - by_hour[2] == pytest.approx(2 * weather.DAY_C, abs=1)
     assert temperature[: 24 * 90].mean() < temperature[24 * 240 : 24 * 300].mean() - 8
     assert 0.03 < (rain > 0).mean() < 0.15
     assert all(hour.wind_mps > 0 for hour in hours)

@@ -5,9 +5,9 @@ import os
 import network
 import pytest
 from click.testing import CliRunner
+from velib_cli.main import cli, main
 from velib_core.jobs import compact_daily
-from velib_local import chain
-from velib_local.cli import cli, main
+from velib_local.records import record_entries
 
 
 def run(*arguments: str):
@@ -65,10 +65,10 @@ def test_a_folder_without_objects_is_no_lake(tmp_path):
 
 
 def test_a_store_serves_what_a_run_left_fingerprints_included(mirrored, settings, monkeypatch):
-    from velib_core.lake import connect
-    from velib_core.settings import Settings
-    from velib_local.folder_lake import FolderLake
-    from velib_local.store_command import PROJECT, fill
+    from velib_cli.commands.store import PROJECT, fill
+    from velib_core.lake.bucket import connect
+    from velib_core.settings.network import Settings
+    from velib_local.mirror import FolderLake
 
     lake = FolderLake(mirrored)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address := os.environ["STORAGE_EMULATOR_HOST"])
@@ -90,5 +90,5 @@ def mirrored(lake, settings, tmp_path):
         target = tmp_path / entry.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(lake.read(entry))
-    chain.record_entries(entries, tmp_path)
+    record_entries(entries, tmp_path)
     return tmp_path

@@ -2,9 +2,9 @@ import datetime as dt
 
 import network
 import pytest
-from velib_core.events import DayClosed
-from velib_core.grid import Bin, Day, day_after, first_bin
+from velib_core.events.messages import DayClosed
 from velib_core.jobs import close_day, compact_daily
+from velib_core.timeline.bins import Bin, Day, day_after, first_bin
 
 DAY = network.FIRST_DAY
 

@@ -8,11 +8,12 @@ import network
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from velib_core import snapshot
-from velib_core.grid import Bin, day_after, first_bin
 from velib_core.jobs import build_datasets, compact_daily
-from velib_core.lake import Lake
-from velib_core.layout import Daily, Events, Layout, Snapshot
+from velib_core.lake.bucket import Lake
+from velib_core.lake.keys import Daily, Events, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import Bin, day_after, first_bin
 
 DAY = network.FIRST_DAY
 BINS = [Bin(first_bin(DAY) + n) for n in (0, 1, 14, 287)]

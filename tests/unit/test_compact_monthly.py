@@ -3,9 +3,10 @@ import io
 import network
 import pyarrow as pa
 import pyarrow.parquet as pq
-from velib_core.grid import Bin, first_bin, parse_day
 from velib_core.jobs import compact_daily, compact_monthly
-from velib_core.layout import Layout, Monthly, parse_month
+from velib_core.lake.keys import Monthly
+from velib_core.lake.layout import Layout, parse_month
+from velib_core.timeline.bins import Bin, first_bin, parse_day
 
 MONTH = parse_month("2025-10")
 PENULTIMATE, LAST, NEXT = (parse_day(d) for d in ("2025-10-30", "2025-10-31", "2025-11-01"))

@@ -7,9 +7,9 @@ import network
 import numpy as np
 import pyarrow as pa
 import pytest
-from velib_core import datasets, snapshot
-from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, day_after, first_bin
-from velib_core.panel import build_panel
+from velib_core.tables import snapshot, views
+from velib_core.tables.panel import build_panel
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, first_bin
 
 DAY = network.FIRST_DAY
 HORIZONS = [HorizonBins(3), HorizonBins(12)]
@@ -42,8 +42,8 @@ def rows():
 
 
 def test_events_mean_what_the_contract_says(rows):
-    view = datasets.events_view(rows, penury_bikes=2, saturation_docks=2)
-    assert view.schema == datasets.EVENTS_SCHEMA
+    view = views.events_view(rows, penury_bikes=2, saturation_docks=2)
+    assert view.schema == views.EVENTS_SCHEMA
     connection = duckdb.connect()
     connection.register("daily", rows)
     connection.register("events", view)
@@ -72,7 +72,7 @@ def test_events_mean_what_the_contract_says(rows):
 
 
 def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(rows):
-    view = datasets.events_view(rows, penury_bikes=2, saturation_docks=2).to_pylist()
+    view = views.events_view(rows, penury_bikes=2, saturation_docks=2).to_pylist()
     small = [r for r in view if r["capacity"] == 9]
     assert {r["bikes"] for r in small if r["is_penury"]} == {0}
     assert all(r["is_penury"] is None for r in view if r["capacity"] in (0, None))
@@ -81,8 +81,8 @@ def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(row
 def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):
     start = first_bin(DAY)
     panel = build_panel([rows], start, Bin(start + 2 * BINS_PER_DAY))
-    view = datasets.perf_view(panel, DAY, HORIZONS, {})
-    assert view.schema == datasets.PERF_SCHEMA
+    view = views.perf_view(panel, DAY, HORIZONS, {})
+    assert view.schema == views.PERF_SCHEMA
     connection = duckdb.connect()
     connection.register("daily", rows)
     connection.register("perf", view)
@@ -111,7 +111,7 @@ def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows):
     last = dt.datetime.combine(day_after(DAY), dt.time()) - dt.timedelta(minutes=5)
 
     def truths(panel):
-        rows_ = datasets.perf_view(panel, DAY, HORIZONS, {}).to_pylist()
+        rows_ = views.perf_view(panel, DAY, HORIZONS, {}).to_pylist()
         return [row["y_true"] for row in rows_ if row["tbin_utc"].to_pydatetime() == last]
 
     assert set(truths(alone)) == {None}
@@ -124,8 +124,8 @@ def test_hindcasts_stand_beside_their_truth_with_their_version(rows):
     shape = (BINS_PER_DAY, len(panel.stations))
     said = np.full(shape, 4.4, np.float32)
     said[:, 2] = np.nan
-    hindcast = datasets.Hindcast("2.1.0", said, np.rint(said), said + 1)
-    view = datasets.perf_view(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
+    hindcast = views.Hindcast("2.1.0", said, np.rint(said), said + 1)
+    view = views.perf_view(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
     hour = [r for r in view if r["horizon_bins"] == 12]
     assert {r["y_pred_int"] for r in hour if r["station_id"] != "1002"} == {4}
     assert {r["model_version"] for r in hour} == {"2.1.0", None}
@@ -139,6 +139,6 @@ def test_hindcasts_stand_beside_their_truth_with_their_version(rows):
 
 def test_a_day_of_no_rows_makes_empty_views():
     nothing = snapshot.SCHEMA.empty_table()
-    assert datasets.events_view(nothing, penury_bikes=2, saturation_docks=2).num_rows == 0
+    assert views.events_view(nothing, penury_bikes=2, saturation_docks=2).num_rows == 0
     panel = build_panel([nothing], first_bin(DAY), Bin(first_bin(DAY) + BINS_PER_DAY))
-    assert datasets.perf_view(panel, DAY, HORIZONS, {}).num_rows == 0
+    assert views.perf_view(panel, DAY, HORIZONS, {}).num_rows == 0

@@ -10,14 +10,14 @@ import sys
 
 import pytest
 from cloud_sdk import lint
-from velib_local.function_specs import (
+from velib_deploy.function_specs import (
     REPOSITORY,
     FunctionSpecError,
     account_id,
     load_specs,
     read_settings,
 )
-from velib_local.staging import stage
+from velib_deploy.staging import stage
 
 TARGET = ["--project", "p", "--region", "europe-west1", "--bucket", "b"]
 SPECS = load_specs()

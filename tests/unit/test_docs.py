@@ -9,15 +9,15 @@ from functools import cache
 import network
 import pytest
 from document_blocks import DOCUMENTS, blocks, prose, quoted
-from velib_core.environment import SettingsError
-from velib_core.events import TOPICS
-from velib_core.grid import bin_start, first_bin, parse_day
+from velib_core.events.topics import TOPICS
 from velib_core.jobs import build_serving_forecast
-from velib_core.keys import Key
+from velib_core.lake.keys import Key
 from velib_core.launcher import JOBS
 from velib_core.monitoring_pipeline import parse_steps
-from velib_local.document_tables import EXAMPLES, example_layout, stale
-from velib_local.function_specs import REPOSITORY, load_specs
+from velib_core.settings.env import SettingsError
+from velib_core.timeline.bins import bin_start, first_bin, parse_day
+from velib_deploy.document_tables import EXAMPLES, example_layout, stale
+from velib_deploy.function_specs import REPOSITORY, load_specs
 
 SPECS = load_specs()
 LAYOUT = example_layout()
@@ -47,7 +47,7 @@ FOREIGN = set().union(*ELSEWHERE.values())
 def tree():
     """Return the text of every source file, by its path in the tree."""
     suffixes = {".py", ".toml", ".sh", ".json", ".txt", ".yaml", ".html", ".js", ".cfg"}
-    folders = ("shared", "local", "functions", "tests", "benchmarks")
+    folders = ("shared", "local", "cli", "deploy", "functions", "tests", "benchmarks")
     found = [p for f in folders for p in (REPOSITORY / f).rglob("*") if p.suffix in suffixes]
     found += [p for p in REPOSITORY.iterdir() if p.is_file()]
     files = {p.relative_to(REPOSITORY).as_posix(): p.read_text("utf-8", "ignore") for p in found}
@@ -118,7 +118,7 @@ def test_a_name_that_does_not_exist_is_found_out():
     assert unknown("velib_core/layouts.py")
     assert unknown("velib_core.jobs.compact_dayly")
     assert unknown("DATA_HEALTH_FLAT_STEP")
-    assert not unknown("velib_core/layout.py")
+    assert not unknown("velib_core/lake/layout.py")
 
 
 @pytest.mark.parametrize("name", DOCS)
@@ -131,12 +131,21 @@ def test_every_object_name_is_one_of_the_layout(name):
         assert LAYOUT.name(LAYOUT.key(found)) == found
 
 
-@pytest.mark.parametrize("package", ["shared/velib_core", "local/velib_local"])
+PACKAGES = ("shared/velib_core", "local/velib_local", "cli/velib_cli", "deploy/velib_deploy")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_has_its_place_in_the_architecture(package):
-    told = re.findall(r"`(\w+\.py)`", DOCS["ARCHITECTURE.md"].read_text("utf-8").split("## 8.")[1])
-    modules = {path.name for path in (REPOSITORY / package).glob("*.py")} - {"__init__.py"}
-    assert modules - set(told) == set()
-    assert len(told) == len(set(told))
+    text = DOCS["ARCHITECTURE.md"].read_text("utf-8").partition(f"### `{package}/`")[2]
+    rows = re.findall(r"^\| `([\w/.]+)` \| ([^|]+) \|", text.partition("\n### ")[0], re.MULTILINE)
+    told = {f"{room}/{name}" for room, names in rows for name in re.findall(r"`(\w+)`", names)}
+    root = REPOSITORY / package
+    modules = {path.relative_to(root) for path in root.rglob("*.py")}
+    assert told == {
+        f"{path.parent}/{path.stem}"
+        for path in modules
+        if path.stem not in {"__init__", "__main__"}
+    }
 
 
 def test_the_way_of_a_snapshot_is_told_by_every_kind_of_object():
@@ -153,7 +162,7 @@ FRESHNESS_COPY = "monitoring/data/freshness/latest.json"
 
 def test_tables_that_are_made_from_the_code_are_current():
     named = [path.name for path in stale()]
-    assert not named, "run .venv/bin/python -m velib_local.document_tables"
+    assert not named, "run .venv/bin/python -m velib_deploy.document_tables"
 
 
 def rows_after(mark):
@@ -174,7 +183,9 @@ def test_columns_are_those_of_the_schema(schema):
 
 
 def test_every_parquet_schema_has_its_columns_told():
-    modules = [importlib.import_module(f"velib_core.{m}") for m in ("snapshot", "datasets")]
+    modules = [
+        importlib.import_module(f"velib_core.{m}") for m in ("tables.snapshot", "tables.views")
+    ]
     names = {f"{m.__name__}.{n}" for m in modules for n in vars(m) if n.endswith("SCHEMA")}
     assert names == set(SCHEMAS)
 

@@ -16,21 +16,16 @@ import network
 import pytest
 from click.testing import CliRunner
 from cloud_sdk import lint
-from velib_core.grid import bin_of
-from velib_core.layout import Layout
-from velib_local import deploy_plan, deployed
-from velib_local.cli import cli
-from velib_local.cloud import BUCKET, PROJECT, local_cloud
-from velib_local.doctor import examine
-from velib_local.folder_lake import deployed_settings
-from velib_local.function_specs import (
-    account_id,
-    load_specs,
-    objects_below,
-    permissions,
-    place,
-)
-from velib_local.pubsub_google import find_emulator
+from velib_cli.doctor import examine
+from velib_cli.main import cli
+from velib_cli.targets import deployed_settings
+from velib_core.lake.layout import Layout
+from velib_core.timeline.bins import bin_of
+from velib_deploy import drift
+from velib_deploy import plan as deploy_plan
+from velib_deploy.function_specs import account_id, load_specs, objects_below, permissions, place
+from velib_local.emulator.cloud import BUCKET, PROJECT, local_cloud
+from velib_local.emulator.pubsub_google import find_emulator
 
 REGION = "europe-west1"
 SETTINGS = deployed_settings({}, "gs://b/velib", "p")
@@ -242,7 +237,7 @@ def plan():
 
 def findings(plan, answers):
     """Return what is wrong, as name, detail and command."""
-    found = deployed.examine(plan, lambda *words: answers[" ".join(words)])
+    found = drift.examine(plan, lambda *words: answers[" ".join(words)])
     return [(name, f.detail, f.mend) for name, _, several in found for f in several]
 
 
@@ -252,7 +247,7 @@ def test_a_project_that_is_as_planned_has_nothing_wrong(plan):
 
 def test_everything_that_a_deployment_makes_is_looked_at(plan):
     """But for what it makes again at every deployment, or what the other checks ask the cloud."""
-    assert {step.verb for step in plan.steps} - set(deployed.RULES) == {
+    assert {step.verb for step in plan.steps} - set(drift.RULES) == {
         "services enable",
         "projects add-iam-policy-binding",
         "iam roles create",
@@ -453,7 +448,7 @@ def test_a_project_that_does_not_answer_is_told_once(plan):
     def ask(*words):
         raise deploy_plan.DeploymentError("gcloud projects describe: You do not have credentials")
 
-    (told,) = deployed.examine(plan, ask)
+    (told,) = drift.examine(plan, ask)
     assert told[0] == "project"
     assert [finding.mend for finding in told[2]] == ["gcloud auth login"]
 
@@ -553,7 +548,7 @@ def test_a_project_is_asked_by_gcloud_and_each_finding_is_a_line_with_its_comman
     answers = copy.deepcopy(HEALTHY)
     record(recorded, answers)
     checks = {check["name"]: check for check in json.loads(run_doctor("--json").output)}
-    asked = {name: checks[name]["result"] for name, _ in deployed.RULES.values()}
+    asked = {name: checks[name]["result"] for name, _ in drift.RULES.values()}
     assert set(asked.values()) == {"ok"}, checks
     assert checks["functions"]["detail"] == f"{len(SPECS)} as planned"
     assert checks["bucket"]["mend"] == "gcloud auth application-default login"

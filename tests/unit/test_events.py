@@ -8,11 +8,14 @@ import pytest
 from cloudevents.http import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
-from velib_core import events
 from velib_core.errors import PermanentError, TransientError
-from velib_core.grid import Day, HorizonMinutes, parse_day
-from velib_core.layout import Daily, ForeignNameError
-from velib_core.settings import Settings
+from velib_core.events import messages
+from velib_core.events.parsing import PUBSUB_EVENT, STORAGE_EVENT, parse
+from velib_core.events.topics import TOPICS
+from velib_core.lake.keys import Daily
+from velib_core.lake.layout import ForeignNameError
+from velib_core.settings.network import Settings
+from velib_core.timeline.bins import Day, HorizonMinutes, parse_day
 
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket/velib", "GOOGLE_CLOUD_PROJECT": "p"})
 DAILY = "velib/daily/compact_2025-11-01.parquet"
@@ -24,7 +27,7 @@ def message(body: bytes | str, topic: str = "velib-day-closed", **attributes: st
     return CloudEvent(
         {
             "id": "1",
-            "type": events.PUBSUB_EVENT,
+            "type": PUBSUB_EVENT,
             "source": f"//pubsub.googleapis.com/projects/p/topics/{topic}",
         },
         {"message": {"data": data, "attributes": attributes, "messageId": "1"}},
@@ -44,32 +47,32 @@ def notification(**changes: str) -> CloudEvent:
 def direct(**changes: object) -> CloudEvent:
     data = {"bucket": "bucket", "name": DAILY, "generation": "17"} | changes
     source = "//storage.googleapis.com/projects/_/buckets/bucket"
-    return CloudEvent({"id": "1", "type": events.STORAGE_EVENT, "source": source}, data)
+    return CloudEvent({"id": "1", "type": STORAGE_EVENT, "source": source}, data)
 
 
 def test_both_wire_forms_of_a_finalized_object_are_the_same_trigger():
-    expected = events.ObjectFinalized(Daily(DAY), DAILY, 17)
-    assert events.parse(notification(), SETTINGS) == expected
-    assert events.parse(direct(), SETTINGS) == expected
+    expected = messages.ObjectFinalized(Daily(DAY), DAILY, 17)
+    assert parse(notification(), SETTINGS) == expected
+    assert parse(direct(), SETTINGS) == expected
 
 
 def test_a_forced_notification_says_so():
-    forced = events.parse(notification(velibForce="1"), SETTINGS)
-    assert isinstance(forced, events.ObjectFinalized)
+    forced = parse(notification(velibForce="1"), SETTINGS)
+    assert isinstance(forced, messages.ObjectFinalized)
     assert forced.force
 
 
 DAYS = st.dates().map(Day)
 MESSAGES = st.one_of(
-    st.just(events.Tick()),
-    st.builds(events.DayClosed, DAYS, st.booleans()),
+    st.just(messages.Tick()),
+    st.builds(messages.DayClosed, DAYS, st.booleans()),
     st.builds(
-        events.TrainRequested,
+        messages.TrainRequested,
         st.none() | st.integers(1, 48).map(lambda n: HorizonMinutes(5 * n)),
         st.none() | st.integers(1, 400),
     ),
     st.builds(
-        lambda day, **rest: events.ReplayRequested(day, day, **rest),
+        lambda day, **rest: messages.ReplayRequested(day, day, **rest),
         st.none() | DAYS,
         stage=st.none() | st.sampled_from(["compact_daily", "build_datasets"]),
         force=st.booleans(),
@@ -80,8 +83,8 @@ MESSAGES = st.one_of(
 
 @given(MESSAGES)
 def test_a_message_is_read_back_as_it_was_written(sent):
-    topic = f"velib-{events.TOPICS[type(sent)]}"
-    assert events.parse(message(events.encode(sent), topic), SETTINGS) == sent
+    topic = f"velib-{TOPICS[type(sent)]}"
+    assert parse(message(messages.encode(sent), topic), SETTINGS) == sent
 
 
 @pytest.mark.parametrize(
@@ -114,13 +117,16 @@ def test_a_message_is_read_back_as_it_was_written(sent):
         (direct(bucket=None), "bucket"),
         (direct(name=5), "name"),
         (CloudEvent({"type": "x.y", "source": "s"}, {}), "type"),
-        (CloudEvent({"type": events.PUBSUB_EVENT, "source": "s"}, "text"), "data"),
-        (CloudEvent({"type": events.PUBSUB_EVENT, "source": "s"}, {"message": 1}), "data.message"),
+        (CloudEvent({"type": PUBSUB_EVENT, "source": "s"}, "text"), "data"),
+        (
+            CloudEvent({"type": PUBSUB_EVENT, "source": "s"}, {"message": 1}),
+            "data.message",
+        ),
     ],
 )
 def test_a_malformed_event_is_refused_by_field(event, field):
-    with pytest.raises(events.EventError) as caught:
-        events.parse(event, SETTINGS)
+    with pytest.raises(messages.EventError) as caught:
+        parse(event, SETTINGS)
     assert caught.value.field == field
     assert len(str(caught.value)) < 500
 
@@ -128,7 +134,7 @@ def test_a_malformed_event_is_refused_by_field(event, field):
 @pytest.mark.parametrize("name", ["velib/bronze/../daily/x", "velib/daily/x", "elsewhere/y"])
 def test_an_object_of_ours_with_a_foreign_name_is_no_trigger(name):
     with pytest.raises(ForeignNameError):
-        events.parse(notification(objectId=name), SETTINGS)
+        parse(notification(objectId=name), SETTINGS)
 
 
 def _answer(target, body, path="/projects/p/topics/velib-daily"):
@@ -144,14 +150,15 @@ def function(tmp_path):
         source = tmp_path / "main.py"
         source.write_text(
             "import functions_framework\n"
-            "from velib_core import events, errors\n"
-            "from velib_core.settings import Settings\n"
+            "from velib_core import errors\n"
+            "from velib_core.events import handler\n"
+            "from velib_core.settings.network import Settings\n"
             "SETTINGS = Settings.from_env({'GCS_BUCKET_ROOT': 'gs://bucket/velib'})\n"
             "def job(trigger):\n"
             f"    {raised}\n"
             "@functions_framework.cloud_event\n"
             "def f(event):\n"
-            "    events.react(event, SETTINGS, job)\n"
+            "    handler.react(event, SETTINGS, job)\n"
         )
         return "f", str(source)
 
@@ -186,9 +193,9 @@ def test_a_foreign_object_is_acknowledged_without_running_the_job(function):
 
 
 def test_the_errors_of_events_are_permanent():
-    assert issubclass(events.EventError, PermanentError)
-    assert not issubclass(events.EventError, TransientError)
+    assert issubclass(messages.EventError, PermanentError)
+    assert not issubclass(messages.EventError, TransientError)
 
 
 def test_every_message_fits_into_an_event():
-    assert len(json.loads(events.encode(events.DayClosed(DAY, force=True)))) == 2
+    assert len(json.loads(messages.encode(messages.DayClosed(DAY, force=True)))) == 2

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from panels import make_panel
 from scipy.special import softmax
-from velib_core.change_distribution import mean_change
-from velib_core.explanation import contributions, importance_scores
-from velib_core.feature_stack import feature_rows
-from velib_core.grid import BINS_PER_DAY, HorizonBins, day_after, day_of
-from velib_core.profile_features import empty_profiles
-from velib_core.training import TrainingOptions, train
+from velib_core.features.profiles import empty_profiles
+from velib_core.features.stack import feature_rows
+from velib_core.model.change_distribution import mean_change
+from velib_core.model.shap import contributions, importance_scores
+from velib_core.model.training import TrainingOptions, train
+from velib_core.timeline.bins import BINS_PER_DAY, HorizonBins, day_after, day_of
 
 TZ = "Europe/Paris"
 H = HorizonBins(12)

@@ -3,10 +3,11 @@ import io
 import network
 import pyarrow.parquet as pq
 import pytest
-from velib_core.events import TrainRequested
-from velib_core.grid import HorizonMinutes, day_after
+from velib_core.events.messages import TrainRequested
 from velib_core.jobs import compact_daily, export_training_base
-from velib_core.layout import Layout, TrainingBase
+from velib_core.lake.keys import TrainingBase
+from velib_core.lake.layout import Layout
+from velib_core.timeline.bins import HorizonMinutes, day_after
 
 DAYS = [day_after(network.FIRST_DAY, n) for n in range(3)]
 

@@ -9,24 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import START, changed, make_panel, mapped
-from velib_core.cal_features import calendar_features, local_times, nearest_zone
-from velib_core.feature_stack import (
-    CONTRACT_FEATURES,
-    FEATURES,
-    feature_rows,
-    features_hash8,
-    lookback_bins,
-)
-from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
-from velib_core.panel import Stations
-from velib_core.profile_features import (
+from velib_core.features.cal_features import calendar_features
+from velib_core.features.profiles import (
     ProfileError,
     empty_profiles,
     fold_day,
     from_bytes,
     to_bytes,
 )
-from velib_core.spatial_features import distance_km, fit_statics
+from velib_core.features.spatial_features import distance_km, fit_statics
+from velib_core.features.stack import (
+    CONTRACT_FEATURES,
+    FEATURES,
+    feature_rows,
+    features_hash8,
+    lookback_bins,
+)
+from velib_core.tables.panel import Stations
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
+from velib_core.timeline.local_time import local_times, nearest_zone
 
 H = HorizonBins(12)
 DAYS = 3

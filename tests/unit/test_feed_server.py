@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 import requests
-from velib_core import gbfs, weather
-from velib_core.settings import Settings
-from velib_local.feed_server import FeedServer
-from velib_local.feed_state import FeedState, StationInformation, StationStatus
+from velib_core.feeds import gbfs, open_meteo
+from velib_core.settings.network import Settings
+from velib_local.simulation.feed_server import FeedServer
+from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
 REPORTED = int(dt.datetime(2025, 11, 3, 11, 50, 1, tzinfo=dt.UTC).timestamp())
@@ -37,7 +37,7 @@ def small_state(**changes) -> FeedState:
         is_returning=[1, 0, 0, 1],
         last_reported=[REPORTED, REPORTED - 240_000_000, None, REPORTED],
     )
-    air = weather.Weather(temp_C=11.3, precip_mm=0.7, wind_mps=4.1)
+    air = open_meteo.Weather(temp_C=11.3, precip_mm=0.7, wind_mps=4.1)
     return dataclasses.replace(FeedState(NOON, NOON, information, status, air), **changes)
 
 
@@ -74,7 +74,7 @@ def read_by_ingestion(server, session, dialect):
         documents["station_information"],
         electric,
         observed,
-        weather.Weather(),
+        open_meteo.Weather(),
     )
 
 
@@ -222,9 +222,9 @@ def test_ingestion_reads_the_weather_back_bit_for_bit(server, session):
     )
     rng = np.random.default_rng(3)
     for temp, rain, wind in zip(*rng.gamma(2, 3, (3, 20)), strict=True):
-        air = weather.Weather(float(temp), float(rain), float(wind))
+        air = open_meteo.Weather(float(temp), float(rain), float(wind))
         server.show(small_state(weather=air))
-        told = weather.observe(session, settings, NOON)
+        told = open_meteo.observe(session, settings, NOON)
         assert [getattr(told, name) for name in AIR] == [getattr(air, name) for name in AIR]
         assert told.weather_utc == NOON.replace(minute=0, second=0, tzinfo=None)
 

@@ -5,8 +5,8 @@ import threading
 import time
 
 import pytest
-from velib_core import fetch
-from velib_core.fetch import FeedError, FeedUnavailableError
+from velib_core.feeds import http as fetch
+from velib_core.feeds.http import FeedError, FeedUnavailableError
 
 
 class Scripted(http.server.ThreadingHTTPServer):

@@ -11,18 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import START, changed, make_panel
-from velib_core.calibration import TRUSTS, add_day, calibration_from_json, fresh_calibration
-from velib_core.change_distribution import (
-    REACH,
-    chance_of_fall,
-    chance_of_rise,
-    count_changes,
-    fit_classes,
-    mean_change,
-    median_change,
-)
 from velib_core.errors import ModelError
-from velib_core.feature_stack import FEATURES, feature_rows
+from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.stack import FEATURES, feature_rows
 from velib_core.forecast import (
     CONTRACT_FEATURES,
     FrameError,
@@ -35,12 +26,21 @@ from velib_core.forecast import (
     predict_latest_offline,
     train_model,
 )
-from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
-from velib_core.inference import predict
-from velib_core.model_pack import from_blobs, to_blobs
-from velib_core.profile_features import empty_profiles, fold_day
-from velib_core.reader_model import to_joblib, train_reader_pack
-from velib_core.training import TrainingOptions, train
+from velib_core.model.blending import TRUSTS, add_day, calibration_from_json, fresh_calibration
+from velib_core.model.change_distribution import (
+    REACH,
+    chance_of_fall,
+    chance_of_rise,
+    count_changes,
+    fit_classes,
+    mean_change,
+    median_change,
+)
+from velib_core.model.inference import predict
+from velib_core.model.legacy_regressor import to_joblib, train_reader_pack
+from velib_core.model.pack import from_blobs, to_blobs
+from velib_core.model.training import TrainingOptions, train
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
 
 H = HorizonBins(12)
 FEW = TrainingOptions(max_rows=5_000, rounds=5, threads=1)

@@ -3,10 +3,10 @@
 import ast
 
 import pytest
-from velib_core.events import TOPICS
-from velib_core.layout import Layout
-from velib_core.settings import Settings
-from velib_local.function_specs import FunctionSpecError, load_spec, load_specs
+from velib_core.events.topics import TOPICS
+from velib_core.lake.layout import Layout
+from velib_core.settings.network import Settings
+from velib_deploy.function_specs import FunctionSpecError, load_spec, load_specs
 
 SPECS = load_specs()
 LAYOUT = Layout(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket"}))

@@ -4,11 +4,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from velib_core import gbfs, snapshot
-from velib_core.fetch import FeedError
-from velib_core.grid import bin_of
-from velib_core.lake import json_bytes
-from velib_core.weather import Weather
+from velib_core.feeds import gbfs
+from velib_core.feeds.http import FeedError
+from velib_core.feeds.open_meteo import Weather
+from velib_core.lake.bucket import json_bytes
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import bin_of
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
 STAMP = int(NOON.timestamp())

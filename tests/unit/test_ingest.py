@@ -7,13 +7,13 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
-from velib_core import fetch
-from velib_core.fetch import FeedError, FeedUnavailableError
+from velib_core.feeds import http
+from velib_core.feeds.http import FeedError, FeedUnavailableError
+from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import ingest
-from velib_core.lake import Lake
-from velib_core.weather import Weather
-from velib_local.feed_server import FeedServer, FeedState
-from velib_local.feed_state import StationInformation, StationStatus
+from velib_core.lake.bucket import Lake
+from velib_local.simulation.feed_server import FeedServer, FeedState
+from velib_local.simulation.feed_state import StationInformation, StationStatus
 
 NOON = dt.datetime(2025, 11, 3, 12, 5, tzinfo=dt.UTC)
 MILD = Weather(11.0, 0.5, 3.0)
@@ -39,7 +39,7 @@ def state(second: int, bikes=(8, 3, 0), *, air=MILD, **changes) -> FeedState:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(fetch, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with FeedServer() as feed:
         feed.show(state(30))
         yield feed

@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING
 
 import network
 import pytest
-from velib_core import lake as store
-from velib_core import model_registry as registry
-from velib_core import snapshot
-from velib_core.events import ReplayRequested, TrainRequested
-from velib_core.grid import Bin, HorizonMinutes, day_after, first_bin
+from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.jobs import (
     build_data_drift,
     build_data_freshness,
@@ -45,7 +41,12 @@ from velib_core.jobs.monitoring_family import (
     PERFORMANCE,
     STATIONS,
 )
-from velib_core.layout import Daily, Layout, Monitoring, ServingManifest, Snapshot
+from velib_core.lake.bucket import PARQUET, Artefact, Lake, is_same
+from velib_core.lake.keys import Daily, Monitoring, ServingManifest, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,15 +83,15 @@ class Process:
             self.done += 1
             return doing()
 
-    def lake(self, lake: store.Lake) -> store.Lake:
+    def lake(self, lake: Lake) -> Lake:
         act = self.act
 
-        class Dying(store.Lake):
+        class Dying(Lake):
             def write(self, *args, **options):
-                return act(lambda: store.Lake.write(self, *args, **options))
+                return act(lambda: Lake.write(self, *args, **options))
 
             def delete(self, entry):
-                return act(lambda: store.Lake.delete(self, entry))
+                return act(lambda: Lake.delete(self, entry))
 
         return Dying(lake.bucket)
 
@@ -305,10 +306,10 @@ def whole(lake, quick, made):
     return lake
 
 
-def kept(lake) -> dict[str, store.Artefact]:
+def kept(lake) -> dict[str, Artefact]:
     """Return every object with what it was made from."""
     return {
-        entry.name: store.Artefact(lake.read(entry), store.PARQUET, entry.fingerprint)
+        entry.name: Artefact(lake.read(entry), PARQUET, entry.fingerprint)
         for entry in lake.entries("")
     }
 
@@ -320,7 +321,7 @@ def restore(lake, objects) -> None:
         lake.delete(held[name])
     for name, artefact in objects.items():
         current = held.get(name)
-        if current is None or not store.is_same(current, artefact):
+        if current is None or not is_same(current, artefact):
             generation = current.generation if current else 0
             lake.write(name, artefact, expected_generation=generation)
 

@@ -2,11 +2,20 @@ import concurrent.futures
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
-from velib_core import lake as store
+from velib_core.lake.bucket import (
+    JSON,
+    Artefact,
+    Entry,
+    ObjectMissingError,
+    RaceLostError,
+    crc32c,
+    fingerprint,
+    json_bytes,
+)
 
 
-def artefact(data: bytes, mark: str = "m") -> store.Artefact:
-    return store.Artefact(data, store.JSON, mark)
+def artefact(data: bytes, mark: str = "m") -> Artefact:
+    return Artefact(data, JSON, mark)
 
 
 def test_an_object_carries_its_checksum_and_fingerprint(lake):
@@ -14,7 +23,7 @@ def test_an_object_carries_its_checksum_and_fingerprint(lake):
     entry, data = lake.fetch("a/b.json")
     assert data == b"[1]"
     assert (entry.generation, entry.fingerprint, entry.size) == (generation, "made-from", 3)
-    assert entry.crc32c == store.crc32c(b"[1]")
+    assert entry.crc32c == crc32c(b"[1]")
     assert list(lake.entries("a/")) == [entry]
     assert lake.folders("") == ["a/"]
 
@@ -77,7 +86,7 @@ def test_losing_every_race_gives_the_event_back(lake):
         lake.write("x", artefact(b"other"), expected_generation=expected)
         return artefact(b"mine")
 
-    with pytest.raises(store.RaceLostError):
+    with pytest.raises(RaceLostError):
         lake.publish("x", make)
 
 
@@ -105,25 +114,25 @@ def test_deleting_spares_a_newer_object_and_an_absent_one(lake):
 
 
 def test_missing_objects_are_named(lake):
-    with pytest.raises(store.ObjectMissingError, match="not/there"):
+    with pytest.raises(ObjectMissingError, match="not/there"):
         lake.fetch("not/there")
 
 
 def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order():
-    one = store.Entry("a", 1, 1, "c1", None)
-    two = store.Entry("b", 2, 1, "c2", None)
-    again = store.Entry("b", 9, 1, "c2", None)
-    changed = store.Entry("b", 2, 1, "c3", None)
-    assert store.fingerprint("r", [one, two]) == store.fingerprint("r", [again, one])
+    one = Entry("a", 1, 1, "c1", None)
+    two = Entry("b", 2, 1, "c2", None)
+    again = Entry("b", 9, 1, "c2", None)
+    changed = Entry("b", 2, 1, "c3", None)
+    assert fingerprint("r", [one, two]) == fingerprint("r", [again, one])
     others = [
-        store.fingerprint("r", [one, changed]),
-        store.fingerprint("r2", [one, two]),
-        store.fingerprint("r", [one]),
+        fingerprint("r", [one, changed]),
+        fingerprint("r2", [one, two]),
+        fingerprint("r", [one]),
     ]
-    assert store.fingerprint("r", [one, two]) not in others
+    assert fingerprint("r", [one, two]) not in others
 
 
 def test_json_never_holds_what_json_has_not():
-    assert store.json_bytes({"é": None}) == '{"é":null}'.encode()
+    assert json_bytes({"é": None}) == '{"é":null}'.encode()
     with pytest.raises(ValueError, match="JSON"):
-        store.json_bytes([float("nan")])
+        json_bytes([float("nan")])

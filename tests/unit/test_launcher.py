@@ -5,8 +5,8 @@ import threading
 import network
 import pytest
 from velib_core import launcher
-from velib_core.grid import day_after, today
-from velib_core.lease import LeaseBusyError, lease
+from velib_core.lake.lease import LeaseBusyError, lease
+from velib_core.timeline.bins import day_after, today
 
 DAY = network.FIRST_DAY
 

@@ -3,16 +3,13 @@ import datetime as dt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from velib_core.grid import Bin, Day, HorizonMinutes
-from velib_core.layout import (
+from velib_core.lake.keys import (
     CalibrationOf,
     Daily,
     Events,
     Forecast,
     ForecastBundle,
-    ForeignNameError,
     FreshnessCopy,
-    Layout,
     Ledger,
     ModelFile,
     Monitoring,
@@ -24,11 +21,10 @@ from velib_core.layout import (
     ServingManifest,
     Snapshot,
     TrainingBase,
-    month_days,
-    month_of,
-    parse_month,
 )
-from velib_core.settings import Settings
+from velib_core.lake.layout import ForeignNameError, Layout, month_days, month_of, parse_month
+from velib_core.settings.network import Settings
+from velib_core.timeline.bins import Bin, Day, HorizonMinutes
 
 ROOTED = Layout(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket/velib"}))
 ROOTLESS = Layout(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket"}))

@@ -5,13 +5,14 @@ import json
 
 import network
 import pytest
-from velib_core import model_registry
-from velib_core.events import ReplayRequested
-from velib_core.grid import HorizonMinutes, day_after
+from velib_core.events.messages import ReplayRequested
 from velib_core.jobs import compact_daily, reconcile
-from velib_core.lake import Lake
-from velib_core.layout import Events, Layout, Perf, Profile
-from velib_core.listed_lake import ChangedListingError, ListedLake
+from velib_core.lake.bucket import Artefact, Lake
+from velib_core.lake.keys import Events, Perf, Profile
+from velib_core.lake.layout import Layout
+from velib_core.lake.listed import ChangedListingError, ListedLake
+from velib_core.model import registry
+from velib_core.timeline.bins import HorizonMinutes, day_after
 
 NAMES = [
     "daily/compact_2025-11-01.parquet",
@@ -59,7 +60,7 @@ def test_it_is_for_looking_only(filled):
     with pytest.raises(ChangedListingError):
         listed.delete(filled.stat(NAMES[0]))
     with pytest.raises(ChangedListingError):
-        listed.publish("daily/x", lambda _: compact_daily.store.Artefact(b"", "", ""))
+        listed.publish("daily/x", lambda _: Artefact(b"", "", ""))
 
 
 class CountingLake(Lake):
@@ -117,9 +118,9 @@ def test_a_sweep_reads_the_record_of_a_model_once_however_many_days_there_are(la
     horizon = HorizonMinutes(15)
     for content in (b"one", b"two", b"three"):
         files = {"model.ubj": content}
-        folder = model_registry.folder_name("20251029-235500Z", files)
+        folder = registry.folder_name("20251029-235500Z", files)
         about = {"end_date": "2025-10-29", "horizon_bins": 3}
-        model_registry.register(lake, settings, horizon, folder, files, about, "mark")
+        registry.register(lake, settings, horizon, folder, files, about, "mark")
     reads = {key: count for key, count in asked(lake, settings).items() if key[0] == "read"}
     records = [name for _, name in reads if name.endswith("version.json")]
     assert len(records) == 3

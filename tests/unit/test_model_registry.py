@@ -1,10 +1,11 @@
 import network
 import pytest
-from velib_core import model_registry as registry
+from velib_cli import models
 from velib_core.errors import ModelError
-from velib_core.grid import HorizonMinutes
-from velib_core.layout import Layout, ModelFile
-from velib_local import models
+from velib_core.lake.keys import ModelFile
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.timeline.bins import HorizonMinutes
 
 H = HorizonMinutes(15)
 DESCRIPTION = {"features_hash8": "05d0fddd", "horizon_bins": 3}

@@ -8,8 +8,8 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from velib_core.monitoring import data_drift, stability
-from velib_core.windows import complete_days
+from velib_core.monitoring.data import distances, drift
+from velib_core.timeline.windows import complete_days
 
 COUNTS = arrays(np.int64, 6, elements=st.integers(0, 10**6))
 VALUES = st.lists(
@@ -19,29 +19,29 @@ VALUES = st.lists(
 
 @given(COUNTS, COUNTS)
 def test_psi_is_finite_symmetric_and_never_negative(a, b):
-    value = stability.psi(a, b)
+    value = distances.psi(a, b)
     assert np.isfinite(value)
     assert value >= 0
-    assert value == pytest.approx(stability.psi(b, a))
+    assert value == pytest.approx(distances.psi(b, a))
 
 
 @given(COUNTS)
 def test_psi_of_a_sample_with_itself_is_nothing(a):
-    assert stability.psi(a, a) == 0
+    assert distances.psi(a, a) == 0
 
 
 def test_psi_is_the_textbook_sum():
     a, b = np.array([120, 80, 200]), np.array([40, 90, 70])
     p, q = (a + 0.5) / (a.sum() + 1.5), (b + 0.5) / (b.sum() + 1.5)
     by_hand = sum((x - y) * np.log(x / y) for x, y in zip(p, q, strict=True))
-    assert stability.psi(a, b) == pytest.approx(by_hand)
+    assert distances.psi(a, b) == pytest.approx(by_hand)
     entropy = scipy.stats.entropy(p, q) + scipy.stats.entropy(q, p)
-    assert stability.psi(a, b) == pytest.approx(entropy)
+    assert distances.psi(a, b) == pytest.approx(entropy)
 
 
 @given(VALUES, VALUES)
 def test_every_value_falls_into_one_of_the_few_bins(reference, current):
-    bins = stability.fit_bins(reference, 10)
+    bins = distances.fit_bins(reference, 10)
     if bins is None:
         assert len(set(reference.tolist())) == 1
         return
@@ -54,25 +54,25 @@ def test_every_value_falls_into_one_of_the_few_bins(reference, current):
 
 def test_values_beyond_the_reference_are_drift_and_not_dropped():
     reference = np.linspace(0, 1, 1000)
-    bins = stability.fit_bins(reference, 10)
+    bins = distances.fit_bins(reference, 10)
     before = np.bincount(bins.of(reference), minlength=len(bins))
     after = np.bincount(bins.of(reference + 100), minlength=len(bins))
     assert after.sum() == 1000
-    assert stability.psi(before, after) > 3
+    assert distances.psi(before, after) > 3
 
 
 def test_dry_hours_have_a_bin_of_their_own():
     rain = np.concatenate([np.zeros(900), np.linspace(0.1, 5, 100)])
-    bins = stability.fit_bins(rain, 10)
+    bins = distances.fit_bins(rain, 10)
     assert bins.zero
     assert np.bincount(bins.of(rain))[0] == 900
 
 
 @given(VALUES, VALUES)
 def test_kolmogorov_smirnov_is_scipys_where_weights_are_equal(reference, current):
-    ks, p = stability.kolmogorov_smirnov(
-        stability.Weighted.of(reference),
-        stability.Weighted.of(current),
+    ks, p = distances.kolmogorov_smirnov(
+        distances.Weighted.of(reference),
+        distances.Weighted.of(current),
         (len(reference), len(current)),
     )
     theirs = scipy.stats.ks_2samp(reference, current, method="asymp")
@@ -85,18 +85,18 @@ def test_a_weight_of_two_is_the_value_twice():
     reference, current = rng.normal(size=50), rng.normal(0.3, 1, size=40)
     weights = np.where(np.arange(50) < 20, 2.0, 1.0)
     repeated = np.concatenate([reference[:20], reference])
-    before, now = stability.Weighted.of(reference, weights), stability.Weighted.of(current)
-    ks, _ = stability.kolmogorov_smirnov(before, now, (50, 40))
+    before, now = distances.Weighted.of(reference, weights), distances.Weighted.of(current)
+    ks, _ = distances.kolmogorov_smirnov(before, now, (50, 40))
     assert ks == pytest.approx(scipy.stats.ks_2samp(repeated, current).statistic)
     assert before.mean() == pytest.approx(repeated.mean())
     assert before.variance() == pytest.approx(repeated.var(ddof=1))
-    distance = stability.wasserstein(before, now) * before.variance() ** 0.5
+    distance = distances.wasserstein(before, now) * before.variance() ** 0.5
     assert distance == pytest.approx(scipy.stats.wasserstein_distance(repeated, current))
 
 
 def build(net, days=7, reference_days=14, **options):
-    return data_drift.build(
-        net.all_events(data_drift.COLUMNS),
+    return drift.build(
+        net.all_events(drift.COLUMNS),
         window=complete_days(planted.after(net), days, planted.TZ),
         reference_days=reference_days,
         edition=planted.edition("data/drift"),
@@ -246,7 +246,7 @@ def test_bounds_are_the_effective_windows(documents):
 
 
 def test_zones_too_small_to_tell_have_no_psi(net):
-    limits = data_drift.DriftThresholds(zone_min_station_days=50)
+    limits = drift.DriftThresholds(zone_min_station_days=50)
     documents = build(net, thresholds=limits)
     assert documents["zones.json"]["degrees"] == 0.01
     zones = {row["zone"]: row for row in documents["zones.json"]["rows"]}
@@ -258,7 +258,7 @@ def test_zones_too_small_to_tell_have_no_psi(net):
 
 def test_zones_are_as_large_as_a_short_history_needs(net):
     """Two stations lie in each cell of 0.01°, up to four in those of 0.02°, all in one of 0.05°."""
-    limits = data_drift.DriftThresholds(zone_min_station_days=20)
+    limits = drift.DriftThresholds(zone_min_station_days=20)
     document = build(net, thresholds=limits)["zones.json"]
     assert document["degrees"] == 0.05
     (row,) = document["rows"]
@@ -267,7 +267,7 @@ def test_zones_are_as_large_as_a_short_history_needs(net):
 
 
 def test_a_zone_of_enough_stations_shows_the_shift(net):
-    limits = data_drift.DriftThresholds(zone_min_station_days=7)
+    limits = drift.DriftThresholds(zone_min_station_days=7)
     zones = build(net, thresholds=limits)["zones.json"]["rows"]
     assert min(row["psi"] for row in zones) > 0.25
 

@@ -6,10 +6,11 @@ import numpy as np
 import planted
 import pyarrow as pa
 import pytest
-from velib_core import snapshot
-from velib_core.grid import HorizonMinutes
-from velib_core.monitoring import freshness, intro
+from velib_core.monitoring import intro
+from velib_core.monitoring.data import freshness
 from velib_core.monitoring.documents import alerts_of
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import HorizonMinutes
 
 NOW = dt.datetime(2025, 11, 3, 12, 2, 30, tzinfo=dt.UTC)
 H15, H60 = HorizonMinutes(15), HorizonMinutes(60)

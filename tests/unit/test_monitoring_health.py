@@ -7,9 +7,9 @@ import pandas as pd
 import planted
 import pyarrow as pa
 import pytest
-from velib_core import snapshot
-from velib_core.monitoring import data_health
-from velib_core.windows import complete_days
+from velib_core.monitoring.data import health
+from velib_core.tables import snapshot
+from velib_core.timeline.windows import complete_days
 
 HOUR = pd.Timedelta(hours=1)
 BIN = pd.Timedelta(minutes=5)
@@ -41,8 +41,8 @@ def faulty(net: planted.Network) -> planted.Network:
 
 def build(net, days=7, minutes=10, repeats=None, **options):
     now = planted.after(net, minutes)
-    first, *tables = net.all_events(data_health.COLUMNS)
-    return data_health.build(
+    first, *tables = net.all_events(health.COLUMNS)
+    return health.build(
         [snapshot.with_repeats(first, repeats or {}), *tables],
         window=complete_days(now, days, planted.TZ),
         now=now,
@@ -98,8 +98,8 @@ def test_rows_that_come_twice_in_a_view_are_counted_too(net):
     table = net.events(4)
     twice = pa.concat_tables([table, table.slice(3, 2)])
     ids = table["station_id"].to_pylist()[3:5]
-    assert data_health.count_duplicates(twice) == dict.fromkeys(ids, 1)
-    assert data_health.count_duplicates(table) == {}
+    assert health.count_duplicates(twice) == dict.fromkeys(ids, 1)
+    assert health.count_duplicates(table) == {}
 
 
 def test_a_station_is_expected_from_its_opening_on(documents):
@@ -141,7 +141,7 @@ def test_active_coverage_can_be_of_long_spans_and_weighted_by_them(least, weight
         "s0", net.at(2, 6), net.at(2, 12)
     )
     net.frame = net.frame[~short | there]
-    limits = data_health.HealthThresholds(active_min_frac=least, weighted=weighted)
+    limits = health.HealthThresholds(active_min_frac=least, weighted=weighted)
     kpis = build(net, thresholds=limits)["kpis.json"]
     assert kpis["coverage_active_pct"] == pytest.approx(100 * expected)
     assert kpis["completeness_options"] == {"active_min_frac": least or None, "weighted": weighted}
@@ -219,7 +219,7 @@ def test_a_network_polled_every_quarter_of_an_hour_has_a_flat_station_all_the_sa
     minute = net.frame["tbin_utc"].dt.minute
     net.frame = net.frame[minute % 15 == 0]
     net.frame.loc[net.rows("s0", net.at(3, 10), net.at(8, 10)), "bikes"] = 7
-    limits = data_health.HealthThresholds(flat_steps=96)
+    limits = health.HealthThresholds(flat_steps=96)
     (found,) = build(net, thresholds=limits)["anomalies/flat.json"]
     assert found["station_id"] == "s0"
 
@@ -229,18 +229,18 @@ def test_a_quiet_station_is_not_called_stuck():
     calm = net.frame["station_id"] == "s0"
     net.frame.loc[calm, "bikes"] = 8 + (net.frame.loc[calm, "tbin_utc"].dt.hour == 12).astype(int)
     net.frame.loc[net.rows("s0", net.at(3, 10), net.at(4, 14)), "bikes"] = 8
-    loose = data_health.HealthThresholds(flat_steps=250, flat_chance=1e-30)
+    loose = health.HealthThresholds(flat_steps=250, flat_chance=1e-30)
     assert build(net, thresholds=loose)["kpis.json"]["plateaus"]["quiet"] >= 1
 
 
 def test_naive_and_aware_instants_mean_the_same():
     net = planted.network(days=2)
-    table = net.events(1).select(data_health.COLUMNS)
+    table = net.events(1).select(health.COLUMNS)
     window = complete_days(planted.after(net), 1, planted.TZ)
     aware = dt.datetime(2025, 10, 22, 6, tzinfo=dt.timezone(dt.timedelta(hours=2)))
     naive = dt.datetime(2025, 10, 22, 4)
     one, two = (
-        data_health.build([table], window=window, now=now, edition=planted.edition("x"))
+        health.build([table], window=window, now=now, edition=planted.edition("x"))
         for now in (aware, naive)
     )
     assert one["kpis.json"] == two["kpis.json"]

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from documents import FAMILIES, expected, problems
 from routes import routes
-from velib_core import launcher, snapshot
+from velib_core import launcher
 from velib_core.errors import TransientError
-from velib_core.grid import Bin, day_after, first_bin, parse_day
 from velib_core.jobs import (
     build_data_freshness,
     build_data_health,
@@ -26,8 +25,12 @@ from velib_core.jobs import (
     monitoring_family,
 )
 from velib_core.jobs.compact_daily import to_bytes
-from velib_core.layout import Daily, Events, Layout, Monitoring, Snapshot
-from velib_core.panel import bins_of
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.tables import snapshot
+from velib_core.tables.panel import bins_of
+from velib_core.timeline.bins import Bin, day_after, first_bin, parse_day
 
 NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
 
@@ -93,7 +96,7 @@ def launch(settings, **environ):
 @pytest.fixture
 def quiet(monkeypatch):
     """Alerts have no service to go to here; what is told of them has its own tests."""
-    monkeypatch.setattr("velib_core.events.Publisher.tell_alert", lambda *_: None)
+    monkeypatch.setattr("velib_core.events.publisher.Publisher.tell_alert", lambda *_: None)
 
 
 def contents(lake, prefix="monitoring/"):
@@ -289,10 +292,10 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
                 build_network_stations.run(filled, settings)
             return build_network_stations._make(filled, settings, inputs)
 
-        return monitoring_family.Plan(mark, inputs.entries, make)
+        return Plan(mark, inputs.entries, make)
 
     place = monitoring_family.STATIONS
-    monitoring_family.publish(filled, settings, place.folder, place.job, plan)
+    publish(filled, settings, place.folder, place.job, plan)
     manifest = filled.fetch_json("monitoring/network/stations/latest/manifest.json")
     assert f"exports/events_{DAY_ONE}.parquet" not in manifest["inputs"]
     assert len(plans) == 2

@@ -12,12 +12,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
-from velib_core.grid import Bin, bin_of
-from velib_core.monitoring import calibration, model_explainability, model_performance, residuals
-from velib_core.monitoring.importance import Importance, importance_document
-from velib_core.monitoring.whole_counts import WholeCounts
-from velib_core.panel import build_panel
-from velib_core.windows import complete_days
+from velib_core.monitoring.model import explainability, reliability, residuals
+from velib_core.monitoring.model import performance as model_performance
+from velib_core.monitoring.model.importance import Importance, importance_document
+from velib_core.monitoring.stats.integer_histogram import WholeCounts
+from velib_core.tables.panel import build_panel
+from velib_core.timeline.bins import Bin, bin_of
+from velib_core.timeline.windows import complete_days
 
 START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
 FIVE = pd.Timedelta(minutes=5)
@@ -76,7 +77,7 @@ def performance(perf, window, ledger, stations):
 
 @pytest.fixture(scope="module")
 def explained(perf, window, stations):
-    return model_explainability.build(
+    return explainability.build(
         perf,
         window=window,
         horizons=planted.HORIZONS,
@@ -330,7 +331,7 @@ def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, windo
 
 
 def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(quarterly, window):
-    documents = model_explainability.build(
+    documents = explainability.build(
         quarterly, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
     )
     acf = documents["h60/residuals.json"]["acf"]
@@ -497,7 +498,7 @@ def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, 
 
 def test_one_day_is_too_little_to_test_a_band_on(perf, net):
     one = complete_days(planted.after(net), 1, planted.TZ)
-    documents = model_explainability.build(
+    documents = explainability.build(
         perf, window=one, horizons=planted.HORIZONS, edition=planted.edition("x")
     )
     made = documents["h15/uncertainty.json"]
@@ -507,7 +508,7 @@ def test_one_day_is_too_little_to_test_a_band_on(perf, net):
 
 def test_a_perfect_model_has_no_spread_and_a_line_of_slope_one(net, window):
     perfect = net.all_perf(lambda horizon, truth, bikes: truth)
-    documents = model_explainability.build(
+    documents = explainability.build(
         perfect, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
     )
     assert documents["h15/residuals.json"]["qq"] == {"th": [], "emp": []}
@@ -557,7 +558,7 @@ def test_without_a_model_there_is_a_note_and_no_row():
 
 def test_limits_are_echoed(explained):
     limits = explained["manifest.json"]["thresholds"]
-    assert limits["calibration"] == dataclasses.asdict(calibration.CalibrationLimits())
+    assert limits["calibration"] == dataclasses.asdict(reliability.CalibrationLimits())
 
 
 def test_contributions_of_a_booster_add_up_to_its_forecasts():

@@ -13,14 +13,11 @@ from hypothesis.extra.numpy import arrays
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import davies_bouldin_score, silhouette_score
-from velib_core.monitoring import (
-    known,
-    network_dynamics,
-    network_overview,
-    network_stations,
-    runs,
-)
-from velib_core.windows import complete_days
+from velib_core.monitoring.network import dynamics as network_dynamics
+from velib_core.monitoring.network import overview as network_overview
+from velib_core.monitoring.network import stations as network_stations
+from velib_core.monitoring.stats import nan_stats, run_lengths
+from velib_core.timeline.windows import complete_days
 
 START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
 BIN = pd.Timedelta(minutes=5)
@@ -125,7 +122,7 @@ def approx(value):
 )
 def test_runs_are_those_found_by_walking(cells, reach):
     """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or where nothing is in reach."""
-    found = runs.find_runs(cells == 1, cells >= 0, reach)
+    found = run_lengths.find_runs(cells == 1, cells >= 0, reach)
     walked = []
     for station, column in enumerate(cells.T):
         run = []
@@ -141,9 +138,9 @@ def test_runs_are_those_found_by_walking(cells, reach):
 def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
     seen = np.zeros((30, 1), bool)
     seen[::3] = True
-    assert runs.reach_of(seen) == 5
+    assert run_lengths.reach_of(seen) == 5
     seen[15] = False
-    found = runs.find_runs(seen, seen, runs.reach_of(seen))
+    found = run_lengths.find_runs(seen, seen, run_lengths.reach_of(seen))
     assert found.rows.tolist() == [5, 4]
 
 
@@ -156,9 +153,9 @@ def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
 )
 def test_medians_and_spreads_of_known_values_are_pandas(values):
     frame = pd.DataFrame(values.astype(float))
-    assert known.median(values).tolist() == pytest.approx(frame.median().tolist(), nan_ok=True)
+    assert nan_stats.median(values).tolist() == pytest.approx(frame.median().tolist(), nan_ok=True)
     spread = frame.std(ddof=0).tolist()
-    assert known.std(values).tolist() == pytest.approx(spread, abs=1e-6, nan_ok=True)
+    assert nan_stats.std(values).tolist() == pytest.approx(spread, abs=1e-6, nan_ok=True)
 
 
 # --- dynamics ---------------------------------------------------------------------------------
@@ -296,8 +293,8 @@ def test_station_figures_are_what_sql_computes(stations, by_station):
 
 
 def test_profiles_are_by_the_local_clock(stations, inside):
-    known = inside[inside["occ_ratio"].notna()]
-    profile = known.pivot_table("occ_ratio", "station_id", "hour")
+    nan_stats = inside[inside["occ_ratio"].notna()]
+    profile = nan_stats.pivot_table("occ_ratio", "station_id", "hour")
     clusters = {row["station_id"]: row["cluster"] for row in stations["stats7.json"]["rows"]}
     for centroid in stations["centroids.json"]["centroids"]:
         members = [s for s, c in clusters.items() if c == centroid["cluster"]]
@@ -306,8 +303,8 @@ def test_profiles_are_by_the_local_clock(stations, inside):
 
 
 def test_groups_are_scikit_learns_of_the_shapes(stations, inside):
-    known = inside[inside["occ_ratio"].notna()]
-    profile = known.pivot_table("occ_ratio", "station_id", "hour")
+    nan_stats = inside[inside["occ_ratio"].notna()]
+    profile = nan_stats.pivot_table("occ_ratio", "station_id", "hour")
     shape = profile.sub(profile.mean(axis=1), axis=0).to_numpy()
     kpis = stations["kpis.json"]
     labels = [KMeans(k, n_init=10, random_state=42).fit_predict(shape) for k in range(4, 7)]

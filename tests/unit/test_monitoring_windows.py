@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from velib_core import windows
-from velib_core.grid import BINS_PER_DAY, bin_start
+from velib_core.timeline import windows
+from velib_core.timeline.bins import BINS_PER_DAY, bin_start
 
 PARIS = "Europe/Paris"
 ZONES = ["Europe/Paris", "America/Chicago", "Asia/Taipei", "Asia/Kolkata", "America/Santiago"]

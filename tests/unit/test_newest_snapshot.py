@@ -2,10 +2,11 @@
 
 import network
 import pytest
-from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin, today
-from velib_core.jobs.history import recent_entries
-from velib_core.jobs.newest_snapshot import newest_snapshot, still_newest
-from velib_core.layout import Layout, Snapshot
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.tables.history import recent_entries
+from velib_core.tables.snapshots_index import newest_snapshot, still_newest
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin, today
 
 START = first_bin(network.FIRST_DAY)
 BINS = [Bin(START + n) for n in (0, 5, 13, BINS_PER_DAY - 1, BINS_PER_DAY, 3 * BINS_PER_DAY + 7)]

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from velib_local.cloud import MAX_DELIVERY_ATTEMPTS
-from velib_local.document_tables import example_layout
-from velib_local.function_specs import EXPIRY_DAYS, REPOSITORY, load_specs
+from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
+from velib_deploy.document_tables import example_layout
+from velib_deploy.function_specs import EXPIRY_DAYS, REPOSITORY, load_specs
 
 GUIDE = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
 MONITORING = (REPOSITORY / "docs" / "MONITORING.md").read_text("utf-8")

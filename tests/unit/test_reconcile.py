@@ -3,8 +3,7 @@ import datetime as dt
 import network
 import pytest
 from velib_core import monitoring_pipeline as pipeline
-from velib_core.events import DayClosed, ReplayRequested
-from velib_core.grid import bin_start, day_after, iso_z
+from velib_core.events.messages import DayClosed, ReplayRequested
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
@@ -13,19 +12,19 @@ from velib_core.jobs import (
     reconcile,
     refresh_profiles,
 )
-from velib_core.layout import (
+from velib_core.lake.keys import (
     Daily,
     Events,
     Forecast,
-    Layout,
     Monitoring,
     Monthly,
     OverviewDay,
     Perf,
     Profile,
     Snapshot,
-    month_of,
 )
+from velib_core.lake.layout import Layout, month_of
+from velib_core.timeline.bins import bin_start, day_after, iso_z
 
 DAY = network.FIRST_DAY
 NEXT, AFTER = day_after(DAY), day_after(DAY, 2)

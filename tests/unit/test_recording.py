@@ -6,10 +6,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from velib_core import gbfs, weather
-from velib_core.grid import Day, parse_day
-from velib_local import feed_documents
-from velib_local.recording import Recording, RecordingError
+from velib_core.feeds import gbfs, open_meteo
+from velib_core.timeline.bins import Day, parse_day
+from velib_local.simulation import feed_documents
+from velib_local.simulation.recording import Recording, RecordingError
 
 RECORDINGS = Path(os.environ.get("VELIB_RECORDINGS", Path(__file__).parents[3] / "shared" / "data"))
 FILES = sorted(RECORDINGS.glob("*.parquet"))
@@ -43,7 +43,7 @@ def as_ingested(state):
         read["station_information"],
         gbfs.electric_types(read["vehicle_types"]),
         state.last_updated,
-        state.weather or weather.Weather(),
+        state.weather or open_meteo.Weather(),
     )
 
 
@@ -163,7 +163,7 @@ def test_the_weather_of_a_snapshot_is_what_its_rows_say(tmp_path):
     )
     recording = Recording(path)
     assert recording.has_weather
-    assert next(recording.snapshots()).weather == weather.Weather(**air)
+    assert next(recording.snapshots()).weather == open_meteo.Weather(**air)
 
 
 def test_a_file_that_is_missing_or_no_recording_is_named_with_what_it_lacks(tmp_path):

@@ -14,22 +14,23 @@ import published
 import pytest
 from click.testing import CliRunner
 from documents import problems
-from velib_core import lake as store
-from velib_core import provenance
-from velib_core.grid import Bin, bin_start, day_after, first_bin, iso_z
-from velib_core.lake import Artefact
-from velib_core.layout import Daily, Layout, Snapshot
-from velib_local import report_charts, report_page
-from velib_local.cli import cli
-from velib_local.report_sources import read_sources
+from velib_cli.main import cli
+from velib_cli.report import charts
+from velib_cli.report import page as report_page
+from velib_cli.report.sources import read_sources
+from velib_core.lake import lineage
+from velib_core.lake.bucket import JSON, Artefact
+from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.timeline.bins import Bin, bin_start, day_after, first_bin, iso_z
 
 MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)
-FOLDER = Path(report_page.__file__).parent / "report"
+FOLDER = Path(report_page.__file__).parent / "assets"
 
 
 @pytest.fixture(scope="module")
 def data():
-    return report_charts.report_data(published.sources(), MADE_AT)
+    return charts.report_data(published.sources(), MADE_AT)
 
 
 def unpacked(page: str, part: str) -> str:
@@ -71,7 +72,7 @@ def test_the_map_keeps_distances(data):
 def test_a_station_without_a_place_has_none_on_the_map():
     panel = published.sources().panel
     panel.stations.lat[3] = np.nan
-    block = report_charts.stations_block(panel)
+    block = charts.stations_block(panel)
     assert block["y"][3] is None
     assert None not in block["y"][:3]
 
@@ -96,7 +97,7 @@ def test_forecasts_follow_the_order_of_the_stations_whatever_that_of_the_documen
     whole = published.sources()
     shuffled = published.forecast(published.HORIZONS[0], whole.panel)
     shuffled["data"].reverse()
-    block = report_charts.horizon_block(
+    block = charts.horizon_block(
         published.Horizon(published.HORIZONS[0], shuffled, {}, None, []), whole.panel
     )
     expected = [n % 20 + 0.5 for n in range(24)]
@@ -127,7 +128,7 @@ def test_only_the_live_version_is_marked_and_the_newest_comes_first(data):
 
 
 def test_a_network_without_anything_makes_a_page_of_reasons():
-    empty = report_charts.report_data(published.nothing(), MADE_AT)
+    empty = charts.report_data(published.nothing(), MADE_AT)
     for block in ("stations", "usual", "coverage", "health", "drift", "curve", "statuses"):
         assert empty[block] is None
     assert "neuf" in report_page.report_html(empty)
@@ -140,7 +141,7 @@ def test_documents_without_a_forecast_to_judge_make_no_empty_chart():
         "station_timeseries.json": {"ts": [], "y_true": [], "y_pred": [], "y_base": []},
     }
     part = published.Horizon(published.HORIZONS[0], None, unjudged, None, [])
-    block = report_charts.horizon_block(part, None)
+    block = charts.horizon_block(part, None)
     assert [block[k] for k in ("by_hour", "residuals", "truth", "forecast")] == [None] * 4
 
 
@@ -158,7 +159,7 @@ def test_a_name_of_markup_stays_a_name(data):
 
 
 def test_a_page_of_fifteen_hundred_stations_has_at_most_five_megabytes():
-    large = report_charts.report_data(published.sources(1500), MADE_AT)
+    large = charts.report_data(published.sources(1500), MADE_AT)
     assert len(report_page.report_html(large).encode()) <= 5_000_000
 
 
@@ -186,7 +187,7 @@ def test_every_text_that_is_asked_for_is_there_and_no_other():
 
 def test_what_is_missing_from_a_lake_is_read_as_missing(lake, settings):
     assert read_sources(lake, settings).panel is None
-    page = report_charts.report_data(read_sources(lake, settings), MADE_AT)
+    page = charts.report_data(read_sources(lake, settings), MADE_AT)
     assert page["newest"] is None
     assert page["pipeline"]["total"] == 0
 
@@ -206,9 +207,9 @@ def test_the_last_day_comes_from_the_daily_and_from_the_snapshots_since(lake, se
 
 def test_an_object_tells_which_event_made_it_and_how_long_that_took(lake, monkeypatch):
     monkeypatch.setenv("K_SERVICE", "compact_daily")
-    artefact = Artefact(b"{}", store.JSON, "x")
+    artefact = Artefact(b"{}", JSON, "x")
     lake.write("daily/before", artefact, expected_generation=0)
-    with provenance.handling("17", "bronze/a.parquet"):
+    with lineage.handling("17", "bronze/a.parquet"):
         lake.write("daily/during", artefact, expected_generation=0)
     before, during = lake.makings("daily/")
     assert (before.function, before.cause, before.seconds) == (None, None, None)
@@ -223,7 +224,7 @@ def test_an_object_tells_which_event_made_it_and_how_long_that_took(lake, monkey
 
 
 def test_a_note_that_is_no_number_is_unknown():
-    made = provenance.making("a", "2025-11-07T00:00:00Z", 1, {"velib-seconds": "soon"})
+    made = lineage.making("a", "2025-11-07T00:00:00Z", 1, {"velib-seconds": "soon"})
     assert made.seconds is None
 
 

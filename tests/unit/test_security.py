@@ -3,9 +3,8 @@
 import re
 
 import pytest
-from velib_core.events import ALERTS
-from velib_local.cloud import DEAD_LETTER_TOPIC
-from velib_local.function_specs import REPOSITORY, load_specs
+from velib_core.events.topics import ALERTS, DEAD_LETTER_TOPIC
+from velib_deploy.function_specs import REPOSITORY, load_specs
 
 DOCUMENT = (REPOSITORY / "docs" / "SECURITY.md").read_text("utf-8")
 ROWS = [

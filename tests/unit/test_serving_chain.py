@@ -9,10 +9,6 @@ import network
 import pyarrow.parquet as pq
 import pytest
 from documents import problems
-from velib_core import datasets
-from velib_core import lake as store
-from velib_core import model_registry as registry
-from velib_core.grid import Bin, HorizonMinutes, day_after, first_bin
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
@@ -23,18 +19,22 @@ from velib_core.jobs import (
 from velib_core.jobs.build_serving_forecast import WarmState
 from velib_core.jobs.compact_daily import assemble, to_bytes
 from velib_core.jobs.export_training_base import NoHistoryError
-from velib_core.layout import (
+from velib_core.lake.bucket import Entry
+from velib_core.lake.keys import (
     Daily,
     Forecast,
     ForecastBundle,
-    Layout,
     Ledger,
     ModelFile,
     Perf,
     Profile,
     Snapshot,
 )
-from velib_core.snapshot import tidy
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.tables import views
+from velib_core.tables.snapshot import tidy
+from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
 
 H = HorizonMinutes(60)
 DAYS = [day_after(network.FIRST_DAY, n) for n in range(5)]
@@ -82,7 +82,7 @@ def observe(lake, settings, bins):
 
 
 def store_bytes(table):
-    from velib_core.snapshot import to_bytes as snapshot_bytes
+    from velib_core.tables.snapshot import to_bytes as snapshot_bytes
 
     return snapshot_bytes(table)
 
@@ -272,7 +272,7 @@ def test_every_forecast_is_in_the_ledger_before_it_is_published(history, quick):
     build_datasets.run(history, quick, TODAY)
     _, data = history.fetch(Layout(quick).name(Ledger(TODAY)))
     ledger = pq.read_table(io.BytesIO(data))
-    assert ledger.schema.equals(datasets.LEDGER_SCHEMA)
+    assert ledger.schema.equals(views.LEDGER_SCHEMA)
     assert ledger.num_rows == 2 * (STATIONS - 1)
     newest = {row["station_id"]: row for row in forecast(history, quick)["data"]}
     for row in ledger.slice(STATIONS - 1).to_pylist():
@@ -339,5 +339,5 @@ def test_profiles_do_not_depend_on_the_order_in_which_days_arrive(lake, quick, h
 def test_the_recipe_of_a_forecast_is_its_mark(history, quick):
     build_serving_forecast.run(history, quick, WarmState())
     entry = history.stat(Layout(quick).name(Forecast(H)))
-    assert isinstance(entry, store.Entry)
+    assert isinstance(entry, Entry)
     assert entry.fingerprint.startswith("2025-11-04T06:35:00Z ")

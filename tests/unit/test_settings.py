@@ -1,5 +1,6 @@
 import pytest
-from velib_core.settings import Settings, SettingsError, all_variables
+from velib_core.settings.env import SettingsError
+from velib_core.settings.network import Settings, all_variables
 
 ROOT = {"GCS_BUCKET_ROOT": "gs://bucket/velib"}
 

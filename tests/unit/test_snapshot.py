@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from velib_core import snapshot
-from velib_core.grid import Bin, bin_start
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import Bin, bin_start
 
 BIN = Bin(5874721)
 START = bin_start(BIN).replace(tzinfo=None)

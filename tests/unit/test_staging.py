@@ -6,8 +6,8 @@ import importlib.metadata
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from velib_local.function_specs import REPOSITORY, load_specs
-from velib_local.staging import StagingError, closure, read_pins, requirements, stage
+from velib_deploy.function_specs import REPOSITORY, load_specs
+from velib_deploy.staging import StagingError, closure, read_pins, requirements, stage
 
 PINS = read_pins(REPOSITORY / "constraints.txt")
 HEAVY = {"pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu"}

@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 from panels import START, changed, make_panel
-from velib_core.change_distribution import count_changes, fit_classes
-from velib_core.feature_stack import FEATURES, feature_rows, lookback_bins
-from velib_core.grid import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
-from velib_core.inference import class_probabilities
-from velib_core.panel import STANDSTILL_BINS, STANDSTILL_STATIONS, stands_still
-from velib_core.profile_features import CHANGE_SUMS, empty_profiles, fold_day
-from velib_core.spatial_features import fit_statics
-from velib_core.training import paired_bins
+from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, fold_day
+from velib_core.features.spatial_features import fit_statics
+from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
+from velib_core.model.change_distribution import count_changes, fit_classes
+from velib_core.model.inference import class_probabilities
+from velib_core.model.training import paired_bins
+from velib_core.tables.panel import STANDSTILL_BINS, STANDSTILL_STATIONS, stands_still
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 
 TZ = "Europe/Paris"
 HORIZONS = (HorizonBins(3), HorizonBins(12))

@@ -6,16 +6,18 @@ import json
 import network
 import pytest
 from click.testing import CliRunner
-from velib_core import lake as store
-from velib_core import model_registry, quarantine
-from velib_core.grid import Bin, HorizonMinutes, bin_start
+from velib_cli.dead_letters import DeadLetter, DeadLetters, given_up, waiting
+from velib_cli.main import cli
+from velib_cli.status import look, rows
+from velib_cli.targets import deployed_settings
 from velib_core.jobs import compact_daily
-from velib_core.layout import Layout, ModelFile, Monitoring, Published
-from velib_local import chain
-from velib_local.cli import cli
-from velib_local.dead_letters import DeadLetter, DeadLetters, given_up, waiting
-from velib_local.folder_lake import deployed_settings
-from velib_local.status import look, rows
+from velib_core.lake.bucket import json_bytes
+from velib_core.lake.keys import ModelFile, Monitoring, Published
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.tables import quarantine
+from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start
+from velib_local.records import RECORDS, record_entries
 
 H15 = HorizonMinutes(15)
 NOBODY = DeadLetters(0)
@@ -23,7 +25,7 @@ FOLDER = "20251028-235500Z-1f2e3d4c"
 
 
 def put_json(lake, name, document):
-    network.put(lake, name, store.json_bytes(document))
+    network.put(lake, name, json_bytes(document))
 
 
 def run(*arguments):
@@ -52,7 +54,7 @@ def mirrored(observed, tmp_path):
         target = tmp_path / entry.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(lake.read(entry))
-    chain.record_entries(entries, tmp_path)
+    record_entries(entries, tmp_path)
     return tmp_path
 
 
@@ -124,7 +126,7 @@ def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_doe
 
 def test_live_models_are_told_with_the_age_of_what_they_learned(observed, settings):
     lake, now = observed
-    pointer = Layout(settings).name(ModelFile(H15, None, model_registry.POINTER))
+    pointer = Layout(settings).name(ModelFile(H15, None, registry.POINTER))
     record = {"folder": FOLDER, "version": "2.1.0", "end_date": "2025-10-28"}
     put_json(lake, pointer, record)
     known, none = look(lake, settings, now, NOBODY, live=True).models
@@ -184,7 +186,7 @@ def test_messages_that_were_given_up_are_told_with_who_failed(observed, settings
 
 
 def test_a_run_tells_what_it_gave_up_by_its_deliveries(tmp_path):
-    records = tmp_path / chain.RECORDS
+    records = tmp_path / RECORDS
     records.mkdir()
 
     def delivery(message, attempt, status):

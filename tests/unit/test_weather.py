@@ -2,10 +2,10 @@ import datetime as dt
 import json
 
 import pytest
-from velib_core import fetch, weather
-from velib_core.settings import Settings
-from velib_core.weather import Weather
-from velib_local.feed_server import FeedServer
+from velib_core.feeds import http, open_meteo
+from velib_core.feeds.open_meteo import Weather
+from velib_core.settings.network import Settings
+from velib_local.simulation.feed_server import FeedServer
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
 TOLD_AT = dt.datetime(2025, 11, 3, 12)
@@ -23,13 +23,13 @@ def body(**changes):
 
 
 def test_precipitation_is_scaled_from_its_interval_to_an_hour():
-    assert weather.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1, TOLD_AT)
-    assert weather.read(body(interval=3600), NOON).precip_mm == pytest.approx(0.2)
+    assert open_meteo.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1, TOLD_AT)
+    assert open_meteo.read(body(interval=3600), NOON).precip_mm == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("value", [None, "11", True, [], float("inf"), float("nan"), 10**400])
 def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
-    assert weather.read(body(temperature_2m=value), NOON) == Weather(
+    assert open_meteo.read(body(temperature_2m=value), NOON) == Weather(
         None, pytest.approx(0.8), 4.1, TOLD_AT
     )
 
@@ -53,8 +53,8 @@ def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
     ],
 )
 def test_a_response_that_tells_nothing_of_the_hour_is_refused_by_name(response, message):
-    with pytest.raises(fetch.FeedError, match=message):
-        weather.read(response, NOON)
+    with pytest.raises(http.FeedError, match=message):
+        open_meteo.read(response, NOON)
 
 
 def settings_for(server, **more):
@@ -65,21 +65,21 @@ def settings_for(server, **more):
 
 @pytest.mark.parametrize("fault", ["junk", "refusal", "outage"])
 def test_a_weather_failure_is_nulls_and_one_warning(capsys, monkeypatch, fault):
-    monkeypatch.setattr(fetch, "BACKOFF_S", 0.01)
-    with FeedServer() as server, fetch.open_session() as session:
+    monkeypatch.setattr(http, "BACKOFF_S", 0.01)
+    with FeedServer() as server, http.open_session() as session:
         if fault == "junk":
             server.reply("/v1/forecast", b"<html>")
         else:
             server.fail("/v1/forecast", 404 if fault == "refusal" else 503)
-        assert weather.observe(session, settings_for(server), NOON) == Weather()
+        assert open_meteo.observe(session, settings_for(server), NOON) == Weather()
     (line,) = map(json.loads, capsys.readouterr().err.splitlines())
     assert line["severity"] == "WARNING"
     assert "no weather" in line["message"]
 
 
 def test_disabled_weather_asks_nobody(capsys):
-    with FeedServer() as server, fetch.open_session() as session:
+    with FeedServer() as server, http.open_session() as session:
         server.fail("/v1/forecast", 503)
         off = settings_for(server, METEO_DISABLE="1")
-        assert weather.observe(session, off, NOON) == Weather()
+        assert open_meteo.observe(session, off, NOON) == Weather()
     assert not capsys.readouterr().err

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, stockout_bounds
-from velib_core.monitoring import data_drift
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.monitoring.data import drift
 
 if TYPE_CHECKING:
-    from velib_core.events import Publisher
-    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.events.publisher import Publisher
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 
 def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
@@ -22,22 +24,20 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     def plan() -> Plan:
         inputs = family.look_up(lake, settings, family.DRIFT)
         mark = family.mark_of(settings, family.DRIFT, inputs)
-        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.DRIFT
-    return family.publish(
-        lake, settings, place.folder, place.job, plan, publisher=publisher, force=force
-    )
+    return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     window, reference = family.drift_windows(inputs.closed, settings)
     limits = settings.monitoring.of("drift", but=("days", "reference_days"))
-    return data_drift.build(
-        family.read_days(lake, inputs.files, data_drift.COLUMNS),
+    return drift.build(
+        family.read_days(lake, inputs.files, drift.COLUMNS),
         window=window,
         reference_days=len(reference.days),
         edition=edition(settings, family.DRIFT.folder, inputs.closed.as_of, inputs.entries),
-        thresholds=data_drift.DriftThresholds(**limits),
+        thresholds=drift.DriftThresholds(**limits),
         bounds=stockout_bounds(settings),
     )

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core import lake as store
-from velib_core import snapshot
-from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, instant_of
-from velib_core.jobs.newest_snapshot import newest_snapshot, still_newest
+from velib_core.jobs.family_publish import MANIFEST, Plan, publish
+from velib_core.jobs.monitoring_family import edition, instant_of
 from velib_core.jobs.result import JobResult
-from velib_core.layout import FreshnessCopy, Layout, Monitoring
-from velib_core.monitoring import freshness
+from velib_core.lake.bucket import fingerprint
+from velib_core.lake.keys import FreshnessCopy, Monitoring
+from velib_core.lake.layout import Layout
+from velib_core.monitoring.data import freshness
+from velib_core.tables import snapshot
+from velib_core.tables.snapshots_index import newest_snapshot, still_newest
 
 if TYPE_CHECKING:
-    from velib_core.grid import Bin
-    from velib_core.jobs.monitoring_family import Documents, Plan
-    from velib_core.jobs.newest_snapshot import Newest
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+    from velib_core.tables.snapshots_index import Newest
+    from velib_core.timeline.bins import Bin
 
 JOB = "build_data_freshness"
 FOLDER = "data/freshness"
@@ -43,22 +44,22 @@ def run(
 
     def plan() -> Plan:
         found = newest_snapshot(lake, layout, newest.bin) or newest
-        return family.Plan(mark_of(found), [found.entry], lambda: _make(lake, settings, found))
+        return Plan(mark_of(found), [found.entry], lambda: _make(lake, settings, found))
 
     copies = {"freshness.json": layout.name(FreshnessCopy())}
-    return family.publish(lake, settings, FOLDER, JOB, plan, force=force, copies=copies)
+    return publish(lake, settings, FOLDER, JOB, plan, force=force, copies=copies)
 
 
 def mark_of(newest: Newest) -> str:
     """Return the fingerprint of the freshness of a snapshot."""
-    return store.fingerprint(f"{JOB} 1", [newest.entry])
+    return fingerprint(f"{JOB} 1", [newest.entry])
 
 
 def is_stale(lake: Lake, settings: Settings) -> bool:
     """Tell whether there is a snapshot newer than the freshness."""
     layout = Layout(settings)
     newest = newest_snapshot(lake, layout)
-    manifest = lake.stat(layout.name(Monitoring(FOLDER, family.MANIFEST)))
+    manifest = lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))
     return newest is not None and (manifest is None or manifest.fingerprint != mark_of(newest))
 
 

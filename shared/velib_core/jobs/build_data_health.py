@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core import datasets, snapshot
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, instant_of, stockout_bounds
-from velib_core.layout import Layout, Snapshot
-from velib_core.monitoring import data_health
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.monitoring_family import edition, instant_of, stockout_bounds
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
+from velib_core.monitoring.data import health
+from velib_core.tables import snapshot, views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from velib_core.events import Publisher
-    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.events.publisher import Publisher
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 
 def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
@@ -29,12 +32,10 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     def plan() -> Plan:
         inputs = family.look_up(lake, settings, family.HEALTH)
         mark = family.mark_of(settings, family.HEALTH, inputs)
-        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.HEALTH
-    return family.publish(
-        lake, settings, place.folder, place.job, plan, publisher=publisher, force=force
-    )
+    return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
@@ -44,18 +45,18 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
 
     def tables() -> Iterator[pa.Table]:
         for entry in inputs.beside["earlier"]:
-            table = family.read_day(lake, entry, data_health.COLUMNS)
+            table = family.read_day(lake, entry, health.COLUMNS)
             yield snapshot.with_repeats(_last_bin(table), {})
-        yield from family.read_days(lake, inputs.files, data_health.COLUMNS)
+        yield from family.read_days(lake, inputs.files, health.COLUMNS)
         if after is not None:
             yield snapshot.with_repeats(after, {})
 
-    return data_health.build(
+    return health.build(
         tables(),
         window=inputs.closed.window(limits.health_days),
         now=now,
         edition=edition(settings, family.HEALTH.folder, now, inputs.entries),
-        thresholds=data_health.HealthThresholds(**limits.of("health")),
+        thresholds=health.HealthThresholds(**limits.of("health")),
         bounds=stockout_bounds(settings),
     )
 
@@ -66,11 +67,11 @@ def _events_after(lake: Lake, settings: Settings, inputs: Inputs) -> pa.Table | 
         key = Layout(settings).key(entry.name)
         if isinstance(key, Snapshot):
             rows, _ = snapshot.from_bytes(lake.read(entry), key.bin)
-            return datasets.events_view(
+            return views.events_view(
                 rows,
                 penury_bikes=settings.penury_bikes,
                 saturation_docks=settings.saturation_docks,
-            ).select(data_health.COLUMNS)
+            ).select(health.COLUMNS)
     return None
 
 

@@ -15,29 +15,30 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from velib_core import datasets, model_registry
-from velib_core import lake as store
-from velib_core.datasets import Hindcast
-from velib_core.feature_stack import lookback_bins
-from velib_core.grid import Bin, day_after, first_bin, horizon_bins, parse_day
-from velib_core.jobs import history
-from velib_core.jobs.refresh_profiles import (
+from velib_core.features.stack import lookback_bins
+from velib_core.jobs.result import JobResult
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.keys import Daily, Events, Ledger, Perf, Profile
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.readers import (
     calibration_before,
     load_calibration,
     load_profiles,
     profile_before,
 )
-from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Events, Layout, Ledger, Perf, Profile
+from velib_core.tables import history, views
+from velib_core.tables.views import Hindcast
+from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins, parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from velib_core.grid import Day, HorizonMinutes
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.model_registry import ModelVersion
-    from velib_core.panel import Panel
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
+    from velib_core.tables.panel import Panel
+    from velib_core.timeline.bins import Day, HorizonMinutes
 
 
 def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
@@ -65,7 +66,7 @@ def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Jo
     """Make the perf views of the days since a new live model's training window."""
     result = JobResult("build_datasets")
     layout = Layout(settings)
-    model = model_registry.live(lake, settings, horizon)
+    model = registry.live(lake, settings, horizon)
     if model is None:
         return result
     trained_through = parse_day(str(model.record["end_date"]))
@@ -79,7 +80,7 @@ def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Jo
 def events_fingerprint(settings: Settings, daily: Entry) -> str:
     """Return the fingerprint that the events view of a daily must carry to be up to date."""
     bounds = f"penury={settings.penury_bikes} saturation={settings.saturation_docks}"
-    return store.fingerprint(f"events 2 {bounds}", [daily])
+    return fingerprint(f"events 2 {bounds}", [daily])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,7 @@ class PerfInputs:
         folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
         entries = [*self.dailies.values(), *self.calibrations.values()]
         entries += [self.profile] if self.profile and self.models else []
-        return store.fingerprint(f"perf 1 horizons={horizons} models={folders}", entries)
+        return fingerprint(f"perf 1 horizons={horizons} models={folders}", entries)
 
 
 def perf_inputs(lake: Lake, settings: Settings, day: Day) -> PerfInputs | None:
@@ -136,7 +137,7 @@ def _model_for(
     lake: Lake, settings: Settings, horizon: HorizonMinutes, day: Day
 ) -> ModelVersion | None:
     """Return the newest model whose window ends before a day."""
-    for model in reversed(model_registry.versions(lake, settings, horizon)):
+    for model in reversed(registry.versions(lake, settings, horizon)):
         if str(model.record.get("end_date")) < str(day):
             return model
     return None
@@ -155,7 +156,7 @@ def _publish_events(
         mark = events_fingerprint(settings, daily)
         if current and current.fingerprint == mark and not force:
             return None
-        view = datasets.events_view(
+        view = views.events_view(
             _table(lake, daily),
             penury_bikes=settings.penury_bikes,
             saturation_docks=settings.saturation_docks,
@@ -189,7 +190,7 @@ def _publish_perf(
             horizon_bins(horizon): _hindcast(lake, settings, inputs, horizon, past, day)
             for horizon in inputs.models
         }
-        view = datasets.perf_view(past, day, horizons, hindcasts)
+        view = views.perf_view(past, day, horizons, hindcasts)
         result.counts["perf"] = result.counts.get("perf", 0) + view.num_rows
         return _parquet(view, mark)
 
@@ -204,11 +205,11 @@ def _hindcast(
     past: Panel,
     day: Day,
 ) -> Hindcast:
-    from velib_core.inference import hindcast_day  # noqa: PLC0415 -- only where there is a model
-    from velib_core.model_pack import from_blobs  # noqa: PLC0415
+    from velib_core.model.inference import hindcast_day  # noqa: PLC0415 -- only where there is a model
+    from velib_core.model.pack import from_blobs  # noqa: PLC0415
 
     model = inputs.models[horizon]
-    pack = from_blobs(model_registry.load(lake, settings, model), horizon_bins(horizon))
+    pack = from_blobs(registry.load(lake, settings, model), horizon_bins(horizon))
     said = hindcast_day(
         pack,
         past,
@@ -221,7 +222,7 @@ def _hindcast(
 
 def ledger_fingerprint(pages: Sequence[Entry]) -> str:
     """Return the fingerprint that the ledger of a day must carry when it has all its pages."""
-    return store.fingerprint("ledger 1", pages)
+    return fingerprint("ledger 1", pages)
 
 
 def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
@@ -238,13 +239,10 @@ def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> 
         with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
             tables = [pq.read_table(io.BytesIO(data)) for data in pool.map(lake.read, pages)]
         united = pa.concat_tables(
-            [
-                table.select(datasets.LEDGER_SCHEMA.names).cast(datasets.LEDGER_SCHEMA)
-                for table in tables
-            ]
+            [table.select(views.LEDGER_SCHEMA.names).cast(views.LEDGER_SCHEMA) for table in tables]
         )
         if current:
-            united = datasets.with_expired(united, _table(lake, current))
+            united = views.with_expired(united, _table(lake, current))
         result.counts["served"] = united.num_rows
         return _parquet(united, mark)
 
@@ -260,7 +258,7 @@ def newest_view(lake: Lake, layout: Layout, kind: type[Events | Perf]) -> tuple[
 
 def rolling_fingerprint(newest: Entry) -> str:
     """Return the fingerprint that the undated copy of a view must carry."""
-    return store.fingerprint("rolling 1", [newest])
+    return fingerprint("rolling 1", [newest])
 
 
 def _publish_rolling(
@@ -277,7 +275,7 @@ def _publish_rolling(
         mark = rolling_fingerprint(newest)
         if current and current.fingerprint == mark:
             return None
-        return store.Artefact(lake.read(newest), store.PARQUET, mark)
+        return Artefact(lake.read(newest), PARQUET, mark)
 
     result.outputs[name] = lake.publish(name, make)
 
@@ -289,4 +287,4 @@ def _table(lake: Lake, entry: Entry) -> pa.Table:
 def _parquet(view: pa.Table, mark: str) -> Artefact:
     sink = io.BytesIO()
     pq.write_table(view, sink, compression="zstd", row_group_size=1 << 16)
-    return store.Artefact(sink.getvalue(), store.PARQUET, mark)
+    return Artefact(sink.getvalue(), PARQUET, mark)

@@ -6,29 +6,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from velib_core import explanation, model_registry
 from velib_core.errors import ModelError
-from velib_core.feature_stack import feature_rows, lookback_bins
-from velib_core.grid import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
-from velib_core.jobs import history
+from velib_core.features.stack import feature_rows, lookback_bins
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, stations_in
-from velib_core.jobs.refresh_profiles import load_profiles, profile_before
-from velib_core.layout import Layout
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.monitoring_family import edition, stations_in
+from velib_core.lake.layout import Layout
 from velib_core.logs import log
-from velib_core.model_pack import from_blobs
-from velib_core.monitoring import model_explainability
-from velib_core.monitoring.calibration import CalibrationLimits
-from velib_core.monitoring.importance import Importance
-from velib_core.monitoring.residuals import ResidualLimits
+from velib_core.model import registry, shap
+from velib_core.model.pack import from_blobs
+from velib_core.model.readers import load_profiles, profile_before
+from velib_core.monitoring.model import explainability
+from velib_core.monitoring.model.importance import Importance
+from velib_core.monitoring.model.reliability import CalibrationLimits
+from velib_core.monitoring.model.residuals import ResidualLimits
+from velib_core.tables import history
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
 
 if TYPE_CHECKING:
-    from velib_core.grid import Day, HorizonBins
-    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Lake
-    from velib_core.model_pack import ModelPack
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Lake
+    from velib_core.model.pack import ModelPack
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day, HorizonBins
 
 MOMENTS = 6
 """Bins of the newest day at which forecasts are explained, spread over it; each station at one."""
@@ -43,15 +45,15 @@ def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
     def plan() -> Plan:
         inputs = family.look_up(lake, settings, family.EXPLAINABILITY)
         mark = family.mark_of(settings, family.EXPLAINABILITY, inputs)
-        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.EXPLAINABILITY
-    return family.publish(lake, settings, place.folder, place.job, plan, force=force)
+    return publish(lake, settings, place.folder, place.job, plan, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     told = settings.monitoring.of("explain")
-    limits = model_explainability.ExplainThresholds(
+    limits = explainability.ExplainThresholds(
         residuals=ResidualLimits(
             qq_points=told["qq_points"],
             acf_lags=told["acf_lags"],
@@ -60,8 +62,8 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
         calibration=CalibrationLimits(pi_nominal=told["pi_nominal"]),
         features_topk=told["features_topk"],
     )
-    return model_explainability.build(
-        family.read_days(lake, inputs.files, model_explainability.COLUMNS),
+    return explainability.build(
+        family.read_days(lake, inputs.files, explainability.COLUMNS),
         window=inputs.closed.window(settings.monitoring.explain_days),
         horizons=[horizon_bins(minutes) for minutes in told["horizons"]],
         edition=edition(
@@ -81,9 +83,9 @@ def _importance(lake: Lake, settings: Settings, inputs: Inputs) -> dict[HorizonB
     for minutes in settings.monitoring.explain_horizons:
         horizon = horizon_bins(minutes)
         try:
-            model = model_registry.live(lake, settings, minutes)
+            model = registry.live(lake, settings, minutes)
             if model is not None:
-                pack = from_blobs(model_registry.load(lake, settings, model), horizon)
+                pack = from_blobs(registry.load(lake, settings, model), horizon)
                 day = max(inputs.closed.files)
                 found[horizon] = _explain(lake, settings, pack, day, model.version)
         except ModelError as error:
@@ -114,8 +116,8 @@ def _explain(lake: Lake, settings: Settings, pack: ModelPack, day: Day, version:
         seen[mine] = np.isfinite(past["bikes"][moment - past.start, chosen[mine]])
     return Importance(
         features=pack.feat_cols,
-        scores=explanation.importance_scores(pack),
-        shap=explanation.contributions(pack, rows[seen]),
+        scores=shap.importance_scores(pack),
+        shap=shap.contributions(pack, rows[seen]),
         stations=ids[chosen[seen]].tolist(),
         bins=[Bin(bin_) for bin_ in moments[turn[seen]].tolist()],
         model_version=version,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
-from velib_core.grid import horizon_bins
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, stations_in
-from velib_core.monitoring import model_performance
-from velib_core.settings import SettingsError
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.monitoring_family import edition, stations_in
+from velib_core.monitoring.model import performance
+from velib_core.settings.env import SettingsError
+from velib_core.timeline.bins import horizon_bins
 
 CLUSTERS = "a CSV with the columns station_id and cluster"
 
 if TYPE_CHECKING:
-    from velib_core.events import Publisher
-    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.events.publisher import Publisher
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 
 def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
@@ -27,25 +29,23 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     def plan() -> Plan:
         inputs = family.look_up(lake, settings, family.PERFORMANCE)
         mark = family.mark_of(settings, family.PERFORMANCE, inputs)
-        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.PERFORMANCE
-    return family.publish(
-        lake, settings, place.folder, place.job, plan, publisher=publisher, force=force
-    )
+    return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     limits = settings.monitoring
-    return model_performance.build(
-        family.read_days(lake, inputs.files, model_performance.COLUMNS),
+    return performance.build(
+        family.read_days(lake, inputs.files, performance.COLUMNS),
         window=inputs.closed.window(limits.performance_days),
         horizons=[horizon_bins(minutes) for minutes in limits.performance_horizons],
         edition=edition(settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries),
-        thresholds=model_performance.PerformanceThresholds(
+        thresholds=performance.PerformanceThresholds(
             **limits.of("performance", but=("days", "horizons", "clusters"))
         ),
-        ledger=family.read_days(lake, inputs.beside["ledger"], model_performance.LEDGER_COLUMNS),
+        ledger=family.read_days(lake, inputs.beside["ledger"], performance.LEDGER_COLUMNS),
         stations=stations_in(lake, inputs.beside["names"]),
         clusters=_clusters(lake, inputs),
     )

@@ -6,22 +6,23 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from velib_core import lake as store
-from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition
-from velib_core.layout import Forecast, Layout, ModelFile, Monitoring
-from velib_core.model_registry import POINTER
+from velib_core.jobs.family_publish import MANIFEST, Plan, publish
+from velib_core.jobs.monitoring_family import edition
+from velib_core.lake.bucket import fingerprint
+from velib_core.lake.keys import Forecast, ModelFile, Monitoring
+from velib_core.lake.layout import Layout
+from velib_core.model.registry import POINTER
 from velib_core.monitoring import intro
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from velib_core.events import Publisher
-    from velib_core.jobs.monitoring_family import Documents, Plan
+    from velib_core.events.publisher import Publisher
+    from velib_core.jobs.family_publish import Documents
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Entry, Lake
-    from velib_core.layout import Key
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.keys import Key
+    from velib_core.settings.network import Settings
 
 JOB = "build_monitoring_intro"
 FOLDER = "intro"
@@ -41,24 +42,22 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     def plan() -> Plan:
         found = _look_up(lake, settings)
         entries = list(found.values())
-        return family.Plan(
-            mark_of(settings, entries), entries, lambda: _make(lake, settings, found)
-        )
+        return Plan(mark_of(settings, entries), entries, lambda: _make(lake, settings, found))
 
-    return family.publish(lake, settings, FOLDER, JOB, plan, publisher=publisher, force=force)
+    return publish(lake, settings, FOLDER, JOB, plan, publisher=publisher, force=force)
 
 
 def mark_of(settings: Settings, entries: Iterable[Entry]) -> str:
     """Return the fingerprint of a page made from these documents."""
     limits = settings.monitoring
     told = (sorted(limits.of("intro").items()), limits.drift_psi_medium, limits.drift_psi_high)
-    return store.fingerprint(f"{JOB} 1 {settings.tz} {told}", entries)
+    return fingerprint(f"{JOB} 1 {settings.tz} {told}", entries)
 
 
 def is_stale(lake: Lake, settings: Settings) -> bool:
     """Tell whether the page was made from other documents than those there are."""
     found = list(_look_up(lake, settings).values())
-    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, family.MANIFEST)))
+    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, MANIFEST)))
     stale = manifest is None or manifest.fingerprint != mark_of(settings, found)
     return bool(found) and stale
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, stockout_bounds
-from velib_core.monitoring import network_dynamics
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.monitoring.network import dynamics
 
 if TYPE_CHECKING:
-    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 
 def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
@@ -21,17 +23,17 @@ def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
     def plan() -> Plan:
         inputs = family.look_up(lake, settings, family.DYNAMICS)
         mark = family.mark_of(settings, family.DYNAMICS, inputs)
-        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.DYNAMICS
-    return family.publish(lake, settings, place.folder, place.job, plan, force=force)
+    return publish(lake, settings, place.folder, place.job, plan, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
-    return network_dynamics.build(
-        family.read_days(lake, inputs.files, network_dynamics.COLUMNS),
+    return dynamics.build(
+        family.read_days(lake, inputs.files, dynamics.COLUMNS),
         window=inputs.closed.window(settings.monitoring.dynamics_days),
         edition=edition(settings, family.DYNAMICS.folder, inputs.closed.as_of, inputs.entries),
-        thresholds=network_dynamics.DynamicsThresholds(reference_weeks=family.REGULARITY_WEEKS),
+        thresholds=dynamics.DynamicsThresholds(reference_weeks=family.REGULARITY_WEEKS),
         bounds=stockout_bounds(settings),
     )

@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from velib_core import datasets
-from velib_core import lake as store
-from velib_core.grid import Bin, Day, bin_start, day_after, day_of
-from velib_core.jobs import history
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, stockout_bounds
-from velib_core.jobs.newest_snapshot import newest_snapshot, still_newest
+from velib_core.jobs.family_publish import MANIFEST, Plan, publish
+from velib_core.jobs.monitoring_family import edition, stockout_bounds
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Events, Layout, Monitoring, OverviewDay
-from velib_core.monitoring import network_overview
-from velib_core.monitoring.day_sums import DaySums, summarise
-from velib_core.windows import today_so_far
+from velib_core.lake.bucket import Artefact, fingerprint
+from velib_core.lake.keys import Events, Monitoring, OverviewDay
+from velib_core.lake.layout import Layout
+from velib_core.monitoring.network import overview
+from velib_core.monitoring.network.day_sums import DaySums, summarise
+from velib_core.tables import history
+from velib_core.tables import views as datasets
+from velib_core.tables.snapshots_index import newest_snapshot, still_newest
+from velib_core.timeline.bins import Bin, Day, bin_start, day_after, day_of
+from velib_core.timeline.windows import today_so_far
 
 if TYPE_CHECKING:
-    from velib_core.jobs.monitoring_family import Documents, Plan
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.settings import Settings
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.settings.network import Settings
 
 JOB = "build_network_overview"
 FOLDER = "network/overview"
@@ -86,11 +88,11 @@ def run(
     def plan() -> Plan:
         inputs = _look_up(lake, settings, arrived)
         entries = inputs.entries if inputs else []
-        return family.Plan(
+        return Plan(
             mark_of(settings, entries), entries, lambda: _make(lake, settings, warm, inputs)
         )
 
-    return family.publish(lake, settings, FOLDER, JOB, plan, force=force)
+    return publish(lake, settings, FOLDER, JOB, plan, force=force)
 
 
 def run_for_day(
@@ -128,8 +130,8 @@ def sum_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) ->
         mark = _sums_mark(events)
         if current and current.fingerprint == mark and not force:
             return None
-        sums = summarise(family.read_day(lake, events, network_overview.HISTORY_COLUMNS))
-        return store.Artefact(sums_to_bytes(sums), _BINARY, mark)
+        sums = summarise(family.read_day(lake, events, overview.HISTORY_COLUMNS))
+        return Artefact(sums_to_bytes(sums), _BINARY, mark)
 
     return JobResult(JOB, {name: lake.publish(name, make, force=force)})
 
@@ -138,7 +140,7 @@ def mark_of(settings: Settings, entries: list[Entry]) -> str:
     """Return the fingerprint of an overview made from these objects."""
     told = sorted(settings.monitoring.of("overview", but=()).items())
     bounds = (settings.penury_bikes, settings.saturation_docks)
-    return store.fingerprint(f"{JOB} 1 {settings.tz} {bounds} {told}", entries)
+    return fingerprint(f"{JOB} 1 {settings.tz} {bounds} {told}", entries)
 
 
 def is_stale(lake: Lake, settings: Settings) -> bool:
@@ -146,12 +148,12 @@ def is_stale(lake: Lake, settings: Settings) -> bool:
     inputs = _look_up(lake, settings)
     if inputs is None:
         return False
-    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, family.MANIFEST)))
+    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, MANIFEST)))
     return manifest is None or manifest.fingerprint != mark_of(settings, inputs.entries)
 
 
 def _sums_mark(events: Entry) -> str:
-    return store.fingerprint("overview day 1", [events])
+    return fingerprint("overview day 1", [events])
 
 
 def _sums_folder(layout: Layout) -> str:
@@ -197,12 +199,12 @@ def _make(lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs | Non
     tables = list(warm.snapshots.tables(lake, inputs.today)) if inputs else []
     now = bin_start(inputs.newest) if inputs else dt.datetime.now(dt.UTC)
     entries = inputs.entries if inputs else []
-    return network_overview.build(
+    return overview.build(
         [_events(pa.concat_tables(tables), settings)] if tables else [],
         [_sums(lake, warm, entry) for entry in (inputs.days if inputs else [])],
         now=now,
         edition=edition(settings, FOLDER, now, entries),
-        thresholds=network_overview.OverviewThresholds(**limits.of("overview")),
+        thresholds=overview.OverviewThresholds(**limits.of("overview")),
         bounds=stockout_bounds(settings),
     )
 
@@ -212,7 +214,7 @@ def _events(rows: pa.Table, settings: Settings) -> pa.Table:
         rows,
         penury_bikes=settings.penury_bikes,
         saturation_docks=settings.saturation_docks,
-    ).select(network_overview.COLUMNS)
+    ).select(overview.COLUMNS)
 
 
 def _sums(lake: Lake, warm: WarmState, entry: Entry) -> DaySums | None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.editions import edition, stockout_bounds
-from velib_core.monitoring import network_stations
+from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.monitoring.network import stations
 
 if TYPE_CHECKING:
-    from velib_core.jobs.monitoring_family import Documents, Inputs, Plan
+    from velib_core.jobs.family_publish import Documents
+    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.jobs.result import JobResult
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 
 def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
@@ -21,18 +23,18 @@ def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
     def plan() -> Plan:
         inputs = family.look_up(lake, settings, family.STATIONS)
         mark = family.mark_of(settings, family.STATIONS, inputs)
-        return family.Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.STATIONS
-    return family.publish(lake, settings, place.folder, place.job, plan, force=force)
+    return publish(lake, settings, place.folder, place.job, plan, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     limits = settings.monitoring
-    return network_stations.build(
-        family.read_days(lake, inputs.files, network_stations.COLUMNS),
+    return stations.build(
+        family.read_days(lake, inputs.files, stations.COLUMNS),
         window=inputs.closed.window(limits.stations_days),
         edition=edition(settings, family.STATIONS.folder, inputs.closed.as_of, inputs.entries),
-        thresholds=network_stations.StationsThresholds(**limits.of("stations")),
+        thresholds=stations.StationsThresholds(**limits.of("stations")),
         bounds=stockout_bounds(settings),
     )

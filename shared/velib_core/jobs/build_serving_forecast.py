@@ -17,43 +17,44 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core import datasets, model_registry, snapshot
-from velib_core import lake as store
 from velib_core.errors import ModelError
-from velib_core.feature_stack import lookback_bins
-from velib_core.grid import (
-    BIN_SECONDS,
-    Bin,
-    bin_start,
-    day_of,
-    horizon_bins,
-    iso_z,
+from velib_core.features.stack import lookback_bins
+from velib_core.jobs.result import JobResult
+from velib_core.lake.bucket import (
+    JSON,
+    PARQUET,
+    Artefact,
+    InputChangedError,
+    fingerprint,
+    json_bytes,
 )
-from velib_core.inference import STALE_AFTER_MINUTES, no_forecast, predict
-from velib_core.jobs import history
-from velib_core.jobs.newest_snapshot import still_newest
-from velib_core.jobs.refresh_profiles import (
+from velib_core.lake.keys import Forecast, ForecastBundle, Published, ServingManifest
+from velib_core.lake.layout import Layout
+from velib_core.logs import log
+from velib_core.model import registry
+from velib_core.model.inference import STALE_AFTER_MINUTES, no_forecast, predict
+from velib_core.model.pack import from_blobs
+from velib_core.model.readers import (
     calibration_before,
     load_calibration,
     load_profiles,
     profile_before,
 )
-from velib_core.jobs.result import JobResult
-from velib_core.layout import Forecast, ForecastBundle, Layout, Published, ServingManifest
-from velib_core.logs import log
-from velib_core.model_pack import from_blobs
-from velib_core.panel import build_panel
+from velib_core.tables import history, snapshot, views
+from velib_core.tables.panel import build_panel
+from velib_core.tables.snapshots_index import still_newest
+from velib_core.timeline.bins import BIN_SECONDS, Bin, bin_start, day_of, horizon_bins, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from velib_core.grid import HorizonMinutes
-    from velib_core.lake import Artefact, Entry, Lake, Outcome
-    from velib_core.model_pack import ModelPack
-    from velib_core.model_registry import ModelVersion
-    from velib_core.panel import Panel
-    from velib_core.profile_features import Profiles
-    from velib_core.settings import Settings
+    from velib_core.features.profiles import Profiles
+    from velib_core.lake.bucket import Entry, Lake, Outcome
+    from velib_core.model.pack import ModelPack
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
+    from velib_core.tables.panel import Panel
+    from velib_core.timeline.bins import HorizonMinutes
 
 RECIPE = "build_serving_forecast 1"
 SCHEMA_VERSION = "1.0"
@@ -83,7 +84,7 @@ class _Inputs:
         others = [entry for entry in (self.profile, calibration) if entry is not None]
         entries = [*self.snapshots.values(), *others]
         recipe = f"{RECIPE} model={model.folder if model else None}"
-        return f"{iso_z(bin_start(self.newest))} {store.fingerprint(recipe, entries)}"
+        return f"{iso_z(bin_start(self.newest))} {fingerprint(recipe, entries)}"
 
 
 def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = None) -> JobResult:
@@ -100,7 +101,7 @@ def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = N
         return result
     network = _Network(lake, settings, warm, inputs)
     marks = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
-    whole = f"{iso_z(bin_start(inputs.newest))} {store.fingerprint(' '.join(marks), [])}"
+    whole = f"{iso_z(bin_start(inputs.newest))} {fingerprint(' '.join(marks), [])}"
     for key, make in ((ForecastBundle(), network.bundle), (ServingManifest(), network.manifest)):
         name = layout.name(key)
         result.outputs[name] = _publish_unless_older(lake, name, whole, make)
@@ -148,8 +149,8 @@ def _record(
     newest = network.inputs.newest
     digest = hashlib.sha256(mark.encode()).hexdigest()[:8]
     name = Layout(network.settings).name(Published(newest, horizon, digest))
-    page = datasets.ledger_page(table, newest, version)
-    artefact = store.Artefact(snapshot.to_bytes(page), store.PARQUET, mark)
+    page = views.ledger_page(table, newest, version)
+    artefact = Artefact(snapshot.to_bytes(page), PARQUET, mark)
     network.lake.publish(name, lambda current: None if current else artefact)
 
 
@@ -162,7 +163,7 @@ def _publish_unless_older(
         live = (current.fingerprint or "") if current else ""
         if live == mark or live.partition(" ")[0] > mark.partition(" ")[0]:
             return None
-        return store.Artefact(store.json_bytes(document()), store.JSON, mark)
+        return Artefact(json_bytes(document()), JSON, mark)
 
     return lake.publish(name, make, cache=CACHE)
 
@@ -224,7 +225,7 @@ class _Network:
     def bundle(self) -> dict[str, Any]:
         """Return the forecasts of all horizons, each row with its station's name and place.
 
-        Raises `velib_core.lake.InputChangedError` where one is of another snapshot by now.
+        Raises `velib_core.lake.bucket.InputChangedError` where one is of another snapshot by now.
         """
         generated = iso_z(self.observed)
         stations = self.panel.stations
@@ -242,7 +243,7 @@ class _Network:
         for horizon in self.settings.horizons:
             found = self.made.get(horizon) or self._published(horizon)
             if found["generated_at"] != generated:
-                raise store.InputChangedError(f"h{horizon} is of {found['generated_at']} by now")
+                raise InputChangedError(f"h{horizon} is of {found['generated_at']} by now")
             data[str(horizon)] = [
                 row | about.get(row["station_id"], {}) | {"capacity": row["capacity_bin"]}
                 for row in found["data"]
@@ -287,11 +288,11 @@ def _usable_model(
 ) -> tuple[ModelVersion | None, ModelPack | None]:
     """Return the live model, or the last good one where the live one is damaged."""
     packs = network.warm.packs
-    for model in model_registry.usable(network.lake, network.settings, horizon):
+    for model in registry.usable(network.lake, network.settings, horizon):
         key = f"h{horizon}/{model.folder}"
         if key not in packs:
             try:
-                files = model_registry.load(network.lake, network.settings, model)
+                files = registry.load(network.lake, network.settings, model)
                 pack = from_blobs(files, horizon_bins(horizon))
             except ModelError as error:
                 log("ERROR", f"model {model.version} of h{horizon} cannot be used: {error}")

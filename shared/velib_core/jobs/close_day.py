@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core import logs
-from velib_core.events import DayClosed
-from velib_core.grid import day_after, day_of, today
+from velib_core.events.messages import DayClosed
 from velib_core.jobs import compact_daily
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Layout
+from velib_core.lake.keys import Daily
+from velib_core.lake.layout import Layout
+from velib_core.tables.snapshots_index import observed_days
+from velib_core.timeline.bins import day_of
 
 if TYPE_CHECKING:
-    from velib_core.events import Publisher
-    from velib_core.grid import Bin, Day
-    from velib_core.lake import Lake
-    from velib_core.settings import Settings
+    from velib_core.events.publisher import Publisher
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Bin
 
 
 def run(lake: Lake, settings: Settings, publisher: Publisher, arrived: Bin) -> JobResult:
@@ -38,17 +39,3 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, arrived: Bin) -> J
             publisher.publish(DayClosed(day))
             result.published.append(f"day-closed {day}")
     return result
-
-
-def observed_days(lake: Lake, layout: Layout) -> list[Day]:
-    """Return the days that have snapshots, in order.
-
-    A folder of a day after tomorrow (by this machine's clock) cannot be an observation; it is
-    left out, since it would close every day before it.
-    """
-    tomorrow = day_after(today())
-    days = layout.days_of_folders(lake.folders(f"{layout.bronze}/"))
-    future = [day for day in days if day > tomorrow]
-    if future:
-        logs.log("WARNING", "snapshots of the future are ignored", days=[str(d) for d in future])
-    return [day for day in days if day <= tomorrow]

@@ -18,21 +18,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from velib_core import lake as store
-from velib_core import quarantine, snapshot
-from velib_core.grid import BINS_PER_HOUR, Bin, day_of, today
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, ForeignNameError, Layout, Snapshot
-from velib_core.panel import bins_of
-from velib_core.quarantine import Reject
-from velib_core.snapshot import SCHEMA, SnapshotError
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.tables import quarantine, snapshot
+from velib_core.tables.panel import bins_of
+from velib_core.tables.quarantine import Reject
+from velib_core.tables.snapshot import SCHEMA, SnapshotError
+from velib_core.timeline.bins import BINS_PER_HOUR, Bin, day_of, today
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from velib_core.grid import Day
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day
 
 RECIPE = "compact_daily 2"
 
@@ -44,7 +45,7 @@ def is_stale(listing: Sequence[Entry], daily: Entry | None) -> bool:
     """Tell whether a day's snapshots (`Layout.bronze_day`) are others than its daily is of."""
     if not listing:
         return False
-    return daily is None or daily.fingerprint != store.fingerprint(RECIPE, listing)
+    return daily is None or daily.fingerprint != fingerprint(RECIPE, listing)
 
 
 def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
@@ -59,7 +60,7 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
 
     def make(current: Entry | None) -> Artefact | None:
         listing[:] = lake.entries(layout.bronze_day(day))
-        mark = store.fingerprint(RECIPE, listing)
+        mark = fingerprint(RECIPE, listing)
         if not listing or (current and current.fingerprint == mark and not force):
             return None
         tables = _read_snapshots(lake, layout, day, listing, result)
@@ -70,7 +71,7 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
             repeats.update(snapshot.repeats_of(part))
         table = snapshot.with_repeats(assemble(tables), repeats)
         result.counts["rows_out"] = table.num_rows
-        return store.Artefact(to_bytes(table), store.PARQUET, mark)
+        return Artefact(to_bytes(table), PARQUET, mark)
 
     result.outputs[name] = lake.publish(name, make, force=force)
     if settings.delete_after_compact and listing and day < today():

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core import lake as store
-from velib_core import snapshot
-from velib_core.grid import day_after
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Layout, Monthly, month_days, month_of
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.keys import Daily, Monthly
+from velib_core.lake.layout import Layout, month_days, month_of
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import day_after
 
 if TYPE_CHECKING:
-    from velib_core.grid import Day
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.layout import Month
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.keys import Month
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day
 
 RECIPE = "compact_monthly 1"
 
@@ -44,7 +45,7 @@ def is_stale(lake: Lake, layout: Layout, month: Month, monthly: Entry | None) ->
     parts = inputs(lake, layout, month)
     if not parts:
         return False
-    return monthly is None or monthly.fingerprint != store.fingerprint(RECIPE, parts)
+    return monthly is None or monthly.fingerprint != fingerprint(RECIPE, parts)
 
 
 def run_for_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
@@ -65,12 +66,12 @@ def run(lake: Lake, settings: Settings, month: Month, *, force: bool = False) ->
 
     def make(current: Entry | None) -> Artefact | None:
         parts = inputs(lake, layout, month)
-        mark = store.fingerprint(RECIPE, parts)
+        mark = fingerprint(RECIPE, parts)
         if not parts or (current and current.fingerprint == mark and not force):
             return None
         result.counts["days"] = len(parts)
         data = snapshot.concatenate(lake.read(part) for part in parts)
-        return store.Artefact(data, store.PARQUET, mark)
+        return Artefact(data, PARQUET, mark)
 
     result.outputs[name] = lake.publish(name, make, force=force)
     return result

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core import lake as store
-from velib_core import snapshot
 from velib_core.errors import PermanentError
-from velib_core.events import TrainRequested
+from velib_core.events.messages import TrainRequested
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Daily, Layout, TrainingBase
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.keys import Daily, TrainingBase
+from velib_core.lake.layout import Layout
+from velib_core.tables import snapshot
 
 if TYPE_CHECKING:
-    from velib_core.events import Publisher
-    from velib_core.grid import Day
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.settings import Settings
+    from velib_core.events.publisher import Publisher
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day
 
 RECIPE = "export_training_base 1"
 
@@ -39,12 +40,12 @@ def run(
 
     def make(current: Entry | None) -> Artefact | None:
         parts = window(lake, layout, newest, span)
-        mark = store.fingerprint(RECIPE, parts)
+        mark = fingerprint(RECIPE, parts)
         if current and current.fingerprint == mark:
             return None
         result.counts["days"] = len(parts)
         data = snapshot.concatenate(lake.read(part) for part in parts)
-        return store.Artefact(data, store.PARQUET, mark)
+        return Artefact(data, PARQUET, mark)
 
     result.outputs[name] = lake.publish(name, make)
     return result

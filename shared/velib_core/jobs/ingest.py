@@ -14,24 +14,26 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core import fetch, gbfs, quarantine, snapshot, weather
-from velib_core import lake as store
-from velib_core.fetch import FeedError, FeedUnavailableError
-from velib_core.grid import bin_of, day_of
+from velib_core.feeds import gbfs, http, open_meteo
+from velib_core.feeds.http import FeedError, FeedUnavailableError
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Layout, Snapshot
+from velib_core.lake.bucket import PARQUET, Artefact, crc32c
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import Layout
 from velib_core.logs import log
-from velib_core.quarantine import Reject
-from velib_core.snapshot import SnapshotError
+from velib_core.tables import quarantine, snapshot
+from velib_core.tables.quarantine import Reject
+from velib_core.tables.snapshot import SnapshotError
+from velib_core.timeline.bins import bin_of, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from velib_core.errors import InvalidValueError
-    from velib_core.gbfs import Document
-    from velib_core.grid import Bin
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.settings import Settings
+    from velib_core.feeds.gbfs import Document
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Bin
 
 _MINUTE = dt.timedelta(minutes=1)
 
@@ -69,12 +71,12 @@ class Feeds:
         self._settings = settings
         self._cache: dict[str, tuple[Document, dt.datetime]] = {}
         self._clock = dt.datetime.min.replace(tzinfo=dt.UTC)
-        self.session = fetch.open_session()
+        self.session = http.open_session()
 
     def read(self) -> Reading:
         """Read the feeds.
 
-        Raises `velib_core.fetch.FeedError` or `FeedUnavailableError` where the status feed, or
+        Raises `velib_core.feeds.http.FeedError` or `FeedUnavailableError` where the status feed, or
         one that was never read before, is not to be had. Without vehicle types the split into
         mechanical and electric bikes is unknown, and that is all.
         """
@@ -118,14 +120,14 @@ class Feeds:
         self._cache[feed] = (document, made + dt.timedelta(seconds=document.ttl_s))
         return document
 
-    def _fetch(self, feed: str, url: str) -> tuple[fetch.Answer, Document]:
+    def _fetch(self, feed: str, url: str) -> tuple[http.Answer, Document]:
         """Fetch a document; an unreadable one at once again, since most are only cut off."""
-        answer = fetch.get(self.session, url)
+        answer = http.get(self.session, url)
         try:
             return answer, gbfs.decode(feed, answer.body)
         except FeedError as error:
             log("WARNING", f"{feed} is asked for again: {error}")
-        answer = fetch.get(self.session, url, AGAIN_BUDGET_S)
+        answer = http.get(self.session, url, AGAIN_BUDGET_S)
         try:
             return answer, gbfs.decode(feed, answer.body)
         except FeedError as error:
@@ -135,12 +137,12 @@ class Feeds:
 class UnreadableFeedError(FeedError):
     """A feed whose bytes are no GBFS; carries them, so that they can be kept."""
 
-    def __init__(self, error: InvalidValueError, answer: fetch.Answer) -> None:
+    def __init__(self, error: InvalidValueError, answer: http.Answer) -> None:
         super().__init__(error.field, error.value, error.expected)
         self.answer = answer
 
 
-def polled_at(answer: fetch.Answer) -> dt.datetime:
+def polled_at(answer: http.Answer) -> dt.datetime:
     """Return when a feed was asked: by its server's clock, by this machine's where it is mute."""
     return answer.date or dt.datetime.now(dt.UTC)
 
@@ -150,9 +152,9 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
 
     Raises
     ------
-    velib_core.fetch.FeedUnavailableError
+    velib_core.feeds.http.FeedUnavailableError
         Where a feed does not answer; the tick is delivered again.
-    velib_core.fetch.FeedError
+    velib_core.feeds.http.FeedError
         Where a feed is no GBFS, or has not one usable station; its bytes are in quarantine.
 
     """
@@ -164,7 +166,7 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
         quarantine.keep(lake, layout, Reject(f"feed/{error.field}", data, str(error)))
         raise
     observed = gbfs.observed_at(reading.status, reading.polled)
-    air = weather.observe(feeds.session, settings, observed)
+    air = open_meteo.observe(feeds.session, settings, observed)
     rows, defects = gbfs.snapshot_rows(
         reading.status, reading.information, reading.electric, observed, air
     )
@@ -207,7 +209,7 @@ def _artefact(
             merged = snapshot.merge(held, _with_weather_of(held, rows))
             rows = snapshot.with_repeats(merged, repeats)
     data = snapshot.to_bytes(rows)
-    return store.Artefact(data, store.PARQUET, store.crc32c(data))
+    return Artefact(data, PARQUET, crc32c(data))
 
 
 def _most(held: Mapping[str, int], rows: Mapping[str, int]) -> dict[str, int]:

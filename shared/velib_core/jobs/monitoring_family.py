@@ -1,50 +1,46 @@
 """What the monitoring jobs share: which day files they read, and writing a family together.
 
 A family is a folder of documents and the manifest that says what they were made from. It is
-written under the rules of `velib_core.lake.Lake.publish`, as one: the live generations are noted
-before any input is looked up, and where another run came first everything is done again. The
+written under the rules of `velib_core.lake.bucket.Lake.publish`, as one: the live generations are
+noted before any input is looked up, and where another run came first everything is done again. The
 manifest is written last and names the checksum of every document, so a reader can tell a family
 that is being replaced from a complete one.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
-import contextvars
 import dataclasses
 import datetime as dt
 import io
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from google.api_core.exceptions import PreconditionFailed
 
-from velib_core import lake as store
 from velib_core import logs
-from velib_core.grid import Day, bin_start, day_after, first_bin
-from velib_core.jobs.history import snapshot_entries
-from velib_core.jobs.result import JobResult
-from velib_core.lake import Artefact, InputChangedError, RaceLostError
-from velib_core.layout import Events, Layout, Ledger, ModelFile, Monitoring, Perf
-from velib_core.model_registry import POINTER
-from velib_core.settings import SettingsError, bucket_and_folder
-from velib_core.windows import complete_days, days_before, share_of_history
+from velib_core.jobs.family_publish import MANIFEST
+from velib_core.lake.bucket import (
+    fingerprint,
+)
+from velib_core.lake.keys import Events, Ledger, ModelFile, Monitoring, Perf
+from velib_core.lake.layout import Layout
+from velib_core.model.registry import POINTER
+from velib_core.monitoring.documents import Edition, StockoutBounds
+from velib_core.monitoring.panels import day_panel
+from velib_core.settings.env import SettingsError
+from velib_core.settings.network import bucket_and_folder
+from velib_core.tables.history import snapshot_entries
+from velib_core.timeline.bins import Day, bin_start, day_after, first_bin
+from velib_core.timeline.windows import complete_days, days_before, share_of_history
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from velib_core.events import Publisher
-    from velib_core.lake import Entry, Lake, Outcome
-    from velib_core.settings import Settings
-    from velib_core.windows import LocalDays
-
-MANIFEST = "manifest.json"
-CACHE = "no-cache, max-age=0"
-WRITERS = 8
-
-Documents = dict[str, Any]
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.settings.network import Settings
+    from velib_core.tables.panel import Stations
+    from velib_core.timeline.windows import LocalDays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +95,6 @@ class ClosedDays:
 
 REGULARITY_WEEKS = 5
 """How far back the dynamics compare a day with earlier ones of its weekday."""
-
-
-class Plan(NamedTuple):
-    """What a family is to be made from, its mark, and how to make it."""
-
-    mark: str
-    inputs: Sequence[Entry]
-    make: Callable[[], Documents]
 
 
 def closed_days(lake: Lake, settings: Settings, view: type[Events | Perf]) -> ClosedDays:
@@ -223,7 +211,7 @@ def mark_of(settings: Settings, family: Family, inputs: Inputs) -> str:
     told = settings.monitoring.of(family.settings, but=())
     bounds = (settings.penury_bikes, settings.saturation_docks)
     recipe = f"{family.job} 1 {settings.tz} {bounds} {sorted(told.items())}"
-    return store.fingerprint(recipe, inputs.entries)
+    return fingerprint(recipe, inputs.entries)
 
 
 def is_stale(lake: Lake, settings: Settings, family: Family) -> bool:
@@ -259,123 +247,37 @@ def read_days(lake: Lake, entries: Iterable[Entry], columns: Sequence[str]) -> I
         yield table
 
 
-def publish(
-    lake: Lake,
-    settings: Settings,
-    folder: str,
-    job: str,
-    plan: Callable[[], Plan],
-    *,
-    publisher: Publisher | None = None,
-    force: bool = False,
-    copies: Mapping[str, str] | None = None,
-) -> JobResult:
-    """Bring a family up to date, its manifest last.
-
-    Parameters
-    ----------
-    folder
-        Of the family, below the monitoring prefix.
-    plan
-        Looks up the inputs afresh; what it returns is made only where it is due.
-    publisher
-        Where changed alerts are told; ``None`` for a family that has none.
-    copies
-        Object names that repeat a document, by the document.
-
-    Raises `RaceLostError` after too many lost races.
-
-    """
-    layout, result = Layout(settings), JobResult(job)
-    manifest = layout.name(Monitoring(folder, MANIFEST))
-    below = manifest.removesuffix(MANIFEST)
-    for _ in range(store.RACES):
-        live = {entry.name: entry for entry in lake.entries(below)}
-        due = plan()
-        held = live.get(manifest)
-        if held and held.fingerprint == due.mark and not force:
-            result.outputs[manifest] = "fresh"
-            return result
-        try:
-            documents = due.make()
-            last = documents.pop(MANIFEST)
-            blobs = {name: store.json_bytes(document) for name, document in documents.items()}
-            targets = {layout.name(Monitoring(folder, name)): data for name, data in blobs.items()}
-            for name, target in (copies or {}).items():
-                targets[target] = blobs[name]
-                repeated = lake.stat(target)
-                live |= {target: repeated} if repeated else {}
-            outcomes = _write_all(lake, targets, due.mark, live)
-            if publisher is not None:
-                _tell_alerts(lake, settings, publisher, folder, last, held, result)
-            last["checksums"] = {name: store.crc32c(data) for name, data in blobs.items()}
-            outcomes |= _write_all(lake, {manifest: store.json_bytes(last)}, due.mark, live)
-        except (InputChangedError, PreconditionFailed):
-            continue
-        result.outputs |= outcomes
-        result.counts["inputs"] = len(due.inputs)
-        return result
-    raise RaceLostError(f"{below} was replaced by others {store.RACES} times in a row")
+_DESCRIBED = ("tbin_utc", "station_id", "bikes", "name", "lat", "lon", "capacity")
 
 
-def _write_all(
-    lake: Lake, targets: Mapping[str, bytes], mark: str, live: Mapping[str, Entry]
-) -> dict[str, Outcome]:
-    """Write objects side by side, each if its live generation is still the one noted."""
-
-    def write(item: tuple[str, bytes]) -> tuple[str, Outcome]:
-        name, data = item
-        artefact = Artefact(data, store.JSON, mark)
-        current = live.get(name)
-        if current and store.is_same(current, artefact):
-            return name, "fresh"
-        generation = current.generation if current else 0
-        lake.write(name, artefact, expected_generation=generation, cache=CACHE)
-        return name, "written"
-
-    # Each thread is told which event it works for: its log lines and objects say so.
-    event = contextvars.copy_context()
-    with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
-        return dict(pool.map(lambda item: event.copy().run(write, item), targets.items()))
+def edition(
+    settings: Settings, folder: str, generated_at: dt.datetime, inputs: Iterable[Entry]
+) -> Edition:
+    """Return the edition of a family's folder, made from these objects."""
+    return Edition(
+        generated_at=generated_at,
+        tz=settings.tz,
+        latest_prefix=f"{settings.monitoring_prefix}/{folder}/latest",
+        exports_prefix=settings.exports_prefix,
+        inputs={entry.name: entry.crc32c for entry in inputs},
+    )
 
 
-def _tell_alerts(
-    lake: Lake,
-    settings: Settings,
-    publisher: Publisher,
-    folder: str,
-    manifest: Mapping[str, Any],
-    held: Entry | None,
-    result: JobResult,
-) -> None:
-    """Publish the alerts that the manifest on its way raises or clears against the live one."""
-    before = {_identity(alert): alert for alert in _alerts_in(lake, held)}
-    after = {_identity(alert): alert for alert in manifest["alerts"]}
-    changes = [("raised", after[key]) for key in after if key not in before]
-    changes += [("cleared", before[key]) for key in before if key not in after]
-    for state, alert in changes:
-        body = {
-            "network": settings.network,
-            "family": folder,
-            "state": state,
-            "generated_at": manifest["generated_at"],
-            **alert,
-        }
-        publisher.tell_alert(body)
-        logs.log("WARNING" if state == "raised" else "INFO", f"alert {state}: {alert['text']}")
-        result.published.append(f"alert {state} {folder} {alert['code']}")
+def instant_of(table: pa.Table) -> dt.datetime:
+    """Return when the newest row of a table was observed, by the feed's clock (aware, UTC)."""
+    newest: dt.datetime = pc.max(table["ts_utc"].cast(pa.timestamp("s"))).as_py()
+    return newest.replace(tzinfo=dt.UTC)
 
 
-def _alerts_in(lake: Lake, manifest: Entry | None) -> list[dict[str, Any]]:
-    """Return the alerts of a live manifest; none where it cannot be read as one."""
-    if manifest is None:
-        return []
-    try:
-        alerts = json.loads(lake.read(manifest))["alerts"]
-        return [dict(alert) for alert in alerts if {"code", "artefact", "text"} <= set(alert)]
-    except (ValueError, KeyError, TypeError):
-        return []
+def stations_in(lake: Lake, views: Iterable[Entry]) -> Stations | None:
+    """Return the stations that the last of these events views describes; ``None`` without any."""
+    found = None
+    for view in views:
+        panel = day_panel(read_day(lake, view, _DESCRIBED), ("bikes",))
+        found = panel.stations if panel is not None else found
+    return found
 
 
-def _identity(alert: Mapping[str, Any]) -> tuple[str, str]:
-    return str(alert["artefact"]), str(alert["code"])
+def stockout_bounds(settings: Settings) -> StockoutBounds:
+    """Return the bounds that the flags of the events views were made with."""
+    return StockoutBounds(penury=settings.penury_bikes, saturation=settings.saturation_docks)

@@ -12,49 +12,48 @@ import datetime as dt
 import itertools
 from typing import TYPE_CHECKING
 
-from velib_core import logs, model_registry
+from velib_core import logs
 from velib_core.errors import InvalidValueError, ModelError
-from velib_core.events import DayClosed, ReplayRequested
-from velib_core.grid import bin_start, day_of, iso_z
+from velib_core.events.messages import DayClosed, ReplayRequested
 from velib_core.jobs import (
     build_data_freshness,
     build_datasets,
     build_monitoring_intro,
     build_network_overview,
-    close_day,
     compact_daily,
     compact_monthly,
-    history,
     monitoring_family,
     refresh_profiles,
 )
-from velib_core.jobs.monitoring_family import MANIFEST
-from velib_core.jobs.newest_snapshot import newest_snapshot
+from velib_core.jobs.family_publish import MANIFEST
 from velib_core.jobs.result import JobResult
-from velib_core.layout import (
+from velib_core.lake.keys import (
     Daily,
     Events,
     Forecast,
-    Layout,
     Ledger,
     Monitoring,
     Monthly,
     Perf,
     ServingManifest,
-    month_of,
 )
-from velib_core.listed_lake import ListedLake
+from velib_core.lake.layout import Layout, month_of
+from velib_core.lake.listed import ListedLake
+from velib_core.model import registry
+from velib_core.tables import history
+from velib_core.tables.snapshots_index import newest_snapshot, observed_days
+from velib_core.timeline.bins import bin_start, day_of, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from velib_core.events import Publisher
-    from velib_core.grid import Day
+    from velib_core.events.publisher import Publisher
     from velib_core.jobs.monitoring_family import Family
-    from velib_core.lake import Entry, Lake
-    from velib_core.layout import Key
-    from velib_core.model_registry import ModelVersion
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.keys import Key
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day
 
 
 class UnknownStageError(InvalidValueError):
@@ -198,7 +197,7 @@ def _by_day(
 
 def _unclosed_days(scope: _Scope) -> Iterator[Repair]:
     dailies, layout = scope.dailies(), scope.layout
-    over = close_day.observed_days(scope.lake, layout)[:-1]
+    over = observed_days(scope.lake, layout)[:-1]
     if scope.request.force:
         for day in filter(scope.holds, over):
             yield Repair(DayClosed(day, force=True), "forced")
@@ -262,7 +261,7 @@ def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
 def _live_models(scope: _Scope) -> Iterator[ModelVersion]:
     for horizon in scope.settings.horizons:
         try:
-            model = model_registry.live(scope.lake, scope.settings, horizon)
+            model = registry.live(scope.lake, scope.settings, horizon)
         except ModelError as error:
             logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
             continue

@@ -7,37 +7,39 @@ by the day, ``profiles/h{H}/{folder}/calibration_D.json``. Both are read from th
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from velib_core import lake as store
-from velib_core import model_registry
-from velib_core.calibration import Calibration, calibration_from_json
 from velib_core.errors import ModelError
-from velib_core.grid import Bin, day_after, first_bin, horizon_bins, parse_day
-from velib_core.jobs import history
-from velib_core.jobs.result import JobResult
-from velib_core.layout import CalibrationOf, Layout, Profile
-from velib_core.listed_lake import ListedLake
-from velib_core.logs import log
-from velib_core.model_pack import from_blobs
-from velib_core.profile_features import (
-    Profiles,
-    empty_profiles,
+from velib_core.features.profiles import (
     fold_day,
     fold_reach,
-    from_bytes,
     to_bytes,
 )
+from velib_core.jobs.result import JobResult
+from velib_core.lake.bucket import JSON, Artefact, Outcome, fingerprint, json_bytes
+from velib_core.lake.keys import CalibrationOf, Profile
+from velib_core.lake.layout import Layout
+from velib_core.lake.listed import ListedLake
+from velib_core.logs import log
+from velib_core.model import registry
+from velib_core.model.pack import from_blobs
+from velib_core.model.readers import (
+    calibration_before,
+    load_calibration,
+    load_profiles,
+    profile_before,
+)
+from velib_core.tables import history
+from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins, parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from velib_core.grid import Day, HorizonMinutes
-    from velib_core.lake import Artefact, Entry, Lake
-    from velib_core.model_pack import ModelPack
-    from velib_core.model_registry import ModelVersion
-    from velib_core.settings import Settings
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.model.pack import ModelPack
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day, HorizonMinutes
 
 RECIPE = "refresh_profiles 2"
 _BINARY = "application/octet-stream"
@@ -97,38 +99,6 @@ def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Jo
     return result
 
 
-def profile_before(lake: Lake, layout: Layout, day: Day) -> Entry | None:
-    """Return the newest profile that ends before a day."""
-    entries = {entry.name: entry for entry in lake.entries(f"{layout.profiles}/profiles_")}
-    days = {d: name for d, name in layout.by_day(Profile, entries).items() if d < day}
-    return entries[days[max(days)]] if days else None
-
-
-def load_profiles(lake: Lake, settings: Settings, entry: Entry | None) -> Profiles:
-    """Read a profile; that of a network without a past where there is none."""
-    if entry is None:
-        return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
-    return from_bytes(lake.read(entry))
-
-
-def calibration_before(lake: Lake, layout: Layout, model: ModelVersion, day: Day) -> Entry | None:
-    """Return a model's newest calibration that ends before a day."""
-    prefix = layout.calibrations(model.horizon, model.folder)
-    found = None
-    for entry in lake.entries(prefix):
-        through = layout.key(entry.name)
-        if isinstance(through, CalibrationOf) and through.day < day:
-            found = entry
-    return found
-
-
-def load_calibration(lake: Lake, pack: ModelPack, entry: Entry | None) -> Calibration:
-    """Read a calibration; that of the model's training where there is none since."""
-    return (
-        pack.calibration if entry is None else calibration_from_json(json.loads(lake.read(entry)))
-    )
-
-
 def profile_inputs(
     lake: Lake, layout: Layout, dailies: Mapping[Day, Entry], day: Day
 ) -> list[Entry]:
@@ -140,12 +110,12 @@ def profile_inputs(
 def profile_fingerprint(settings: Settings, inputs: Sequence[Entry]) -> str:
     """Return the fingerprint that a profile made from these inputs must carry."""
     horizons = ",".join(map(str, settings.horizons))
-    return store.fingerprint(f"{RECIPE} tz={settings.tz} horizons={horizons}", inputs)
+    return fingerprint(f"{RECIPE} tz={settings.tz} horizons={horizons}", inputs)
 
 
 def _publish_profile(
     lake: Lake, settings: Settings, dailies: Mapping[Day, Entry], day: Day, *, force: bool
-) -> store.Outcome:
+) -> Outcome:
     layout = Layout(settings)
 
     def make(current: Entry | None) -> Artefact | None:
@@ -156,7 +126,7 @@ def _publish_profile(
         before = load_profiles(lake, settings, profile_before(lake, layout, day))
         reach = fold_reach(before.horizons)
         panel = _history(lake, dailies, day)(Bin(first_bin(day) - reach), first_bin(day_after(day)))
-        return store.Artefact(to_bytes(fold_day(before, panel, day)), _BINARY, mark)
+        return Artefact(to_bytes(fold_day(before, panel, day)), _BINARY, mark)
 
     return lake.publish(layout.name(Profile(day)), make, force=force)
 
@@ -171,7 +141,7 @@ def _publish_calibration(
     result: JobResult,
 ) -> None:
     """Carry a model's calibration on by a day; days that it was trained on are left out."""
-    from velib_core.training import calibrate_day  # noqa: PLC0415 -- loads the training libraries
+    from velib_core.model.training import calibrate_day  # noqa: PLC0415 -- loads the training libraries
 
     if day <= _trained_through(model):
         return
@@ -192,7 +162,7 @@ def _publish_calibration(
             day,
             load_profiles(lake, settings, profile),
         )
-        return store.Artefact(store.json_bytes(carried.as_json()), store.JSON, mark)
+        return Artefact(json_bytes(carried.as_json()), JSON, mark)
 
     result.outputs[name] = lake.publish(name, make)
 
@@ -211,7 +181,7 @@ def _calibration_inputs(
 
 
 def _calibration_fingerprint(model: ModelVersion, inputs: Sequence[Entry]) -> str:
-    return store.fingerprint(f"{RECIPE} {model.folder}", inputs)
+    return fingerprint(f"{RECIPE} {model.folder}", inputs)
 
 
 def _trained_through(model: ModelVersion) -> Day:
@@ -227,9 +197,9 @@ def _live_models(lake: Lake, settings: Settings) -> list[tuple[ModelVersion, Mod
     found = []
     for horizon in settings.horizons:
         try:
-            model = model_registry.live(lake, settings, horizon)
+            model = registry.live(lake, settings, horizon)
             if model is not None:
-                files = model_registry.load(lake, settings, model)
+                files = registry.load(lake, settings, model)
                 found.append((model, from_blobs(files, horizon_bins(horizon))))
         except ModelError as error:
             log("ERROR", f"no calibration of h{horizon}: {error}")

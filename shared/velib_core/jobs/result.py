@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from velib_core.lake import Outcome
+    from velib_core.lake.bucket import Outcome
 
 
 @dataclasses.dataclass

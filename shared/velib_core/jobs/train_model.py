@@ -11,28 +11,37 @@ import datetime as dt
 import os
 from typing import TYPE_CHECKING, Any
 
-from velib_core import lake as store
-from velib_core import logs, model_registry
+from velib_core import logs
 from velib_core.errors import ModelError
-from velib_core.evaluation import Evaluation, evaluate
-from velib_core.feature_stack import features_hash8
-from velib_core.grid import BINS_PER_DAY, Bin, bin_start, day_after, first_bin, horizon_bins, iso_z
-from velib_core.jobs import history
+from velib_core.features.stack import features_hash8
 from velib_core.jobs.export_training_base import NoHistoryError
 from velib_core.jobs.result import JobResult
-from velib_core.layout import Layout
-from velib_core.model_pack import from_blobs, to_blobs
-from velib_core.reader_model import to_joblib, train_reader_pack
-from velib_core.training import TrainingOptions, train
+from velib_core.lake.bucket import fingerprint
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.evaluation import Evaluation, evaluate
+from velib_core.model.legacy_regressor import to_joblib, train_reader_pack
+from velib_core.model.pack import from_blobs, to_blobs
+from velib_core.model.training import TrainingOptions, train
+from velib_core.tables import history
+from velib_core.timeline.bins import (
+    BINS_PER_DAY,
+    Bin,
+    bin_start,
+    day_after,
+    first_bin,
+    horizon_bins,
+    iso_z,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from velib_core.events import TrainRequested
-    from velib_core.grid import Day, HorizonMinutes
-    from velib_core.lake import Lake
-    from velib_core.model_pack import ModelPack
-    from velib_core.settings import Settings
+    from velib_core.events.messages import TrainRequested
+    from velib_core.lake.bucket import Lake
+    from velib_core.model.pack import ModelPack
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day, HorizonMinutes
 
 RECIPE = "train_model 1"
 
@@ -103,8 +112,8 @@ def run(
     if newest is None or len(window) < LEAST_DAYS:
         raise NoHistoryError(f"{len(window)} dailies to train on, at least {LEAST_DAYS} are needed")
     options = f"tz={settings.tz} rows={settings.train_max_rows} rounds={settings.train_rounds}"
-    mark = store.fingerprint(f"{RECIPE} h{horizon} {options}", window.values())
-    if model_registry.was_tried(lake, settings, horizon, mark):
+    mark = fingerprint(f"{RECIPE} h{horizon} {options}", window.values())
+    if registry.was_tried(lake, settings, horizon, mark):
         result.counts["fresh"] = 1
         return result
     past = history.DailyHistory(lake, window)
@@ -117,19 +126,19 @@ def run(
         raise NoHistoryError(str(error)) from error
     files = to_blobs(pack)
     stamp = bin_start(Bin(first_bin(newest) + BINS_PER_DAY - 1))
-    folder = model_registry.folder_name(f"{stamp:%Y%m%d-%H%M%SZ}", files)
+    folder = registry.folder_name(f"{stamp:%Y%m%d-%H%M%SZ}", files)
     verdict = judge(lake, settings, horizon, pack, past, days)
     logs.log("INFO", f"candidate {folder}: {verdict.reason}", horizon=horizon)
     description = _description(pack, verdict, days)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
     if verdict.promoted:
         old_pack = to_joblib(train_reader_pack(pack, past, days, how))
-        model = model_registry.register(
+        model = registry.register(
             lake, settings, horizon, folder, files, description, mark, old_pack
         )
         result.outputs[f"h{horizon} {model.version}"] = "written"
     else:
-        name = model_registry.refuse(lake, settings, horizon, folder, description, mark)
+        name = registry.refuse(lake, settings, horizon, folder, description, mark)
         result.outputs[name] = "written"
     return result
 
@@ -174,10 +183,10 @@ def judge(
 def _live_pack(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelPack | None:
     """Return the live model; one that is damaged is no rival."""
     try:
-        model = model_registry.live(lake, settings, horizon)
+        model = registry.live(lake, settings, horizon)
         if model is None:
             return None
-        files = model_registry.load(lake, settings, model)
+        files = registry.load(lake, settings, model)
         return from_blobs(files, horizon_bins(horizon))
     except ModelError as error:
         logs.log("ERROR", f"the live model cannot be compared with: {error}")

@@ -1,1 +1,1 @@
-"""One pure module a family of metrics: frames in, contract dictionaries out."""
+"""Tables and panels in; the documents of the contract out, one module a family."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from velib_core.datasets import STOCKOUT_SHARE
-from velib_core.grid import iso_z
+from velib_core.tables.views import STOCKOUT_SHARE
+from velib_core.timeline.bins import iso_z
 
 if TYPE_CHECKING:
     import datetime as dt

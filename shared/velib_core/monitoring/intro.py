@@ -10,9 +10,9 @@ import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING, Any, Literal
 
-from velib_core.grid import HorizonMinutes, iso_z
-from velib_core.monitoring.data_drift import DriftThresholds
+from velib_core.monitoring.data.drift import DriftThresholds
 from velib_core.monitoring.documents import Alert, Documents, Edition, Status, publish
+from velib_core.timeline.bins import HorizonMinutes, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -1,0 +1,1 @@
+"""What an operator types: a bucket or a folder in; tables, pages and verdicts out."""

@@ -1,0 +1,356 @@
+"""Backtest: train on what precedes a day, then forecast every bin from it as serving would have.
+
+The model stays fixed; profiles and the trust in it are refreshed as each day closes, as the
+deployed chain does. A row is forecast where the station was observed in service (not closed, with
+docks) and its bikes exactly a horizon later are known; metrics are over those rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from velib_core.errors import InvalidValueError
+from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.model.evaluation import errors_of
+from velib_core.model.inference import class_probabilities, free_docks, publish
+from velib_core.model.training import TrainingOptions, calibrate_day, rows_of_day, train
+from velib_core.tables.panel import (
+    STATION_VARIABLES,
+    WEATHER_VARIABLES,
+    Panel,
+    bins_of,
+    build_panel,
+)
+from velib_core.timeline.bins import (
+    BIN_SECONDS,
+    BINS_PER_DAY,
+    Bin,
+    Day,
+    HorizonMinutes,
+    day_after,
+    day_of,
+    first_bin,
+    horizon_bins,
+)
+from velib_core.timeline.local_time import local_times, nearest_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from velib_core.model.pack import ModelPack
+
+REQUIRED = ("ts_utc", "station_id", "bikes", "capacity")
+OPTIONAL = (
+    *(name for name in STATION_VARIABLES if name not in REQUIRED),
+    "status",
+    "lat",
+    "lon",
+    "name",
+    "last_reported_utc",
+    *WEATHER_VARIABLES,
+)
+
+CLOSED_WORDS = ("closed", "renting", "returning")
+"""Recorded statuses (in lower case) of a station that does not both rent and take back. Any other
+word, or none, is taken as in service."""
+
+SMALLEST_TRAINING_DAYS = 3
+
+PREDICTIONS = pa.schema(
+    [
+        ("station_id", pa.string()),
+        ("tbin_utc", pa.timestamp("ns")),
+        ("target_ts_utc", pa.timestamp("ns")),
+        ("y_true", pa.int64()),
+        ("y_base", pa.int64()),
+        ("y_pred", pa.float32()),
+        ("y_pred_int", pa.int64()),
+        ("y_mean", pa.float32()),
+        ("p_bike", pa.float32()),
+        ("p_dock", pa.float32()),
+        ("capacity", pa.int64()),
+        ("docks_base", pa.int64()),
+        ("docks_true", pa.int64()),
+    ]
+)
+
+
+class BacktestError(InvalidValueError):
+    """A recording that cannot be backtested: what is wrong with it and what was expected."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """A recording on the grid, and the station table as its training part knew it."""
+
+    panel: Panel
+    past: Panel
+    rows: int
+    rows_without_station: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BacktestResult:
+    """Where the backtest's files are and its metrics, per horizon in minutes as a string."""
+
+    out: Path
+    metrics: dict[str, Any]
+
+
+def run_backtest(
+    source: Path,
+    test_from: Day,
+    horizons: Sequence[HorizonMinutes],
+    out: Path,
+    tz: str | None = None,
+    progress: Callable[[str, float], None] = lambda _what, _share: None,
+) -> BacktestResult:
+    """Backtest a recording and write predictions, metrics and a page of plots.
+
+    Parameters
+    ----------
+    source
+        A Parquet file with the columns `REQUIRED` and any of `OPTIONAL`. Rows without a station
+        or a bike count are dropped; of several snapshots in a bin the last one counts.
+    test_from
+        The first UTC day that is forecast; training uses the bins before its midnight.
+    horizons
+        Minutes ahead.
+    out
+        Folder for ``predictions_h{H}.parquet``, ``metrics.json`` and ``report.html``.
+    tz
+        IANA zone of the network; guessed from the stations' position when ``None``.
+    progress
+        Told what is being done and which share of the whole is done.
+
+    Raises
+    ------
+    BacktestError
+        Where the file is no recording, or has too little before or nothing from ``test_from``.
+
+    """
+    progress("reading", 0.0)
+    recorded = read_recording(source, test_from)
+    stations = recorded.past.stations
+    zone = tz or nearest_zone(_middle(stations.lat, 48.85), _middle(stations.lon, 2.35))
+    out.mkdir(parents=True, exist_ok=True)
+    metrics: dict[str, Any] = {
+        "source": source.name,
+        "test_from": test_from.isoformat(),
+        "tz": zone,
+        "rows_read": recorded.rows,
+        "rows_without_station": recorded.rows_without_station,
+        "stations": len(recorded.panel.stations),
+        "horizons": {},
+    }
+    tables = {}
+    for number, minutes in enumerate(horizons):
+
+        def told(what: str, share: float, done: int = number, horizon: int = minutes) -> None:
+            progress(f"{horizon} min: {what}", (done + share) / len(horizons))
+
+        pack, table = forecast_from(recorded, test_from, minutes, zone, told)
+        if not table.num_rows:
+            raise BacktestError(
+                str(source), f"nothing to judge from {test_from}", f"bins {minutes} min apart"
+            )
+        pq.write_table(table, out / f"predictions_h{minutes}.parquet", compression="zstd")
+        metrics["horizons"][str(minutes)] = judge(table, zone) | {"model": dict(pack.about)}
+        tables[minutes] = table
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    from velib_cli.backtest.report import report_page  # noqa: PLC0415 -- plotly is heavy
+
+    (out / "report.html").write_text(report_page(metrics, tables, recorded.panel, zone))
+    progress("done", 1.0)
+    return BacktestResult(out, metrics)
+
+
+def read_recording(source: Path, test_from: Day) -> Recorded:
+    """Lay a recording on the grid; raise `BacktestError` where that is not possible."""
+    try:
+        there = pq.read_schema(source).names
+    except (OSError, pa.ArrowException) as error:
+        raise BacktestError(str(source), str(error), "a readable Parquet file") from error
+    for column in REQUIRED:
+        if column not in there:
+            raise BacktestError(column, there, f"a column of {source}")
+    table = pq.read_table(source, columns=[c for c in (*REQUIRED, *OPTIONAL) if c in there])
+    usable = table.filter(pc.and_(pc.is_valid(table["station_id"]), pc.is_valid(table["bikes"])))
+    if not pa.types.is_timestamp(usable["ts_utc"].type):
+        raise BacktestError("ts_utc", str(usable["ts_utc"].type), "a timestamp column")
+    usable = _tidy(usable.filter(pc.is_valid(usable["ts_utc"])))
+    if not usable.num_rows:
+        raise BacktestError(str(source), "no observation", "rows with a station and bikes")
+    bins = bins_of(usable["tbin_utc"])
+    start, stop = Bin(int(bins[0])), Bin(int(bins[-1]) + 1)
+    split = first_bin(test_from)
+    days_before = (test_from - day_of(start)).days
+    if split >= stop:
+        raise BacktestError(
+            "test_from", test_from.isoformat(), f"a day until {day_of(Bin(stop - 1))}"
+        )
+    if days_before < SMALLEST_TRAINING_DAYS:
+        raise BacktestError(
+            "test_from",
+            f"{test_from}, {max(days_before, 0)} days after the first observation",
+            f"at least {SMALLEST_TRAINING_DAYS} days to train on",
+        )
+    before = usable.slice(0, int(np.searchsorted(bins, split)))
+    return Recorded(
+        build_panel([usable], start, stop),
+        build_panel([before], start, split),
+        table.num_rows,
+        table.num_rows - usable.num_rows,
+    )
+
+
+def _tidy(table: pa.Table) -> pa.Table:
+    """Return the rows in order of time (equal stamps by value), statuses in the canonical words."""
+    columns = {name: table[name] for name in table.column_names}
+    columns["station_id"] = table["station_id"].cast(pa.string())
+    columns["ts_utc"] = table["ts_utc"].cast(pa.timestamp("us"), safe=False)
+    columns["tbin_utc"] = columns["ts_utc"]
+    if "status" in columns:
+        words = pc.utf8_lower(table["status"].cast(pa.string()))
+        closed = pc.is_in(words, pa.array(CLOSED_WORDS))
+        stated = pc.if_else(closed, "CLOSED", "OK")
+        columns["status"] = pc.if_else(pc.is_valid(words), stated, pa.scalar(None, pa.string()))
+    tidy = pa.table(columns)
+    return tidy.sort_by(
+        [("ts_utc", "ascending"), ("station_id", "ascending"), ("bikes", "ascending")]
+    )
+
+
+def forecast_from(
+    recorded: Recorded,
+    test_from: Day,
+    minutes: HorizonMinutes,
+    tz: str,
+    progress: Callable[[str, float], None] = lambda _what, _share: None,
+) -> tuple[ModelPack, pa.Table]:
+    """Train before a day and forecast from it on.
+
+    Returns the model and a table in `PREDICTIONS`, in order of bin, then station.
+    """
+    horizon = horizon_bins(minutes)
+    panel, past = recorded.panel, recorded.past
+    first, last = day_of(panel.start), day_of(Bin(panel.stop - 1))
+    days = [day_after(first, n) for n in range((test_from - first).days)]
+    pack = train(
+        past.window, past.stations, days, horizon, tz, TrainingOptions(), lambda s: progress(s, 0.1)
+    )
+    profiles = empty_profiles(tz, (horizon,))
+    for day in days:
+        profiles = fold_day(profiles, past, day)
+    calibration = pack.calibration
+    parts = []
+    tested = (last - test_from).days + 1
+    for number in range(tested):
+        day = day_after(test_from, number)
+        progress(f"forecasting {day}", 0.6 + 0.4 * number / tested)
+        for start in range(first_bin(day), first_bin(day) + BINS_PER_DAY, BINS_PER_DAY // 4):
+            at = np.arange(start, start + BINS_PER_DAY // 4)
+            rows = rows_of_day(panel, at, horizon, pack.statics, profiles)
+            if len(rows.bins):
+                probability = class_probabilities(pack, rows.features)
+                found = publish(
+                    pack, calibration, probability, rows.bikes, rows.capacity, rows.docks
+                )
+                later = np.asarray(
+                    free_docks(panel.window(Bin(start + horizon), Bin(int(at[-1]) + 1 + horizon)))
+                )
+                columns = (
+                    panel.stations.ids[rows.station].tolist(),
+                    rows.bins * BIN_SECONDS * 1_000_000_000,
+                    (rows.bins + horizon) * BIN_SECONDS * 1_000_000_000,
+                    rows.target.astype(np.int64),
+                    rows.bikes.astype(np.int64),
+                    found.median,
+                    found.whole.astype(np.int64),
+                    found.mean,
+                    found.p_bike,
+                    found.p_dock,
+                    rows.capacity.astype(np.int64),
+                    rows.docks.astype(np.int64),
+                    np.nan_to_num(later[rows.bins - start, rows.station]).astype(np.int64),
+                )
+                arrays = [pa.array(c, f.type) for c, f in zip(columns, PREDICTIONS, strict=True)]
+                parts.append(pa.table(arrays, schema=PREDICTIONS))
+        calibration = calibrate_day(pack, calibration, panel.window, day, profiles)
+        profiles = fold_day(profiles, panel, day)
+    return pack, pa.concat_tables(parts) if parts else PREDICTIONS.empty_table()
+
+
+def judge(table: pa.Table, tz: str) -> dict[str, Any]:
+    """Return the metrics of a table of `PREDICTIONS`.
+
+    ``overall``, ``by_hour`` (local hour of the origin), ``by_station_size`` (thirds of capacity)
+    and ``by_day`` (UTC) each with ``n``, ``mae``, ``mae_persistence``, ``mae_lift``, ``rmse``
+    (of the mean), ``rmse_persistence``, ``rmse_lift``; lifts are shares, 0.05 is 5%, null where
+    persistence makes no error. ``p_bike``, ``p_dock``: Brier score, that of persistence, and
+    reliability by tenths. Free docks are those stated, else capacity less bikes.
+    """
+    true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))
+    whole, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
+
+    def scores(of: NDArray[np.bool_]) -> dict[str, Any]:
+        return errors_of(true[of], base[of], whole[of], mean[of]).as_json()
+
+    bins = table["tbin_utc"].cast(pa.int64()).to_numpy() // (BIN_SECONDS * 1_000_000_000)
+    hour = local_times(bins, tz).minute // 60
+    capacity = table["capacity"].to_numpy()
+    low, high = np.quantile(capacity, [1 / 3, 2 / 3])
+    size = np.select([capacity <= low, capacity <= high], ["small", "medium"], "large")
+    day = np.array(
+        [day_of(Bin(int(b))).isoformat() for b in np.unique(bins // BINS_PER_DAY) * BINS_PER_DAY]
+    )
+    day_index = np.unique(bins // BINS_PER_DAY, return_inverse=True)[1]
+    return {
+        "overall": scores(np.ones(len(true), bool)),
+        "by_hour": {str(h): scores(hour == h) for h in range(24) if (hour == h).any()},
+        "by_station_size": {
+            name: scores(size == name)
+            for name in ("small", "medium", "large")
+            if (size == name).any()
+        },
+        "by_day": {str(name): scores(day_index == i) for i, name in enumerate(day)},
+        "p_bike": _probability(table["p_bike"].to_numpy(), base >= 1, true >= 1),
+        "p_dock": _probability(
+            table["p_dock"].to_numpy(),
+            table["docks_base"].to_numpy() >= 1,
+            table["docks_true"].to_numpy() >= 1,
+        ),
+    }
+
+
+def _probability(
+    stated: NDArray[np.float32], now: NDArray[np.bool_], true: NDArray[np.bool_]
+) -> dict[str, Any]:
+    stated = stated.astype(np.float64)
+    tenth = np.minimum((stated * 10).astype(np.int64), 9)
+    return {
+        "brier": float(((stated - true) ** 2).mean()),
+        "brier_persistence": float((now != true).mean()),
+        "reliability": [
+            {
+                "n": int((tenth == i).sum()),
+                "stated": float(stated[tenth == i].mean()),
+                "observed": float(true[tenth == i].mean()),
+            }
+            for i in range(10)
+            if (tenth == i).any()
+        ],
+    }
+
+
+def _middle(degrees: NDArray[np.float64], default: float) -> float:
+    known = degrees[np.isfinite(degrees)]
+    return float(np.median(known)) if len(known) else default

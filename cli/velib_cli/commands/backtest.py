@@ -1,0 +1,146 @@
+"""``velib backtest``."""
+
+from __future__ import annotations
+
+import json
+import zoneinfo
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from velib_core.timeline.bins import Day, HorizonMinutes, horizon_bins, parse_day
+
+from velib_cli.backtest.backtest import BacktestError, BacktestResult, run_backtest
+
+
+def _day(_context: click.Context, _parameter: click.Parameter, text: str) -> Day:
+    try:
+        return parse_day(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _horizons(
+    _context: click.Context, _parameter: click.Parameter, text: str
+) -> tuple[HorizonMinutes, ...]:
+    try:
+        found = tuple(sorted({HorizonMinutes(int(part)) for part in text.split(",")}))
+        for minutes in found:
+            horizon_bins(minutes)
+    except ValueError as error:
+        raise click.BadParameter(
+            f"{text!r}: minutes that are multiples of 5, as in 15,60"
+        ) from error
+    return found
+
+
+def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    try:
+        return name and zoneinfo.ZoneInfo(name).key
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise click.BadParameter(f"{name!r} is no IANA zone, as in Europe/Paris") from error
+
+
+@click.command(short_help="Judge forecasts on the last days of a recording.")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
+)
+@click.option(
+    "--test-from",
+    metavar="YYYY-MM-DD",
+    callback=_day,
+    required=True,
+    help="First UTC day to forecast.",
+)
+@click.option(
+    "--horizons", callback=_horizons, default="15,60", show_default=True, help="Minutes ahead."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("out/backtest"),
+    show_default=True,
+    help="Folder that receives predictions, metrics and plots.",
+)
+@click.option(
+    "--tz",
+    callback=_zone,
+    default=None,
+    help="Time zone of the network; by default that of the place nearest to its stations.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON for programs.")
+def backtest(
+    source: Path,
+    test_from: Day,
+    horizons: tuple[HorizonMinutes, ...],
+    out: Path,
+    tz: str | None,
+    as_json: bool,
+) -> None:
+    """Train on a recording's past and judge the forecasts of its last days.
+
+    Trains on what comes before --test-from, forecasts every bin from it on as serving would have,
+    and leaves predictions, metrics and a page of plots below --out.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("", total=1.0)
+            result = run_backtest(
+                source,
+                test_from,
+                horizons,
+                out,
+                tz,
+                lambda what, share: bar.update(task, description=what, completed=share),
+            )
+    except (BacktestError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(result.metrics, indent=1))
+    else:
+        _show(result)
+
+
+def _show(result: BacktestResult) -> None:
+    table = Table(title=f"{result.metrics['source']} from {result.metrics['test_from']}")
+    for heading in (
+        "horizon",
+        "rows",
+        "MAE",
+        "persistence",
+        "lift",
+        "RMSE of mean",
+        "persistence",
+        "lift",
+    ):
+        table.add_column(heading, justify="right")
+    for minutes, metrics in result.metrics["horizons"].items():
+        of_all = metrics["overall"]
+        lifts = [
+            "–" if of_all[name] is None else f"{of_all[name]:+.2%}"
+            for name in ("mae_lift", "rmse_lift")
+        ]
+        table.add_row(
+            f"{minutes} min",
+            f"{of_all['n']:,}",
+            f"{of_all['mae']:.4f}",
+            f"{of_all['mae_persistence']:.4f}",
+            lifts[0],
+            f"{of_all['rmse']:.4f}",
+            f"{of_all['rmse_persistence']:.4f}",
+            lifts[1],
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"Predictions, metrics.json and report.html are in {result.out}")

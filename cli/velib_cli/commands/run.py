@@ -1,0 +1,333 @@
+"""``velib demo`` and ``velib replay``: a city through the real chain on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from velib_core.timeline.bins import BINS_PER_DAY, Day, parse_day
+from velib_local.records import RECORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from velib_local.emulator.cloud import PubSubKind
+    from velib_local.emulator.run import ChainReport
+    from velib_local.simulation.feed_server import FeedServer, FeedState
+
+DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
+"""A Monday: the commute shows at once."""
+
+DEMO_MORNING = dt.timedelta(hours=7, minutes=30)
+"""The demo ends in the morning after its last day: half past eight in Paris, on the way to work."""
+
+QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
+"""Enough to beat persistence on a simulated city, in seconds."""
+
+SNAPSHOT_EVERY = dt.timedelta(minutes=5)
+
+PAGE = "report.html"
+"""The network page that a demo leaves beside its objects."""
+
+
+class _DayType(click.ParamType[Day]):
+    name = "YYYY-MM-DD"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Day:
+        try:
+            return parse_day(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+DAY = _DayType()
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+_pubsub_option = click.option(
+    "--pubsub",
+    type=click.Choice(["embedded", "google"]),
+    default="embedded",
+    show_default=True,
+    help="The Pub/Sub that comes with this, or Google's emulator of the Cloud SDK.",
+)
+
+
+def _train_option(default: int) -> Callable[[Any], Any]:
+    return click.option(
+        "--train-every",
+        type=click.IntRange(1, 366),
+        default=default,
+        show_default=True,
+        help="Train each time so many more days are over.",
+    )
+
+
+@click.command()
+@click.option(
+    "--days",
+    type=click.IntRange(1, 60),
+    default=4,
+    show_default=True,
+    help="Days to simulate, and the morning after. Forecasts have numbers once models are trained.",
+)
+@click.option(
+    "--stations",
+    type=click.IntRange(2, 50_000),
+    default=200,
+    show_default=True,
+    help="Stations of the city; Paris has 1,500.",
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same city.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="out/demo, or out/live",
+    help="Folder that receives every object under its own name.",
+)
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Poll a real feed instead, every five minutes until Ctrl-C: GBFS_URL, or else Vélib'.",
+)
+@_train_option(3)
+@_pubsub_option
+@_json_option
+def demo(
+    days: int,
+    stations: int,
+    seed: int,
+    out: Path | None,
+    live: bool,
+    train_every: int,
+    pubsub: PubSubKind,
+    as_json: bool,
+) -> None:
+    """Run a simulated city through the real chain on this machine.
+
+    Starts an object store, Pub/Sub and every function, simulates a bike-share network for some
+    days, trains models on the way, forecasts from then on, and leaves every object that was made
+    below --out, with the network page, report.html, beside them. On a terminal it opens the page.
+
+    With --live it follows a real feed as time goes by, keeps objects and page after each snapshot,
+    and goes on where an earlier live run in --out was interrupted.
+    """
+    if live:
+        _follow(out or Path("out/live"), days, train_every, pubsub, as_json)
+        return
+    from velib_local.simulation.city import City  # noqa: PLC0415
+
+    city = City(stations=stations, seed=seed, start=DEMO_START)
+    count = (days * dt.timedelta(days=1) + DEMO_MORNING) // SNAPSHOT_EVERY + 1
+
+    def states() -> Iterator[FeedState]:
+        for n in range(count):
+            city.advance(DEMO_START + n * SNAPSHOT_EVERY)
+            yield city.state()
+
+    run = _Run(
+        states(),
+        count,
+        out or Path("out/demo"),
+        pubsub,
+        weather=True,
+        ends=False,
+        train_every=train_every,
+        env=QUICK_TRAINING,
+        page=True,
+    )
+    _run_chain(run, as_json)
+
+
+@click.command()
+@click.option(
+    "--source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that receives every object under its own name.",
+)
+@click.option("--from", "first", type=DAY, help="First UTC day to replay.")
+@click.option("--to", "last", type=DAY, help="Last UTC day to replay.")
+@_train_option(7)
+@_pubsub_option
+@_json_option
+def replay(
+    source: Path,
+    out: Path,
+    first: Day | None,
+    last: Day | None,
+    train_every: int,
+    pubsub: PubSubKind,
+    as_json: bool,
+) -> None:
+    """Feed recorded observations through the real chain.
+
+    Runs on a local cloud; nothing needs an account. Every object that the functions made is left
+    as a plain file below --out, under the name it has in the bucket.
+    """
+    from velib_local.simulation.recording import Recording  # noqa: PLC0415
+
+    recording = Recording(source, from_day=first, to_day=last)
+    run = _Run(
+        recording.snapshots(),
+        len(recording),
+        out,
+        pubsub,
+        weather=recording.has_weather,
+        ends=True,
+        train_every=train_every,
+    )
+    _run_chain(run, as_json)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What to feed the chain with, and where its objects go."""
+
+    states: Iterable[FeedState]
+    count: int
+    out: Path
+    pubsub: PubSubKind
+    weather: bool
+    ends: bool
+    train_every: int
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    page: bool = False
+
+
+def _run_chain(run: _Run, as_json: bool) -> None:
+    """Feed a local cloud to the end, leave its objects as files, and say what was made."""
+    from velib_local.emulator import run as chain  # noqa: PLC0415
+    from velib_local.emulator.cloud import local_cloud  # noqa: PLC0415
+    from velib_local.simulation.feed_server import FeedServer  # noqa: PLC0415
+
+    out = run.out
+    if out.exists() and any(out.iterdir()) and not (out / RECORDS).is_dir():
+        raise click.UsageError(f"--out {out} is not empty and not a folder of an earlier run")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(FeedServer())
+        env = _feed_env(server, weather=run.weather) | dict(run.env)
+        cloud = stack.enter_context(local_cloud(env, kind=run.pubsub, logs=out / RECORDS))
+        with _progress("snapshots", run.count) as advanced:
+            report = chain.run(
+                cloud,
+                server,
+                run.states,
+                advanced,
+                ends=run.ends,
+                train_every_days=run.train_every,
+            )
+        chain.keep(cloud, report, out)
+    if run.page:
+        _write_page(out)
+    _tell(report, out, as_json)
+    if run.page and not as_json:
+        _show_page(out)
+    if report.dead_letters:
+        raise SystemExit(1)
+
+
+def _follow(out: Path, days: int, train_every: int, pubsub: PubSubKind, as_json: bool) -> None:
+    """Follow the real feed, and keep the page as new as the snapshots."""
+    from velib_local.emulator.live import follow_feed  # noqa: PLC0415
+
+    with _progress("snapshots", days * BINS_PER_DAY) as advanced:
+
+        def kept(report: ChainReport) -> None:
+            _write_page(out)
+            if report.snapshots == 1 and not as_json:
+                _show_page(out)
+            advanced()
+
+        report = follow_feed(out, days * BINS_PER_DAY, pubsub, train_every, kept)
+    if report:
+        _tell(report, out, as_json)
+
+
+def _tell(report: ChainReport, out: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _print_report(report, out)
+
+
+def _feed_env(server: FeedServer, *, weather: bool) -> dict[str, str]:
+    return {
+        "GBFS_URL": f"{server.base_url}/gbfs/2/gbfs.json",
+        "OPENMETEO_URL": f"{server.base_url}/v1/forecast",
+        "METEO_DISABLE": "0" if weather else "1",
+    }
+
+
+@contextlib.contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on standard error; yield the function that moves it on by one."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def _write_page(out: Path) -> None:
+    from velib_cli.commands.report import report_folder  # noqa: PLC0415 -- slow to import
+
+    report_folder(out, out / PAGE)
+
+
+def _show_page(out: Path) -> None:
+    page = out / PAGE
+    click.echo(f"The network page is {page}")
+    if sys.stdout.isatty():
+        click.launch(str(page))
+
+
+def _print_report(report: ChainReport, out: Path) -> None:
+    console = Console()
+    objects = Table("folder", "objects", "MiB", title="What was made")
+    for folder, number in sorted(report.objects.items()):
+        objects.add_row(folder, str(number), f"{report.sizes[folder] / 2**20:.1f}")
+    stages = Table("function", "events", "failed", "median s", "slowest s", title="Who made it")
+    for stage in report.stages:
+        stages.add_row(
+            stage.function,
+            str(stage.deliveries),
+            str(stage.failures),
+            f"{stage.median_s:.3f}",
+            f"{stage.slowest_s:.2f}",
+        )
+    console.print(objects, stages)
+    days = f"{report.days[0]} … {report.days[-1]}" if report.days else "no day"
+    console.print(
+        f"{report.snapshots} snapshots of {days} in {report.seconds:.0f} s, "
+        f"{report.dead_letters} messages given up."
+    )
+    console.print(f"Every object is a file below {out}; try: velib status --dir {out}")

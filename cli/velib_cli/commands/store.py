@@ -1,0 +1,76 @@
+"""``velib store``: the objects of a run behind the interface of the cloud's object store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from google.cloud import storage
+from velib_core.lake.bucket import connect
+from velib_core.settings.network import Settings
+from velib_local.emulator.object_store import object_store
+from velib_local.mirror import MIRROR, copy_objects
+
+from velib_cli.targets import open_lake
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
+
+PROJECT = "local"
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that demo or replay left.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1024, 65535),
+    default=4443,
+    show_default=True,
+    help="Port of this machine to serve at.",
+)
+def store(folder: Path, port: int) -> None:
+    """Serve what a run left as a bucket, to run functions by hand.
+
+    Prints the environment that points functions and jobs at it, and stays until it is
+    interrupted. What they write is lost then; the folder stays as it is.
+    """
+    lake, _ = open_lake(None, folder)
+    log = Path(tempfile.mkdtemp(prefix="velib-store-")) / "objects.log"
+    with object_store(log, port=port) as address:
+        count = fill(address, lake)
+        environment = {
+            "STORAGE_EMULATOR_HOST": address,
+            "GCS_BUCKET_ROOT": MIRROR,
+            "GOOGLE_CLOUD_PROJECT": PROJECT,
+        }
+        for name, value in environment.items():
+            click.echo(f"export {name}={value}")
+        click.echo(f"{count} objects are served at {address}; Ctrl-C ends it.", err=True)
+        _wait()
+
+
+def fill(address: str, lake: Lake) -> int:
+    """Copy a lake into the bucket of a store; return how many objects it holds."""
+    os.environ["STORAGE_EMULATOR_HOST"] = address
+    storage.Client(project=PROJECT).create_bucket(MIRROR.removeprefix("gs://"))
+    env = {"GCS_BUCKET_ROOT": MIRROR, "GOOGLE_CLOUD_PROJECT": PROJECT}
+    target = connect(Settings.from_env(env))
+    return copy_objects(lake, target)
+
+
+def _wait() -> None:
+    """Wait for an interrupt."""
+    stopped = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    stopped.wait()

@@ -1,0 +1,1 @@
+"""Published documents in; one self-contained HTML page out."""

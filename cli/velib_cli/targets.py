@@ -1,0 +1,65 @@
+"""The lake that a command looks at, bucket or folder, with the settings of its deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import click
+from velib_core.lake.bucket import (
+    Lake,
+    connect,
+)
+from velib_core.lake.layout import Layout
+from velib_core.settings.env import SettingsError, as_network, as_prefix
+from velib_core.settings.network import Settings, bucket_and_folder
+from velib_deploy.function_specs import read_settings
+from velib_local.mirror import MIRROR, FolderLake
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def deployed_settings(
+    environ: Mapping[str, str],
+    bucket: str,
+    project: str | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Return the settings of the network that lives in ``gs://BUCKET[/FOLDER]``.
+
+    They are those of the file that it was deployed with, and else of the environment. A network
+    is called like its folder, as deploy.sh has it, unless VELIB_NETWORK says otherwise. Raises
+    `SettingsError` where the bucket is none, `FunctionSpecError` where the file is wrong.
+    """
+    root = as_prefix("--bucket", bucket)
+    env = {**environ, **(read_settings(file) if file else {}), "GCS_BUCKET_ROOT": root}
+    if project:
+        env["GOOGLE_CLOUD_PROJECT"] = project
+    with contextlib.suppress(SettingsError):
+        env.setdefault("VELIB_NETWORK", as_network("--bucket", bucket_and_folder(root)[1]))
+    return Settings.from_env(env)
+
+
+def open_lake(
+    bucket: str | None,
+    folder: Path | None,
+    project: str | None = None,
+    file: Path | None = None,
+) -> tuple[Lake, Settings]:
+    """Open a deployed lake or a mirrored one; exactly one of the two is to be given.
+
+    Raises ``click.UsageError`` where it is not, or where the folder holds no lake, and
+    `SettingsError` where the bucket is none.
+    """
+    if (bucket is None) == (folder is None):
+        raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
+    if folder is not None:
+        settings = Settings.from_env({"GCS_BUCKET_ROOT": MIRROR})
+        if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
+            raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
+        return FolderLake(folder), settings
+    settings = deployed_settings(os.environ, bucket or "", project, file)
+    return connect(settings), settings

@@ -1,0 +1,136 @@
+"""``build/<function>/``: one folder a function that needs nothing from outside it.
+
+A staged folder holds the function's ``main.py``, the library, and a ``requirements.txt`` that
+pins everything that is going to be installed, also what the requirements themselves require, to
+the versions of ``constraints.txt``. The same tree gives the same bytes, so that a deployment can
+tell by a digest whether there is anything to do. ``python -m velib_deploy.staging --out build``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from velib_core.errors import InvalidValueError
+
+from velib_deploy.function_specs import REPOSITORY, load_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from packaging.utils import NormalizedName
+
+TARGET = {
+    "implementation_name": "cpython",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "platform_python_implementation": "CPython",
+    "platform_system": "Linux",
+    "python_full_version": "3.11.7",
+    "python_version": "3.11",
+    "sys_platform": "linux",
+}
+"""Where functions run, in the words of environment markers, whoever stages them and wherever."""
+
+Pins = dict["NormalizedName", str]
+"""Versions by distribution."""
+
+
+class StagingError(InvalidValueError):
+    """A requirement that cannot be pinned."""
+
+
+def stage(name: str, out: Path, repository: Path = REPOSITORY) -> Path:
+    """Write one function's folder below ``out``, in place of an older one; return it.
+
+    Raises `StagingError` where a requirement is not in ``constraints.txt``, and ``KeyError``
+    where there is no such function.
+    """
+    spec = load_specs(repository / "functions")[name]
+    pins = read_pins(repository / "constraints.txt")
+    needs = requirements((spec.folder / "requirements.txt").read_text("utf-8"))
+    lines = [f"{needed}=={pins[needed]}\n" for needed in sorted(closure(needs, pins))]
+    target = out / name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    shutil.copyfile(spec.folder / "main.py", target / "main.py")
+    (target / "requirements.txt").write_text("".join(lines), "utf-8")
+    _vendor(repository / "shared" / "velib_core", target / "velib_core")
+    return target
+
+
+def read_pins(constraints: Path) -> Pins:
+    """Read the ``name==version`` lines of a constraints file."""
+    pairs = re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text("utf-8"), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def requirements(text: str) -> list[Requirement]:
+    """Parse a requirements.txt; options such as ``-c`` are left out."""
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith("-")]
+
+
+def closure(
+    needs: Iterable[Requirement], pins: Mapping[NormalizedName, str]
+) -> set[NormalizedName]:
+    """Return every distribution that installing some requirements installs on `TARGET`.
+
+    What requires what is read from the metadata of this environment's distributions; raises
+    `StagingError` for one that is not pinned or not here.
+    """
+    found: dict[NormalizedName, set[str]] = {}
+    waiting = list(needs)
+    while waiting:
+        need = waiting.pop()
+        name, extras = canonicalize_name(need.name), {"", *need.extras}
+        new = extras - found.setdefault(name, set())
+        if not new:
+            continue
+        found[name] |= new
+        if name not in pins:
+            raise StagingError("requirement", name, "a version in constraints.txt")
+        waiting += [n for n in _requires(name) if _applies(n, new)]
+    return set(found)
+
+
+def _requires(name: NormalizedName) -> list[Requirement]:
+    try:
+        return [Requirement(line) for line in importlib.metadata.requires(name) or []]
+    except importlib.metadata.PackageNotFoundError:
+        raise StagingError("requirement", name, "a distribution that is installed here") from None
+
+
+def _applies(need: Requirement, extras: set[str]) -> bool:
+    marker = need.marker
+    return marker is None or any(marker.evaluate({**TARGET, "extra": extra}) for extra in extras)
+
+
+def _vendor(package: Path, target: Path) -> None:
+    for source in sorted(package.rglob("*")):
+        if source.is_file() and "__pycache__" not in source.parts:
+            copy = target / source.relative_to(package)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
+@click.option("--only", metavar="FUNCTION", help="Stage this function and no other.")
+def main(out: Path, only: str | None) -> None:
+    """Write the folders that are deployed."""
+    names = list(load_specs())
+    if only is not None and only not in names:
+        raise click.BadParameter(f"{only} is none of {', '.join(names)}", param_hint="--only")
+    for name in [only] if only else names:
+        click.echo(stage(name, out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Function configurations in; a running object store, Pub/Sub and functions out."""

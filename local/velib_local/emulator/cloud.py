@@ -1,0 +1,350 @@
+"""The local cloud: object store, Pub/Sub and functions, wired from the functions' own signs.
+
+The production code runs in it unchanged: the official clients, pointed at servers on this
+machine. One bucket notification a folder, one topic a fact, one push subscription a trigger, a
+dead-letter topic, exactly as deployed.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from google.api_core.exceptions import AlreadyExists
+from google.cloud import pubsub_v1, storage
+from google.protobuf import duration_pb2
+from google.pubsub_v1 import types
+from velib_core.events import messages
+from velib_core.events.topics import DEAD_LETTER_TOPIC, MAX_DELIVERY_ATTEMPTS, TOPICS
+from velib_core.lake.bucket import Lake, connect
+from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.settings.network import Settings
+from velib_deploy.function_specs import load_specs
+
+from velib_local.emulator.gateway import FunctionProcess, Gateway
+from velib_local.emulator.object_store import object_store
+from velib_local.emulator.pubsub import PubSubServer, deliver_once
+from velib_local.emulator.pubsub_google import google_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from velib_deploy.function_specs import FunctionSpec
+
+    from velib_local.emulator.pubsub import Delivery
+
+PROJECT = "velib-local"
+BUCKET = "velib-local"
+OBJECTS_TOPIC = f"projects/{PROJECT}/topics/objects"
+"""What the object server publishes on: every object of every network."""
+
+
+RETRY_BACKOFF_S = (0.1, 2.0)
+"""Quicker than the cloud's 10 to 600 s: nobody waits minutes for a laptop."""
+
+QUIET_S = {"embedded": 0.4, "google": 3.0}
+"""How long nothing must happen before the chain counts as finished. Notifications are published
+asynchronously, some milliseconds after the write; Google's emulator backs off in secret."""
+
+PubSubKind = Literal["embedded", "google"]
+
+Proxy: TypeAlias = (
+    "Callable[[Mapping[str, FunctionSpec], Settings, Servers],"
+    " Callable[[str], contextlib.AbstractContextManager[Mapping[str, str]]]]"
+)
+"""A network's functions, its settings and the servers → what opens a proxy for one function.
+
+The opened proxy gives the environment that leads the function's clients through it.
+"""
+
+
+class CloudStuckError(RuntimeError):
+    """The chain did not come to rest in time."""
+
+
+@dataclasses.dataclass
+class LocalCloud:
+    """A running local cloud; made by `local_cloud`."""
+
+    settings: Settings
+    lake: Lake
+    gateway: Gateway
+    functions: Mapping[str, FunctionProcess]
+    servers: Servers
+    _publisher: pubsub_v1.PublisherClient
+
+    def publish(self, message: messages.Message) -> str:
+        """Publish a message of ours; return its id."""
+        topic = self.settings.topic(TOPICS[type(message)])
+        return str(self._publisher.publish(topic, messages.encode(message)).result(30))
+
+    def tick(self, timeout_s: float = 120.0) -> None:
+        """Beat once and wait until the feed's snapshot is in the lake (or was refused)."""
+        message_id = self.publish(messages.Tick())
+        self.gateway.wait_for_answer("ingest", message_id, timeout_s)
+
+    def settle(self, timeout_s: float = 600.0) -> None:
+        """Wait until every event and all that it caused is handled.
+
+        Raises `CloudStuckError` where that takes longer than the timeout.
+        """
+        started = time.monotonic()
+        quiet_needed = QUIET_S[self.servers.kind]
+        embedded = self.servers.embedded
+        while (waited := time.monotonic() - started) < timeout_s:
+            busy = embedded is not None and embedded.unacknowledged()
+            if not busy and min(waited, self.gateway.quiet_seconds()) >= quiet_needed:
+                return
+            time.sleep(0.05)
+        raise CloudStuckError(f"events are still under way after {timeout_s:.0f} s")
+
+    def dead_letters(self) -> list[types.PubsubMessage]:
+        """Take the messages that were given up off the dead-letter topic."""
+        subscription = f"projects/{PROJECT}/subscriptions/{self.settings.network}-dead-letter"
+        with pubsub_v1.SubscriberClient() as subscriber:
+            pulled = subscriber.pull(subscription=subscription, max_messages=1000, timeout=10)
+            received = list(pulled.received_messages)
+            if received:
+                subscriber.acknowledge(
+                    subscription=subscription, ack_ids=[item.ack_id for item in received]
+                )
+        return [item.message for item in received]
+
+    def mirror(self, folder: Path) -> int:
+        """Write every object as a plain file of the same name below a folder; return how many."""
+        count = 0
+        for entry in self.lake.entries(""):
+            target = folder / entry.name
+            if not target.resolve().is_relative_to(folder.resolve()):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self.lake.read(entry))
+            count += 1
+        return count
+
+
+@dataclasses.dataclass(frozen=True)
+class Servers:
+    """The servers that all networks of a local cloud share: the object store and Pub/Sub."""
+
+    store: str
+    pubsub: str
+    kind: PubSubKind
+    embedded: PubSubServer | None
+    logs: Path
+
+
+@contextlib.contextmanager
+def local_cloud(
+    env: Mapping[str, str],
+    *,
+    kind: PubSubKind = "embedded",
+    only: Sequence[str] | None = None,
+    delivery: Delivery = deliver_once,
+    proxy: Proxy | None = None,
+    logs: Path | None = None,
+) -> Iterator[LocalCloud]:
+    """Start a cloud with one network, yield it, and stop everything that was started.
+
+    The arguments are those of `local_servers` and `deployed`.
+    """
+    with (
+        local_servers(kind=kind, delivery=delivery, logs=logs) as servers,
+        deployed(servers, env, only=only, proxy=proxy) as cloud,
+    ):
+        yield cloud
+
+
+@contextlib.contextmanager
+def local_servers(
+    *, kind: PubSubKind = "embedded", delivery: Delivery = deliver_once, logs: Path | None = None
+) -> Iterator[Servers]:
+    """Start the object store and Pub/Sub; this process's clients reach them too.
+
+    Parameters
+    ----------
+    kind
+        ``embedded`` runs with nothing but this package; ``google`` runs Google's emulator.
+    delivery
+        Faults for the embedded Pub/Sub to commit.
+    logs
+        Where each part's output goes; by default a temporary folder.
+
+    """
+    with contextlib.ExitStack() as stack:
+        folder = logs or Path(stack.enter_context(_scratch()))
+        folder.mkdir(parents=True, exist_ok=True)
+        embedded: PubSubServer | None = None
+        if kind == "embedded":
+            embedded = stack.enter_context(PubSubServer(delivery))
+            pubsub = embedded.address
+        else:
+            pubsub = stack.enter_context(google_emulator(folder / "pubsub.log"))
+        wiring = {"PUBSUB_EMULATOR_HOST": pubsub, "GOOGLE_CLOUD_PROJECT": PROJECT}
+        stack.enter_context(_environment(wiring))
+        topic = OBJECTS_TOPIC.rpartition("/")[2]
+        pubsub_v1.PublisherClient().create_topic(name=OBJECTS_TOPIC)
+        store = stack.enter_context(
+            object_store(folder / "objects.log", project=PROJECT, topic=topic, pubsub=pubsub)
+        )
+        stack.enter_context(_environment({"STORAGE_EMULATOR_HOST": store}))
+        storage.Client(project=PROJECT).create_bucket(BUCKET)
+        yield Servers(store, pubsub, kind, embedded, folder)
+
+
+@contextlib.contextmanager
+def deployed(
+    servers: Servers,
+    env: Mapping[str, str],
+    *,
+    only: Sequence[str] | None = None,
+    proxy: Proxy | None = None,
+) -> Iterator[LocalCloud]:
+    """Deploy a network's functions; several networks may run beside each other.
+
+    Parameters
+    ----------
+    servers
+        Where.
+    env
+        Settings for the functions (feed addresses, horizons, …) on top of the wiring.
+    only
+        Which functions to deploy; by default all.
+    proxy
+        Stands between each function and the servers; by default functions reach them directly.
+
+    """
+    whole = dict(os.environ) | {"GCS_BUCKET_ROOT": f"gs://{BUCKET}"} | dict(env)
+    settings = Settings.from_env(whole)
+    specs = {n: s for n, s in load_specs().items() if only is None or n in only}
+    publisher = pubsub_v1.PublisherClient()
+    _create_topics(publisher, settings, specs.values())
+    open_proxy = proxy(specs, settings, servers) if proxy else None
+    with contextlib.ExitStack() as stack:
+        functions = {}
+        for name, spec in specs.items():
+            own = _function_env(spec, whole)
+            if open_proxy:
+                own |= stack.enter_context(open_proxy(name))
+            log = servers.logs / f"{settings.network}-{name}.log"
+            functions[name] = FunctionProcess(spec, own, log)
+        gateway = Gateway(functions, _router(publisher, settings))
+        stack.enter_context(gateway.serving())
+        _subscribe(settings, gateway, specs.values())
+        yield LocalCloud(settings, connect(settings), gateway, functions, servers, publisher)
+
+
+def _router(
+    publisher: pubsub_v1.PublisherClient, settings: Settings
+) -> Callable[[Mapping[str, str], str], None]:
+    """Do what bucket notifications with a name prefix do: one topic a folder.
+
+    The object server publishes everything to a single topic, so the prefixes are applied here.
+    """
+    layout = Layout(settings)
+
+    def route(attributes: Mapping[str, str], data: str) -> None:
+        try:
+            topic = settings.topic(layout.topic_of_folder(attributes.get("objectId", "")))
+        except ForeignNameError:
+            return
+        publisher.publish(topic, base64.b64decode(data), **attributes).result(30)
+
+    return route
+
+
+def _create_topics(
+    publisher: pubsub_v1.PublisherClient, settings: Settings, specs: Iterable[FunctionSpec]
+) -> None:
+    names = {DEAD_LETTER_TOPIC, *Layout(settings).notified, *TOPICS.values()}
+    for spec in specs:
+        names |= set(spec.topics) | set(spec.access.publish)
+    for name in sorted(names):
+        with contextlib.suppress(AlreadyExists):
+            publisher.create_topic(name=settings.topic(name))
+
+
+def _subscribe(settings: Settings, gateway: Gateway, specs: Iterable[FunctionSpec]) -> None:
+    low, high = (
+        duration_pb2.Duration(nanos=int(s * 1e9) % 10**9, seconds=int(s)) for s in RETRY_BACKOFF_S
+    )
+    prefix = f"projects/{PROJECT}/subscriptions/{settings.network}"
+    common = {
+        "ack_deadline_seconds": 600,
+        "retry_policy": types.RetryPolicy(minimum_backoff=low, maximum_backoff=high),
+    }
+    dead_letter = types.DeadLetterPolicy(
+        dead_letter_topic=settings.topic(DEAD_LETTER_TOPIC),
+        max_delivery_attempts=MAX_DELIVERY_ATTEMPTS,
+    )
+    with pubsub_v1.SubscriberClient() as subscriber:
+        subscriber.create_subscription(
+            request={
+                "name": f"{prefix}-dead-letter",
+                "topic": settings.topic(DEAD_LETTER_TOPIC),
+                "ack_deadline_seconds": 60,
+            }
+        )
+        subscriber.create_subscription(
+            request={
+                "name": f"{prefix}-objects",
+                "topic": OBJECTS_TOPIC,
+                "push_config": types.PushConfig(push_endpoint=f"{gateway.address}/route"),
+                **common,
+            }
+        )
+        for spec in specs:
+            for topic in spec.topics:
+                full = settings.topic(topic)
+                endpoint = f"{gateway.address}/functions/{spec.name}/{full}"
+                subscriber.create_subscription(
+                    request={
+                        "name": f"{prefix}-{spec.name}-{topic}",
+                        "topic": full,
+                        "push_config": types.PushConfig(push_endpoint=endpoint),
+                        "dead_letter_policy": dead_letter,
+                        **common,
+                    }
+                )
+
+
+def _function_env(spec: FunctionSpec, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a function's process: its network's, and its own additions.
+
+    One thread a numeric library: the functions run side by side on one machine. Where training
+    has more, they sleep when they wait for each other: spinning takes the core from the very
+    thread that is waited for, and trains two to three times slower on a busy machine.
+    """
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(spec.cpu))
+    return dict(env) | threads | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(spec.env)
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the length of a with-block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    folder = tempfile.mkdtemp(prefix="velib-")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

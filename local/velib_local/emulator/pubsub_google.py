@@ -1,0 +1,70 @@
+"""Google's own Pub/Sub emulator, where the Cloud SDK is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from velib_local.emulator.object_store import LocalServerError, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START_TIMEOUT_S = 30.0
+_JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
+
+
+def find_emulator() -> Path | None:
+    """Return the emulator's jar, or ``None`` where the SDK, the component or Java is missing."""
+    gcloud, java = shutil.which("gcloud"), shutil.which("java")
+    if not gcloud or not java:
+        return None
+    asked = subprocess.run(
+        [gcloud, "info", "--format=value(installation.sdk_root)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    jars = sorted(Path(asked.stdout.strip() or "/nonexistent").glob(_JAR))
+    return jars[-1] if jars else None
+
+
+@contextlib.contextmanager
+def google_emulator(log: Path) -> Iterator[str]:
+    """Run the emulator; yield its address, host:port.
+
+    The jar is started directly: ``gcloud beta emulators`` leaves its Java process behind.
+    """
+    jar = find_emulator()
+    if jar is None:
+        raise LocalServerError(
+            "Google's Pub/Sub emulator is not installed here: install the Cloud SDK with the "
+            "component pubsub-emulator and Java, or use --pubsub=embedded"
+        )
+    port = free_port()
+    command = ["java", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
+                break
+            except (urllib.error.URLError, OSError):
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise LocalServerError(
+                        f"Google's Pub/Sub emulator did not start: {log.read_text()[-2000:]}"
+                    ) from None
+                time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()

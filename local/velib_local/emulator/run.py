@@ -1,0 +1,192 @@
+"""Feeding the chain: snapshots shown one after another, events doing the rest, and what came out.
+
+Nothing here calls a job. A snapshot is shown by the feed server, the scheduler's beat is
+published, and everything else follows from events, as it would in the cloud.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import statistics
+import time
+from typing import TYPE_CHECKING
+
+from velib_core.events.messages import DayClosed, TrainRequested
+from velib_core.lake.layout import Layout
+from velib_core.timeline import bins
+
+from velib_local.records import RECORDS, record_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from velib_core.timeline.bins import Day
+
+    from velib_local.emulator.cloud import LocalCloud
+    from velib_local.simulation.feed_server import FeedServer, FeedState
+
+
+@dataclasses.dataclass(frozen=True)
+class StageTiming:
+    """How one function fared: deliveries, failures among them, and seconds in the function."""
+
+    function: str
+    deliveries: int
+    failures: int
+    median_s: float
+    slowest_s: float
+    total_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainReport:
+    """What a run of the chain made and how long it took.
+
+    ``objects`` counts the objects by folder and ``sizes`` their bytes; ``seconds`` is the wall
+    clock from the first snapshot until everything came to rest.
+    """
+
+    snapshots: int
+    days: list[str]
+    seconds: float
+    objects: dict[str, int]
+    sizes: dict[str, int]
+    stages: list[StageTiming]
+    dead_letters: int
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as a JSON object."""
+        return dataclasses.asdict(self)
+
+
+def feed(
+    cloud: LocalCloud,
+    server: FeedServer,
+    states: Iterable[FeedState],
+    advanced: Callable[[], None],
+    train_every_days: int,
+) -> list[Day]:
+    """Show each state and beat once for it; return the UTC days they cover, in order.
+
+    Each time so many more days are over, training is asked for, as the weekly schedule does; the
+    feed waits until it is done, since the feed's time is faster than the machine's.
+    """
+    days: dict[Day, None] = {}
+    for state in states:
+        day = bins.day_of(bins.bin_of(state.last_updated))
+        begins = day not in days
+        due = begins and len(days) > 0 and len(days) % train_every_days == 0
+        days[day] = None
+        server.show(state)
+        cloud.tick()
+        if due:
+            cloud.settle()
+            cloud.publish(TrainRequested())
+            cloud.settle()
+        advanced()
+    return sorted(days)
+
+
+def run(
+    cloud: LocalCloud,
+    server: FeedServer,
+    states: Iterable[FeedState],
+    advanced: Callable[[], None],
+    *,
+    ends: bool,
+    train_every_days: int,
+) -> ChainReport:
+    """Feed the states and wait until every event is handled.
+
+    A feed that ``ends`` shows no snapshot of the next day, so its last day is closed by message.
+    """
+    started = time.monotonic()
+    shown = 0
+
+    def count() -> None:
+        nonlocal shown
+        shown += 1
+        advanced()
+
+    days = feed(cloud, server, states, count, train_every_days)
+    if days and ends:
+        cloud.publish(DayClosed(days[-1]))
+    cloud.settle()
+    return _report(cloud, shown, days, time.monotonic() - started)
+
+
+def follow(
+    cloud: LocalCloud, moments: Iterable[None], train_every_days: int
+) -> Iterator[ChainReport]:
+    """Beat at each moment; yield the report each time once all that followed is handled.
+
+    Each time so many more days have their daily, training is asked for.
+    """
+    started = time.monotonic()
+    days: dict[str, None] = {}
+    for shown, _ in enumerate(moments, 1):
+        before = _dailies(cloud)
+        days[str(bins.today())] = None
+        cloud.tick()
+        cloud.settle()
+        after = _dailies(cloud)
+        if after // train_every_days > before // train_every_days:
+            cloud.publish(TrainRequested())
+            cloud.settle()
+        yield _report(cloud, shown, days, time.monotonic() - started)
+
+
+def _dailies(cloud: LocalCloud) -> int:
+    return sum(1 for _ in cloud.lake.entries(f"{Layout(cloud.settings).daily}/"))
+
+
+def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
+    """Write every object below a folder, and beside them how they were made."""
+    cloud.mirror(folder)
+    record_entries(cloud.lake.entries(""), folder)
+    records = folder / RECORDS
+    makings = [dataclasses.asdict(making) for making in cloud.lake.makings("")]
+    (records / "makings.json").write_text(json.dumps(makings, indent=1), "utf-8")
+    (records / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
+    with (records / "deliveries.jsonl").open("w", encoding="utf-8") as sink:
+        for delivery in cloud.gateway.deliveries:
+            sink.write(json.dumps(dataclasses.asdict(delivery)) + "\n")
+
+
+def _report(cloud: LocalCloud, shown: int, days: Iterable[object], seconds: float) -> ChainReport:
+    objects: collections.Counter[str] = collections.Counter()
+    sizes: collections.Counter[str] = collections.Counter()
+    for entry in cloud.lake.entries(""):
+        folder = entry.name.partition("/")[0]
+        objects[folder] += 1
+        sizes[folder] += entry.size
+    return ChainReport(
+        snapshots=shown,
+        days=[str(day) for day in days],
+        seconds=round(seconds, 1),
+        objects=dict(objects),
+        sizes=dict(sizes),
+        stages=stage_timings(cloud),
+        dead_letters=len(cloud.dead_letters()),
+    )
+
+
+def stage_timings(cloud: LocalCloud) -> list[StageTiming]:
+    """Return how each function fared, in the order in which they were first called."""
+    by_function: dict[str, list[tuple[float, int]]] = {}
+    for delivery in list(cloud.gateway.deliveries):
+        by_function.setdefault(delivery.function, []).append((delivery.seconds, delivery.status))
+    return [
+        StageTiming(
+            function=function,
+            deliveries=len(calls),
+            failures=sum(not 200 <= status < 300 for _, status in calls),
+            median_s=round(statistics.median(seconds for seconds, _ in calls), 4),
+            slowest_s=round(max(seconds for seconds, _ in calls), 3),
+            total_s=round(sum(seconds for seconds, _ in calls), 2),
+        )
+        for function, calls in by_function.items()
+    ]

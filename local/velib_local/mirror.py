@@ -1,0 +1,107 @@
+"""A mirrored lake: the plain files that a replay leaves, read like the bucket they came from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NoReturn
+
+from velib_core.lake.bucket import (
+    JSON,
+    PARQUET,
+    Artefact,
+    Entry,
+    Lake,
+    ObjectMissingError,
+    crc32c,
+    within,
+)
+from velib_core.lake.lineage import Making
+
+from velib_local.records import RECORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIRROR = "gs://mirror"
+"""The root of a mirrored lake: its paths are the names in a bucket of this name."""
+
+
+class ReadOnlyLakeError(RuntimeError):
+    """A mirrored lake was asked to change."""
+
+
+class FolderLake(Lake):
+    """The objects below a folder; names are paths. It is read and never written."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        records = folder / RECORDS / "objects.json"
+        listed = json.loads(records.read_text("utf-8")) if records.exists() else []
+        self._recorded = {item["name"]: Entry(**item) for item in listed}
+
+    def stat(self, name: str) -> Entry | None:
+        """Return the entry of a file, as recorded where its bytes are still the same."""
+        path = self._folder / name
+        if not path.is_file():
+            return None
+        recorded = self._recorded.get(name)
+        size = path.stat().st_size
+        if recorded is not None and recorded.size == size:
+            return recorded
+        return Entry(name, path.stat().st_mtime_ns, size, crc32c(path.read_bytes()), None)
+
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
+        """Yield the files below a prefix in order of name; loose files are no objects."""
+        return within(self._files(prefix), start, stop)
+
+    def _files(self, prefix: str) -> Iterator[Entry]:
+        base = self._folder / prefix.rpartition("/")[0]
+        names = sorted(
+            path.relative_to(self._folder).as_posix() for path in base.rglob("*") if path.is_file()
+        )
+        for name in names:
+            if name.startswith(prefix) and "/" in name and not name.startswith(f"{RECORDS}/"):
+                entry = self.stat(name)
+                if entry is not None:
+                    yield entry
+
+    def makings(self, prefix: str) -> Iterator[Making]:
+        """Yield how each object below a prefix came about, as the run recorded it."""
+        records = self._folder / RECORDS / "makings.json"
+        for item in json.loads(records.read_text("utf-8")) if records.exists() else []:
+            if item["name"].startswith(prefix):
+                yield Making(**item)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the folders one level below a prefix that ends in ``/``."""
+        base = self._folder / prefix
+        found = [path.name for path in base.iterdir() if path.is_dir()] if base.is_dir() else []
+        return sorted(f"{prefix}{name}/" for name in found)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return a file's bytes."""
+        try:
+            return (self._folder / entry.name).read_bytes()
+        except FileNotFoundError:
+            raise ObjectMissingError(f"{entry.name} does not exist") from None
+
+    def write(self, name: str, *_: object, **__: object) -> NoReturn:
+        """Refuse."""
+        raise ReadOnlyLakeError(f"{name}: a mirrored lake is read only")
+
+    def delete(self, entry: Entry) -> NoReturn:
+        """Refuse."""
+        raise ReadOnlyLakeError(f"{entry.name}: a mirrored lake is read only")
+
+
+def copy_objects(source: Lake, target: Lake) -> int:
+    """Copy every object with its fingerprint into an empty lake; return how many."""
+    entries = list(source.entries(""))
+    for entry in entries:
+        kind = PARQUET if entry.name.endswith(".parquet") else JSON
+        artefact = Artefact(source.read(entry), kind, entry.fingerprint or "")
+        target.write(entry.name, artefact, expected_generation=0)
+    return len(entries)

@@ -1,0 +1,1 @@
+"""A simulated or recorded city in; the documents of its feed and of the weather out."""

@@ -1,0 +1,1 @@
+"""CloudEvents in, typed triggers out; typed messages in, Pub/Sub out."""

@@ -1,0 +1,63 @@
+"""Handle one event and answer the platform: acknowledge, or raise for a retry."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from velib_core import logs
+from velib_core.errors import PermanentError, TransientError
+from velib_core.events.messages import ObjectFinalized, Trigger
+from velib_core.events.parsing import parse
+from velib_core.lake import lineage
+from velib_core.lake.layout import ForeignNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cloudevents.http import CloudEvent
+
+    from velib_core.settings.network import Settings
+
+
+def react(
+    event: CloudEvent, settings: Settings, handle: Callable[[Trigger], Mapping[str, object]]
+) -> None:
+    """Handle one event and give the platform its answer.
+
+    Returns (the event is acknowledged) after success and after a permanent error, which is
+    logged with its reason. Raises after a transient one and after a bug, so that the platform
+    delivers again and in the end moves the message to the dead-letter topic. Writes one summary
+    line: what ``handle`` returned, the duration and the process's peak memory.
+    """
+    started = time.monotonic()
+    with logs.context(event_id=event["id"]):
+        try:
+            trigger = parse(event, settings)
+            cause = trigger.name if isinstance(trigger, ObjectFinalized) else repr(trigger)
+            with logs.context(trigger=repr(trigger)), lineage.handling(event["id"], cause):
+                summary = handle(trigger)
+        except ForeignNameError as error:
+            logs.log("WARNING", f"ignored: {error}")
+        except PermanentError as error:
+            logs.log("ERROR", f"gave up: {error}", error=type(error).__name__)
+        except TransientError as error:
+            logs.log("WARNING", f"will retry: {error}", error=type(error).__name__)
+            raise
+        else:
+            logs.log(
+                "INFO",
+                "done",
+                **summary,
+                trigger=repr(trigger),
+                duration_s=round(time.monotonic() - started, 3),
+                peak_mib=peak_mib(),
+            )
+
+
+def peak_mib() -> int:
+    """Return the process's peak resident memory in MiB."""
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit

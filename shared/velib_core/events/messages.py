@@ -1,0 +1,116 @@
+"""CloudEvent → typed trigger, typed message → Pub/Sub, and the answer each failure gets.
+
+A fact reaches a function as one of these, whichever way the platform wraps it: a Pub/Sub message
+of ours, a bucket notification carried by Pub/Sub, or a direct Cloud Storage event. Names and
+numbers in an event are somebody's claim: a trigger is only made from ones that pass the layout
+and the settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+
+from velib_core.errors import InvalidValueError, PermanentError
+
+if TYPE_CHECKING:
+    from velib_core.lake.keys import Key
+    from velib_core.timeline.bins import Day, HorizonMinutes
+
+FINALIZED = "OBJECT_FINALIZE"
+
+FORCE = "velibForce"
+"""Attribute that we add to a notification published again by force."""
+
+
+class EventError(InvalidValueError):
+    """An event or message that is not one of ours: names the field, the value, the expectation."""
+
+
+class UnexpectedTriggerError(PermanentError):
+    """A well-formed trigger that this function has nothing to do with."""
+
+    def __init__(self, trigger: object) -> None:
+        super().__init__(f"this function does not react to {trigger!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectFinalized:
+    """An object of ours was written: its key, name and generation.
+
+    ``force`` asks for what depends on it to be made again even where nothing changed.
+    """
+
+    key: Key
+    name: str
+    generation: int
+    force: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Tick:
+    """The scheduler's beat: time to look at the feed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DayClosed:
+    """A UTC day is over (or was changed afterwards) and is to be compacted."""
+
+    day: Day
+    force: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRequested:
+    """Models are to be trained on the last ``window_days`` days.
+
+    Without a horizon the training base is exported, and one message a horizon follows.
+    """
+
+    horizon: HorizonMinutes | None = None
+    window_days: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayRequested:
+    """Look for what is missing or stale, or (``force``) make it again.
+
+    Without days all that exists is looked at; without a stage, every stage. ``dry_run`` only
+    says what would be published.
+    """
+
+    first: Day | None = None
+    last: Day | None = None
+    stage: str | None = None
+    force: bool = False
+    dry_run: bool = False
+
+
+Trigger = ObjectFinalized | Tick | DayClosed | TrainRequested | ReplayRequested
+Message = Tick | DayClosed | TrainRequested | ReplayRequested
+
+
+def encode(message: Message) -> bytes:
+    """Return the JSON body of a message; `parse` reads it back."""
+    match message:
+        case Tick():
+            body: dict[str, object] = {}
+        case DayClosed(day, force):
+            body = {"day": str(day)} | ({"force": True} if force else {})
+        case TrainRequested(horizon, window_days):
+            body = {"horizon_min": horizon} if horizon else {}
+            body |= {"window_days": window_days} if window_days else {}
+        case ReplayRequested():
+            body = {
+                key: str(value) if key in {"from", "to"} else value
+                for key, value in (
+                    ("from", message.first),
+                    ("to", message.last),
+                    ("stage", message.stage),
+                    ("force", message.force),
+                    ("dry_run", message.dry_run),
+                )
+                if value
+            }
+    return json.dumps(body).encode()

@@ -1,0 +1,1 @@
+"""A panel in; the features of every station and bin, and station profiles, out."""

@@ -1,0 +1,230 @@
+"""Profiles: what a station usually does next at this time of day, updated a day at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from velib_core.errors import InvalidValueError
+from velib_core.tables.panel import STANDSTILL_BINS, stands_still
+from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin, parse_day
+from velib_core.timeline.local_time import (
+    DAY_TYPES,
+    SLOTS_PER_DAY,
+    LocalTimes,
+    local_times,
+    slot_of,
+    slot_weights,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from velib_core.tables.panel import Panel
+
+CHANGE_SUMS = ("n", "change", "moved", "square", "still")
+"""Per horizon: changes seen, their sum, the sums of magnitudes and squares, and the zeros."""
+
+
+LEVEL_SUMS = ("seen", "bikes")
+"""Number of observations and the sum of bikes."""
+
+
+class ProfileError(InvalidValueError):
+    """Bytes that are no profile object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Profiles:
+    """Sums over the closed days up to ``through``.
+
+    ``stations`` are sorted ids, ``change`` is ``int32[H, 5, DAY_TYPES, SLOTS, S]`` in the order
+    of `CHANGE_SUMS`, ``level`` ``int32[2, DAY_TYPES, SLOTS, S]`` in that of `LEVEL_SUMS`, and
+    ``pace`` ``float64[H]``: the last day's network-wide movement over what was usual for its half
+    hours before it, NaN until there are two days. Local time is that of ``tz``.
+    """
+
+    tz: str
+    horizons: tuple[HorizonBins, ...]
+    through: Day | None
+    stations: NDArray[np.str_]
+    change: NDArray[np.int32]
+    level: NDArray[np.int32]
+    pace: NDArray[np.float64]
+
+
+def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
+    """Return the profiles of a network that has no past."""
+    slots = (DAY_TYPES, SLOTS_PER_DAY, 0)
+    return Profiles(
+        tz,
+        tuple(horizons),
+        None,
+        np.array([], np.str_),
+        np.zeros((len(horizons), len(CHANGE_SUMS), *slots), np.int32),
+        np.zeros((len(LEVEL_SUMS), *slots), np.int32),
+        np.full(len(horizons), np.nan),
+    )
+
+
+def fold_reach(horizons: Iterable[HorizonBins]) -> int:
+    """Return how many bins before a day are looked at when it is folded."""
+    return max(STANDSTILL_BINS, *horizons)
+
+
+def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
+    """Return the profiles with one more closed UTC day.
+
+    Parameters
+    ----------
+    profiles
+        Sums of earlier days.
+    panel
+        Observations; those of ``day`` and of `fold_reach` before it are used, nothing later.
+    day
+        The day to add. A change counts on the day of its target, so that none reaches past it,
+        and not at all where the feed stands still there.
+
+    Raises
+    ------
+    ValueError
+        Where ``day`` is not after ``profiles.through``: it would count twice.
+
+    """
+    if profiles.through is not None and day <= profiles.through:
+        raise ValueError(f"profiles already hold {day}: they go through {profiles.through}")
+    start, stop = first_bin(day), first_bin(day_after(day))
+    stations = np.union1d(profiles.stations, panel.stations.ids)
+    change = _spread(profiles.change, profiles.stations, stations).copy()
+    level = _spread(profiles.level, profiles.stations, stations).copy()
+    columns = np.searchsorted(stations, panel.stations.ids)
+    pace = np.full(len(profiles.horizons), np.nan)
+    reach = fold_reach(profiles.horizons)
+    bikes = panel.window(Bin(start - reach), stop)["bikes"]
+    still, today = stands_still(bikes)[reach:], bikes[reach:]
+    local = local_times(np.arange(start, stop), profiles.tz)
+    for slots, bins in _slot_groups(local):
+        seen = today[bins]
+        known = ~np.isnan(seen)
+        level[:, slots[0], slots[1], columns] += np.stack(
+            [known.sum(0), np.where(known, seen, 0).sum(0)]
+        ).astype(np.int32)
+    for h, horizon in enumerate(profiles.horizons):
+        delta = today - bikes[reach - horizon : len(bikes) - horizon]
+        delta[still] = np.nan
+        local = local_times(np.arange(start - horizon, stop - horizon), profiles.tz)
+        pace[h] = _pace_of_day(profiles, h, delta, local)
+        for slots, bins in _slot_groups(local):
+            part = delta[bins]
+            known = ~np.isnan(part)
+            value = np.where(known, part, 0)
+            sums = (known, value, np.abs(value), value * value, known & (value == 0))
+            change[h, :, slots[0], slots[1], columns] += (
+                np.stack([x.sum(0) for x in sums]).astype(np.int32).T
+            )
+    return Profiles(profiles.tz, profiles.horizons, day, stations, change, level, pace)
+
+
+def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
+    """Yield (day type, slot) and the run of bins that share it, in order of time."""
+    key = local.day_type * SLOTS_PER_DAY + slot_of(local)
+    edges = np.flatnonzero(np.diff(key)) + 1
+    for low, high in zip([0, *edges], [*edges, len(key)], strict=True):
+        yield divmod(int(key[low]), SLOTS_PER_DAY), slice(int(low), int(high))
+
+
+def _spread(
+    sums: NDArray[np.int32], have: NDArray[np.str_], want: NDArray[np.str_]
+) -> NDArray[np.int32]:
+    """Return the sums with the stations ``want`` on the last axis, 0 for the unknown ones.
+
+    They are the sums themselves where the stations are the same ones.
+    """
+    if np.array_equal(have, want):
+        return sums
+    out = np.zeros((*sums.shape[:-1], len(want)), np.int32)
+    if len(have):
+        place = np.minimum(np.searchsorted(have, want), len(have) - 1)
+        known = have[place] == want
+        out[..., known] = sums[..., place[known]]
+    return out
+
+
+def _usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.float64]:
+    """Return the usual movement of a station over the horizon, network-wide, ``float64[n]``."""
+    totals = change[[0, 2]].sum(-1, dtype=np.int64).astype(np.float64)
+    first, second, weight = slot_weights(local)
+    n, moved = (
+        (1 - weight) * t[local.day_type, first] + weight * t[local.day_type, second] for t in totals
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        usual: NDArray[np.float64] = moved / n
+    return usual
+
+
+def _pace_of_day(
+    profiles: Profiles, h: int, delta: NDArray[np.float32], local: LocalTimes
+) -> float:
+    usual = _usual_network(profiles.change[h], local)
+    known = ~np.isnan(delta) & np.isfinite(usual)[:, None]
+    expected = float((np.nan_to_num(usual) * known.sum(1)).sum())
+    moved = float(np.abs(np.where(known, delta, 0)).sum(dtype=np.float64))
+    return moved / expected if expected > 0 else float("nan")
+
+
+def to_bytes(profiles: Profiles) -> bytes:
+    """Return profiles as a compressed NumPy archive; equal profiles give equal bytes."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name, array in _arrays(profiles).items():
+            data = io.BytesIO()
+            np.lib.format.write_array(data, array, allow_pickle=False)
+            # The archive's own clock would make equal profiles differ.
+            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, data.getvalue())
+    return sink.getvalue()
+
+
+def from_bytes(data: bytes) -> Profiles:
+    """Read what `to_bytes` wrote; raise `ProfileError` for anything else."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        through = str(arrays["through"])
+        profiles = Profiles(
+            str(arrays["tz"]),
+            tuple(HorizonBins(int(bins)) for bins in arrays["horizons"]),
+            parse_day(through) if through else None,
+            arrays["stations"],
+            arrays["change"],
+            arrays["level"],
+            arrays["pace"],
+        )
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ProfileError("profiles", data[:16], f"an archive of profiles ({error})") from error
+    slots = (DAY_TYPES, SLOTS_PER_DAY, len(profiles.stations))
+    shapes = (profiles.change.shape, profiles.level.shape, profiles.pace.shape)
+    count = len(profiles.horizons)
+    expected = ((count, len(CHANGE_SUMS), *slots), (len(LEVEL_SUMS), *slots), (count,))
+    if shapes != expected:
+        raise ProfileError("profiles", shapes, f"arrays of shapes {expected}")
+    return profiles
+
+
+def _arrays(profiles: Profiles) -> dict[str, NDArray[np.generic]]:
+    return {
+        "tz": np.array(profiles.tz),
+        "horizons": np.array(profiles.horizons, np.int64),
+        "through": np.array(str(profiles.through or "")),
+        "stations": profiles.stations,
+        "change": profiles.change,
+        "level": profiles.level,
+        "pace": profiles.pace,
+    }

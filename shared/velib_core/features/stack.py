@@ -1,0 +1,121 @@
+"""The feature stack: one function that makes the rows of training, datasets and serving.
+
+The first 53 names and their order are the contract's; the others follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from velib_core.features.cal_features import (
+    CALENDAR_FEATURES,
+    LOCAL_CALENDAR_FEATURES,
+    calendar_features,
+)
+from velib_core.features.profile_features import PROFILE_FEATURES, pace_reach, profile_features
+from velib_core.features.spatial_features import (
+    KNN_FEATURES,
+    NEIGHBOUR_FEATURES,
+    STATIC_FEATURES,
+    Statics,
+    neighbour_features,
+    static_features,
+)
+from velib_core.features.time_features import (
+    LOOKBACK,
+    MOVEMENT_FEATURES,
+    TIME_FEATURES,
+    Movements,
+    movement_features,
+    time_features,
+)
+from velib_core.timeline.bins import Bin, HorizonBins
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from velib_core.features.profiles import Profiles
+    from velib_core.tables.panel import Panel
+
+CONTRACT_FEATURES = (
+    *TIME_FEATURES[:3],
+    *STATIC_FEATURES[:2],
+    *TIME_FEATURES[3:],
+    *CALENDAR_FEATURES,
+    "status_code",
+    *STATIC_FEATURES[2:],
+    *KNN_FEATURES,
+)
+"""The 53 features of the contract, in its order."""
+
+FEATURES = (
+    *CONTRACT_FEATURES,
+    *MOVEMENT_FEATURES,
+    *LOCAL_CALENDAR_FEATURES,
+    *NEIGHBOUR_FEATURES,
+    *PROFILE_FEATURES,
+)
+
+_PLACE = {name: i for i, name in enumerate(FEATURES)}
+
+
+def features_hash8(names: tuple[str, ...] = FEATURES) -> str:
+    """Return the first 8 hex digits of SHA-256 over the concatenated names in order."""
+    return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
+
+
+def lookback_bins(horizon: HorizonBins) -> int:
+    """Return how many bins before a row its features reach back."""
+    return max(LOOKBACK, pace_reach(horizon))
+
+
+def feature_rows(
+    panel: Panel,
+    at: NDArray[np.int64],
+    horizon: HorizonBins,
+    statics: Statics,
+    profiles: Profiles,
+) -> NDArray[np.float32]:
+    """Compute every feature of every station at some bins.
+
+    Parameters
+    ----------
+    panel
+        The history. What lies after the newest of ``at``, or more than `lookback_bins` before
+        the oldest, is not looked at; bins before the panel's start are unobserved.
+    at
+        Bins, ``int64[n]``, all of one UTC day: the profiles must end before it.
+    horizon
+        The horizon whose profile is read.
+    statics, profiles
+        What travels with the model, and the network's past through the day before.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        ``float32[F, n, S]`` in the order of `FEATURES`; NaN where unknown.
+
+    """
+    at = np.asarray(at, np.int64)
+    history = panel.window(Bin(int(at.min()) - lookback_bins(horizon)), Bin(int(at.max()) + 1))
+    rows = at - history.start
+    movements = Movements.of(history["bikes"])
+    out = np.empty((len(FEATURES), len(at), len(panel.stations)), np.float32)
+    columns = itertools.chain(
+        time_features(history, rows),
+        movement_features(history, rows, movements),
+        static_features(statics, history, rows),
+        neighbour_features(statics, history, rows, movements),
+        profile_features(profiles, history, rows, horizon),
+    )
+    for name, column in columns:
+        out[_PLACE[name]] = column
+    for name, series in calendar_features(at, profiles.tz).items():
+        out[_PLACE[name]] = series[:, None]
+    ok = history["ok"][rows]
+    out[_PLACE["status_code"]] = np.where(np.isnan(ok), -1, 1 - ok)
+    return out

@@ -1,0 +1,173 @@
+"""Write a family of monitoring documents together, its manifest last."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from google.api_core.exceptions import PreconditionFailed
+
+from velib_core import logs
+from velib_core.jobs.result import JobResult
+from velib_core.lake.bucket import (
+    JSON,
+    RACES,
+    Artefact,
+    InputChangedError,
+    RaceLostError,
+    crc32c,
+    is_same,
+    json_bytes,
+)
+from velib_core.lake.keys import Monitoring
+from velib_core.lake.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from velib_core.events.publisher import Publisher
+    from velib_core.lake.bucket import Entry, Lake, Outcome
+    from velib_core.settings.network import Settings
+
+MANIFEST = "manifest.json"
+
+
+CACHE = "no-cache, max-age=0"
+
+
+WRITERS = 8
+
+
+Documents = dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """What a family is to be made from, its mark, and how to make it."""
+
+    mark: str
+    inputs: Sequence[Entry]
+    make: Callable[[], Documents]
+
+
+def publish(
+    lake: Lake,
+    settings: Settings,
+    folder: str,
+    job: str,
+    plan: Callable[[], Plan],
+    *,
+    publisher: Publisher | None = None,
+    force: bool = False,
+    copies: Mapping[str, str] | None = None,
+) -> JobResult:
+    """Bring a family up to date, its manifest last.
+
+    Parameters
+    ----------
+    folder
+        Of the family, below the monitoring prefix.
+    plan
+        Looks up the inputs afresh; what it returns is made only where it is due.
+    publisher
+        Where changed alerts are told; ``None`` for a family that has none.
+    copies
+        Object names that repeat a document, by the document.
+
+    Raises `RaceLostError` after too many lost races.
+
+    """
+    layout, result = Layout(settings), JobResult(job)
+    manifest = layout.name(Monitoring(folder, MANIFEST))
+    below = manifest.removesuffix(MANIFEST)
+    for _ in range(RACES):
+        live = {entry.name: entry for entry in lake.entries(below)}
+        due = plan()
+        held = live.get(manifest)
+        if held and held.fingerprint == due.mark and not force:
+            result.outputs[manifest] = "fresh"
+            return result
+        try:
+            documents = due.make()
+            last = documents.pop(MANIFEST)
+            blobs = {name: json_bytes(document) for name, document in documents.items()}
+            targets = {layout.name(Monitoring(folder, name)): data for name, data in blobs.items()}
+            for name, target in (copies or {}).items():
+                targets[target] = blobs[name]
+                repeated = lake.stat(target)
+                live |= {target: repeated} if repeated else {}
+            outcomes = _write_all(lake, targets, due.mark, live)
+            if publisher is not None:
+                _tell_alerts(lake, settings, publisher, folder, last, held, result)
+            last["checksums"] = {name: crc32c(data) for name, data in blobs.items()}
+            outcomes |= _write_all(lake, {manifest: json_bytes(last)}, due.mark, live)
+        except (InputChangedError, PreconditionFailed):
+            continue
+        result.outputs |= outcomes
+        result.counts["inputs"] = len(due.inputs)
+        return result
+    raise RaceLostError(f"{below} was replaced by others {RACES} times in a row")
+
+
+def _write_all(
+    lake: Lake, targets: Mapping[str, bytes], mark: str, live: Mapping[str, Entry]
+) -> dict[str, Outcome]:
+    """Write objects side by side, each if its live generation is still the one noted."""
+
+    def write(item: tuple[str, bytes]) -> tuple[str, Outcome]:
+        name, data = item
+        artefact = Artefact(data, JSON, mark)
+        current = live.get(name)
+        if current and is_same(current, artefact):
+            return name, "fresh"
+        generation = current.generation if current else 0
+        lake.write(name, artefact, expected_generation=generation, cache=CACHE)
+        return name, "written"
+
+    # Each thread is told which event it works for: its log lines and objects say so.
+    event = contextvars.copy_context()
+    with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
+        return dict(pool.map(lambda item: event.copy().run(write, item), targets.items()))
+
+
+def _tell_alerts(
+    lake: Lake,
+    settings: Settings,
+    publisher: Publisher,
+    folder: str,
+    manifest: Mapping[str, Any],
+    held: Entry | None,
+    result: JobResult,
+) -> None:
+    """Publish the alerts that the manifest on its way raises or clears against the live one."""
+    before = {_identity(alert): alert for alert in _alerts_in(lake, held)}
+    after = {_identity(alert): alert for alert in manifest["alerts"]}
+    changes = [("raised", after[key]) for key in after if key not in before]
+    changes += [("cleared", before[key]) for key in before if key not in after]
+    for state, alert in changes:
+        body = {
+            "network": settings.network,
+            "family": folder,
+            "state": state,
+            "generated_at": manifest["generated_at"],
+            **alert,
+        }
+        publisher.tell_alert(body)
+        logs.log("WARNING" if state == "raised" else "INFO", f"alert {state}: {alert['text']}")
+        result.published.append(f"alert {state} {folder} {alert['code']}")
+
+
+def _alerts_in(lake: Lake, manifest: Entry | None) -> list[dict[str, Any]]:
+    """Return the alerts of a live manifest; none where it cannot be read as one."""
+    if manifest is None:
+        return []
+    try:
+        alerts = json.loads(lake.read(manifest))["alerts"]
+        return [dict(alert) for alert in alerts if {"code", "artefact", "text"} <= set(alert)]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _identity(alert: Mapping[str, Any]) -> tuple[str, str]:
+    return str(alert["artefact"]), str(alert["code"])

@@ -1,0 +1,1 @@
+"""Object names and bytes in; listings, reads and generation-guarded writes out."""

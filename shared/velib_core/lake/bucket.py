@@ -1,0 +1,312 @@
+"""Objects on Google Cloud Storage: listings, reads, and atomic, generation-guarded writes.
+
+Three facts carry the correctness of everything above:
+
+* A write replaces a whole object, and only if the generation it expects is still the live one.
+* An artefact carries in its metadata the *fingerprint* of what it was made from: the names and
+  checksums of its inputs and the recipe. Equal fingerprints mean that making it again would give
+  the same bytes, so duplicates cost one look, and what is stale can be found without clocks.
+* `publish` notes the live generation before any input is read and redoes the work when it lost
+  the race, so the last write has seen every input.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import google_crc32c
+from google.api_core import exceptions as api
+from google.auth.exceptions import GoogleAuthError
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
+
+from velib_core.errors import PermanentError, TransientError
+from velib_core.lake import lineage
+from velib_core.timeline.bins import iso_z
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from velib_core.lake.lineage import Making
+    from velib_core.settings.network import Settings
+
+TIMEOUT_S = 60
+"""Connect and read timeout of one call to the store."""
+
+MAX_READ_BYTES = 2 << 30
+"""No object of ours is larger; what is, is refused before it is downloaded."""
+
+RACES = 8
+"""How often a lost race is run again before the event is given back to the platform."""
+
+_INPUTS = "velib-inputs"
+
+_FAILURES = (api.GoogleAPIError, GoogleAuthError, DataCorruption, OSError)
+"""How the client says that a call failed; a refused permission is among them, because it is the
+deployment that is wrong then and the event must not be lost."""
+
+PARQUET = "application/vnd.apache.parquet"
+JSON = "application/json"
+
+
+class ObjectMissingError(PermanentError):
+    """An object that was asked for is not there."""
+
+
+class InputChangedError(TransientError):
+    """An input was replaced or deleted between its listing and its reading."""
+
+
+class RaceLostError(TransientError):
+    """Another writer replaced the object first, again and again."""
+
+
+class StoreError(TransientError):
+    """The store could not answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One live object: its name, generation, size in bytes, CRC32C (base64) and fingerprint."""
+
+    name: str
+    generation: int
+    size: int
+    crc32c: str
+    fingerprint: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """What a job made for one name: the bytes, their type, and what they were made from."""
+
+    data: bytes
+    content_type: str
+    fingerprint: str
+
+
+Outcome = Literal["written", "fresh", "absent"]
+"""Of one artefact: made and written; made from the same inputs already; nothing to make it from."""
+
+
+class Lake:
+    """The objects of one bucket."""
+
+    def __init__(self, bucket: storage.Bucket) -> None:
+        self.bucket = bucket
+
+    def stat(self, name: str) -> Entry | None:
+        """Return an object's entry, or ``None`` where there is none."""
+        with _store_errors(name):
+            blob = self.bucket.get_blob(name, timeout=TIMEOUT_S)
+        return _entry(blob) if blob is not None else None
+
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
+        """Yield the objects whose names start with a prefix, in order of name.
+
+        Of these only those from ``start`` on and before ``stop``, where they are given.
+        """
+        with _store_errors(prefix):
+            for blob in self.bucket.list_blobs(
+                prefix=prefix, start_offset=start, end_offset=stop, timeout=TIMEOUT_S
+            ):
+                yield _entry(blob)
+
+    def makings(self, prefix: str) -> Iterator[Making]:
+        """Yield how each object below a prefix came about, in order of name."""
+        with _store_errors(prefix):
+            for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
+                note = blob.metadata or {}
+                yield lineage.making(blob.name, iso_z(blob.updated), int(blob.size), note)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names one level below a prefix that ends in ``/``, each ending in ``/``."""
+        with _store_errors(prefix):
+            listing = self.bucket.list_blobs(prefix=prefix, delimiter="/", timeout=TIMEOUT_S)
+            for _page in listing.pages:
+                pass
+        return sorted(listing.prefixes)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of exactly the generation that was listed, checksum verified.
+
+        Raises `InputChangedError` where that generation is no longer live, `PermanentError`
+        where it is larger than `MAX_READ_BYTES`, and `StoreError` where the store is not able
+        to answer.
+        """
+        if entry.size > MAX_READ_BYTES:
+            raise PermanentError(f"{entry.name}: {entry.size} bytes, at most {MAX_READ_BYTES}")
+        blob = self.bucket.blob(entry.name, generation=entry.generation)
+        try:
+            with _store_errors(entry.name):
+                data: bytes = blob.download_as_bytes(timeout=TIMEOUT_S, checksum="crc32c")
+        except ObjectMissingError as error:
+            raise InputChangedError(f"{entry.name} changed while it was being read") from error
+        return data
+
+    def fetch(self, name: str) -> tuple[Entry, bytes]:
+        """Return the live object of a name; raise `ObjectMissingError` where there is none."""
+        entry = self.stat(name)
+        if entry is None:
+            raise ObjectMissingError(f"{name} does not exist")
+        return entry, self.read(entry)
+
+    def fetch_json(self, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+        """Return a JSON object's value; raise `ObjectMissingError` or `PermanentError`."""
+        try:
+            return json.loads(self.fetch(name)[1])
+        except ValueError as error:
+            raise PermanentError(f"{name} is not JSON: {error}") from error
+
+    def write(
+        self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
+    ) -> int:
+        """Replace an object if its live generation is still the expected one (0: none exists).
+
+        Returns the new generation. Raises `google.api_core.exceptions.PreconditionFailed` where
+        the race was lost: `publish` is the caller that knows what to do then.
+        """
+        blob = self.bucket.blob(name)
+        blob.metadata = {_INPUTS: artefact.fingerprint} | lineage.note()
+        blob.cache_control = cache
+        with _store_errors(name):
+            blob.upload_from_string(
+                artefact.data,
+                content_type=artefact.content_type,
+                if_generation_match=expected_generation,
+                timeout=TIMEOUT_S,
+                checksum="crc32c",
+            )
+        return int(blob.generation)
+
+    def delete(self, entry: Entry) -> None:
+        """Delete one generation of an object; nothing happens where it is gone or newer."""
+        blob = self.bucket.blob(entry.name)
+        try:
+            with _store_errors(entry.name):
+                blob.delete(if_generation_match=entry.generation, timeout=TIMEOUT_S)
+        except (ObjectMissingError, api.PreconditionFailed):
+            return
+
+    def publish(
+        self,
+        name: str,
+        make: Callable[[Entry | None], Artefact | None],
+        *,
+        cache: str | None = None,
+        force: bool = False,
+    ) -> Outcome:
+        """Bring one artefact up to date, guarded by its generation.
+
+        Parameters
+        ----------
+        name
+            The artefact's object.
+        make
+            Reads the inputs and returns the artefact, or ``None`` where there is nothing to make
+            it from, or the live one (its entry is the argument) was made from the same inputs.
+            Called again, with inputs to be read afresh, each time another writer came first.
+        cache
+            The Cache-Control header of the object.
+        force
+            Write even what is equal, so that what depends on it is told again.
+
+        Raises
+        ------
+        RaceLostError
+            After `RACES` lost races, or inputs that changed while they were read.
+
+        """
+        for _ in range(RACES):
+            current = self.stat(name)
+            try:
+                artefact = make(current)
+            except InputChangedError:
+                continue
+            if artefact is None:
+                return "fresh" if current else "absent"
+            if current and not force and is_same(current, artefact):
+                return "fresh"
+            try:
+                self.write(
+                    name,
+                    artefact,
+                    expected_generation=current.generation if current else 0,
+                    cache=cache,
+                )
+            except api.PreconditionFailed:
+                continue
+            return "written"
+        raise RaceLostError(f"{name} or its inputs were replaced by others {RACES} times in a row")
+
+
+def connect(settings: Settings) -> Lake:
+    """Open the bucket of a deployment (or of the emulator that STORAGE_EMULATOR_HOST names)."""
+    client = storage.Client(project=settings.project or None)
+    return Lake(client.bucket(settings.bucket))
+
+
+def within(entries: Iterable[Entry], start: str | None, stop: str | None) -> Iterator[Entry]:
+    """Yield the entries whose names are from ``start`` on and before ``stop``, where given."""
+    for entry in entries:
+        if (start is None or start <= entry.name) and (stop is None or entry.name < stop):
+            yield entry
+
+
+def fingerprint(recipe: str, inputs: Iterable[Entry]) -> str:
+    """Return the digest of a recipe and of the names and contents of its inputs (hex)."""
+    digest = hashlib.sha256(recipe.encode())
+    for entry in sorted(inputs, key=lambda e: e.name):
+        digest.update(f"\n{entry.name} {entry.crc32c}".encode())
+    return digest.hexdigest()[:32]
+
+
+def is_same(current: Entry, artefact: Artefact) -> bool:
+    """Tell whether writing an artefact would change nothing: equal bytes, made from the same."""
+    return current.fingerprint == artefact.fingerprint and current.crc32c == crc32c(artefact.data)
+
+
+def crc32c(data: bytes) -> str:
+    """Return the CRC32C of bytes as the store writes it: base64 of the big-endian word."""
+    word: int = google_crc32c.value(data)
+    return base64.b64encode(word.to_bytes(4, "big")).decode()
+
+
+def json_bytes(document: object) -> bytes:
+    """Encode a document as compact UTF-8 JSON; raise ``ValueError`` for NaN and infinities."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _entry(blob: storage.Blob) -> Entry:
+    return Entry(
+        name=blob.name,
+        generation=int(blob.generation),
+        size=int(blob.size),
+        crc32c=blob.crc32c or "",
+        fingerprint=(blob.metadata or {}).get(_INPUTS),
+    )
+
+
+class _store_errors:  # noqa: N801 -- used as a with-statement
+    """Name the object in a failure and sort it into permanent and transient."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, api.PreconditionFailed | PermanentError):
+            return
+        if isinstance(error, api.NotFound):
+            raise ObjectMissingError(f"{self._name} does not exist") from error
+        if isinstance(error, _FAILURES):
+            raise StoreError(f"{self._name}: {error}") from error

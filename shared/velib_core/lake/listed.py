@@ -1,0 +1,91 @@
+"""A lake as of one moment: each folder is listed once, whatever is asked about it.
+
+What compares every day of a lake with its inputs asks for the same listings and the same small
+documents day after day. Asked of the store each time, they would grow with days times models.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from velib_core.lake.bucket import Entry, Lake, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from velib_core.lake.lineage import Making
+
+KEPT_BYTES = 1 << 20
+"""Documents up to this size are kept once they are read: what describes a model is smaller."""
+
+
+class ChangedListingError(RuntimeError):
+    """A lake as of one moment was asked to change."""
+
+
+class ListedLake(Lake):
+    """Answers from one listing of each of some folders, and asks another lake about the others.
+
+    It is for looking only. ``folders`` are prefixes that end in ``/`` and lie apart.
+    """
+
+    def __init__(self, lake: Lake, folders: Iterable[str]) -> None:
+        self._lake = lake
+        self._prefixes = tuple(folders)
+        self._listings: dict[str, dict[str, Entry]] = {}
+        self._kept: dict[tuple[str, int], bytes] = {}
+
+    def stat(self, name: str) -> Entry | None:
+        """Return an object's entry as listed, or ``None`` where there was none."""
+        listing = self._listing(name)
+        return self._lake.stat(name) if listing is None else listing.get(name)
+
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
+        """Yield the objects whose names start with a prefix, in order of name, as listed."""
+        listing = self._listing(prefix)
+        if listing is None:
+            yield from self._lake.entries(prefix, start, stop)
+        else:
+            below = (entry for name, entry in listing.items() if name.startswith(prefix))
+            yield from within(below, start, stop)
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names one level below a prefix that ends in ``/``, as listed."""
+        listing = self._listing(prefix)
+        if listing is None:
+            return self._lake.folders(prefix)
+        below = (name[len(prefix) :] for name in listing if name.startswith(prefix))
+        return sorted({f"{prefix}{rest.partition('/')[0]}/" for rest in below if "/" in rest})
+
+    def makings(self, prefix: str) -> Iterator[Making]:
+        """Yield how each object below a prefix came about, as the lake has it now."""
+        return self._lake.makings(prefix)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of a generation; small ones are read once."""
+        key = (entry.name, entry.generation)
+        if key in self._kept:
+            return self._kept[key]
+        data = self._lake.read(entry)
+        if len(data) <= KEPT_BYTES:
+            self._kept[key] = data
+        return data
+
+    def write(self, name: str, *_: object, **__: object) -> NoReturn:
+        """Refuse."""
+        raise ChangedListingError(f"{name}: a lake as of one moment is not written")
+
+    def delete(self, entry: Entry) -> NoReturn:
+        """Refuse."""
+        raise ChangedListingError(f"{entry.name}: a lake as of one moment is not written")
+
+    def _listing(self, name: str) -> dict[str, Entry] | None:
+        """Return the listing of the folder that a name or prefix lies in, if it is one of ours."""
+        folder = next((p for p in self._prefixes if name.startswith(p)), None)
+        if folder is None:
+            return None
+        if folder not in self._listings:
+            self._listings[folder] = {entry.name: entry for entry in self._lake.entries(folder)}
+        return self._listings[folder]

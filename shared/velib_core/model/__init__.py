@@ -1,0 +1,1 @@
+"""Features and profiles in; models, forecasts and their evaluation out."""

@@ -1,0 +1,74 @@
+"""The model as older programs read it: a regressor of bikes on the contract's 53 features.
+
+They load ``latest.joblib`` and call ``pack["model"].predict(X[pack["feat_cols"]])``. The model that
+is published from gives a distribution of changes from more features; this one is trained for them
+on the same rows, with squared error on the level as theirs was, and needs nothing of this package.
+It is a pickle: written for those who trust the bucket, and never read here.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from velib_core.features.stack import CONTRACT_FEATURES
+from velib_core.model.training import TrainingOptions, learning_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from velib_core.model.pack import ModelPack
+    from velib_core.model.training import History
+    from velib_core.timeline.bins import Day
+
+DEPTH = 8
+"""The level has to be rebuilt from occupancy and capacity before any change of it can be seen."""
+
+
+def train_reader_pack(
+    pack: ModelPack, history: History, days: Sequence[Day], options: TrainingOptions
+) -> dict[str, Any]:
+    """Return ``{"model", "feat_cols", "horizon_bins"}``; ``model`` is an ``xgboost.XGBRegressor``.
+
+    Parameters
+    ----------
+    pack
+        The model of the same window: its rows are learnt from.
+    history, days
+        As `velib_core.model.training.train` was given them.
+    options
+        Threads, rounds and seed are taken from here.
+
+    """
+    from xgboost import XGBRegressor  # noqa: PLC0415 -- only training has it
+
+    width = len(CONTRACT_FEATURES)
+    blocks = [
+        (rows.features[:, :width], rows.target) for rows in learning_rows(pack, history, days)
+    ]
+    features, target = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    model = XGBRegressor(
+        n_estimators=options.rounds,
+        max_depth=DEPTH,
+        learning_rate=options.eta,
+        tree_method="hist",
+        n_jobs=options.threads,
+        random_state=options.seed,
+    )
+    model.fit(features, target)
+    return {
+        "model": model,
+        "feat_cols": list(CONTRACT_FEATURES),
+        "horizon_bins": int(pack.horizon_bins),
+    }
+
+
+def to_joblib(reader_pack: dict[str, Any]) -> bytes:
+    """Return the pack as a joblib pickle."""
+    import joblib  # noqa: PLC0415 -- only training has it
+
+    sink = io.BytesIO()
+    joblib.dump(reader_pack, sink, compress=3)
+    return sink.getvalue()

@@ -1,0 +1,55 @@
+"""The profiles and blends that jobs read: the newest before a day."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from velib_core.features.profiles import (
+    Profiles,
+    empty_profiles,
+    from_bytes,
+)
+from velib_core.lake.keys import CalibrationOf, Profile
+from velib_core.model.blending import Calibration, calibration_from_json
+from velib_core.timeline.bins import horizon_bins
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.layout import Layout
+    from velib_core.model.pack import ModelPack
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Day
+
+
+def profile_before(lake: Lake, layout: Layout, day: Day) -> Entry | None:
+    """Return the newest profile that ends before a day."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.profiles}/profiles_")}
+    days = {d: name for d, name in layout.by_day(Profile, entries).items() if d < day}
+    return entries[days[max(days)]] if days else None
+
+
+def load_profiles(lake: Lake, settings: Settings, entry: Entry | None) -> Profiles:
+    """Read a profile; that of a network without a past where there is none."""
+    if entry is None:
+        return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
+    return from_bytes(lake.read(entry))
+
+
+def calibration_before(lake: Lake, layout: Layout, model: ModelVersion, day: Day) -> Entry | None:
+    """Return a model's newest calibration that ends before a day."""
+    prefix = layout.calibrations(model.horizon, model.folder)
+    found = None
+    for entry in lake.entries(prefix):
+        through = layout.key(entry.name)
+        if isinstance(through, CalibrationOf) and through.day < day:
+            found = entry
+    return found
+
+
+def load_calibration(lake: Lake, pack: ModelPack, entry: Entry | None) -> Calibration:
+    """Read a calibration; that of the model's training where there is none since."""
+    return (
+        pack.calibration if entry is None else calibration_from_json(json.loads(lake.read(entry)))
+    )

@@ -1,0 +1,256 @@
+"""Trained models in the lake: immutable folders, one pointer a horizon, a way back.
+
+``models/h{H}/{folder}/`` holds a model's files and its ``version.json``; ``models/h{H}/latest
+.json`` is a copy of the live model's ``version.json`` and names its folder and the checksum of
+each file. The pointer is written last and guarded by its generation, so a model is live
+completely or not at all. Files are data (XGBoost UBJ, JSON, Parquet): nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+from velib_core import logs
+from velib_core.errors import ModelError, PermanentError
+from velib_core.lake.bucket import JSON, Artefact, ObjectMissingError, json_bytes
+from velib_core.lake.keys import ModelFile
+from velib_core.lake.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import HorizonMinutes
+
+FIRST_VERSION = (2, 0, 0)
+"""Versions start where the older ones of other programs left off."""
+
+POINTER = "latest.json"
+RECORD = "version.json"
+OLD_PACK = "model.joblib"
+OLD_POINTER = "latest.joblib"
+REFUSAL = "refused.json"
+NO_CACHE = "no-store"
+READERS = 8
+
+_SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_FOLDER = re.compile(r"\d{8}-\d{6}Z-[0-9a-f]{8}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelVersion:
+    """One registered model: its folder, semver, and the record that describes it."""
+
+    horizon: HorizonMinutes
+    folder: str
+    version: str
+    record: Mapping[str, Any]
+
+
+def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:
+    """Return the folder of a model, by its newest observation and its content.
+
+    ``newest_bin_stamp`` is ``YYYYMMDD-HHMMSSZ``.
+    """
+    digest = hashlib.sha256()
+    for name, data in sorted(files.items()):
+        digest.update(f"{name} {_sha256(data)}\n".encode())
+    return f"{newest_bin_stamp}-{digest.hexdigest()[:8]}"
+
+
+def versions(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[ModelVersion]:
+    """Return the registered models of a horizon, oldest version first."""
+    layout = Layout(settings)
+    below = lake.folders(layout.name(ModelFile(horizon, None, "")) + "/")
+    stamps = [folder.rstrip("/").rpartition("/")[2] for folder in below]
+
+    def read(stamp: str) -> ModelVersion | None:
+        try:
+            record = lake.fetch_json(layout.name(ModelFile(horizon, stamp, RECORD)))
+        except ObjectMissingError:
+            return None  # refused, or its training was killed before it ended
+        return ModelVersion(horizon, stamp, _version_of(record), record)
+
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        found = list(pool.map(read, filter(_FOLDER.fullmatch, stamps)))
+    known = [model for model in found if model is not None]
+    return sorted(known, key=lambda model: _numbers(model.version))
+
+
+def live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersion | None:
+    """Return the model that the pointer names, or ``None`` where there is no pointer.
+
+    Raises `ModelError` for a pointer that is none.
+    """
+    name = Layout(settings).name(ModelFile(horizon, None, POINTER))
+    try:
+        record = lake.fetch_json(name)
+    except ObjectMissingError:
+        return None
+    except PermanentError as error:
+        raise ModelError(str(error)) from error
+    folder = record.get("folder") if isinstance(record, dict) else None
+    if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
+        raise ModelError(f"{name}: folder: got {folder!r}, expected a model's folder")
+    return ModelVersion(horizon, folder, _version_of(record), record)
+
+
+def load(lake: Lake, settings: Settings, model: ModelVersion) -> dict[str, bytes]:
+    """Read a model's files; raise `ModelError` where one is missing or not what was recorded."""
+    layout = Layout(settings)
+    recorded = model.record.get("files")
+    if not isinstance(recorded, dict) or not recorded:
+        raise ModelError(f"{model.folder}: files: got {recorded!r}, expected names and checksums")
+    files = {}
+    for name, checksum in sorted(recorded.items()):
+        try:
+            _, data = lake.fetch(layout.name(ModelFile(model.horizon, model.folder, name)))
+        except ObjectMissingError as error:
+            raise ModelError(f"model {model.version} is incomplete: {error}") from error
+        if _sha256(data) != checksum:
+            raise ModelError(f"model {model.version}: {name} is not the file that was registered")
+        files[name] = data
+    return files
+
+
+def usable(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Iterator[ModelVersion]:
+    """Yield the live model and then the earlier ones, in the order in which to try them.
+
+    A live model that turns out to be damaged is passed over for the last good one. The earlier
+    ones are looked up only then: there is one more each week.
+    """
+    try:
+        current = live(lake, settings, horizon)
+    except ModelError as error:
+        logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
+        current = None
+    if current is not None:
+        yield current
+    for model in reversed(versions(lake, settings, horizon)):
+        if current is None or _numbers(model.version) < _numbers(current.version):
+            yield model
+
+
+def register(
+    lake: Lake,
+    settings: Settings,
+    horizon: HorizonMinutes,
+    folder: str,
+    files: Mapping[str, bytes],
+    description: Mapping[str, Any],
+    mark: str,
+    old_pack: bytes | None = None,
+) -> ModelVersion:
+    """Store a model and make it the live one; the same model again changes nothing.
+
+    Its record is marked as tried only once it is live: a training that was killed before is gone
+    through again when its request is redelivered.
+
+    Parameters
+    ----------
+    folder
+        As `folder_name` gives it.
+    files
+        The model's files by name.
+    description
+        What ``version.json`` says besides version, folder and checksums; ``features_hash8`` and
+        ``horizon_bins`` decide between a minor and a patch version.
+    mark
+        Fingerprint of what the model was trained on; `was_tried` finds it.
+    old_pack
+        The model in the format of older programs, for them to read as ``latest.joblib``.
+
+    """
+    layout = Layout(settings)
+    known = {model.folder: model for model in versions(lake, settings, horizon)}
+    model = known.get(folder)
+    if model is None:
+        version = _next_version(list(known.values()), description)
+        checksums = {name: _sha256(data) for name, data in sorted(files.items())}
+        record = {**description, "version": version, "folder": folder, "files": checksums}
+        model = ModelVersion(horizon, folder, version, record)
+        for name, data in sorted(files.items()):
+            _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
+        if old_pack is not None:
+            _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
+        _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
+    promote(lake, settings, model)
+    _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, mark)
+    return model
+
+
+def promote(lake: Lake, settings: Settings, model: ModelVersion) -> None:
+    """Point to a registered model: it is live from the next forecast on."""
+    layout = Layout(settings)
+    old_pack = lake.stat(layout.name(ModelFile(model.horizon, model.folder, OLD_PACK)))
+    if old_pack is not None:
+        copy = layout.name(ModelFile(model.horizon, None, OLD_POINTER))
+        _put(lake, copy, lake.read(old_pack), model.folder)
+    name = layout.name(ModelFile(model.horizon, None, POINTER))
+    _put_json(lake, name, model.record, model.folder)
+    logs.log("INFO", f"model {model.version} is live", horizon=model.horizon, folder=model.folder)
+
+
+def refuse(
+    lake: Lake,
+    settings: Settings,
+    horizon: HorizonMinutes,
+    folder: str,
+    report: Mapping[str, Any],
+    mark: str,
+) -> str:
+    """Leave the report of a candidate that is not good enough; return its name."""
+    name = Layout(settings).name(ModelFile(horizon, folder, REFUSAL))
+    _put_json(lake, name, report, mark)
+    return name
+
+
+def was_tried(lake: Lake, settings: Settings, horizon: HorizonMinutes, mark: str) -> bool:
+    """Tell whether a model was trained on just this before, and registered or refused."""
+    prefix = Layout(settings).name(ModelFile(horizon, None, "")) + "/"
+    return any(
+        entry.fingerprint == mark and entry.name.endswith((RECORD, REFUSAL))
+        for entry in lake.entries(prefix)
+    )
+
+
+def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> str:
+    """Count on from the newest: minor where features or horizon changed, else patch."""
+    if not known:
+        return ".".join(map(str, FIRST_VERSION))
+    newest = known[-1]
+    major, minor, patch = _numbers(newest.version)
+    keys = ("features_hash8", "horizon_bins")
+    if any(newest.record.get(key) != description.get(key) for key in keys):
+        return f"{major}.{minor + 1}.0"
+    return f"{major}.{minor}.{patch + 1}"
+
+
+def _put(lake: Lake, name: str, data: bytes, mark: str) -> None:
+    lake.publish(name, lambda _: Artefact(data, "application/octet-stream", mark))
+
+
+def _put_json(lake: Lake, name: str, document: Mapping[str, Any], mark: str) -> None:
+    data = json_bytes(document)
+    lake.publish(name, lambda _: Artefact(data, JSON, mark), cache=NO_CACHE)
+
+
+def _version_of(record: Any) -> str:  # noqa: ANN401 -- JSON is any value
+    version = record.get("version") if isinstance(record, dict) else None
+    if not isinstance(version, str) or not _SEMVER.fullmatch(version):
+        raise ModelError(f"version: got {version!r}, expected MAJOR.MINOR.PATCH")
+    return version
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    major, minor, patch = map(int, version.split("."))
+    return major, minor, patch
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

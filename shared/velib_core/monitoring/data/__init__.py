@@ -1,0 +1,1 @@
+"""Observations in; documents on freshness, health and drift of the data out."""

@@ -1,0 +1,1 @@
+"""Forecasts and what happened in; documents on their errors and causes out."""

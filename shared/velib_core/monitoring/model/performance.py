@@ -1,0 +1,336 @@
+"""Model performance: the error of the forecasts against what happened, and against persistence.
+
+The *hindcast* is what the newest model that had not seen a day says of every bin of it; the
+*served* figures are of the forecasts that were really published (the ledger), scored the same
+way. Model and baseline are always compared on the same pairs. Hours, weekdays and dates are local
+and those of the issue time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from velib_core.monitoring.documents import (
+    Alert,
+    Documents,
+    Edition,
+    Status,
+    partly,
+    percent,
+    publish,
+    ratio,
+    repeat_at_root,
+    status_of_days,
+)
+from velib_core.monitoring.model import forecast_grid
+from velib_core.monitoring.model.residuals import reach_of_residuals
+from velib_core.monitoring.model.served import LEDGER_COLUMNS, ServedScores, score_ledger
+from velib_core.monitoring.model.station_series import series_document
+from velib_core.monitoring.stats.integer_histogram import WholeCounts
+from velib_core.timeline.bins import Bin, bin_start, horizon_minutes, iso_z
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from velib_core.monitoring.model.forecast_grid import Hindcasts
+    from velib_core.tables.panel import Stations
+    from velib_core.timeline.bins import HorizonBins
+    from velib_core.timeline.windows import LocalDays
+
+    Floats = NDArray[np.float64]
+
+VERSION = "1.2"
+
+COLUMNS = forecast_grid.COLUMNS
+"""Columns of the perf view that are read;
+`velib_core.monitoring.model.served.LEDGER_COLUMNS` of the ledger."""
+
+__all__ = ["COLUMNS", "LEDGER_COLUMNS", "PerformanceThresholds", "build"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PerformanceThresholds:
+    """When forecasts are called bad.
+
+    ``min_lift``: a model worse than persistence. ``min_coverage_pct``: forecasts missing for
+    pairs with a truth. ``min_points`` within 24 hours make a station's series worth drawing.
+    """
+
+    min_lift: float = 0.0
+    min_coverage_pct: float = 95.0
+    min_points: int = 24
+
+
+def build(
+    tables: Iterable[pa.Table],
+    *,
+    window: LocalDays,
+    horizons: Sequence[HorizonBins],
+    edition: Edition,
+    thresholds: PerformanceThresholds | None = None,
+    ledger: Iterable[pa.Table] = (),
+    stations: Stations | None = None,
+    clusters: Mapping[str, int | str] | None = None,
+) -> Documents:
+    """Make the documents of ``model/performance``, a folder ``h{minutes}/`` a horizon.
+
+    Those of the first horizon stand at the root of the folder too.
+
+    Parameters
+    ----------
+    tables
+        Perf views with `COLUMNS`, one a day, in time order.
+    window
+        Complete local days of issue.
+    horizons
+        In bins; each gets its documents, whether it has forecasts or not.
+    ledger
+        The forecasts as published, with `LEDGER_COLUMNS`, one table a day.
+    stations
+        Gives stations their names.
+    clusters
+        Group of each station; makes ``by_cluster.json``.
+
+    """
+    limits = thresholds or PerformanceThresholds()
+    laid_out = forecast_grid.lay_out(tables, window, horizons)
+    served = score_ledger(ledger, laid_out)
+    documents: dict[str, Any] = {}
+    info, alerts = [], []
+    for h, cast in laid_out.items():
+        minutes = horizon_minutes(h)
+        folder = f"h{minutes}"
+        made = _documents(cast, served[h], edition, limits, stations, clusters)
+        documents |= {f"{folder}/{name}.json": document for name, document in made.items()}
+        info.append(
+            {
+                "horizon_min": minutes,
+                "prefix_latest": f"{edition.latest_prefix}/{folder}",
+                "artifacts": list(made),
+                "reason": made["kpis"]["reason"],
+            }
+        )
+        alerts += _alerts(made["kpis"], folder, limits)
+    return publish(
+        repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
+        edition,
+        VERSION,
+        status=_status(laid_out, info, window),
+        window_days=len(window.days),
+        windows={"current": window.as_json()},
+        thresholds=(limits,),
+        alerts=alerts,
+        extra={
+            "window": window.as_json(),
+            "horizons": [horizon_minutes(h) for h in horizons],
+            "horizons_info": info,
+        },
+    )
+
+
+class ErrorSums:
+    """Sums of errors by bin or by station, from which every figure of a group is made.
+
+    ``fields`` is ``float64[8, n]``: pairs compared; pairs with a truth; then sums of absolute,
+    squared and signed error (truth − forecast) of model and of baseline.
+    """
+
+    def __init__(self, fields: Floats) -> None:
+        self.fields = fields
+
+    @classmethod
+    def over(cls, cast: Hindcasts, axis: int) -> ErrorSums:
+        """Sum over stations (``axis`` 1) or bins (``axis`` 0)."""
+        scored = cast.scored
+        known = np.isfinite(cast.truth) & np.isfinite(cast.base)
+        columns = [scored.sum(axis=axis), known.sum(axis=axis)]
+        for forecast in (cast.published, cast.base):
+            error = np.where(scored, cast.truth - forecast, np.float32(0))
+            columns += [
+                part.sum(axis=axis, dtype=np.float64) for part in (np.abs(error), error**2, error)
+            ]
+        return cls(np.stack(columns).astype(np.float64))
+
+    def grouped(self, label: NDArray[np.int64], count: int) -> list[dict[str, Any]]:
+        """Return the figures of each group ``0 … count − 1``; labels below 0 are left out."""
+        keep = label >= 0
+        sums = np.stack([np.bincount(label[keep], f[keep], count) for f in self.fields])
+        return [figures(column) for column in sums.T]
+
+    def total(self) -> dict[str, Any]:
+        """Return the figures of everything."""
+        return figures(self.fields.sum(axis=1))
+
+
+def figures(sums: Floats) -> dict[str, Any]:
+    """Return the contract's figures from one column of `ErrorSums`; null where there is none."""
+    n, n_truth = int(sums[0]), int(sums[1])
+    found: dict[str, Any] = {"n": n, "n_truth": n_truth}
+    found["coverage_pred_pct"] = percent(n, n_truth)
+    for name, (absolute, squared, signed) in (("model", sums[2:5]), ("baseline", sums[5:8])):
+        found[f"mae_{name}"] = ratio(absolute, n)
+        found[f"rmse_{name}"] = float(squared / n) ** 0.5 if n else None
+        found[f"me_{name}"] = ratio(signed, n)
+    found["lift_vs_baseline"] = ratio(sums[5] - sums[2], sums[5])
+    return found
+
+
+def _documents(
+    cast: Hindcasts,
+    served: ServedScores,
+    edition: Edition,
+    limits: PerformanceThresholds,
+    stations: Stations | None,
+    clusters: Mapping[str, int | str] | None,
+) -> dict[str, Any]:
+    by_bin, by_station = ErrorSums.over(cast, 1), ErrorSums.over(cast, 0)
+    local = cast.window.local()
+    days = [day.isoformat() for day in cast.window.days]
+    of_day = local.day - cast.window.days[0].toordinal()
+    daily = _rows("date", days, by_bin.grouped(of_day, len(days)))
+    head = edition.head(VERSION) | {"horizon_min": horizon_minutes(cast.horizon)}
+    groups = {
+        "daily_metrics": daily,
+        "by_hour": _rows("hour", range(24), by_bin.grouped(local.minute // 60, 24)),
+        "by_dow": _rows("dow", range(7), by_bin.grouped(local.dow, 7)),
+        "by_station": _rows(
+            "station_id", cast.ids.tolist(), [figures(f) for f in by_station.fields.T]
+        ),
+    }
+    made = {"kpis": _kpis(cast, by_bin, served, head)}
+    made |= {
+        name: head | {"time": "issue", "rows": [row for row in rows if row["n_truth"]]}
+        for name, rows in groups.items()
+    }
+    made["lift_curve"] = head | {
+        "points": [
+            {k: row[k] for k in ("date", "lift_vs_baseline")} for row in daily if row["n_truth"]
+        ]
+    }
+    made["hist_residuals"] = head | _histogram(cast)
+    made["station_timeseries"] = edition.head(VERSION) | series_document(
+        cast, edition.tz, limits.min_points, stations
+    )
+    if clusters is not None:
+        made["by_cluster"] = head | {"rows": _by_cluster(cast, by_station, clusters)}
+    return made
+
+
+def _rows(
+    key: str, values: Iterable[object], found: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    return [{key: value} | dict(row) for value, row in zip(values, found, strict=True)]
+
+
+def _kpis(
+    cast: Hindcasts, by_bin: ErrorSums, served: ServedScores, head: dict[str, Any]
+) -> dict[str, Any]:
+    total = by_bin.total()
+    scored = cast.scored
+    at = np.flatnonzero(scored.any(axis=1))
+    known = np.isfinite(cast.truth) & np.isfinite(cast.base)
+    persistence = np.abs(cast.truth - cast.base)[known]
+    return {
+        **head,
+        "window_days": len(cast.window.days),
+        **total,
+        "n_rows": total["n"],
+        "n_stations": int(scored.any(axis=0).sum()),
+        "ts_min_utc": _stamp(cast, int(at[0])) if len(at) else None,
+        "ts_max_utc": _stamp(cast, int(at[-1])) if len(at) else None,
+        "coverage_since_first_pct": _coverage_since_first(by_bin),
+        "reason": _reason(total),
+        "is": "hindcast",
+        "mae_baseline_all": float(persistence.mean(dtype=np.float64)) if len(persistence) else None,
+        **_continuous(cast),
+        "model_versions": cast.versions,
+        "served": served.as_json(),
+    }
+
+
+def _coverage_since_first(by_bin: ErrorSums) -> float | None:
+    """Return `coverage_pred_pct` from the first forecast on: before it there was no model."""
+    scored, known = by_bin.fields[:2]
+    first = int((scored > 0).argmax())
+    return percent(scored[first:].sum(), known[first:].sum())
+
+
+def _continuous(cast: Hindcasts) -> dict[str, float | None]:
+    """Return the errors of the numbers behind the published integer."""
+    found: dict[str, float | None] = {}
+    for name, forecast in (("median", cast.median), ("mean", cast.mean)):
+        error = (cast.truth - forecast)[cast.scored & np.isfinite(forecast)].astype(np.float64)
+        found[f"mae_{name}"] = float(np.abs(error).mean()) if len(error) else None
+        found[f"rmse_{name}"] = float((error**2).mean() ** 0.5) if len(error) else None
+    return found
+
+
+def _reason(total: Mapping[str, Any]) -> str | None:
+    if not total["n_truth"]:
+        return "no observation has a truth a horizon later"
+    return None if total["n"] else "no forecast in the window"
+
+
+def _histogram(cast: Hindcasts) -> dict[str, Any]:
+    """Count residuals by whole bikes, out to the 99th percentile of their size."""
+    error = (cast.truth - cast.published)[cast.scored]
+    counts = WholeCounts.of(np.rint(error).astype(np.int64))
+    reach = reach_of_residuals(counts) if len(error) else 1
+    inside = np.abs(counts.values) <= reach
+    return {
+        "bins": (np.arange(2 * reach + 2) - reach - 0.5).tolist(),
+        "counts": np.bincount(
+            counts.values[inside] + reach, counts.counts[inside], 2 * reach + 1
+        ).astype(np.int64),
+        "n": len(error),
+    }
+
+
+def _by_cluster(
+    cast: Hindcasts, by_station: ErrorSums, clusters: Mapping[str, int | str]
+) -> list[dict[str, Any]]:
+    names = sorted(set(clusters.values()), key=str)
+    place = {name: n for n, name in enumerate(names)}
+    label = [place[clusters[s]] if s in clusters else -1 for s in cast.ids.tolist()]
+    return _rows("cluster", names, by_station.grouped(np.array(label, np.int64), len(names)))
+
+
+def _alerts(kpis: Mapping[str, Any], folder: str, limits: PerformanceThresholds) -> list[Alert]:
+    alerts = []
+    artefact, lift = f"{folder}/kpis.json", kpis["lift_vs_baseline"]
+    coverage = kpis["coverage_since_first_pct"]
+    if lift is not None and lift < limits.min_lift:
+        text = f"{folder}: the forecast is {-100 * lift:.1f}% worse than persistence"
+        alerts.append(Alert("high", "lift", text, artefact, lift, limits.min_lift))
+    if kpis["n"] and coverage < limits.min_coverage_pct:
+        text = f"{folder}: {coverage:.1f}% of the observations have a forecast"
+        alerts.append(
+            Alert("medium", "coverage_pred", text, artefact, coverage, limits.min_coverage_pct)
+        )
+    served = kpis["served"]["lift_vs_baseline"]
+    if served is not None and served < limits.min_lift:
+        text = f"{folder}: what users got is {-100 * served:.1f}% worse than persistence"
+        alerts.append(Alert("high", "served_lift", text, artefact, served, limits.min_lift))
+    return alerts
+
+
+def _status(
+    laid_out: Mapping[HorizonBins, Hindcasts], info: list[dict[str, Any]], window: LocalDays
+) -> Status:
+    seen = np.zeros(window.bins, bool)
+    for cast in laid_out.values():
+        seen |= np.isfinite(cast.base).any(axis=1)
+    status = status_of_days(window.days_with(seen[:, None]), len(window.days))
+    return partly(
+        status, [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
+    )
+
+
+def _stamp(cast: Hindcasts, offset: int) -> str:
+    return iso_z(bin_start(Bin(cast.window.start + offset)))

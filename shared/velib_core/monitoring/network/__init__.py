@@ -1,0 +1,1 @@
+"""Observations in; documents on the network, its stations and its stockouts out."""

@@ -1,0 +1,1 @@
+"""Arrays with gaps in; sums, run lengths and histograms out."""

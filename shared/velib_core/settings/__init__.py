@@ -1,0 +1,1 @@
+"""Environment variables in; frozen, validated settings out."""

@@ -1,0 +1,1 @@
+"""Rows and objects in; snapshots, views and panels of the network out."""

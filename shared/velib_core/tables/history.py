@@ -1,0 +1,192 @@
+"""The network's past out of the lake, as tables to lay on a panel.
+
+Days that are over are read from their dailies, the hours since from the snapshots themselves.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.logs import log
+from velib_core.tables import snapshot
+from velib_core.tables.panel import (
+    STATION_VARIABLES,
+    WEATHER_VARIABLES,
+    Panel,
+    Stations,
+    build_panel,
+    join,
+)
+from velib_core.tables.snapshot import SnapshotError
+from velib_core.timeline.bins import Bin, day_after, day_of, first_bin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.timeline.bins import Day
+
+READERS = 8
+KEPT_SNAPSHOTS = 128
+"""Parsed snapshots that a warm instance keeps: more than the longest look-back of the features."""
+
+KEPT_DAYS = 3
+"""A day, the look-back before it and the horizon after it."""
+
+PANEL_COLUMNS = [
+    "tbin_utc",
+    "ts_utc",
+    "station_id",
+    "status",
+    "lat",
+    "lon",
+    "name",
+    "last_reported_utc",
+    *STATION_VARIABLES,
+    *WEATHER_VARIABLES,
+]
+"""What `velib_core.tables.panel.build_panel` reads; other columns are not decoded."""
+
+
+def daily_table(lake: Lake, entry: Entry) -> pa.Table:
+    """Return the rows of a daily that a panel needs."""
+    return pq.read_table(io.BytesIO(lake.read(entry)), columns=PANEL_COLUMNS)
+
+
+def dailies(lake: Lake, layout: Layout) -> dict[Day, Entry]:
+    """Return every daily by day, in order."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
+    return {day: entries[name] for day, name in sorted(layout.by_day(Daily, entries).items())}
+
+
+def snapshot_entries(lake: Lake, layout: Layout, day: Day) -> dict[Bin, Entry]:
+    """Return the snapshot objects of a day by bin; foreign names are left to the compaction."""
+    return _by_bin(layout, lake.entries(layout.bronze_day(day)))
+
+
+def _by_bin(layout: Layout, entries: Iterable[Entry]) -> dict[Bin, Entry]:
+    found = {}
+    for entry in entries:
+        try:
+            key = layout.key(entry.name)
+        except ForeignNameError:
+            continue
+        if isinstance(key, Snapshot):
+            found[key.bin] = entry
+    return found
+
+
+class SnapshotReader:
+    """Reads snapshots, each once: a warm instance needs only the new one of the last hours."""
+
+    def __init__(self, kept: int = KEPT_SNAPSHOTS) -> None:
+        self._kept = kept
+        self._tables: collections.OrderedDict[tuple[str, int], pa.Table] = collections.OrderedDict()
+
+    def tables(self, lake: Lake, entries: dict[Bin, Entry]) -> Iterator[pa.Table]:
+        """Yield the rows of snapshots in order of time; unreadable ones are logged, left out."""
+        wanted = [(bin_, entry) for bin_, entry in sorted(entries.items())]
+        missing = [pair for pair in wanted if _identity(pair[1]) not in self._tables]
+        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            contents = pool.map(lambda pair: lake.read(pair[1]), missing)
+            for (bin_, entry), data in zip(missing, contents, strict=True):
+                self._keep(bin_, entry, data)
+        for _, entry in wanted:
+            if _identity(entry) in self._tables:
+                yield self._tables[_identity(entry)]
+
+    def _keep(self, bin_: Bin, entry: Entry, data: bytes) -> None:
+        try:
+            table, _ = snapshot.from_bytes(data, bin_)
+        except SnapshotError as error:
+            log("ERROR", f"{entry.name} is left out: {error}")
+            return
+        self._tables[_identity(entry)] = table
+        while len(self._tables) > self._kept:
+            self._tables.popitem(last=False)
+
+
+def recent_entries(lake: Lake, layout: Layout, newest: Bin, bins: int) -> dict[Bin, Entry]:
+    """Return the snapshot objects of the ``bins`` bins that end with ``newest``, in order."""
+    return snapshots_between(lake, layout, Bin(newest - bins + 1), Bin(newest + 1))
+
+
+def snapshots_between(lake: Lake, layout: Layout, start: Bin, stop: Bin) -> dict[Bin, Entry]:
+    """Return the snapshot objects of the bins ``[start, stop)``, in order: their names sort so."""
+    first, last = layout.name(Snapshot(start)), layout.name(Snapshot(stop))
+    return _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last))
+
+
+def _identity(entry: Entry) -> tuple[str, int]:
+    return entry.name, entry.generation
+
+
+class DailyHistory:
+    """The dailies as one long panel, read a day at a time and forgotten soon after.
+
+    Every window has the same stations: all that any of the days knows. Memory holds
+    `KEPT_DAYS` days, however long the history is.
+    """
+
+    def __init__(self, lake: Lake, entries: Mapping[Day, Entry]) -> None:
+        self._lake = lake
+        self._entries = dict(sorted(entries.items()))
+        self._panels: collections.OrderedDict[Day, Panel] = collections.OrderedDict()
+        self.stations = _stations(daily_table(lake, entry) for entry in self._entries.values())
+
+    def __call__(self, start: Bin, stop: Bin) -> Panel:
+        """Return the panel of the bins ``[start, stop)``, NaN where no daily is."""
+        days = [day_of(start)]
+        while days[-1] < day_of(Bin(stop - 1)):
+            days.append(day_after(days[-1]))
+        return join([self._day(day) for day in days]).window(start, stop)
+
+    def _day(self, day: Day) -> Panel:
+        if day not in self._panels:
+            entry = self._entries.get(day)
+            tables = [daily_table(self._lake, entry)] if entry else []
+            start, stop = first_bin(day), first_bin(day_after(day))
+            panel = build_panel(tables, start, stop, station_ids=self.stations.ids.tolist())
+            self._panels[day] = dataclasses.replace(panel, stations=self.stations)
+            while len(self._panels) > KEPT_DAYS:
+                self._panels.popitem(last=False)
+        return self._panels[day]
+
+
+def _stations(tables: Iterator[pa.Table]) -> Stations:
+    """Return the stations of all tables, each with its newest known place, name and capacity."""
+    newest: pa.Table | None = None
+    described = ("name", "lat", "lon", "capacity")
+    for table in tables:
+        known = table.select(["station_id", *described])
+        both = known if newest is None else pa.concat_tables([newest, known])
+        grouped = both.group_by("station_id", use_threads=False).aggregate(
+            [(column, "last") for column in described]
+        )
+        newest = grouped.rename_columns(["station_id", *described])
+    if newest is None:
+        newest = snapshot.SCHEMA.empty_table().select(["station_id", *described])
+    ordered = newest.sort_by("station_id")
+
+    def numbers(column: str) -> NDArray[np.float64]:
+        return np.asarray(ordered[column].cast(pa.float64()).to_numpy(zero_copy_only=False))
+
+    return Stations(
+        ids=np.array(ordered["station_id"].to_pylist(), np.str_),
+        names=np.array([name or "" for name in ordered["name"].to_pylist()], np.str_),
+        lat=numbers("lat"),
+        lon=numbers("lon"),
+        capacity=numbers("capacity").astype(np.float32),
+    )

@@ -1,0 +1,54 @@
+"""What could not be read is kept, with the reason beside it, and never stops the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import TYPE_CHECKING
+
+from velib_core import logs
+from velib_core.lake.bucket import JSON, Artefact, json_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.lake.layout import Layout
+    from velib_core.tables.snapshot import Defect
+
+MAX_DEFECTS_LISTED = 100
+"""Enough to see what is wrong; the count tells the rest."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """Bytes that were refused, wholly or in part: where they came from and why."""
+
+    source: str
+    data: bytes | None
+    reason: str
+    defects: Sequence[Defect] = ()
+
+
+def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:
+    """Copy refused bytes and write their reason beside them, once a digest.
+
+    The digest is that of the bytes (of the reason where there are none) unless it is given.
+    """
+    listed = [defect.as_json() for defect in reject.defects[:MAX_DEFECTS_LISTED]]
+    report = {
+        "source": reject.source,
+        "size": None if reject.data is None else len(reject.data),
+        "reason": reject.reason,
+        "defects": len(reject.defects),
+        "listed": listed,
+    }
+    digest = digest or hashlib.sha256(reject.data or json_bytes(report)).hexdigest()[:12]
+    target = layout.quarantined(reject.source, digest)
+    if reject.data is not None:
+        copy = Artefact(reject.data, "application/octet-stream", digest)
+        lake.publish(target, lambda _: copy)
+    note = Artefact(json_bytes(report), JSON, digest)
+    if lake.publish(f"{target}.json", lambda kept: None if kept else note) == "written":
+        message = f"quarantined {reject.source}: {reject.reason}"
+        logs.log("ERROR", message, defects=len(reject.defects))

@@ -1,0 +1,335 @@
+"""The snapshot: one observation of the whole network, its schema and its validation.
+
+A snapshot is a Parquet table with one row a station. The same columns, in the same order, make up
+dailies and monthlies. A value that breaks its rule is named with its field and what was expected:
+without a station or a bike count the row is refused, and any other field becomes null.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from velib_core.errors import InvalidValueError, shorten
+from velib_core.timeline.bins import BIN_MINUTES, Bin, bin_start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+STAMP = pa.timestamp("ns")
+"""Naive UTC, as every reader of the lake expects."""
+
+SCHEMA = pa.schema(
+    [
+        ("ts_utc", STAMP),
+        ("tbin_utc", STAMP),
+        ("station_id", pa.string()),
+        ("bikes", pa.int64()),
+        ("capacity", pa.int64()),
+        ("mechanical", pa.int64()),
+        ("ebike", pa.int64()),
+        ("status", pa.string()),
+        ("lat", pa.float64()),
+        ("lon", pa.float64()),
+        ("name", pa.string()),
+        ("temp_C", pa.float64()),
+        ("precip_mm", pa.float64()),
+        ("wind_mps", pa.float64()),
+        ("last_reported_utc", STAMP),
+        ("docks_available", pa.int64()),
+        ("is_installed", pa.int8()),
+        ("is_renting", pa.int8()),
+        ("is_returning", pa.int8()),
+        ("weather_utc", STAMP),
+    ]
+)
+
+REQUIRED = ("ts_utc", "tbin_utc", "station_id", "bikes")
+"""Columns without which a table is no snapshot; the others may be absent and become null."""
+
+REPEATED = b"velib-repeated"
+"""Parquet metadata: how many rows repeated a station and bin and were left out, by station."""
+
+ONE_ROW = "one row a station and bin"
+"""What the defect of such a row expected."""
+
+MAX_COUNT = 5_000
+"""Bikes or docks at one station; the largest stations of the world hold some hundreds."""
+
+MAX_REPEATS = 1_000_000_000
+MAX_ID_LENGTH = 128
+MAX_NAME_LENGTH = 512
+MAX_SNAPSHOT_BYTES = 64 << 20
+"""About 300 times the size of a snapshot of 1,500 stations."""
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "bikes": (0, MAX_COUNT),
+    "capacity": (0, MAX_COUNT),
+    "mechanical": (0, MAX_COUNT),
+    "ebike": (0, MAX_COUNT),
+    "docks_available": (0, MAX_COUNT),
+    "lat": (-90, 90),
+    "lon": (-180, 180),
+    "temp_C": (-90, 70),
+    "precip_mm": (0, 500),
+    "wind_mps": (0, 150),
+    "is_installed": (0, 1),
+    "is_renting": (0, 1),
+    "is_returning": (0, 1),
+}
+
+
+class SnapshotError(InvalidValueError):
+    """An object or table that is no snapshot."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Defect:
+    """One value that broke its rule, and what became of it.
+
+    ``refused`` tells that the whole row is left out; otherwise the field became null.
+    """
+
+    station_id: str | None
+    field: str
+    value: object
+    expected: str
+    refused: bool
+
+    def as_json(self) -> dict[str, object]:
+        """Return the defect as a JSON object."""
+        value = self.value if isinstance(self.value, int) else shorten(self.value)
+        if isinstance(self.value, str) and self.value.isprintable():
+            value = self.value[:MAX_NAME_LENGTH]
+        return {**vars(self), "value": value}
+
+
+def tidy(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[Defect]]:
+    """Hold rows to the schema and its rules.
+
+    Parameters
+    ----------
+    table
+        Rows with at least the `REQUIRED` columns, of any castable type.
+    bin_
+        The bin that all rows must belong to; any bin when ``None``.
+
+    Returns
+    -------
+    tuple[pa.Table, list[Defect]]
+        The rows that hold, in `SCHEMA`, and every value that did not. Of rows that share a
+        station and a bin the newest by ``ts_utc`` stays (the last of equal ones); the others
+        are listed as defects where they differ from it in time or value.
+
+    Raises
+    ------
+    SnapshotError
+        Where a required column is missing or a column has a type that cannot be cast.
+
+    """
+    typed = _cast(table)
+    defects: list[Defect] = []
+    typed = _refuse(typed, _bad_rows(typed, bin_), defects)
+    for field, (low, high) in _RANGES.items():
+        if field != "bikes":
+            typed = _nullify(
+                typed, field, _outside(typed[field], low, high), f"{low}…{high}", defects
+            )
+    too_long = pc.greater(pc.utf8_length(typed["name"]), MAX_NAME_LENGTH)
+    typed = _nullify(typed, "name", too_long, f"at most {MAX_NAME_LENGTH} characters", defects)
+    return _newest_rows(typed, defects), defects
+
+
+def _cast(table: pa.Table) -> pa.Table:
+    columns = []
+    for field in SCHEMA:
+        if field.name not in table.column_names:
+            if field.name in REQUIRED:
+                raise SnapshotError(field.name, table.column_names, f"a column of {field.type}")
+            columns.append(pa.nulls(table.num_rows, field.type))
+            continue
+        column = table[field.name]
+        try:
+            columns.append(_cast_column(column, field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            raise SnapshotError(field.name, str(column.type), f"values of {field.type}") from None
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _cast_column(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if column.type == wanted:
+        return column
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC")).cast(
+            pa.timestamp(column.type.unit)
+        )
+    elif pa.types.is_timestamp(wanted) and not pa.types.is_timestamp(column.type):
+        raise pa.ArrowTypeError("not a timestamp")
+    elif pa.types.is_floating(column.type) and pa.types.is_integer(wanted):
+        column = pc.if_else(pc.is_finite(column), column, None)
+    return column.cast(wanted)
+
+
+def _bad_rows(table: pa.Table, bin_: Bin | None) -> list[tuple[str, Any, str]]:
+    """Return (field, mask, expectation) of the rules whose breach refuses the row."""
+    grid = pc.floor_temporal(table["ts_utc"], BIN_MINUTES, unit="minute")
+    ids = table["station_id"]
+    length = pc.utf8_length(pc.utf8_trim_whitespace(ids))
+    rules = [
+        ("station_id", pc.fill_null(pc.equal(length, 0), fill_value=True), "a station id"),
+        ("station_id", pc.greater(length, MAX_ID_LENGTH), f"at most {MAX_ID_LENGTH} characters"),
+        ("bikes", pc.is_null(table["bikes"]), "a number of bikes"),
+        ("bikes", _outside(table["bikes"], 0, MAX_COUNT), f"0…{MAX_COUNT}"),
+        ("ts_utc", pc.is_null(table["ts_utc"]), "an instant"),
+        ("tbin_utc", pc.is_null(table["tbin_utc"]), "an instant"),
+        ("tbin_utc", pc.not_equal(grid, table["tbin_utc"]), "the bin of ts_utc"),
+    ]
+    if bin_ is not None:
+        expected = pa.scalar(bin_start(bin_).replace(tzinfo=None), STAMP)
+        rules.append(
+            ("tbin_utc", pc.not_equal(table["tbin_utc"], expected), f"{bin_start(bin_):%FT%H:%MZ}")
+        )
+    return rules
+
+
+def _outside(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArray:
+    inside = pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high))
+    return pc.invert(inside)
+
+
+def _refuse(
+    table: pa.Table, rules: Iterable[tuple[str, Any, str]], defects: list[Defect]
+) -> pa.Table:
+    refused = pa.chunked_array([pa.repeat(pa.scalar(value=False), table.num_rows)])
+    for field, mask, expected in rules:
+        broken = pc.fill_null(mask, fill_value=False)
+        fresh = pc.and_not(broken, refused)
+        defects += _list(table, field, fresh, expected, refused=True)
+        refused = pc.or_(refused, broken)
+    return table.filter(pc.invert(refused)) if pc.any(refused).as_py() else table
+
+
+def _nullify(
+    table: pa.Table, field: str, mask: pa.ChunkedArray, expected: str, defects: list[Defect]
+) -> pa.Table:
+    broken = pc.fill_null(mask, fill_value=False)
+    if not pc.any(broken).as_py():
+        return table
+    defects += _list(table, field, broken, expected, refused=False)
+    column = pc.if_else(broken, pa.scalar(None, table.schema.field(field).type), table[field])
+    return table.set_column(table.schema.get_field_index(field), SCHEMA.field(field), column)
+
+
+def _list(
+    table: pa.Table, field: str, mask: pa.ChunkedArray, expected: str, *, refused: bool
+) -> list[Defect]:
+    if not pc.any(mask).as_py():
+        return []
+    columns = ["station_id"] if field == "station_id" else ["station_id", field]
+    rows = table.select(columns).filter(mask).to_pylist()
+    return [Defect(row["station_id"], field, row[field], expected, refused) for row in rows]
+
+
+def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
+    """Keep the last row by ``ts_utc`` of each (bin, station), sorted by bin, then station."""
+    order = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
+    by = [("tbin_utc", "ascending"), ("station_id", "ascending")]
+    ordered = order.sort_by([*by, ("ts_utc", "ascending"), ("_row", "ascending")]).drop("_row")
+    if ordered.num_rows < 2:
+        return ordered
+    here, after = ordered.slice(0, ordered.num_rows - 1), ordered.slice(1)
+    repeated = pc.and_(
+        pc.equal(here["station_id"], after["station_id"]),
+        pc.equal(here["tbin_utc"], after["tbin_utc"]),
+    )
+    if not pc.any(repeated).as_py():
+        return ordered
+    superseded = pa.array(np.append(repeated.to_numpy(), values=False))
+    defects += _list(ordered, "ts_utc", superseded, ONE_ROW, refused=True)
+    return ordered.filter(pc.invert(superseded))
+
+
+def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
+    """Read the snapshot object of a bin; see `tidy`. Its metadata counts the repeated rows.
+
+    Raises `SnapshotError` where the bytes are no Parquet, or no snapshot.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise SnapshotError("content", data[:16], f"a Parquet file ({error})") from None
+    rows, defects = tidy(table, bin_)
+    repeats = collections.Counter(repeats_of(table))
+    repeats.update(count_repeats(defects))
+    return with_repeats(rows, repeats), defects
+
+
+def count_repeats(defects: Iterable[Defect]) -> dict[str, int]:
+    """Return how many rows were left out because their station and bin were there, by station."""
+    repeats = [d.station_id for d in defects if d.expected == ONE_ROW and d.station_id]
+    return dict(collections.Counter(repeats))
+
+
+def with_repeats(table: pa.Table, repeats: Mapping[str, int]) -> pa.Table:
+    """Return the table with the count of repeated rows in its metadata, where there are any."""
+    told = {REPEATED: json.dumps(dict(sorted(repeats.items())))} if repeats else None
+    return table.replace_schema_metadata(told)
+
+
+def repeats_of(table: pa.Table) -> dict[str, int]:
+    """Return the count of repeated rows that a table's metadata holds, by station.
+
+    What is not a count (the metadata is part of an object that anyone may have written) is 0.
+    """
+    try:
+        told = json.loads((table.schema.metadata or {}).get(REPEATED, b"{}"))
+    except ValueError:
+        return {}
+    counts = told.items() if isinstance(told, dict) else ()
+    return {s: n for s, n in counts if isinstance(n, int) and 0 < n <= MAX_REPEATS}
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """Write a snapshot as Parquet; equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
+    """Join Parquet files of one schema, row group by row group, holding one group at a time.
+
+    Raises `SnapshotError` where a part is no Parquet or lacks a column of the schema.
+    """
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_index=True) as writer:
+        for part in parts:
+            try:
+                file = pq.ParquetFile(io.BytesIO(part))
+                for group in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(group, schema.names).cast(schema))
+            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+                raise SnapshotError("content", part[:16], f"Parquet rows ({error})") from None
+    return sink.getvalue()
+
+
+def naive(instant: dt.datetime) -> dt.datetime:
+    """Return an aware instant as the lake stores it: naive UTC."""
+    return instant.astimezone(dt.UTC).replace(tzinfo=None)
+
+
+def merge(older: pa.Table, newer: pa.Table) -> pa.Table:
+    """Unite two tidy tables: of rows that share a station and a bin the newest stays.
+
+    Where the instants are equal too, the row of ``newer`` stays.
+    """
+    return _newest_rows(pa.concat_tables([older, newer]), [])

@@ -1,0 +1,82 @@
+"""Which snapshot is the newest: for what follows it, and not the day's close."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from velib_core import logs
+from velib_core.lake.keys import Snapshot
+from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.tables.history import snapshot_entries, snapshots_between
+from velib_core.timeline.bins import Bin, day_after, first_bin, today
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.timeline.bins import Bin, Day
+
+
+class Newest(NamedTuple):
+    """The bin of the newest snapshot and its object."""
+
+    bin: Bin
+    entry: Entry
+
+
+def newest_snapshot(lake: Lake, layout: Layout, since: Bin | None = None) -> Newest | None:
+    """Return the newest snapshot, ``None`` where there is none yet.
+
+    ``since`` is a bin after which few have come: only those are listed, if there are any.
+    """
+    if since is not None:
+        come = snapshots_between(lake, layout, since, _end())
+        if come:
+            newest = max(come)
+            return Newest(newest, come[newest])
+    for day in reversed(observed_days(lake, layout)):
+        entries = snapshot_entries(lake, layout, day)
+        if entries:
+            newest = max(entries)
+            return Newest(newest, entries[newest])
+    return None
+
+
+def still_newest(lake: Lake, layout: Layout, arrived: Bin | None) -> Newest | None:
+    """Return the snapshot that arrived, ``None`` where it is not the newest or is gone.
+
+    That is one call to the store, however late the event is. Where none arrived, the newest.
+    """
+    if arrived is None:
+        return newest_snapshot(lake, layout)
+    end = _end()
+    if arrived >= end:
+        return None
+    found = None
+    names = layout.name(Snapshot(arrived)), layout.name(Snapshot(end))
+    for entry in lake.entries(f"{layout.bronze}/", *names):
+        try:
+            key = layout.key(entry.name)
+        except ForeignNameError:
+            continue
+        if key != Snapshot(arrived):
+            return None
+        found = Newest(arrived, entry)
+    return found
+
+
+def _end() -> Bin:
+    """Return the end of tomorrow by this machine's clock; what claims to be later is ignored."""
+    return first_bin(day_after(today(), 2))
+
+
+def observed_days(lake: Lake, layout: Layout) -> list[Day]:
+    """Return the days that have snapshots, in order.
+
+    A folder of a day after tomorrow (by this machine's clock) cannot be an observation; it is
+    left out, since it would close every day before it.
+    """
+    tomorrow = day_after(today())
+    days = layout.days_of_folders(lake.folders(f"{layout.bronze}/"))
+    future = [day for day in days if day > tomorrow]
+    if future:
+        logs.log("WARNING", "snapshots of the future are ignored", days=[str(d) for d in future])
+    return [day for day in days if day <= tomorrow]

@@ -1,0 +1,300 @@
+"""The views that monitoring and training read: events, perf (pure: tables and panels in, out).
+
+The *events view* is a day's observations with what they mean: occupancy, stockouts. The *perf
+view* sets each observation beside what came true a horizon later, the persistence baseline and
+the hindcast of the live model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from velib_core.tables.snapshot import STAMP, repeats_of, with_repeats
+from velib_core.timeline.bins import (
+    BIN_MINUTES,
+    BINS_PER_DAY,
+    BINS_PER_HOUR,
+    Bin,
+    bin_start,
+    first_bin,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from velib_core.tables.panel import Panel
+    from velib_core.timeline.bins import Day, HorizonBins
+
+STOCKOUT_SHARE = 0.1
+"""A stockout bound is never more than this share of the capacity, so that a station of ten docks
+is not short at two bikes."""
+
+STATUS_CODES = {"OK": 0, "CLOSED": 1}
+"""A fixed encoding, the same in every file."""
+
+EVENTS_SCHEMA = pa.schema(
+    [
+        ("tbin_utc", STAMP),
+        ("station_id", pa.string()),
+        ("bikes", pa.int64()),
+        ("capacity", pa.int64()),
+        ("mechanical", pa.int64()),
+        ("ebike", pa.int64()),
+        ("status", pa.string()),
+        ("status_code", pa.int64()),
+        ("lat", pa.float64()),
+        ("lon", pa.float64()),
+        ("name", pa.string()),
+        ("temp_C", pa.float64()),
+        ("precip_mm", pa.float64()),
+        ("wind_mps", pa.float64()),
+        ("occ_ratio", pa.float64()),
+        ("is_penury", pa.int8()),
+        ("is_saturation", pa.int8()),
+        ("h", pa.int8()),
+        ("min", pa.int8()),
+        ("ts_utc", STAMP),
+        ("last_reported_utc", STAMP),
+        ("docks_available", pa.int64()),
+        ("is_installed", pa.int8()),
+        ("is_renting", pa.int8()),
+        ("is_returning", pa.int8()),
+    ]
+)
+
+PERF_SCHEMA = pa.schema(
+    [
+        ("tbin_utc", STAMP),
+        ("station_id", pa.string()),
+        ("horizon_bins", pa.int64()),
+        ("y_true", pa.int64()),
+        ("y_baseline_persist", pa.int64()),
+        ("y_pred_int", pa.int64()),
+        ("bikes", pa.int64()),
+        ("capacity", pa.int64()),
+        ("occ_ratio", pa.float64()),
+        ("h", pa.int8()),
+        ("min", pa.int8()),
+        ("y_pred", pa.float64()),
+        ("y_mean", pa.float64()),
+        ("model_version", pa.string()),
+    ]
+)
+
+LEDGER_SCHEMA = pa.schema(
+    [
+        ("tbin_utc", STAMP),
+        ("target_tbin_utc", STAMP),
+        ("station_id", pa.string()),
+        ("horizon_bins", pa.int64()),
+        ("y_pred", pa.float64()),
+        ("y_pred_int", pa.int64()),
+        ("y_mean", pa.float64()),
+        ("p_bike", pa.float64()),
+        ("p_dock", pa.float64()),
+        ("model_version", pa.string()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hindcast:
+    """What a model says of a day that is over: ``float32[288, S]`` arrays, NaN for no answer."""
+
+    version: str
+    y_pred: NDArray[np.float32]
+    y_pred_int: NDArray[np.float32]
+    y_mean: NDArray[np.float32]
+
+
+def in_service(table: pa.Table) -> pa.ChunkedArray:
+    """Tell of each row whether its station can be used (bool, never null).
+
+    It can where the status is not other than OK, the capacity is not 0, and neither
+    ``is_installed`` nor ``is_renting`` is 0; what the feed does not say counts as in order.
+    """
+    usable = pc.fill_null(pc.equal(table["status"], "OK"), fill_value=True)
+    for flag in ("is_installed", "is_renting"):
+        usable = pc.and_(usable, pc.fill_null(pc.not_equal(table[flag], 0), fill_value=True))
+    return pc.and_(usable, pc.fill_null(pc.greater(table["capacity"], 0), fill_value=True))
+
+
+def free_docks(table: pa.Table) -> pa.ChunkedArray:
+    """Return the free docks of each row: as reported, else capacity − bikes, never below 0."""
+    computed = pc.max_element_wise(
+        pc.subtract(table["capacity"], table["bikes"]), 0, skip_nulls=False
+    )
+    return pc.coalesce(table["docks_available"], computed)
+
+
+def events_view(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:
+    """Return the events of a day, in `EVENTS_SCHEMA` and the daily's order.
+
+    ``is_penury`` is 1 where bikes ≤ min(``penury_bikes``, 10% of capacity), ``is_saturation``
+    where free docks ≤ min(``saturation_docks``, 10% of capacity); both are null where the station
+    is out of service or its capacity unknown. ``occ_ratio`` is bikes / capacity, null where the
+    capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin. The daily's count of
+    repeated rows is carried along (`velib_core.tables.snapshot.repeats_of`).
+    """
+    capacity = pc.if_else(in_service(daily), pc.cast(daily["capacity"], pa.float64()), None)
+    positive = pc.if_else(
+        pc.greater(daily["capacity"], 0), pc.cast(daily["capacity"], pa.float64()), None
+    )
+    share = pc.multiply(capacity, STOCKOUT_SHARE)
+    derived = {
+        "status_code": pc.fill_null(_status_code(daily["status"]), -1),
+        "occ_ratio": pc.divide(pc.cast(daily["bikes"], pa.float64()), positive),
+        "is_penury": _at_most(daily["bikes"], share, penury_bikes),
+        "is_saturation": _at_most(free_docks(daily), share, saturation_docks),
+        "h": pc.hour(daily["tbin_utc"]),
+        "min": pc.minute(daily["tbin_utc"]),
+    }
+    columns = [derived.get(name) for name in EVENTS_SCHEMA.names]
+    view = pa.table(
+        [
+            (daily[field.name] if column is None else column).cast(field.type)
+            for field, column in zip(EVENTS_SCHEMA, columns, strict=True)
+        ],
+        schema=EVENTS_SCHEMA,
+    )
+    return with_repeats(view, repeats_of(daily))
+
+
+def _status_code(status: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.index_in(status, value_set=pa.array(list(STATUS_CODES)))
+
+
+def _at_most(count: pa.ChunkedArray, share: pa.ChunkedArray, bound: int) -> pa.ChunkedArray:
+    limit = pc.min_element_wise(share, float(bound), skip_nulls=False)
+    return pc.cast(pc.less_equal(pc.cast(count, pa.float64()), limit), pa.int8())
+
+
+def ledger_page(forecast: pa.Table, published: Bin, version: str) -> pa.Table:
+    """Return the forecasts of one publication in `LEDGER_SCHEMA`; stations without one are out.
+
+    Parameters
+    ----------
+    forecast
+        What `velib_core.model.inference.predict` said, of one horizon.
+    published
+        The bin of the snapshot that was newest: the lead that a user had counts from it.
+    version
+        Of the model.
+
+    """
+    told = forecast.filter(pc.is_valid(forecast["bikes_pred_int"]))
+    rows = told.num_rows
+    columns = {
+        "tbin_utc": pa.repeat(pa.scalar(bin_start(published).replace(tzinfo=None), STAMP), rows),
+        "target_tbin_utc": told["target_ts_utc"],
+        "station_id": told["station_id"],
+        "horizon_bins": pc.divide(told["horizon_min"], BIN_MINUTES),
+        "y_pred": told["bikes_pred"],
+        "y_pred_int": told["bikes_pred_int"],
+        "y_mean": told["bikes_mean"],
+        "p_bike": told["p_bike"],
+        "p_dock": told["p_dock"],
+        "model_version": pa.repeat(version, rows),
+    }
+    return pa.table([columns[f.name].cast(f.type) for f in LEDGER_SCHEMA], schema=LEDGER_SCHEMA)
+
+
+def with_expired(pages: pa.Table, ledger: pa.Table) -> pa.Table:
+    """Return the forecasts of a day's pages, and those of its ledger whose page is gone.
+
+    Both are in `LEDGER_SCHEMA`. A page is told by the bin it was published in and its horizon;
+    the pages' own rows stay in their order where none is gone.
+    """
+    keys = ["tbin_utc", "horizon_bins"]
+    gone = ledger.join(pages.select(keys), keys, join_type="left anti").select(pages.schema.names)
+    if not gone.num_rows:
+        return pages
+    united = pa.concat_tables([gone.cast(pages.schema), pages])
+    return united.sort_by([(key, "ascending") for key in (*keys, "station_id")])
+
+
+def perf_view(
+    panel: Panel,
+    day: Day,
+    horizons: Sequence[HorizonBins],
+    hindcasts: Mapping[HorizonBins, Hindcast],
+) -> pa.Table:
+    """Set each observation of a day beside the truth a horizon later.
+
+    Parameters
+    ----------
+    panel
+        History that holds the day and, for the truth of its last bins, what follows it.
+    day
+        The UTC day whose bins are the issue bins.
+    horizons
+        In bins; each observation makes one row a horizon.
+    hindcasts
+        By horizon; predictions are null where there is none.
+
+    Returns
+    -------
+    pa.Table
+        In `PERF_SCHEMA`, sorted by bin, station and horizon. ``y_true`` is null where nothing
+        was observed at exactly bin + horizon.
+
+    """
+    ordered = sorted(horizons)
+    start = first_bin(day)
+    wide = panel.window(start, Bin(start + BINS_PER_DAY + max(ordered)))
+    bikes, capacity = wide["bikes"], wide["capacity"][:BINS_PER_DAY]
+    t, s = np.nonzero(np.isfinite(bikes[:BINS_PER_DAY]))
+    truth = np.stack([bikes[t + h, s] for h in ordered], axis=1)
+    nothing = np.full(len(t), np.nan, np.float32)
+    guesses = {
+        field: np.stack(
+            [getattr(hindcasts[h], field)[t, s] if h in hindcasts else nothing for h in ordered],
+            axis=1,
+        ).ravel()
+        for field in ("y_pred", "y_pred_int", "y_mean")
+    }
+    repeats = len(ordered)
+    now = np.repeat(bikes[t, s], repeats)
+    docks = np.repeat(capacity[t, s], repeats)
+    offsets = np.repeat(t, repeats)
+    versions = [hindcasts[h].version if h in hindcasts else None for h in ordered]
+    predicted = np.isfinite(guesses["y_pred_int"])
+    version = pa.array(versions * len(t), pa.string())
+    values = {
+        "tbin_utc": _stamps(start, offsets),
+        "station_id": pa.array(wide.stations.ids[np.repeat(s, repeats)].tolist(), pa.string()),
+        "horizon_bins": pa.array(np.tile(np.array(ordered, np.int64), len(t))),
+        "y_true": _whole(truth.ravel()),
+        "y_baseline_persist": _whole(now),
+        "y_pred_int": _whole(guesses["y_pred_int"]),
+        "bikes": _whole(now),
+        "capacity": _whole(docks),
+        "occ_ratio": _real(np.divide(now, docks, out=np.full_like(now, np.nan), where=docks > 0)),
+        "h": pa.array((offsets // BINS_PER_HOUR).astype(np.int8)),
+        "min": pa.array((offsets % BINS_PER_HOUR * BIN_MINUTES).astype(np.int8)),
+        "y_pred": _real(guesses["y_pred"]),
+        "y_mean": _real(guesses["y_mean"]),
+        "model_version": pc.if_else(pa.array(predicted), version, None),
+    }
+    return pa.table([values[name] for name in PERF_SCHEMA.names], schema=PERF_SCHEMA)
+
+
+def _stamps(start: Bin, offsets: NDArray[np.int64]) -> pa.Array:
+    base = np.datetime64(bin_start(start).replace(tzinfo=None), "ns")
+    return pa.array(base + offsets * np.timedelta64(BIN_MINUTES, "m"), STAMP)
+
+
+def _whole(values: NDArray[np.float32]) -> pa.Array:
+    known = np.isfinite(values)
+    return pa.array(np.where(known, values, 0).astype(np.int64), mask=~known)
+
+
+def _real(values: NDArray[np.float32]) -> pa.Array:
+    return pa.array(values.astype(np.float64), mask=~np.isfinite(values))

@@ -1,0 +1,1 @@
+"""Instants in; bins, days, windows and local time out."""
