@@ -54,8 +54,8 @@ def observe(stations: int, n: int, rng: np.random.Generator, bikes: np.ndarray) 
             "docks_available": 40 - bikes,
         }
     )
-    tidy, _ = snapshot.tidy(table, bin_)
-    return snapshot.to_bytes(tidy)
+    validate, _ = snapshot.validate(table, bin_)
+    return snapshot.to_bytes(validate)
 
 
 def main() -> None:

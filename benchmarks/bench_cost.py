@@ -152,7 +152,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
                 city.advance(start + n * dt.timedelta(minutes=5))
                 feed.show(city.state())
                 cloud.tick()
-                cloud.settle()
+                cloud.wait_until_idle()
 
             def phase(name: str, work: Callable[[], object]) -> None:
                 before = meter.read(cloud)
@@ -163,8 +163,13 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
                 observe(n)
             phase("snapshot", lambda: [observe(n) for n in range(SNAPSHOTS)])
             phase("day", lambda: observe(SNAPSHOTS))
-            phase("hour", lambda: (cloud.publish(ReplayRequested(dry_run=True)), cloud.settle()))
-            phase("training", lambda: (cloud.publish(TrainRequested()), cloud.settle(1800)))
+            phase(
+                "hour",
+                lambda: (cloud.publish(ReplayRequested(dry_run=True)), cloud.wait_until_idle()),
+            )
+            phase(
+                "training", lambda: (cloud.publish(TrainRequested()), cloud.wait_until_idle(1800))
+            )
             if cloud.dead_letters():
                 sys.exit("messages were given up: nothing was measured")
             return phases, sizes(cloud)
@@ -272,8 +277,8 @@ def main() -> None:
         )
     for cities in (1, 10, 100):
         parts = month(day, cities, gib_a_day)
-        told = ", ".join(f"{name} {euro:.2f}" for name, euro in parts.items())
-        print(f"{cities} cities, EUR a month: {told}")
+        reported = ", ".join(f"{name} {euro:.2f}" for name, euro in parts.items())
+        print(f"{cities} cities, EUR a month: {reported}")
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from velib_core.features.cal_features import calendar_features
-from velib_core.features.profiles import empty_profiles, fold_day
-from velib_core.features.spatial_features import fit_statics
+from velib_core.features.profiles import empty_profiles, update_with_day
+from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows
 from velib_core.tables.panel import Panel, Stations
 from velib_core.timeline.bins import BINS_PER_DAY, HorizonBins, first_bin, parse_day
@@ -68,15 +68,17 @@ def observe(days: int, stations: int) -> Panel:
 
 def ours(panel: Panel) -> tuple[float, int]:
     """Return the seconds for all features of the panel, day by day, and how many values."""
-    statics = fit_statics(panel.stations)
+    static_features = fit_static_features(panel.stations)
     calendar_features(np.array([panel.start]), TZ)  # loads the calendar: imports are not measured
     started = time.process_time()
     profiles, values = empty_profiles(TZ, (H,)), 0
     for start in range(panel.start, panel.stop, BINS_PER_DAY):
         for first in range(start, start + BINS_PER_DAY, BLOCK):
             at = np.arange(first, first + BLOCK)
-            values += feature_rows(panel, at, H, statics, profiles).size
-        profiles = fold_day(profiles, panel, parse_day(str(np.datetime64(start * 300, "s"))[:10]))
+            values += feature_rows(panel, at, H, static_features, profiles).size
+        profiles = update_with_day(
+            profiles, panel, parse_day(str(np.datetime64(start * 300, "s"))[:10])
+        )
     return time.process_time() - started, values
 
 
@@ -146,7 +148,7 @@ def by_group(panel: Panel) -> tuple[float, int]:
         | {n: np.tile(panel.weather[n], stations) for n in WEATHER}
         | {"status": "OK"}
     )
-    statics = fit_statics(panel.stations)
+    static_features = fit_static_features(panel.stations)
     started = time.process_time()
     groups = frame.groupby("station_id", sort=False)
     frame["occ_ratio"] = frame["bikes"] / frame["capacity"]
@@ -169,12 +171,12 @@ def by_group(panel: Panel) -> tuple[float, int]:
     frame["dow_sin"] = np.sin(2 * np.pi * frame["dow"] / 7)
     frame["dow_cos"] = np.cos(2 * np.pi * frame["dow"] / 7)
     frame["status_code"] = frame["status"].astype("category").cat.codes
-    place = pd.DataFrame(statics.columns, columns=list(STATIC_FEATURES))
+    place = pd.DataFrame(static_features.columns, columns=list(STATIC_FEATURES))
     frame = frame.merge(place.assign(station_id=panel.stations.ids.astype(object)), on="station_id")
     pairs = pd.DataFrame(
         {
             "station_id": np.repeat(panel.stations.ids, 5).astype(object),
-            "near": panel.stations.ids[statics.neighbours[:, :5].ravel()].astype(object),
+            "near": panel.stations.ids[static_features.neighbours[:, :5].ravel()].astype(object),
         }
     )
     known = frame[["station_id", "tbin_utc", "bikes"]]
@@ -191,7 +193,7 @@ def by_group(panel: Panel) -> tuple[float, int]:
     pairs = pd.DataFrame(
         {
             "station_id": np.repeat(panel.stations.ids, 15).astype(object),
-            "near": panel.stations.ids[statics.neighbours.ravel()].astype(object),
+            "near": panel.stations.ids[static_features.neighbours.ravel()].astype(object),
         }
     )
     flows = ["occ_ratio", "arrived_12", "left_12", "arrived_3", "left_3", "change_3", "change_12"]

@@ -27,7 +27,7 @@ from velib_core import monitoring_pipeline as pipeline
 from velib_core.feeds.gbfs import Document, snapshot_rows
 from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
 from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
-from velib_core.lake.keys import Daily, Events, Key, Ledger, Perf, Snapshot
+from velib_core.lake.keys import Daily, Events, ForecastLog, Key, Perf, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
@@ -65,7 +65,7 @@ TRAINING_DAYS = 3
 class Silent:
     """Takes alerts and tells nobody."""
 
-    def tell_alert(self, body: object) -> None:
+    def publish_alert(self, body: object) -> None:
         """Take an alert."""
 
 
@@ -87,7 +87,7 @@ def days_of(stations: int, count: int) -> Iterator[pa.Table]:
             rows, _ = snapshot_rows(
                 status, information, {"ebike": True}, state.last_updated, state.weather
             )
-            tables.append(snapshot.tidy(rows, bin_)[0])
+            tables.append(snapshot.validate(rows, bin_)[0])
         yield compact_daily.assemble(tables)
 
 
@@ -111,7 +111,7 @@ def fill(stations: int) -> None:
             put(lake, Events(at), shifted(events, week))
             if week >= WEEKS - 2:
                 put(lake, Perf(at), shifted(perf, week))
-                put(lake, Ledger(at), shifted(ledger(perf), week))
+                put(lake, ForecastLog(at), shifted(forecast_log(perf), week))
     newest = day_after(MONDAY, 7 * WEEKS - 1)
     for back in range(int(os.environ.get("BENCH_DAILIES", "2"))):
         weeks, day = divmod(7 * WEEKS - 1 - back, 7)
@@ -145,7 +145,7 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
         registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
 
 
-def ledger(perf: pa.Table) -> pa.Table:
+def forecast_log(perf: pa.Table) -> pa.Table:
     """Return the perf view's forecasts as if each had been published in its bin."""
     ahead = pc.multiply(perf["horizon_bins"], 300 * 10**9).cast(pa.duration("ns"))
     chance = pa.array(np.full(perf.num_rows, 0.9))
@@ -154,9 +154,9 @@ def ledger(perf: pa.Table) -> pa.Table:
         "p_bike": chance,
         "p_dock": chance,
     }
-    names = views.LEDGER_SCHEMA.names
+    names = views.FORECAST_LOG_SCHEMA.names
     columns = [made.get(name, perf[name] if name not in made else None) for name in names]
-    return pa.table(columns, schema=views.LEDGER_SCHEMA)
+    return pa.table(columns, schema=views.FORECAST_LOG_SCHEMA)
 
 
 def shifted(table: pa.Table, weeks: int) -> pa.Table:

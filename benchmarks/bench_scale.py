@@ -77,7 +77,7 @@ class Silent:
     def republish(self, topic: str, entry: object, *, force: bool = False) -> None:
         """Take a notification."""
 
-    def tell_alert(self, body: object) -> None:
+    def publish_alert(self, body: object) -> None:
         """Take an alert."""
 
 
@@ -115,7 +115,7 @@ def fill(stations: int) -> None:
                 "wind_mps": np.full(stations, 3.0),
             }
         )
-        data = snapshot.to_bytes(snapshot.tidy(rows, bin_)[0])
+        data = snapshot.to_bytes(snapshot.validate(rows, bin_)[0])
         artefact = Artefact(data, PARQUET, crc32c(data))
         lake.write(LAYOUT.name(Snapshot(bin_)), artefact, expected_generation=0)
 
@@ -149,7 +149,7 @@ def read_feed(stations: int) -> None:
         for name, found in (("station_status", records), ("station_information", places))
     )
     rows, _ = snapshot_rows(status, information, {}, bin_start(NEWEST), Weather(10.0, 0.0, 3.0))
-    snapshot.to_bytes(snapshot.tidy(rows, NEWEST)[0])
+    snapshot.to_bytes(snapshot.validate(rows, NEWEST)[0])
 
 
 def learn(lake: Lake) -> None:

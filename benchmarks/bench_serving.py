@@ -64,7 +64,7 @@ def rows_of(city: City, bin_: Bin) -> pa.Table:
     table, _ = snapshot_rows(
         status, information, {"ebike": True}, state.last_updated, state.weather
     )
-    return snapshot.tidy(table, bin_)[0]
+    return snapshot.validate(table, bin_)[0]
 
 
 def put(lake: Lake, name: str, data: bytes) -> None:

@@ -14,10 +14,10 @@ import time
 
 import measure
 from bench_features import observe
-from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.features.stack import lookback_bins
 from velib_core.model.inference import predict
-from velib_core.model.legacy_regressor import train_reader_pack
+from velib_core.model.legacy_regressor import train_legacy_export
 from velib_core.model.training import TrainingOptions, train
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 
@@ -32,9 +32,9 @@ def work() -> None:
     days = [day_after(day_of(panel.start), n) for n in range(DAYS)]
     started, used = time.perf_counter(), time.process_time()
     pack = train(panel.window, panel.stations, days, H, TZ)
-    train_reader_pack(pack, panel.window, days, TrainingOptions())
+    train_legacy_export(pack, panel.window, days, TrainingOptions())
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
-    profiles = fold_day(empty_profiles(TZ, (H,)), panel, days[0])
+    profiles = update_with_day(empty_profiles(TZ, (H,)), panel, days[0])
     at = Bin(panel.start + 2 * BINS_PER_DAY)
     history = panel.window(Bin(at - lookback_bins(H) - 3), Bin(at + 1))
     predict(pack, history, profiles, at)

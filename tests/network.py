@@ -41,9 +41,9 @@ def snapshot_table(bin_: Bin, stations: int = STATIONS, **columns: object) -> pa
 
 def snapshot_object(bin_: Bin, stations: int = STATIONS, **columns: object) -> bytes:
     """Return the object of a valid snapshot."""
-    tidy, defects = snapshot.tidy(snapshot_table(bin_, stations, **columns), bin_)
+    validate, defects = snapshot.validate(snapshot_table(bin_, stations, **columns), bin_)
     assert not defects
-    return snapshot.to_bytes(tidy)
+    return snapshot.to_bytes(validate)
 
 
 def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
@@ -84,7 +84,7 @@ class PublisherLog:
     def publish(self, message: object) -> None:
         self.messages.append(message)
 
-    def tell_alert(self, body: object) -> None:
+    def publish_alert(self, body: object) -> None:
         self.messages.append(body)
 
     def republish(self, topic: str, entry, *, force: bool = False) -> None:

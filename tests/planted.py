@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from velib_core.monitoring.documents import Edition
+from velib_core.monitoring.documents import RunMetadata
 from velib_core.tables import snapshot, views
 from velib_core.tables.panel import build_panel
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, first_bin, parse_day
@@ -26,10 +26,10 @@ HORIZONS = [HorizonBins(3), HorizonBins(12)]
 GENERATED = dt.datetime(2025, 11, 20, 3, 4, 5, tzinfo=dt.UTC)
 
 
-def edition(family: str) -> Edition:
+def run_metadata(family: str) -> RunMetadata:
     """Return an edition as a job would make it."""
     root = "gs://bucket/velib"
-    return Edition(
+    return RunMetadata(
         GENERATED, TZ, f"{root}/monitoring/{family}/latest", f"{root}/exports", {"exports/x": 7}
     )
 
@@ -89,13 +89,13 @@ class Network:
         start = Bin(self.start + day * BINS_PER_DAY)
         stop = Bin(start + BINS_PER_DAY + max(HORIZONS))
         panel = build_panel(tables, start, stop, variables=("bikes", "capacity"))
-        casts = {}
+        forecast_tables = {}
         for h in HORIZONS if forecast else []:
             truth, bikes = panel["bikes"][h : h + BINS_PER_DAY], panel["bikes"][:BINS_PER_DAY]
             median = np.asarray(forecast(h, truth, bikes), np.float32)
-            casts[h] = views.Hindcast("2.1.0", median, np.rint(median), median + 0.1)
+            forecast_tables[h] = views.Hindcast("2.1.0", median, np.rint(median), median + 0.1)
         return views.perf_view(
-            panel, parse_day(self.at(day, 0).date().isoformat()), HORIZONS, casts
+            panel, parse_day(self.at(day, 0).date().isoformat()), HORIZONS, forecast_tables
         )
 
     def all_perf(self, forecast=None) -> list[pa.Table]:
@@ -150,7 +150,7 @@ def forecast(horizon: int, truth: np.ndarray, bikes: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(truth), 0.5 * (truth + bikes) + 0.05, bikes)
 
 
-def ledger(perf: pa.Table, lead_loss: int = 1) -> pa.Table:
+def forecast_log(perf: pa.Table, lead_loss: int = 1) -> pa.Table:
     """Return the published forecasts: those of the perf view, published ``lead_loss`` bins late."""
     frame = perf.to_pandas()
     frame = frame[frame["y_pred_int"].notna()]

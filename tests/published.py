@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from velib_cli.report.sources import Horizon, Sources
-from velib_core.features.profiles import empty_profiles, fold_day
-from velib_core.lake.lineage import Making
+from velib_core.features.profiles import empty_profiles, update_with_day
+from velib_core.lake.lineage import LineageRecord
 from velib_core.model.registry import ModelVersion
 from velib_core.tables.panel import Panel, Stations
 from velib_core.timeline.bins import (
@@ -51,7 +51,7 @@ def sources(stations: int = 24, **changes: object) -> Sources:
         coverage={YESTERDAY: (stations, [stations] * (BINS_PER_DAY - 12) + [0] * 12)},
         quarantined=1,
         quarantine=[{"source": "bronze/x.parquet", "reason": "not Parquet", "defects": 0}],
-        makings=makings(),
+        lineage_records=lineage_records(),
         dead_letters=0,
     )
     return dataclasses.replace(made, **changes)
@@ -93,7 +93,7 @@ def profiles(panel: Panel):
     """Return the profile of the day before, when the stations were as they are now."""
     before = dataclasses.replace(panel, start=Bin(panel.start - BINS_PER_DAY))
     empty = empty_profiles(TZ, [horizon_bins(minutes) for minutes in HORIZONS])
-    return fold_day(empty, before, parse_day("2025-11-05"))
+    return update_with_day(empty, before, parse_day("2025-11-05"))
 
 
 def horizon(minutes: HorizonMinutes, panel: Panel) -> Horizon:
@@ -147,11 +147,11 @@ def performance(minutes: HorizonMinutes) -> dict:
     whole = {"rmse_model": 1.4, "rmse_baseline": 1.5, "me_model": 0.0, "me_baseline": 0.0}
     whole |= {"lift_vs_baseline": 0.1, "n_rows": 100, "n_stations": 24, "window_days": 14}
     span = {"ts_min_utc": "2025-11-05T23:00:00Z", "ts_max_utc": "2025-11-06T22:00:00Z"}
-    served = errors | {"lift_vs_baseline": 0.1, "brier_bike": 0.02, "brier_dock": 0.01}
+    logged_forecasts = errors | {"lift_vs_baseline": 0.1, "brier_bike": 0.02, "brier_dock": 0.01}
     stamps = [iso_z(bin_start(Bin(first_bin(YESTERDAY) + n))) for n in range(BINS_PER_DAY)]
     known = [n % 9 for n in range(BINS_PER_DAY)]
     return {
-        "kpis.json": head | errors | whole | span | {"served": served},
+        "kpis.json": head | errors | whole | span | {"served": logged_forecasts},
         "by_hour.json": head | {"rows": [{"hour": h} | errors for h in range(24)]},
         "hist_residuals.json": head
         | {"bins": [-1.5, -0.5, 0.5, 1.5], "counts": [1, 8, 1], "n": 10},
@@ -222,11 +222,11 @@ def network_documents() -> dict[str, object]:
     }
 
 
-def makings() -> list[Making]:
+def lineage_records() -> list[LineageRecord]:
     """Return what three events made, and one object that nobody noted."""
     cause = "bronze/date=2025-11-07/hour=10/2025-11-07T10-00.parquet"
     return [
-        Making(
+        LineageRecord(
             "daily/compact_2025-11-06.parquet",
             "2025-11-07T00:01:00Z",
             9,
@@ -235,7 +235,7 @@ def makings() -> list[Making]:
             "1",
             2.0,
         ),
-        Making(
+        LineageRecord(
             "exports/events_2025-11-06.parquet",
             "2025-11-07T00:02:00Z",
             9,
@@ -244,7 +244,7 @@ def makings() -> list[Making]:
             "2",
             1.5,
         ),
-        Making(
+        LineageRecord(
             "serving/forecast/latest/h15/forecast.json",
             "2025-11-07T10:00:03Z",
             9,
@@ -253,7 +253,7 @@ def makings() -> list[Making]:
             "3",
             0.6,
         ),
-        Making(
+        LineageRecord(
             "serving/forecast/latest/manifest.json",
             "2025-11-07T10:00:04Z",
             9,

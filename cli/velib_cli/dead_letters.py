@@ -73,7 +73,7 @@ def waiting(settings: Settings) -> DeadLetters:
     return DeadLetters(len(letters), len(letters) >= LOOKED_AT, None, letters)
 
 
-def given_up(folder: Path) -> DeadLetters:
+def dead_lettered(folder: Path) -> DeadLetters:
     """Return what a run of the local cloud gave up, by its record of deliveries."""
     record = folder / RECORDS / "deliveries.jsonl"
     if not record.is_file():

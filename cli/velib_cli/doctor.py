@@ -44,7 +44,7 @@ class Check:
     name: str
     result: Literal["ok", "failed", "skipped"]
     detail: str
-    mend: str | None = None
+    fix_command: str | None = None
 
 
 def examine(
@@ -115,11 +115,11 @@ def _clock() -> Check:
     skew = _clock_skew(answer.headers.get("Date"))
     if skew is None:
         return Check("clock", "skipped", f"{endpoint} does not tell the time")
-    told = f"{skew:+.0f} s between the store's clock and this machine's"
+    reported = f"{skew:+.0f} s between the store's clock and this machine's"
     if abs(skew) > CLOCK_TOLERANCE_S:
-        expected = f"{told}, expected at most {CLOCK_TOLERANCE_S} s"
+        expected = f"{reported}, expected at most {CLOCK_TOLERANCE_S} s"
         return Check("clock", "failed", expected, "sudo timedatectl set-ntp true")
-    return Check("clock", "ok", told)
+    return Check("clock", "ok", reported)
 
 
 def _bucket(settings: Settings, again: str) -> Check:
@@ -133,24 +133,24 @@ def _bucket(settings: Settings, again: str) -> Check:
     missing = sorted(set(PERMISSIONS) - set(granted))
     if missing:
         command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name}"
-        mend = f"{command} --member=user:YOU --role=roles/storage.objectUser"
-        return Check("bucket", "failed", f"you may not {', '.join(missing)}", mend)
+        fix_command = f"{command} --member=user:YOU --role=roles/storage.objectUser"
+        return Check("bucket", "failed", f"you may not {', '.join(missing)}", fix_command)
     return Check("bucket", "ok", f"{settings.bucket}: {', '.join(PERMISSIONS)}")
 
 
 def _newest(settings: Settings, region: str) -> Check:
     name = "newest snapshot"
     beat = f"gcloud scheduler jobs run {settings.network}-ingest --location={region}"
-    mend = f"{beat} --project={settings.project or 'PROJECT'}"
+    fix_command = f"{beat} --project={settings.project or 'PROJECT'}"
     newest = newest_snapshot(connect(settings), Layout(settings))
     if newest is None:
-        return Check(name, "failed", "there is none", mend)
+        return Check(name, "failed", "there is none", fix_command)
     age = (dt.datetime.now(dt.UTC) - bin_start(newest.bin)).total_seconds() / 60
-    told = f"{newest.entry.name}, {age:.0f} min old"
+    reported = f"{newest.entry.name}, {age:.0f} min old"
     limit = settings.monitoring.silence_max_min
     if age > limit:
-        return Check(name, "failed", f"{told}, expected at most {limit:.0f} min", mend)
-    return Check(name, "ok", told)
+        return Check(name, "failed", f"{reported}, expected at most {limit:.0f} min", fix_command)
+    return Check(name, "ok", reported)
 
 
 def _topics(settings: Settings) -> Check:
@@ -204,7 +204,7 @@ def _project(
         if not findings:
             yield Check(name, "ok", f"{planned} as planned")
         for finding in findings:
-            yield Check(name, "failed", finding.detail, finding.mend)
+            yield Check(name, "failed", finding.detail, finding.fix_command)
 
 
 def _feeds(settings: Settings) -> Iterator[Check]:

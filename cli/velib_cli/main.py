@@ -92,20 +92,22 @@ def status(
     Snapshots and days, live models, standing alerts, quarantine and dead letters. Changes
     nothing. Exits with 1 where something needs attention.
     """
-    from velib_cli.dead_letters import given_up, waiting  # noqa: PLC0415
-    from velib_cli.status import look, rows  # noqa: PLC0415
+    from velib_cli.dead_letters import dead_lettered, waiting  # noqa: PLC0415
+    from velib_cli.status import inspect_lake, rows  # noqa: PLC0415
     from velib_cli.targets import open_lake  # noqa: PLC0415
 
     lake, settings = open_lake(bucket, folder, project, settings_file)
     with Console(stderr=True).status(f"Looking at {bucket or folder}"):
-        dead_letters = given_up(folder) if folder is not None else waiting(settings)
-        state = look(lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None)
+        dead_letters = dead_lettered(folder) if folder is not None else waiting(settings)
+        state = inspect_lake(
+            lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None
+        )
     if as_json:
         click.echo(json.dumps(state.as_json(), indent=2))
     else:
         table = Table(title=f"Network {state.network}", show_header=False)
-        for what, told in rows(state):
-            table.add_row(what, escape(told))
+        for what, reported in rows(state):
+            table.add_row(what, escape(reported))
         Console().print(table)
         verdict = [f"- {escape(line)}" for line in state.attention]
         Console().print("\n".join(["Needs attention:", *verdict] if verdict else ["All is well."]))
@@ -139,8 +141,8 @@ def doctor(
         checks.append(check)
         if not as_json:
             click.echo(f"{check.result:<8}{check.name:<26}{check.detail}")
-            if check.mend:
-                click.echo(f"{'':<8}{click.style('mend it with:', bold=True)} {check.mend}")
+            if check.fix_command:
+                click.echo(f"{'':<8}{click.style('mend it with:', bold=True)} {check.fix_command}")
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
     if any(check.result == "failed" for check in checks):
@@ -165,8 +167,8 @@ def main(argv: list[str] | None = None) -> Any:  # noqa: ANN401 -- what click re
         _fail(f"no access to Google Cloud: run `gcloud auth application-default login` ({error})")
 
 
-def _fail(told: str) -> NoReturn:
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {told}", err=True)
+def _fail(reported: str) -> NoReturn:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {reported}", err=True)
     raise SystemExit(1)
 
 

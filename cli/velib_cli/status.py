@@ -11,7 +11,7 @@ from velib_core.errors import ModelError, PermanentError
 from velib_core.events.messages import ReplayRequested
 from velib_core.jobs import reconcile
 from velib_core.jobs.family_publish import MANIFEST
-from velib_core.lake.keys import Daily, Events, Ledger, Monitoring, Perf, Published
+from velib_core.lake.keys import Daily, Events, ForecastLog, ForecastLogPartition, Monitoring, Perf
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.model import registry
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
@@ -30,6 +30,14 @@ LISTED = 10
 """Lines of a list that a person is shown."""
 
 LATELY = dt.timedelta(days=1)
+
+
+_KEYS = {
+    "forecast_log_days": "ledger_days",
+    "forecast_log_newest": "ledger_newest",
+    "fixes": "repairs",
+}
+"""Fields that programs know by another key: the keys of the JSON do not change."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +72,10 @@ class LakeStatus:
     """The state of one network's lake.
 
     ``newest_snapshot`` is an ISO 8601 stamp and ``age_min`` its age by ``now``; ``missing_days``
-    lie between the first and the last observed day without any snapshot; ``ledger_days`` counts
-    the days whose published forecasts are united, and ``ledger_newest`` is the bin that the
-    newest published forecast was made from; ``quarantined_lately`` are those of the last 24
-    hours; ``repairs`` is what `velib_core.jobs.reconcile` would publish; ``attention`` says in
+    lie between the first and the last observed day without any snapshot; ``forecast_log_days``
+    counts the days whose published forecasts are united, and ``forecast_log_newest`` is the bin
+    that the newest published forecast was made from; ``quarantined_lately`` are those of the last
+    24 hours; ``repairs`` is what `velib_core.jobs.reconcile` would publish; ``attention`` says in
     words what a person should look at.
     """
 
@@ -80,14 +88,14 @@ class LakeStatus:
     dailies: int
     events_views: int
     perf_views: int
-    ledger_days: int
-    ledger_newest: str | None
+    forecast_log_days: int
+    forecast_log_newest: str | None
     models: list[LiveModel]
     alerts: list[Alert]
     quarantined: int
     quarantined_lately: int
     dead_letters: DeadLetters
-    repairs: list[str]
+    fixes: list[str]
     attention: list[str]
 
     @property
@@ -97,10 +105,11 @@ class LakeStatus:
 
     def as_json(self) -> dict[str, object]:
         """Return the status as a JSON object."""
-        return dataclasses.asdict(self) | {"healthy": self.healthy}
+        fields = {_KEYS.get(name, name): value for name, value in dataclasses.asdict(self).items()}
+        return fields | {"healthy": self.healthy}
 
 
-def look(
+def inspect_lake(
     lake: Lake, settings: Settings, now: dt.datetime, dead_letters: DeadLetters, *, live: bool
 ) -> LakeStatus:
     """Read the state of a lake; costs listings and some twenty small objects.
@@ -126,14 +135,14 @@ def look(
         dailies=len(layout.by_day(Daily, dailies)),
         events_views=len(layout.by_day(Events, exports)),
         perf_views=len(layout.by_day(Perf, exports)),
-        ledger_days=len(layout.by_day(Ledger, exports)),
-        ledger_newest=_newest_published(lake, layout),
+        forecast_log_days=len(layout.by_day(ForecastLog, exports)),
+        forecast_log_newest=_newest_published(lake, layout),
         models=[_live_model(lake, settings, horizon, now) for horizon in settings.horizons],
         alerts=list(_alerts(lake, layout)),
         quarantined=refused,
         quarantined_lately=lately,
         dead_letters=dead_letters,
-        repairs=[str(r) for r in reconcile.plan(lake, settings, ReplayRequested())],
+        fixes=[str(r) for r in reconcile.plan(lake, settings, ReplayRequested())],
         attention=[],
     )
     late = settings.monitoring.silence_max_min if live else math.inf
@@ -149,15 +158,18 @@ def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
         yield "days observed", f"{state.first_day} … {state.last_day}"
     yield "days missing", _listed(state.missing_days) or "none"
     counts = [(state.dailies, "dailies"), (state.events_views, "events views")]
-    counts += [(state.perf_views, "perf views"), (state.ledger_days, "of published forecasts")]
+    counts += [
+        (state.perf_views, "perf views"),
+        (state.forecast_log_days, "of published forecasts"),
+    ]
     yield "days made", ", ".join(f"{number} {what}" for number, what in counts)
-    yield "last forecast from", state.ledger_newest or "none yet"
+    yield "last forecast from", state.forecast_log_newest or "none yet"
     yield "live models", "\n".join(map(_model_line, state.models))
     alerts = [f"{a.level}: {a.text} ({a.family}, as of {a.as_of})" for a in state.alerts]
     yield "alerts", "\n".join(alerts) or "none"
     yield "quarantined", f"{state.quarantined}, {state.quarantined_lately} in the last 24 hours"
     yield "dead letters", "\n".join(_dead_letter_lines(state.dead_letters))
-    yield "to be made", _listed(state.repairs) or "nothing: all is up to date"
+    yield "to be made", _listed(state.fixes) or "nothing: all is up to date"
 
 
 def _attention(state: LakeStatus, silence_max_min: float) -> Iterator[str]:
@@ -174,22 +186,22 @@ def _attention(state: LakeStatus, silence_max_min: float) -> Iterator[str]:
         yield f"{state.quarantined_lately} objects were quarantined in the last 24 hours"
     if state.dead_letters.count:
         yield f"{_count(state.dead_letters)} messages were given up"
-    if state.repairs:
-        yield f"{len(state.repairs)} artefacts are missing or stale"
+    if state.fixes:
+        yield f"{len(state.fixes)} artefacts are missing or stale"
 
 
 def _quarantined(lake: Lake, layout: Layout, now: dt.datetime) -> tuple[int, int]:
     """Return how many objects were refused, and how many of them lately."""
     since = iso_z(now - LATELY)
     names = [e.name for e in lake.entries(f"{layout.quarantine}/") if e.name.endswith(".json")]
-    written = {m.name: m.written_at for m in lake.makings(f"{layout.quarantine}/")}
+    written = {m.name: m.written_at for m in lake.lineage_records(f"{layout.quarantine}/")}
     return len(names), sum(written.get(name, "") >= since for name in names)
 
 
 def _newest_published(lake: Lake, layout: Layout) -> str | None:
-    folders = lake.folders(f"{layout.ledger}/")
+    folders = lake.folders(f"{layout.forecast_log}/")
     names = [entry.name for entry in lake.entries(folders[-1])] if folders else []
-    found = [key for name in names if isinstance(key := _key(layout, name), Published)]
+    found = [key for name in names if isinstance(key := _key(layout, name), ForecastLogPartition)]
     return iso_z(bin_start(max(key.bin for key in found))) if found else None
 
 
@@ -232,8 +244,8 @@ def _alerts(lake: Lake, layout: Layout) -> Iterator[Alert]:
 
 
 def _alerts_of(family: str, manifest: Any) -> Iterator[Alert]:  # noqa: ANN401 -- JSON is any value
-    told = manifest.get("alerts") if isinstance(manifest, dict) else None
-    for alert in told if isinstance(told, list) else []:
+    reported = manifest.get("alerts") if isinstance(manifest, dict) else None
+    for alert in reported if isinstance(reported, list) else []:
         if isinstance(alert, dict):
             level, code, text = (str(alert.get(key, "?")) for key in ("level", "code", "text"))
             yield Alert(family, level, code, text, str(manifest.get("generated_at")))

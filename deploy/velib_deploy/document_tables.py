@@ -20,15 +20,15 @@ from velib_core.lake.keys import (
     Events,
     Forecast,
     ForecastBundle,
+    ForecastLog,
+    ForecastLogPartition,
     FreshnessCopy,
-    Ledger,
     ModelFile,
     Monitoring,
     Monthly,
     OverviewDay,
     Perf,
     Profile,
-    Published,
     ServingManifest,
     Snapshot,
     TrainingBase,
@@ -38,7 +38,7 @@ from velib_core.settings.env import variables
 from velib_core.settings.network import Settings, all_variables
 from velib_core.timeline.bins import HorizonMinutes, bin_of, parse_day
 
-from velib_deploy.function_specs import REPOSITORY, load_specs, permissions
+from velib_deploy.function_specs import REPOSITORY, load_specs, permissions, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,13 +63,13 @@ EXAMPLES: Sequence[Key] = (
     Monthly(parse_month("2025-11")),
     Events(_DAY),
     Perf(_DAY),
-    Ledger(_DAY),
+    ForecastLog(_DAY),
     TrainingBase(_DAY),
     Profile(_DAY),
     CalibrationOf(_H15, _FOLDER, _DAY),
     ModelFile(_H15, None, "latest.json"),
     ModelFile(_H15, _FOLDER, "version.json"),
-    Published(_BIN, _H15, "5a0c1b2d"),
+    ForecastLogPartition(_BIN, _H15, "5a0c1b2d"),
     Forecast(_H15),
     Forecast(_H15, alias=True),
     ForecastBundle(),
@@ -103,8 +103,8 @@ def folders_table(specs: Mapping[str, FunctionSpec]) -> str:
         name, _, kind = field.name.rpartition("_")
         if kind != "prefix":
             continue
-        folder = getattr(example_layout(), {"raw": "bronze"}.get(name, name))
-        short = folder.partition("/")[0]
+        short = {"raw": "bronze"}.get(name, name)
+        folder = getattr(example_layout(), short)
         writers = [n for n, s in specs.items() if _touches(s.access.create, short)]
         readers = [n for n, s in specs.items() if _touches(s.access.read, short)]
         about = field.metadata["about"].partition(";")[0]
@@ -184,7 +184,7 @@ def renewed(text: str) -> str:
         "documents": documents_table,
         "settings": settings_table,
     }
-    return _TABLE.sub(lambda mark: mark[1] + tables[mark[2]]() + mark[3], text)
+    return _TABLE.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)
 
 
 def stale(root: Path = REPOSITORY) -> dict[Path, str]:
@@ -214,7 +214,8 @@ def _touches(folders: Iterable[str], folder: str) -> bool:
 
 
 def _folders(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}/`" for name in names) or "–"
+    layout = example_layout()
+    return ", ".join(f"`{place(layout, name)}/`" for name in names) or "–"
 
 
 def _names(names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ class Finding:
     """One thing that is not as planned, and the command that mends it."""
 
     detail: str
-    mend: str
+    fix_command: str
 
 
 def examine(plan: Plan, ask: Ask) -> Iterator[tuple[str, int, list[Finding]]]:
@@ -110,11 +110,11 @@ def _notifications(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Find
             fits = found == (prefix, [step.flags["event-types"]])
             fitting += fits
             if not fits or fitting > 1:
-                told = "is there twice" if fits else f"is about {found}, expected {prefix}"
+                reported = "is there twice" if fits else f"is about {found}, expected {prefix}"
                 bucket = step.target.removeprefix("gs://")
                 name = f"projects/_/buckets/{bucket}/notificationConfigs/{config['id']}"
                 delete = plan.gcloud("storage", "buckets", "notifications", "delete", name)
-                yield Finding(f"a notification on {topic} {told}", delete)
+                yield Finding(f"a notification on {topic} {reported}", delete)
         if not fitting:
             yield Finding(f"nothing notifies {topic} of {prefix}", step.line)
 
@@ -150,12 +150,14 @@ def _rights(*policy: str, flags: tuple[str, ...] = ()) -> Rule:
             held = set(_held_rights(answer))
             for right, step in planned.items():
                 if right not in {other[:3] for other in held}:
-                    yield Finding(f"{target}: {_told(right)} is not granted", step.line)
+                    yield Finding(f"{target}: {_reported(right)} is not granted", step.line)
             for held_right in sorted(held, key=str):
                 right, member = held_right[:3], held_right[1]
                 if right not in planned and (member in ours or member.startswith("all")):
                     remove = plan.gcloud(*_removal(policy[:-1], target, held_right, where))
-                    yield Finding(f"{target}: {_told(right)} is granted and not planned", remove)
+                    yield Finding(
+                        f"{target}: {_reported(right)} is granted and not planned", remove
+                    )
 
     return rule
 
@@ -180,7 +182,7 @@ def _held_rights(policy: Any) -> Iterator[_HeldRight]:  # noqa: ANN401 -- JSON i
             yield (binding["role"], member, condition.get("expression"), condition.get("title"))
 
 
-def _told(right: _Right) -> str:
+def _reported(right: _Right) -> str:
     role, member, expression = right
     folders = re.findall(r'/objects/([^"]*)"', expression or "")
     below = f" below {', '.join(folders)}" if folders else ""
@@ -203,8 +205,8 @@ def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
     for step in steps:
         name, function = Path(step.flags["source"]).name, held.get(step.target)
         if function is None:
-            mend = f"{plan.again} --only {name}"
-            yield Finding(f"there is no function {step.target}", mend)
+            fix_command = f"{plan.again} --only {name}"
+            yield Finding(f"there is no function {step.target}", fix_command)
             continue
         staged = f".venv/bin/python -m velib_deploy.staging --out build --only {name}"
         found = _function_as_flags(function)
@@ -329,16 +331,16 @@ def _schedules(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
             "message-body": base64.b64decode(target.get("data", "")).decode("utf-8", "replace"),
         }
         wanted = {flag: step.flags[flag] for flag in found}
-        mend = step.line.replace(" create ", " update ")
-        yield from _differences(step.target, found, wanted, mend)
+        fix_command = step.line.replace(" create ", " update ")
+        yield from _differences(step.target, found, wanted, fix_command)
 
 
 def _differences(
-    what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], mend: str
+    what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], fix_command: str
 ) -> Iterator[Finding]:
     for key, value in wanted.items():
         if found.get(key) != value:
-            yield Finding(f"{what}: {key} is {found.get(key)}, expected {value}", mend)
+            yield Finding(f"{what}: {key} is {found.get(key)}, expected {value}", fix_command)
 
 
 def _by_name(items: Iterable[Any] | None) -> dict[str, Any]:

@@ -38,15 +38,15 @@ _FOLDERS = {
     "models",
     "serving",
     "monitoring",
-    "ledger",
+    "forecast_log",
     "quarantine",
 }
 
-EXPIRY_DAYS = {"bronze": 400, "ledger": 400}
+EXPIRY_DAYS = {"bronze": 400, "forecast_log": 400}
 """How long what is united elsewhere is kept: snapshots are in the dailies, the pages of the ledger
 in ``exports/served_D.parquet``. More than a year, so that a year can be made again."""
 
-_FOLDER = re.compile(r"[a-z]+(?:/[a-z]+)*")
+_FOLDER = re.compile(r"[a-z_]+(?:/[a-z]+)*")
 
 
 class FunctionSpecError(InvalidValueError):
@@ -100,22 +100,22 @@ class FunctionSpec:
 
 def load_specs(folder: Path = REPOSITORY / "functions") -> dict[str, FunctionSpec]:
     """Read every function below a folder, by name; raise `FunctionSpecError` for a wrong one."""
-    signs = sorted(folder.glob("*/function.toml"))
-    if not signs:
+    function_tomls = sorted(folder.glob("*/function.toml"))
+    if not function_tomls:
         raise FunctionSpecError("functions", str(folder), "folders with a function.toml")
-    return {sign.parent.name: load_spec(sign) for sign in signs}
+    return {function_toml.parent.name: load_spec(function_toml) for function_toml in function_tomls}
 
 
-def load_spec(sign: Path) -> FunctionSpec:
+def load_spec(function_toml: Path) -> FunctionSpec:
     """Read one function.toml."""
     try:
-        table = tomllib.loads(sign.read_text("utf-8"))
+        table = tomllib.loads(function_toml.read_text("utf-8"))
         triggers = table.pop("trigger")
         schedule = table.pop("schedule", None)
         access = {key: tuple(names) for key, names in table.pop("access").items()}
         spec = FunctionSpec(
-            name=sign.parent.name,
-            folder=sign.parent,
+            name=function_toml.parent.name,
+            folder=function_toml.parent,
             topics=tuple(trigger["topic"] for trigger in triggers),
             schedule=Schedule(**schedule) if schedule else None,
             access=Access(**access),
@@ -123,7 +123,9 @@ def load_spec(sign: Path) -> FunctionSpec:
             **table,
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise FunctionSpecError(str(sign), str(error), "the fields of FunctionSpec") from error
+        raise FunctionSpecError(
+            str(function_toml), str(error), "the fields of FunctionSpec"
+        ) from error
     _check(spec)
     return spec
 

@@ -9,7 +9,7 @@ import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_data_health as job
-from velib_core.lake.keys import Events, Ledger, Perf, TrainingBase
+from velib_core.lake.keys import Events, ForecastLog, Perf, TrainingBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
             return job.run(
                 runtime.lake(), runtime.settings(), runtime.publisher(), force=force
             ).summary()
-        case ObjectFinalized(Events() | Perf() | Ledger() | TrainingBase()):
+        case ObjectFinalized(Events() | Perf() | ForecastLog() | TrainingBase()):
             return {}  # another view, or the rolling copy of one
         case _:
             raise UnexpectedTriggerError(trigger)

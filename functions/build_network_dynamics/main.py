@@ -9,7 +9,7 @@ import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_network_dynamics as job
-from velib_core.lake.keys import Events, Ledger, Perf, TrainingBase
+from velib_core.lake.keys import Events, ForecastLog, Perf, TrainingBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case ObjectFinalized(Events(dt.date()), force=force):
             return job.run(runtime.lake(), runtime.settings(), force=force).summary()
-        case ObjectFinalized(Events() | Perf() | Ledger() | TrainingBase()):
+        case ObjectFinalized(Events() | Perf() | ForecastLog() | TrainingBase()):
             return {}  # another view, or the rolling copy of one
         case _:
             raise UnexpectedTriggerError(trigger)

@@ -10,7 +10,7 @@ import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_network_overview as job
-from velib_core.lake.keys import Events, Ledger, Perf, Snapshot, TrainingBase
+from velib_core.lake.keys import Events, ForecastLog, Perf, Snapshot, TrainingBase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ def _handle(trigger: Trigger) -> Mapping[str, object]:
             return job.run(lake, settings, _warm(), arrived, force=force).summary()
         case ObjectFinalized(Events(dt.date() as day), force=force):
             return job.run_for_day(lake, settings, _warm(), day, force=force).summary()
-        case ObjectFinalized(Events() | Perf() | Ledger() | TrainingBase()):
+        case ObjectFinalized(Events() | Perf() | ForecastLog() | TrainingBase()):
             return {}  # another view, or the rolling copy of one
         case _:
             raise UnexpectedTriggerError(trigger)

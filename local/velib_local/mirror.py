@@ -15,7 +15,7 @@ from velib_core.lake.bucket import (
     crc32c,
     within,
 )
-from velib_core.lake.lineage import Making
+from velib_core.lake.lineage import LineageRecord
 
 from velib_local.records import RECORDS
 
@@ -68,12 +68,12 @@ class FolderLake(Lake):
                 if entry is not None:
                     yield entry
 
-    def makings(self, prefix: str) -> Iterator[Making]:
+    def lineage_records(self, prefix: str) -> Iterator[LineageRecord]:
         """Yield how each object below a prefix came about, as the run recorded it."""
         records = self._folder / RECORDS / "makings.json"
         for item in json.loads(records.read_text("utf-8")) if records.exists() else []:
             if item["name"].startswith(prefix):
-                yield Making(**item)
+                yield LineageRecord(**item)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the folders one level below a prefix that ends in ``/``."""

@@ -19,10 +19,15 @@ from velib_core.features.cal_features import (
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
-from velib_core.features.profiles import Profiles, empty_profiles, fold_day
-from velib_core.features.spatial_features import KNN_FEATURES, NEAREST, STATIC_FEATURES, fit_statics
+from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
+from velib_core.features.spatial_features import (
+    KNN5,
+    KNN_FEATURES,
+    STATIC_FEATURES,
+    fit_static_features,
+)
 from velib_core.features.stack import CONTRACT_FEATURES, feature_rows
-from velib_core.model.change_distribution import most_bikes
+from velib_core.model.change_distribution import ceiling
 from velib_core.model.inference import class_probabilities, predict, publish
 from velib_core.model.training import TrainingOptions, train
 from velib_core.tables.panel import Panel, bins_of, build_panel
@@ -47,7 +52,7 @@ SPATIAL = (*STATIC_FEATURES[2:], *KNN_FEATURES)
 """The contract's features that need more than the station's own rows."""
 
 PUBLISHED = ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock")
-"""Columns of the published numbers, in the order of `Published`."""
+"""Columns of the published numbers, in the order of `ForecastLogPartition`."""
 
 PREDICTION_INPUTS = ("station_id", "tbin_latest", "capacity_bin")
 
@@ -94,17 +99,19 @@ def build_station_static(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``station_id`` and the static features of each station, by the newest position."""
     import pandas as pd  # noqa: PLC0415 -- the functions of the chain do without it
 
-    statics = fit_statics(_panel(frame).stations)
-    columns = dict(zip(STATIC_FEATURES, statics.columns.T, strict=True))
-    return pd.DataFrame({"station_id": statics.ids.astype(object)} | columns)
+    static_features = fit_static_features(_panel(frame).stations)
+    columns = dict(zip(STATIC_FEATURES, static_features.columns.T, strict=True))
+    return pd.DataFrame({"station_id": static_features.ids.astype(object)} | columns)
 
 
-def compute_knn_map(frame: pd.DataFrame, k: int = NEAREST) -> dict[str, list[str]]:
+def compute_knn_map(frame: pd.DataFrame, k: int = KNN5) -> dict[str, list[str]]:
     """Return each station's ``k`` nearest others (at most 15), nearest first."""
-    statics = fit_statics(_panel(frame).stations)
+    static_features = fit_static_features(_panel(frame).stations)
     return {
-        station: statics.ids[nearest[nearest >= 0]].tolist()
-        for station, nearest in zip(statics.ids.tolist(), statics.neighbours[:, :k], strict=True)
+        station: static_features.ids[nearest[nearest >= 0]].tolist()
+        for station, nearest in zip(
+            static_features.ids.tolist(), static_features.neighbours[:, :k], strict=True
+        )
     }
 
 
@@ -154,7 +161,7 @@ def predict_from_features_df(
     columns = {name: np.full(len(rows), np.nan, np.float32) for name in PUBLISHED}
     for column, values in zip(columns.values(), found, strict=True):
         column[known] = values
-    columns["capacity_bin"] = most_bikes(bikes, capacity)
+    columns["capacity_bin"] = ceiling(bikes, capacity)
     given = features[list(PREDICTION_INPUTS)].assign(**columns)
     return _prediction_frame(given, pack.horizon_bins, model_version)
 
@@ -182,7 +189,7 @@ def _past_profiles(panel: Panel, at: Bin, pack: ModelPack) -> Profiles:
     profiles = empty_profiles(pack.tz, (pack.horizon_bins,))
     day = day_of(panel.start)
     while day < day_of(at):
-        profiles = fold_day(profiles, panel, day)
+        profiles = update_with_day(profiles, panel, day)
         day = day_after(day)
     return profiles
 
@@ -191,7 +198,7 @@ def _training_frame(frame: pd.DataFrame, horizon: HorizonBins, tz: str, names: l
     import pandas as pd  # noqa: PLC0415
 
     panel = _panel(frame)
-    statics = fit_statics(panel.stations)
+    static_features = fit_static_features(panel.stations)
     profiles = empty_profiles(tz, (horizon,))
     blocks, day = [], day_of(panel.start)
     place = [CONTRACT_FEATURES.index(name) for name in names]
@@ -201,7 +208,7 @@ def _training_frame(frame: pd.DataFrame, horizon: HorizonBins, tz: str, names: l
         later = panel.window(Bin(int(at[0]) + horizon), Bin(int(at[-1]) + 1 + horizon))["bikes"]
         keep = ~np.isnan(now) & ~np.isnan(later)
         t, s = np.nonzero(keep)
-        features = feature_rows(panel, at, horizon, statics, profiles)[place]
+        features = feature_rows(panel, at, horizon, static_features, profiles)[place]
         block = pd.DataFrame(features[:, keep].T, columns=names)
         block.insert(0, "tbin_utc", (at[t] * 300).astype("datetime64[s]").astype("datetime64[ns]"))
         block.insert(1, "station_id", panel.stations.ids[s].astype(object))

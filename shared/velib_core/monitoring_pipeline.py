@@ -63,8 +63,8 @@ class Run:
         result = JobResult("build_network_overview")
         for day in job.days_to_sum(self.lake, self.settings):
             result.outputs |= job.sum_day(self.lake, self.settings, day).outputs
-        told = job.run(self.lake, self.settings, warm, force=self.force)
-        result.outputs |= told.outputs
+        reported = job.run(self.lake, self.settings, warm, force=self.force)
+        result.outputs |= reported.outputs
         return result
 
     def of_day(self, name: str) -> JobResult:

@@ -22,6 +22,7 @@ from velib_core.monitoring.model.importance import Importance
 from velib_core.monitoring.network import dynamics as network_dynamics
 from velib_core.monitoring.network import overview as network_overview
 from velib_core.monitoring.network import stations as network_stations
+from velib_core.monitoring.network.day_sums import summarise
 from velib_core.tables.panel import build_panel
 from velib_core.timeline.bins import Bin, HorizonMinutes
 from velib_core.timeline.windows import complete_days
@@ -32,37 +33,45 @@ def health(net, events, perf):
         events,
         window=window(net, 4),
         now=planted.after(net),
-        edition=planted.edition("data/health"),
+        run_metadata=planted.run_metadata("data/health"),
     )
 
 
 def drift(net, events, perf):
     return data_drift.build(
-        events, window=window(net, 3), reference_days=4, edition=planted.edition("data/drift")
+        events,
+        window=window(net, 3),
+        reference_days=4,
+        run_metadata=planted.run_metadata("data/drift"),
     )
 
 
 def fresh(net, events, perf):
     table = events[-1] if events else pa.table({c: [] for c in freshness.COLUMNS}, schema())
-    return freshness.build(table, now=planted.after(net), edition=planted.edition("data/freshness"))
+    return freshness.build(
+        table, now=planted.after(net), run_metadata=planted.run_metadata("data/freshness")
+    )
 
 
 def overview(net, events, perf):
-    sums = [s for s in map(network_overview.summarise, events) if s]
+    sums = [s for s in map(summarise, events) if s]
     return network_overview.build(
-        events[-2:], sums, now=planted.after(net), edition=planted.edition("network/overview")
+        events[-2:],
+        sums,
+        now=planted.after(net),
+        run_metadata=planted.run_metadata("network/overview"),
     )
 
 
 def stations(net, events, perf):
     return network_stations.build(
-        events, window=window(net, 4), edition=planted.edition("network/stations")
+        events, window=window(net, 4), run_metadata=planted.run_metadata("network/stations")
     )
 
 
 def dynamics(net, events, perf):
     return network_dynamics.build(
-        events, window=window(net, 4), edition=planted.edition("network/dynamics")
+        events, window=window(net, 4), run_metadata=planted.run_metadata("network/dynamics")
     )
 
 
@@ -71,8 +80,8 @@ def performance(net, events, perf):
         perf,
         window=window(net, 4),
         horizons=planted.HORIZONS,
-        edition=planted.edition("model/performance"),
-        ledger=[planted.ledger(table) for table in perf],
+        run_metadata=planted.run_metadata("model/performance"),
+        forecast_log=[planted.forecast_log(table) for table in perf],
         clusters={"s0": 1, "s1": 0},
     )
 
@@ -82,7 +91,7 @@ def explainability(net, events, perf):
         perf,
         window=window(net, 4),
         horizons=planted.HORIZONS,
-        edition=planted.edition("model/explainability"),
+        run_metadata=planted.run_metadata("model/explainability"),
     )
 
 
@@ -230,7 +239,7 @@ def test_the_intro_keeps_to_its_schema(case, net, made_of, validate):
         sources,
         horizons=[HorizonMinutes(15), HorizonMinutes(30)],
         now=planted.after(net),
-        edition=planted.edition("intro"),
+        run_metadata=planted.run_metadata("intro"),
     )
     validate("monitoring/intro/latest", documents)
     assert documents["manifest.json"]["status"] == ("ok" if case else "no_data")
@@ -255,7 +264,7 @@ def test_importances_with_and_without_contributions_keep_to_the_schema(net, vali
             net.all_perf(planted.forecast),
             window=window(net, 2),
             horizons=planted.HORIZONS,
-            edition=planted.edition("model/explainability"),
+            run_metadata=planted.run_metadata("model/explainability"),
             importance=dict.fromkeys(planted.HORIZONS, moved),
             stations=build_panel(net.all_events(), net.start, Bin(net.start + 1)).stations,
         )

@@ -79,19 +79,19 @@ class Run:
             self.feed.show(self.city.state())
             self.cloud.tick()
             if in_step:
-                self.cloud.settle()
+                self.cloud.wait_until_idle()
             self.city.advance(self.city.now + dt.timedelta(minutes=every))
-        self.cloud.settle()
+        self.cloud.wait_until_idle()
 
     def put(self, bin_: Bin, data: bytes) -> None:
         """Write a snapshot's object from outside, whatever it holds."""
         network.put(self.cloud.lake, Layout(self.cloud.settings).name(Snapshot(bin_)), data)
-        self.cloud.settle()
+        self.cloud.wait_until_idle()
 
     def ask(self, message: object) -> None:
         """Publish a message and wait until all that it causes is handled."""
         self.cloud.publish(message)
-        self.cloud.settle()
+        self.cloud.wait_until_idle()
 
     def content(self) -> dict[str, str]:
         """Return every object's checksum; models' reports without when they were written."""
@@ -131,7 +131,7 @@ def test_a_right_that_is_missing_costs_no_event():
         wait_for_status(run.cloud, 500)
         assert network.contents(run.cloud.lake) == {}
         withdrawn.clear()
-        run.cloud.settle()
+        run.cloud.wait_until_idle()
         (snapshot,) = network.contents(run.cloud.lake)
         assert snapshot == "bronze/date=2025-11-28/hour=00/2025-11-28T00-00.parquet"
         assert run.cloud.dead_letters() == []

@@ -25,7 +25,7 @@ def replayed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("backfill")
     start = first_bin(network.FIRST_DAY)
     bins = [Bin(start + n) for n in range(0, 288 * DAYS, EVERY)]
-    rows = pa.concat_tables([snapshot.tidy(network.snapshot_table(b), b)[0] for b in bins])
+    rows = pa.concat_tables([snapshot.validate(network.snapshot_table(b), b)[0] for b in bins])
     pq.write_table(rows, folder / "recording.parquet")
     words = ["--source", str(folder / "recording.parquet"), "--out", str(folder / "out")]
     result = CliRunner().invoke(cli, ["replay", *words, "--json"])
@@ -39,9 +39,9 @@ def test_snapshots_that_are_copied_in_any_order_become_the_days_of_the_replay(re
     with local_cloud({}, only=["close_day", "compact_daily", "build_datasets", "reconcile"]) as it:
         for path in files:
             network.put(it.lake, path.relative_to(replayed).as_posix(), path.read_bytes())
-        it.settle()
+        it.wait_until_idle()
         it.publish(ReplayRequested())
-        it.settle()
+        it.wait_until_idle()
         made = {e.name: it.lake.read(e) for e in it.lake.entries("") if "bronze" not in e.name}
         assert it.dead_letters() == []
     days = sorted(name for name in made if name.startswith("daily/"))

@@ -28,11 +28,11 @@ SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
 
 
 @pytest.fixture(scope="module")
-def calm_lake():
+def undisturbed_lake():
     """The lake that a calm run ends with."""
     with local_cloud({}, only=CHAIN) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS))
-        cloud.settle()
+        cloud.wait_until_idle()
         lake = network.contents(cloud.lake)
     assert sum(name.startswith("daily/") for name in lake) == DAYS
     assert "monthly/compact_2025-10.parquet" in lake
@@ -47,7 +47,7 @@ def _of_a_function(subscription: str) -> bool:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed, calm_lake):
+def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed, undisturbed_lake):
     rng = random.Random(seed)
 
     def delivery(subscription, _message):
@@ -74,13 +74,13 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed,
         finally:
             stop.set()
             thread.join()
-        cloud.settle()
+        cloud.wait_until_idle()
         assert any(record.status == 0 for record in cloud.gateway.deliveries), "nothing was killed"
         assert cloud.dead_letters() == []
-        assert network.contents(cloud.lake) == calm_lake
+        assert network.contents(cloud.lake) == undisturbed_lake
 
 
-def test_one_reconcile_tick_mends_what_lost_messages_left_undone(calm_lake):
+def test_one_reconcile_tick_mends_what_lost_messages_left_undone(undisturbed_lake):
     rng = random.Random(99)
     losing = threading.Event()
     losing.set()
@@ -94,26 +94,28 @@ def test_one_reconcile_tick_mends_what_lost_messages_left_undone(calm_lake):
 
     with local_cloud({}, only=CHAIN, delivery=delivery) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS), rng)
-        cloud.settle()
+        cloud.wait_until_idle()
         assert lost
-        assert network.contents(cloud.lake) != calm_lake, "losing so many messages left no trace"
+        assert network.contents(cloud.lake) != undisturbed_lake, (
+            "losing so many messages left no trace"
+        )
         losing.clear()
         cloud.publish(ReplayRequested())
-        cloud.settle()
-        assert network.contents(cloud.lake) == calm_lake
+        cloud.wait_until_idle()
+        assert network.contents(cloud.lake) == undisturbed_lake
 
 
-def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(calm_lake):
+def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(undisturbed_lake):
     bins = network.bins_of_days(DAYS)
     late = bins[2]
     with local_cloud({}, only=CHAIN) as cloud:
         network.upload(cloud.lake, cloud.settings, [bin_ for bin_ in bins if bin_ != late])
-        cloud.settle()
+        cloud.wait_until_idle()
         before = network.contents(cloud.lake)
         network.upload(cloud.lake, cloud.settings, [late])
-        cloud.settle()
+        cloud.wait_until_idle()
         after = network.contents(cloud.lake)
-    assert after == calm_lake
+    assert after == undisturbed_lake
     changed = {name for name in after if before.get(name) != after[name]}
     assert changed == {
         next(name for name in after if name.startswith("bronze/") and name not in before),

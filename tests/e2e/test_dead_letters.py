@@ -26,20 +26,20 @@ def status(*arguments):
 def test_what_was_given_up_is_told_of_the_deployment_and_of_the_folder_alike(tmp_path):
     with local_cloud({}, only=["close_day"], proxy=behind_proxy(no_listing)) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(1)[:2])
-        cloud.settle()
+        cloud.wait_until_idle()
         # Twice, since a look takes nothing away.
         looks = [status("--bucket", f"gs://{BUCKET}", "--project", PROJECT) for _ in range(2)]
         report = run.run(cloud, None, [], lambda: None, ends=False, train_every_days=1)
         run.keep(cloud, report, tmp_path)
     folder = status("--dir", str(tmp_path))
-    assert [look["dead_letters"]["count"] for look in looks] == [2, 2]
+    assert [inspect_lake["dead_letters"]["count"] for inspect_lake in looks] == [2, 2]
     assert folder["dead_letters"]["count"] == report.dead_letters == 2
-    told, kept = (
+    reported, kept = (
         sorted(letter["subject"] for letter in state["dead_letters"]["letters"])
         for state in (looks[0], folder)
     )
-    assert told == kept
-    assert all(name.startswith("bronze/") for name in told)
+    assert reported == kept
+    assert all(name.startswith("bronze/") for name in reported)
     for state, source in ((looks[0], "velib-close_day-bronze"), (folder, "close_day")):
         letters = state["dead_letters"]["letters"]
         assert {(x["source"], x["attempts"]) for x in letters} == {(source, MAX_DELIVERY_ATTEMPTS)}

@@ -57,7 +57,7 @@ SLOW = ("make demo", ".venv/bin/velib replay", ".venv/bin/velib backtest")
 """Commands that take minutes: parsed here, and run by the slow tests."""
 
 
-def told():
+def reported():
     """Yield every command of the documents with the heading it stands below."""
     for path in DOCUMENTS:
         for block in blocks(path):
@@ -69,7 +69,7 @@ def told():
 
 
 EXAMPLES = ("Add a feature", "Add a monitoring metric", "Add a function")
-FREE = {(heading, c) for heading, c in told() if heading not in {BY_HAND, *EXAMPLES}}
+FREE = {(heading, c) for heading, c in reported() if heading not in {BY_HAND, *EXAMPLES}}
 COMMANDS = sorted({c for _, c in FREE if not c.startswith("gcloud")} - set(ELSEWHERE))
 
 
@@ -185,7 +185,7 @@ def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path):
     """By the SDK's own parser, which needs no network."""
     if shutil.which("gcloud") is None:
         pytest.skip("the Google Cloud SDK is not installed")
-    lines = {filled(c) for _, c in told() if c.startswith("gcloud")} - set(ELSEWHERE)
+    lines = {filled(c) for _, c in reported() if c.startswith("gcloud")} - set(ELSEWHERE)
     listed = [{"command_string": shlex.join(shlex.split(line))} for line in sorted(lines)]
     file = tmp_path / "commands.json"
     file.write_text(json.dumps(listed), "utf-8")
@@ -202,7 +202,7 @@ def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path):
 
 
 def test_what_is_not_run_is_still_told_and_still_refused_for_a_reason():
-    assert set(ELSEWHERE) <= {command for _, command in told()}
+    assert set(ELSEWHERE) <= {command for _, command in reported()}
 
 
 @contextlib.contextmanager
@@ -237,13 +237,13 @@ def started(command, cwd, until, log, **env):
 def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
     """Line by line, but for the ports: other servers of this machine may have them."""
     store_port, port = str(free_port()), str(free_port())
-    lines = [c for heading, c in told() if heading == BY_HAND and not c.startswith("gcloud")]
+    lines = [c for heading, c in reported() if heading == BY_HAND and not c.startswith("gcloud")]
     here = [c.replace("4443", store_port).replace("8080", port) for c in lines]
     store, export, function, call, job = here
     variables = dict(word.split("=", 1) for word in shlex.split(export)[1:])
-    log, told_by = tmp_path / "store.log", tmp_path / "function.log"
+    log, function_log = tmp_path / "store.log", tmp_path / "function.log"
 
-    def served():
+    def logged_forecasts():
         return "Ctrl-C" in log.read_text("utf-8")
 
     def listening():
@@ -252,12 +252,14 @@ def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
             return True
         return False
 
-    with started(f"{store} --port {store_port}", after_demo, served, log):
+    with started(f"{store} --port {store_port}", after_demo, logged_forecasts, log):
         printed = re.findall(r"^export (.*)$", log.read_text("utf-8"), re.MULTILINE)
         assert dict(line.split("=", 1) for line in printed) == variables
-        with started(function, after_demo, listening, told_by, **variables):
+        with started(function, after_demo, listening, function_log, **variables):
             assert sh(call, after_demo)[0] == 0
-        (done,) = [json.loads(x) for x in told_by.read_text("utf-8").splitlines() if '"done"' in x]
+        (done,) = [
+            json.loads(x) for x in function_log.read_text("utf-8").splitlines() if '"done"' in x
+        ]
         assert done["written"] == [f"daily/compact_{DAY}.parquet"]
         code, said = sh(job, after_demo, **variables)
     assert code == 0
@@ -356,7 +358,7 @@ def test_make_demo_takes_a_few_minutes_and_status_and_models_tell_of_it(desk, tm
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_recording_is_replayed_and_judged_as_the_readme_says(desk, tmp_path):
-    own = [c for heading, c in told() if heading == "Use your own data"]
+    own = [c for heading, c in reported() if heading == "Use your own data"]
     lines = [c for c in own if c.startswith(SLOW[1:]) and "--out" in c]
     replay, backtest = sorted(lines, reverse=True)
     table = record(parse_day("2025-11-02"), 1, every=12)
@@ -377,5 +379,5 @@ def record(first, days, every):
     """Return the observations of some days, as one table."""
     start = first_bin(first)
     bins = [Bin(start + n) for n in range(0, 288 * days, every)]
-    parts = [snapshot.tidy(network.snapshot_table(bin_), bin_)[0] for bin_ in bins]
+    parts = [snapshot.validate(network.snapshot_table(bin_), bin_)[0] for bin_ in bins]
     return pa.concat_tables(parts)

@@ -23,7 +23,7 @@ def live(out, url, **options):
     return subprocess.Popen([*command, "--json"], env=env, stdout=subprocess.PIPE, **options)
 
 
-PAGE, FIRST_SIGN = "report.html", "_local/velib-ingest.log"
+PAGE, FIRST_LOG = "report.html", "_local/velib-ingest.log"
 """Files that a run leaves when a snapshot is handled to its end, and when the first one comes."""
 
 
@@ -60,7 +60,7 @@ def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_p
 
         city.advance(now)
         feed.show(city.state())
-        observe_once(out, feed, FIRST_SIGN)
+        observe_once(out, feed, FIRST_LOG)
         both = sorted(out.glob("bronze/*/*/*.parquet"))
         assert len(both) == 2
         assert both[0] == first
@@ -69,6 +69,6 @@ def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_p
         assert newer[0]["tbin_latest"] > older[0]["tbin_latest"]
 
         other = live(out, "http://127.0.0.1:9/gbfs.json", stderr=subprocess.PIPE)
-        _, told = other.communicate(timeout=60)
+        _, reported = other.communicate(timeout=60)
         assert other.returncode == 2
-        assert b"follows" in told
+        assert b"follows" in reported

@@ -45,7 +45,7 @@ def tidal(bin_: Bin) -> bytes:
     places = {"lat": [48.8 + s / 100 for s in phases], "lon": [2.3] * STATIONS}
     capacity = [25] * (STATIONS - 1) + [0]
     rows = network.snapshot_table(bin_, STATIONS, bikes=bikes, capacity=capacity, **places)
-    return snapshot.to_bytes(snapshot.tidy(rows, bin_)[0])
+    return snapshot.to_bytes(snapshot.validate(rows, bin_)[0])
 
 
 def observe(
@@ -78,23 +78,23 @@ def week():
         with pubsub_v1.SubscriberClient() as subscriber:
             subscriber.create_subscription(request={"name": listening, "topic": topic})
             observe(cloud, 0, 4)
-            cloud.settle()
+            cloud.wait_until_idle()
             cloud.publish(TrainRequested())
-            cloud.settle()
+            cloud.wait_until_idle()
             for day in range(4, DAYS):
                 observe(cloud, day, day + 1)
-                cloud.settle()
+                cloud.wait_until_idle()
             heard = subscriber.pull(subscription=listening, max_messages=100, timeout=10)
         alerts = [json.loads(item.message.data) for item in heard.received_messages]
         before = documents_of(cloud.lake)
         generations = {e.name: e.generation for e in cloud.lake.entries("monitoring/")}
         cloud.publish(ReplayRequested())
-        cloud.settle()
+        cloud.wait_until_idle()
         healed = {e.name: e.generation for e in cloud.lake.entries("monitoring/")}
         for stage in ("build_datasets", *MONITORING):
             last = day_after(network.FIRST_DAY, DAYS - 1)
             cloud.publish(ReplayRequested(last, day_after(last), stage, force=True))
-        cloud.settle()
+        cloud.wait_until_idle()
         replayed = {e.name: e.generation for e in cloud.lake.entries("monitoring/")}
         after = documents_of(cloud.lake)
         assert cloud.dead_letters() == []
@@ -149,7 +149,7 @@ def test_alerts_are_told_once_and_are_those_of_the_manifests(week):
         key = (alert["family"], alert["artefact"], alert["code"])
         assert state.get(key) != alert["state"], "told twice"
         state[key] = alert["state"]
-    raised = {key for key, told in state.items() if told == "raised"}
+    raised = {key for key, reported in state.items() if reported == "raised"}
     live = {
         (name.removeprefix("monitoring/").partition("/latest/")[0], a["artefact"], a["code"])
         for name, document in documents.items()
@@ -178,7 +178,7 @@ def test_disorder_and_duplicates_leave_the_documents_of_a_calm_run():
         options = {} if faults is None else {"delivery": faults}
         with local_cloud({}, only=[*CHAIN, *MONITORING], **options) as cloud:
             observe(cloud, 0, 2, rng, every=BINS_PER_HOUR)
-            cloud.settle()
+            cloud.wait_until_idle()
             assert cloud.dead_letters() == []
             found.append(documents_of(cloud.lake))
     assert found[0] == found[1]

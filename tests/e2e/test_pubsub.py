@@ -151,9 +151,9 @@ SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://b", "GOOGLE_CLOUD_PROJECT
 
 def give_up(publisher, subject, **attributes):
     """Publish a message as the platform does that has given it up."""
-    told = {"CloudPubSubDeadLetterSourceSubscription": "doomed-sub"}
-    told |= {"CloudPubSubDeadLetterSourceDeliveryCount": "20"}
-    publisher.publish(DEAD, subject, **told, **attributes).result(10)
+    reported = {"CloudPubSubDeadLetterSourceSubscription": "doomed-sub"}
+    reported |= {"CloudPubSubDeadLetterSourceDeliveryCount": "20"}
+    publisher.publish(DEAD, subject, **reported, **attributes).result(10)
 
 
 def test_dead_letters_are_told_and_left_for_whoever_pulls_them(clients):
@@ -166,8 +166,8 @@ def test_dead_letters_are_told_and_left_for_whoever_pulls_them(clients):
         DeadLetter("doomed-sub", '{"day": "2025-11-01"}', 20),
     }
     for _ in range(2):  # a look takes nothing away
-        told = waiting(SETTINGS)
-        assert (told.count, told.more, set(told.letters)) == (2, False, expected)
+        reported = waiting(SETTINGS)
+        assert (reported.count, reported.more, set(reported.letters)) == (2, False, expected)
     pulled = []
     deadline = time.monotonic() + 20
     while len(pulled) < 2 and time.monotonic() < deadline:

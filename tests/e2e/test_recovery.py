@@ -30,7 +30,7 @@ def tidal(bin_):
     bikes = [round(12 + 9 * math.sin(turn)) for turn in turns]
     places = {"lat": [48.8 + s / 100 for s in range(STATIONS)], "lon": [2.3] * STATIONS}
     rows = network.snapshot_table(bin_, STATIONS, bikes=bikes, **places)
-    return snapshot.to_bytes(snapshot.tidy(rows, bin_)[0])
+    return snapshot.to_bytes(snapshot.validate(rows, bin_)[0])
 
 
 def observe(cloud, bins):
@@ -39,12 +39,12 @@ def observe(cloud, bins):
     for n in bins:
         bin_ = Bin(first_bin(network.FIRST_DAY) + n)
         network.put(cloud.lake, layout.name(Snapshot(bin_)), tidal(bin_))
-    cloud.settle()
+    cloud.wait_until_idle()
 
 
 def ask(cloud, message):
     cloud.publish(message)
-    cloud.settle()
+    cloud.wait_until_idle()
 
 
 def run_job(job, day):
@@ -54,7 +54,7 @@ def run_job(job, day):
     subprocess.run(command, env=env, check=True, capture_output=True, timeout=300)
 
 
-def told(lake):
+def reported(lake):
     """Return every object by name: a JSON document as its value, all else by its checksum."""
     return {
         entry.name: json.loads(lake.read(entry)) if entry.name.endswith(".json") else entry.crc32c
@@ -73,7 +73,7 @@ def recover(cloud):
     ask(cloud, ReplayRequested())
     for job in ("export_training_base", "train_model"):
         run_job(job, day_after(network.FIRST_DAY, TRAINED - 1))
-        cloud.settle()
+        cloud.wait_until_idle()
     ask(cloud, ReplayRequested())
     # The next snapshot's forecast knows all of that; here none comes.
     ask(cloud, ReplayRequested(stage="build_serving_forecast", force=True))
@@ -120,11 +120,11 @@ def lakes():
         ask(cloud, TrainRequested())
         for bins in (UNSEEN, AFTERWARDS):
             observe(cloud, bins)
-        seen = [told(cloud.lake)]
+        seen = [reported(cloud.lake)]
         for left in (("bronze/", "ledger/"), ("bronze/",)):
             lose_all_but(cloud.lake, *left)
             recover(cloud)
-            seen.append(told(cloud.lake))
+            seen.append(reported(cloud.lake))
         assert cloud.dead_letters() == []
         return seen
 

@@ -220,7 +220,7 @@ def past_snapshot(state: FeedState) -> tuple[Bin, bytes]:
         feeds["station_status"], feeds["station_information"], electric, state.last_updated, air
     )
     bin_ = bin_of(state.last_updated)
-    rows, _ = snapshot.tidy(rows, bin_)
+    rows, _ = snapshot.validate(rows, bin_)
     return bin_, snapshot.to_bytes(rows)
 
 
@@ -266,7 +266,7 @@ class Soak:
     dead_letters: list
     lake: dict[str, bytes]
     settings: Settings
-    repairs: list
+    fixes: list
     changed_by_replay: list[str]
     functions: dict[str, dict]
 
@@ -292,9 +292,9 @@ def soak(tmp_path_factory):
         )
         for ago in range(PAST_DAYS, 0, -1):
             cloud.publish(DayClosed(day_after(DAY, -ago)))
-        cloud.settle()
+        cloud.wait_until_idle()
         cloud.publish(TrainRequested())
-        cloud.settle()
+        cloud.wait_until_idle()
         yield weather_the_day(cloud, feed, city, faults)
 
 
@@ -332,9 +332,9 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
         faults.killing = True
         time.sleep(KILLING_AT_CLOSE_S)
         faults.killing = False
-        cloud.settle(timeout_s=300)
+        cloud.wait_until_idle(timeout_s=300)
         cloud.publish(TrainRequested())
-        cloud.settle(timeout_s=300)
+        cloud.wait_until_idle(timeout_s=300)
     finally:
         stop.set()
         for thread in threads:
@@ -343,11 +343,11 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
     faults.on = False
     unacknowledged = cloud.servers.embedded.unacknowledged()
     cloud.publish(ReplayRequested())
-    cloud.settle()
-    repairs = [str(r) for r in reconcile.plan(cloud.lake, cloud.settings, ReplayRequested())]
+    cloud.wait_until_idle()
+    fixes = [str(r) for r in reconcile.plan(cloud.lake, cloud.settings, ReplayRequested())]
     before = contents(cloud)
     cloud.publish(ReplayRequested(DAY, DAY, force=True))
-    cloud.settle()
+    cloud.wait_until_idle()
     after = contents(cloud)
     return Soak(
         faults=faults.counts,
@@ -360,7 +360,7 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
         dead_letters=cloud.dead_letters(),
         lake=after,
         settings=cloud.settings,
-        repairs=repairs,
+        fixes=fixes,
         changed_by_replay=[n for n in before.keys() | after if before.get(n) != after.get(n)],
         functions=per_function(cloud, samples),
     )
@@ -403,7 +403,7 @@ def report(soak) -> None:
             "drained_s": round(soak.drained_s, 1),
             "faults": dict(soak.faults),
             "dead_letters": [dict(m.attributes) | {"data": str(m.data)} for m in soak.dead_letters],
-            "repairs": soak.repairs,
+            "repairs": soak.fixes,
             "changed_by_replay": soak.changed_by_replay,
             "functions": soak.functions,
         }
@@ -430,7 +430,7 @@ def test_memory_is_flat(soak):
 
 
 def test_nothing_is_left_to_mend_and_a_calm_replay_makes_the_same(soak):
-    assert soak.repairs == []
+    assert soak.fixes == []
     assert soak.changed_by_replay == []
 
 

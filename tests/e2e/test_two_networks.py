@@ -44,7 +44,7 @@ class Outcome:
 
     lake: dict[str, str]
     bucket: dict[str, str]
-    told: set[tuple[str, str]]
+    reported: set[tuple[str, str]]
     dead_letters: int
 
 
@@ -86,13 +86,13 @@ def live(parts, days, every):
     clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
     for cloud in clouds.values():
         cloud.publish(DayClosed(Day(until.date())))
-    settle(clouds)
+    wait_until_idle(clouds)
     return {name: outcome(name, cloud) for name, cloud in clouds.items()}
 
 
-def settle(clouds):
+def wait_until_idle(clouds):
     for cloud in clouds.values():
-        cloud.settle()
+        cloud.wait_until_idle()
 
 
 def outcome(name, cloud):
@@ -100,7 +100,7 @@ def outcome(name, cloud):
     return Outcome(
         lake={n: crc for n, crc in bucket.items() if n.startswith(f"{name}/")},
         bucket=bucket,
-        told={(r.function, r.subject) for r in cloud.gateway.deliveries},
+        reported={(r.function, r.subject) for r in cloud.gateway.deliveries},
         dead_letters=len(cloud.dead_letters()),
     )
 
@@ -115,7 +115,7 @@ def content(lake, entry):
 
 
 @pytest.fixture(scope="module")
-def beside():
+def additional_inputs():
     """What two networks left, each with its own rights, and after each was told of the other's."""
     with running(CITIES, CHAIN, only_what_is_granted) as parts:
         left = live(parts, days=1, every=120)
@@ -125,38 +125,40 @@ def beside():
             for topic, folder in Layout(other.settings).notified.items():
                 for entry in list(other.lake.entries(f"{folder}/"))[-1:]:
                     Publisher(cloud.settings).republish(topic, entry, force=True)
-        settle(clouds)
+        wait_until_idle(clouds)
         return left, {name: outcome(name, cloud) for name, cloud in clouds.items()}
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_a_network_beside_another_leaves_what_it_leaves_alone(name, beside):
-    left, _ = beside
+def test_a_network_beside_another_leaves_what_it_leaves_alone(name, additional_inputs):
+    left, _ = additional_inputs
     with running([name], CHAIN) as parts:
         alone = live(parts, days=1, every=120)[name]
     assert left[name].lake == alone.lake
-    assert left[name].told == alone.told
+    assert left[name].reported == alone.reported
     assert left[name].dead_letters == alone.dead_letters == 0
     folders = {n.split("/")[1] for n in alone.lake}
     assert folders >= {"bronze", "daily", "exports", "profiles", "serving"}
 
 
-def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(beside):
-    left, _ = beside
+def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(additional_inputs):
+    left, _ = additional_inputs
     assert set(left["velib"].bucket) == {n for o in left.values() for n in o.lake}
     for name, its in left.items():
-        subjects = {subject for _, subject in its.told if subject in its.bucket}
+        subjects = {subject for _, subject in its.reported if subject in its.bucket}
         assert subjects
         assert subjects <= set(its.lake), name
 
 
-def test_the_notifications_of_another_network_are_ignored(beside):
-    left, after = beside
+def test_the_notifications_of_another_network_are_ignored(additional_inputs):
+    left, after = additional_inputs
     for name, its in after.items():
         assert its.lake == left[name].lake
         assert its.dead_letters == 0
         (others,) = (o.lake for n, o in after.items() if n != name)
-        assert {subject for _, subject in its.told} & set(others), "nothing foreign was delivered"
+        assert {subject for _, subject in its.reported} & set(others), (
+            "nothing foreign was delivered"
+        )
 
 
 def test_two_deployments_of_a_project_share_its_services_and_one_role():
@@ -186,11 +188,11 @@ def test_whole_networks_with_models_leave_beside_each_other_what_they_leave_alon
             clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
             for cloud in clouds.values():
                 cloud.publish(TrainRequested())
-            settle(clouds)
+            wait_until_idle(clouds)
             return {name: outcome(name, cloud) for name, cloud in clouds.items()}
 
-    beside = lived(CITIES, only_what_is_granted)
-    for name, its in beside.items():
+    additional_inputs = lived(CITIES, only_what_is_granted)
+    for name, its in additional_inputs.items():
         assert its.lake == lived([name])[name].lake
         assert its.dead_letters == 0
         assert any(n.endswith("/latest.json") and "/models/" in n for n in its.lake)

@@ -4,7 +4,7 @@ import network
 import pyarrow as pa
 import pyarrow.parquet as pq
 from velib_core.jobs import build_datasets, compact_daily
-from velib_core.lake.keys import Events, Ledger, Perf, Published
+from velib_core.lake.keys import Events, ForecastLog, ForecastLogPartition, Perf
 from velib_core.lake.layout import Layout
 from velib_core.tables import views
 from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start, day_after, first_bin
@@ -62,10 +62,10 @@ def test_building_again_changes_nothing(lake, settings):
     assert network.contents(lake) == before
 
 
-def put_page(lake, settings, n, minutes):
+def put_partition(lake, settings, n, minutes):
     """Write the page that the n-th bin's forecast of three stations left; return its name."""
     bin_ = Bin(first_bin(DAY) + n)
-    columns = dict.fromkeys(views.LEDGER_SCHEMA.names, [None] * 3)
+    columns = dict.fromkeys(views.FORECAST_LOG_SCHEMA.names, [None] * 3)
     columns |= {
         "tbin_utc": [bin_start(bin_).replace(tzinfo=None)] * 3,
         "horizon_bins": [minutes // 5] * 3,
@@ -73,8 +73,8 @@ def put_page(lake, settings, n, minutes):
         "y_pred_int": [n, n + 1, n + 2],
     }
     sink = io.BytesIO()
-    pq.write_table(pa.table(columns, views.LEDGER_SCHEMA), sink)
-    name = Layout(settings).name(Published(bin_, HorizonMinutes(minutes), f"{n:08x}"))
+    pq.write_table(pa.table(columns, views.FORECAST_LOG_SCHEMA), sink)
+    name = Layout(settings).name(ForecastLogPartition(bin_, HorizonMinutes(minutes), f"{n:08x}"))
     network.put(lake, name, sink.getvalue())
     return name
 
@@ -82,18 +82,18 @@ def put_page(lake, settings, n, minutes):
 def test_a_ledger_keeps_what_its_expired_pages_said(lake, settings):
     """Pages expire one by one; meanwhile the day is looked at again, and a late page may come."""
     compact(lake, settings, DAY, every=96)
-    pages = [put_page(lake, settings, n, minutes) for n in (0, 1, 2) for minutes in (15, 60)]
+    pages = [put_partition(lake, settings, n, minutes) for n in (0, 1, 2) for minutes in (15, 60)]
     build_datasets.run(lake, settings, DAY)
-    whole = read(lake, settings, Ledger(DAY))
+    whole = read(lake, settings, ForecastLog(DAY))
     assert whole.num_rows == 3 * len(pages)
     for name in pages:
         lake.delete(lake.stat(name))
         build_datasets.run(lake, settings, DAY)
-        kept = read(lake, settings, Ledger(DAY))
+        kept = read(lake, settings, ForecastLog(DAY))
         assert (kept.num_rows, rows_of(kept)) == (whole.num_rows, rows_of(whole))
-    put_page(lake, settings, 3, 15)
+    put_partition(lake, settings, 3, 15)
     build_datasets.run(lake, settings, DAY)
-    late = read(lake, settings, Ledger(DAY))
+    late = read(lake, settings, ForecastLog(DAY))
     assert rows_of(late) > rows_of(whole)
     assert late.num_rows == whole.num_rows + 3
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from velib_core.feeds.open_meteo import Weather
 from velib_local.simulation import weather
 from velib_local.simulation.city import City
-from velib_local.simulation.city_map import Draw, lay_out
+from velib_local.simulation.city_map import Draw, to_grid
 from velib_local.simulation.demand import PURPOSES, hourly_rates
 
 MONDAY = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
@@ -219,7 +219,7 @@ def test_what_the_feed_shows_adds_up():
 
 
 def test_stations_have_distinct_names_ids_of_many_lengths_and_a_place_round_the_centre():
-    where = lay_out(5000, (45.0, 4.0), np.random.default_rng(1))
+    where = to_grid(5000, (45.0, 4.0), np.random.default_rng(1))
     assert len(set(where.ids)) == len(set(where.names)) == 5000
     assert {len(station_id) for station_id in where.ids} == set(range(4, 11))
     km = np.hypot((where.lat - 45) * 111.2, (where.lon - 4) * 78.6)

@@ -74,10 +74,10 @@ def test_a_store_serves_what_a_run_left_fingerprints_included(mirrored, settings
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", address := os.environ["STORAGE_EMULATOR_HOST"])
     assert fill(address, lake) == len(list(lake.entries("")))
     env = {"GCS_BUCKET_ROOT": "gs://mirror", "GOOGLE_CLOUD_PROJECT": PROJECT}
-    served = {
+    logged_forecasts = {
         e.name: (e.crc32c, e.fingerprint) for e in connect(Settings.from_env(env)).entries("")
     }
-    assert served == {e.name: (e.crc32c, e.fingerprint) for e in lake.entries("")}
+    assert logged_forecasts == {e.name: (e.crc32c, e.fingerprint) for e in lake.entries("")}
 
 
 @pytest.fixture

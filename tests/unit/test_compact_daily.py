@@ -181,9 +181,9 @@ def test_repeats_are_counted_once_however_many_snapshots_are_gone(lake, settings
     layout = Layout(settings)
     repeats = {bin_: {"1000": n, f"{1000 + n}": 1} for n, bin_ in enumerate(BINS, 1)}
     for bin_ in BINS:
-        rows, _ = snapshot.tidy(network.snapshot_table(bin_), bin_)
-        told = snapshot.with_repeats(rows, repeats[bin_])
-        network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(told))
+        rows, _ = snapshot.validate(network.snapshot_table(bin_), bin_)
+        reported = snapshot.with_repeats(rows, repeats[bin_])
+        network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(reported))
     compact_daily.run(lake, settings, DAY)
     whole = snapshot.repeats_of(daily_of(lake, settings))
     assert whole == {"1000": 10, "1001": 1, "1002": 1, "1003": 1, "1004": 1}

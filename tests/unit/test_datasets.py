@@ -32,7 +32,7 @@ def history(days: int = 2, hole: range = range(100, 110)) -> pa.Table:
             docks_available=[None, 3, None, 0, 2, 1, None, None][:count],
             is_renting=pa.array([1, 1, 1, 1, 1, None, 0, 1][:count], pa.int8()),
         )
-        tables.append(snapshot.tidy(table)[0])
+        tables.append(snapshot.validate(table)[0])
     return pa.concat_tables(tables)
 
 

@@ -138,10 +138,10 @@ PACKAGES = ("shared/velib_core", "local/velib_local", "cli/velib_cli", "deploy/v
 def test_every_module_has_its_place_in_the_architecture(package):
     text = DOCS["ARCHITECTURE.md"].read_text("utf-8").partition(f"### `{package}/`")[2]
     rows = re.findall(r"^\| `([\w/.]+)` \| ([^|]+) \|", text.partition("\n### ")[0], re.MULTILINE)
-    told = {f"{room}/{name}" for room, names in rows for name in re.findall(r"`(\w+)`", names)}
+    reported = {f"{room}/{name}" for room, names in rows for name in re.findall(r"`(\w+)`", names)}
     root = REPOSITORY / package
     modules = {path.relative_to(root) for path in root.rglob("*.py")}
-    assert told == {
+    assert reported == {
         f"{path.parent}/{path.stem}"
         for path in modules
         if path.stem not in {"__init__", "__main__"}
@@ -151,8 +151,8 @@ def test_every_module_has_its_place_in_the_architecture(package):
 def test_the_way_of_a_snapshot_is_told_by_every_kind_of_object():
     text = DOCS["ARCHITECTURE.md"].read_text("utf-8")
     named = re.findall(r"^    (\S+/\S+)$", text, re.MULTILINE)
-    told = {type(LAYOUT.key(name)) for name in named}
-    assert {type(key) for key in EXAMPLES} - told == {type(LAYOUT.key(FRESHNESS_COPY))}
+    reported = {type(LAYOUT.key(name)) for name in named}
+    assert {type(key) for key in EXAMPLES} - reported == {type(LAYOUT.key(FRESHNESS_COPY))}
     assert {type(key) for key in EXAMPLES} == set(Key.__args__)
 
 
@@ -165,8 +165,8 @@ def test_tables_that_are_made_from_the_code_are_current():
     assert not named, "run .venv/bin/python -m velib_deploy.document_tables"
 
 
-def rows_after(mark):
-    text = DOCS["DATA.md"].read_text("utf-8").partition(mark)[2]
+def rows_after(fingerprint):
+    text = DOCS["DATA.md"].read_text("utf-8").partition(fingerprint)[2]
     table = text.partition("\n\n")[0].strip().splitlines()[2:]
     return [[cell.strip().strip("`") for cell in row.split("|")[1:-1]] for row in table]
 
@@ -178,8 +178,8 @@ SCHEMAS = re.findall(r"<!-- columns: (\S+) -->", DOCS["DATA.md"].read_text("utf-
 def test_columns_are_those_of_the_schema(schema):
     module, _, name = schema.rpartition(".")
     wanted = getattr(importlib.import_module(module), name)
-    told = [(row[0], row[1]) for row in rows_after(f"<!-- columns: {schema} -->")]
-    assert told == [(field.name, str(field.type)) for field in wanted]
+    reported = [(row[0], row[1]) for row in rows_after(f"<!-- columns: {schema} -->")]
+    assert reported == [(field.name, str(field.type)) for field in wanted]
 
 
 def test_every_parquet_schema_has_its_columns_told():
@@ -211,12 +211,12 @@ def test_the_picture_has_every_function_and_every_arrow_of_their_signs():
         ]
         for sources, targets in itertools.pairwise(ends):
             arrows |= {(source, target) for source in sources for target in targets}
-    told = set()
+    reported = set()
     for name, spec in SPECS.items():
-        told |= {(topic, name) for topic in spec.topics}
-        told |= {(name, folder.partition("/")[0]) for folder in spec.access.create}
-        told |= {(name, topic) for topic in spec.access.publish if topic != "alerts"}
-    assert arrows == {pair for pair in told if pair[1] != "quarantine"}
+        reported |= {(topic, name) for topic in spec.topics}
+        reported |= {(name, folder.partition("/")[0]) for folder in spec.access.create}
+        reported |= {(name, topic) for topic in spec.access.publish if topic != "alerts"}
+    assert arrows == {pair for pair in reported if pair[1] != "quarantine"}
 
 
 def test_topics_of_the_documents_are_topics():

@@ -173,7 +173,7 @@ def healthy():
                         "action": {"type": "Delete"},
                         "condition": {"age": 400, "matchesPrefix": [f"velib/{folder}/"]},
                     }
-                    for folder in ("bronze", "ledger")
+                    for folder in ("bronze", "forecast_log")
                 ]
                 + [
                     {
@@ -238,7 +238,7 @@ def plan():
 def findings(plan, answers):
     """Return what is wrong, as name, detail and command."""
     found = drift.examine(plan, lambda *words: answers[" ".join(words)])
-    return [(name, f.detail, f.mend) for name, _, several in found for f in several]
+    return [(name, f.detail, f.fix_command) for name, _, several in found for f in several]
 
 
 def test_a_project_that_is_as_planned_has_nothing_wrong(plan):
@@ -434,23 +434,27 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("spoil", "detail", "mend"), WRONG, ids=lambda v: getattr(v, "__name__", "")
+    ("spoil", "detail", "fix_command"), WRONG, ids=lambda v: getattr(v, "__name__", "")
 )
-def test_what_differs_is_told_with_what_is_expected_and_what_to_type(plan, spoil, detail, mend):
+def test_what_differs_is_told_with_what_is_expected_and_what_to_type(
+    plan, spoil, detail, fix_command
+):
     answers = copy.deepcopy(HEALTHY)
     spoil(answers)
     found = findings(plan, answers)
-    assert any(detail in told and mend in command for _, told, command in found), found
-    assert all(told and command for _, told, command in found)
+    assert any(detail in reported and fix_command in command for _, reported, command in found), (
+        found
+    )
+    assert all(reported and command for _, reported, command in found)
 
 
 def test_a_project_that_does_not_answer_is_told_once(plan):
     def ask(*words):
         raise deploy_plan.DeploymentError("gcloud projects describe: You do not have credentials")
 
-    (told,) = drift.examine(plan, ask)
-    assert told[0] == "project"
-    assert [finding.mend for finding in told[2]] == ["gcloud auth login"]
+    (reported,) = drift.examine(plan, ask)
+    assert reported[0] == "project"
+    assert [finding.fix_command for finding in reported[2]] == ["gcloud auth login"]
 
 
 def test_the_functions_of_another_network_are_its_own(plan):
@@ -471,12 +475,12 @@ def test_an_account_that_is_none_of_ours_keeps_its_rights(plan):
 
 
 def test_every_command_that_is_told_is_one(plan, tmp_path):
-    told = set()
+    reported = set()
     for spoil, *_ in WRONG:
         answers = copy.deepcopy(HEALTHY)
         spoil(answers)
-        told |= {command for *_, command in findings(plan, answers)}
-    parts = {part for command in told for part in command.split(" && ")}
+        reported |= {command for *_, command in findings(plan, answers)}
+    parts = {part for command in reported for part in command.split(" && ")}
     lines = sorted(shlex.join(shlex.split(p)) for p in parts if p.startswith("gcloud"))
     kinds = {words.partition(" velib-")[0].partition(" eventarc-")[0]: words for words in HEALTHY}
     questions = [f"gcloud {words} --project=p --format=json --quiet" for words in kinds.values()]
@@ -488,11 +492,11 @@ def test_the_settings_of_a_network_reach_its_plan(tmp_path, monkeypatch):
     file.write_text("OPENMETEO_LAT=45.76\nGCS_RAW_PREFIX=gs://c/lyon/raw\n", "utf-8")
     monkeypatch.chdir(tmp_path)
     lyon = deployed_settings({}, "gs://c/lyon", "p", file)
-    told = deploy_plan.read_plan(lyon, REGION, Path("lyon.env"))
-    envs = {step.flags["set-env-vars"] for step in told.of("functions deploy")}
+    reported = deploy_plan.read_plan(lyon, REGION, Path("lyon.env"))
+    envs = {step.flags["set-env-vars"] for step in reported.of("functions deploy")}
     assert all("|OPENMETEO_LAT=45.76|" in env.replace("^|^", "|") for env in envs)
-    assert told.expiry == {"lyon/raw/": 400, "lyon/ledger/": 400}
-    assert told.again.endswith("--bucket c --network lyon --settings lyon.env")
+    assert reported.expiry == {"lyon/raw/": 400, "lyon/ledger/": 400}
+    assert reported.again.endswith("--bucket c --network lyon --settings lyon.env")
 
 
 def test_a_wrong_file_of_settings_is_told_by_its_line(tmp_path):
@@ -585,21 +589,21 @@ def test_a_bucket_is_asked_for_its_clock_and_its_newest_snapshot(lake, settings)
     now = dt.datetime.now(dt.UTC)
     env = {**os.environ, **NO_FEEDS}
 
-    def look():
+    def inspect_lake():
         return {check.name: check for check in examine(env, settings.root)}
 
-    before = look()
+    before = inspect_lake()
     assert {before[name].result for name in ("clock", "bucket")} == {"ok"}
     assert re.search(r"[+-]\d+ s between", before["clock"].detail)
     assert before["newest snapshot"].detail == "there is none"
-    assert "scheduler jobs run velib-ingest" in before["newest snapshot"].mend
+    assert "scheduler jobs run velib-ingest" in before["newest snapshot"].fix_command
     network.upload(lake, settings, [bin_of(now - dt.timedelta(hours=1))])
-    assert "expected at most 30 min" in look()["newest snapshot"].detail
+    assert "expected at most 30 min" in inspect_lake()["newest snapshot"].detail
     network.upload(lake, settings, [bin_of(now)])
-    assert look()["newest snapshot"].result == "ok"
-    assert look()["GBFS feed"].result == "failed"
+    assert inspect_lake()["newest snapshot"].result == "ok"
+    assert inspect_lake()["GBFS feed"].result == "failed"
     missing = {c.name: c for c in examine(env, "gs://no-such-bucket")}["bucket"]
-    assert (missing.result, missing.mend.split()[0]) == ("failed", "./deploy.sh")
+    assert (missing.result, missing.fix_command.split()[0]) == ("failed", "./deploy.sh")
 
 
 @pytest.fixture
@@ -634,10 +638,10 @@ def strange_store(monkeypatch):
 def test_a_wrong_clock_and_a_missing_right_are_told_with_what_is_expected():
     checks = {c.name: c for c in examine(NO_FEEDS, "gs://b/velib")}
     assert re.match(r"\+(29\d|30\d) s .*, expected at most 60 s", checks["clock"].detail)
-    assert "ntp" in checks["clock"].mend
-    told = checks["bucket"]
-    assert told.detail == "you may not storage.objects.create, storage.objects.get"
-    assert told.mend.startswith("gcloud storage buckets add-iam-policy-binding gs://b")
+    assert "ntp" in checks["clock"].fix_command
+    reported = checks["bucket"]
+    assert reported.detail == "you may not storage.objects.create, storage.objects.get"
+    assert reported.fix_command.startswith("gcloud storage buckets add-iam-policy-binding gs://b")
 
 
 @pytest.mark.e2e
@@ -646,15 +650,15 @@ def test_topics_and_dead_letters_are_looked_at_where_messages_are(kind):
     if kind == "google" and find_emulator() is None:
         pytest.skip("Google's Pub/Sub emulator is not installed")
 
-    def look():
+    def inspect_lake():
         checks = examine({**os.environ, **NO_FEEDS}, f"gs://{BUCKET}", PROJECT)
         return {check.name: check for check in checks}
 
     with local_cloud({}, kind=kind):
-        checks = look()
+        checks = inspect_lake()
     assert checks["topics"].result == checks["dead-letter subscription"].result == "ok"
     assert checks["project"].result == "skipped"
     with local_cloud({}, kind=kind, only=["close_day"]):
-        checks = look()
+        checks = inspect_lake()
     assert checks["topics"].detail == "missing velib-alerts"
-    assert checks["topics"].mend.startswith("gcloud pubsub topics create velib-alerts")
+    assert checks["topics"].fix_command.startswith("gcloud pubsub topics create velib-alerts")

@@ -13,11 +13,11 @@ from velib_core.features.cal_features import calendar_features
 from velib_core.features.profiles import (
     ProfileError,
     empty_profiles,
-    fold_day,
     from_bytes,
     to_bytes,
+    update_with_day,
 )
-from velib_core.features.spatial_features import distance_km, fit_statics
+from velib_core.features.spatial_features import distance_km, fit_static_features
 from velib_core.features.stack import (
     CONTRACT_FEATURES,
     FEATURES,
@@ -33,16 +33,16 @@ H = HorizonBins(12)
 DAYS = 3
 
 
-def rows_at(panel, at, *, statics=None, profiles=None):
-    statics = statics or fit_statics(panel.stations)
+def rows_at(panel, at, *, static_features=None, profiles=None):
+    static_features = static_features or fit_static_features(panel.stations)
     profiles = profiles or past(panel)
-    return feature_rows(panel, np.atleast_1d(at), H, statics, profiles)
+    return feature_rows(panel, np.atleast_1d(at), H, static_features, profiles)
 
 
 def past(panel, days=DAYS - 1):
     profiles = empty_profiles("Europe/Paris", (H,))
     for n in range(days):
-        profiles = fold_day(profiles, panel, day_after(day_of(panel.start), n))
+        profiles = update_with_day(profiles, panel, day_after(day_of(panel.start), n))
     return profiles
 
 
@@ -52,8 +52,8 @@ def panel():
 
 
 @pytest.fixture(scope="module")
-def statics(panel):
-    return fit_statics(panel.stations)
+def static_features(panel):
+    return fit_static_features(panel.stations)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_first_53_features_are_the_contracts_in_its_order():
 
 @settings(max_examples=25, deadline=None)
 @given(offset=SOME_BIN, seed=st.integers(0, 10_000))
-def test_nothing_after_a_bin_changes_its_features(panel, statics, profiles, offset, seed):
+def test_nothing_after_a_bin_changes_its_features(panel, static_features, profiles, offset, seed):
     at = LAST_DAY + offset
     noise = np.random.default_rng(seed)
 
@@ -87,9 +87,12 @@ def test_nothing_after_a_bin_changes_its_features(panel, statics, profiles, offs
     weather = {name: array.copy() for name, array in panel.weather.items()}
     for array in weather.values():
         array[at - panel.start + 1 :] = 99
-    before = rows_at(panel, at, statics=statics, profiles=profiles)
+    before = rows_at(panel, at, static_features=static_features, profiles=profiles)
     after = rows_at(
-        changed(mapped(panel, spoilt), weather=weather), at, statics=statics, profiles=profiles
+        changed(mapped(panel, spoilt), weather=weather),
+        at,
+        static_features=static_features,
+        profiles=profiles,
     )
     np.testing.assert_array_equal(before, after)
 
@@ -97,21 +100,21 @@ def test_nothing_after_a_bin_changes_its_features(panel, statics, profiles, offs
 @settings(max_examples=25, deadline=None)
 @given(offset=SOME_BIN, extra=st.integers(0, 100), count=st.integers(1, 40))
 def test_a_serving_row_is_the_training_row_bit_for_bit(
-    panel, statics, profiles, offset, extra, count
+    panel, static_features, profiles, offset, extra, count
 ):
     whole_day = np.arange(LAST_DAY, LAST_DAY + BINS_PER_DAY)
-    training = rows_at(panel, whole_day, statics=statics, profiles=profiles)
+    training = rows_at(panel, whole_day, static_features=static_features, profiles=profiles)
     at = np.unique(np.minimum(offset + np.arange(count), BINS_PER_DAY - 1))
     start = Bin(int(whole_day[at[0]]) - lookback_bins(H) - extra)
     window = panel.window(start, Bin(int(whole_day[at[-1]]) + 1))
-    serving = rows_at(window, whole_day[at], statics=statics, profiles=profiles)
+    serving = rows_at(window, whole_day[at], static_features=static_features, profiles=profiles)
     np.testing.assert_array_equal(serving, training[:, at])
 
 
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(6)), offset=SOME_BIN)
 def test_a_station_has_the_same_features_whoever_stands_beside_it(
-    panel, statics, profiles, order, offset
+    panel, static_features, profiles, order, offset
 ):
     # A panel's stations are sorted by id: renaming them shuffles their places.
     order = np.array(order)
@@ -133,21 +136,25 @@ def test_a_station_has_the_same_features_whoever_stands_beside_it(
 
     at = LAST_DAY + offset
     other = shuffled()
-    found = feature_rows(other, np.array([at]), H, fit_statics(other.stations), past(other))
-    expected = rows_at(panel, at, statics=statics, profiles=profiles)[:, :, place]
+    found = feature_rows(other, np.array([at]), H, fit_static_features(other.stations), past(other))
+    expected = rows_at(panel, at, static_features=static_features, profiles=profiles)[:, :, place]
     same = [i for i, name in enumerate(FEATURES) if name != "kmeans_cluster"]
     np.testing.assert_allclose(found[same], expected[same], rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(first=st.integers(2, 40), length=st.integers(1, 60))
-def test_a_hole_moves_nothing_but_what_looked_into_it(panel, statics, profiles, first, length):
+def test_a_hole_moves_nothing_but_what_looked_into_it(
+    panel, static_features, profiles, first, length
+):
     at = LAST_DAY + 200
     row = at - panel.start
     bikes = panel["bikes"].copy()
     bikes[row - first - length + 1 : row - first + 1] = np.nan
-    before = rows_at(panel, at, statics=statics, profiles=profiles)[:, 0]
-    after = rows_at(changed(panel, {"bikes": bikes}), at, statics=statics, profiles=profiles)[:, 0]
+    before = rows_at(panel, at, static_features=static_features, profiles=profiles)[:, 0]
+    after = rows_at(
+        changed(panel, {"bikes": bikes}), at, static_features=static_features, profiles=profiles
+    )[:, 0]
     inside = range(first, first + length)
     for lag in (1, 2, 3, 6, 12, 24, 36, 48):
         i = FEATURES.index(f"lag_bikes_{lag}")
@@ -162,9 +169,9 @@ def test_a_hole_moves_nothing_but_what_looked_into_it(panel, statics, profiles, 
                 np.testing.assert_array_equal(after[i], before[i])
 
 
-def test_lags_and_windows_equal_pandas_on_the_time_grid(panel, statics, profiles):
+def test_lags_and_windows_equal_pandas_on_the_time_grid(panel, static_features, profiles):
     at = np.arange(LAST_DAY, LAST_DAY + BINS_PER_DAY, 7)
-    found = rows_at(panel, at, statics=statics, profiles=profiles)
+    found = rows_at(panel, at, static_features=static_features, profiles=profiles)
     series = pd.DataFrame(panel["bikes"].astype(float))
     rows = at - panel.start
     for lag in (1, 6, 48):
@@ -197,7 +204,9 @@ def test_a_station_the_model_never_met_has_no_place_and_no_past(panel, profiles)
         )
     )
     five = mapped(panel, lambda array: array[:, :5], known)
-    found = feature_rows(panel, np.array([LAST_DAY]), H, fit_statics(known), past(five))[:, 0]
+    found = feature_rows(panel, np.array([LAST_DAY]), H, fit_static_features(known), past(five))[
+        :, 0
+    ]
     stranger = dict(zip(FEATURES, found[:, 5], strict=True))
     for name in (
         "lat",
@@ -209,14 +218,21 @@ def test_a_station_the_model_never_met_has_no_place_and_no_past(panel, profiles)
     ):
         assert np.isnan(stranger[name])
     assert stranger["profile_weight"] == 0
-    neighbour = feature_rows(five, np.array([LAST_DAY]), H, fit_statics(known), past(five))[:, 0]
+    neighbour = feature_rows(five, np.array([LAST_DAY]), H, fit_static_features(known), past(five))[
+        :, 0
+    ]
     own = [i for i, name in enumerate(FEATURES) if "network" not in name and "paced" not in name]
     np.testing.assert_array_equal(found[own, :5], neighbour[own])
 
 
-def test_an_empty_history_gives_features_and_no_error(panel, statics):
+def test_an_empty_history_gives_features_and_no_error(panel, static_features):
     dark = mapped(panel, lambda array: np.full_like(array, np.nan))
-    found = rows_at(dark, LAST_DAY, statics=statics, profiles=empty_profiles("Europe/Paris", (H,)))
+    found = rows_at(
+        dark,
+        LAST_DAY,
+        static_features=static_features,
+        profiles=empty_profiles("Europe/Paris", (H,)),
+    )
     assert found.shape == (len(FEATURES), 1, 6)
     assert np.isnan(found[FEATURES.index("bikes")]).all()
 
@@ -265,14 +281,14 @@ def test_distances_are_great_circles():
 
 
 def test_neighbours_are_the_nearest_by_distance(panel):
-    statics = fit_statics(panel.stations)
+    static_features = fit_static_features(panel.stations)
     for s in range(6):
         away = distance_km(
             panel.stations.lat, panel.stations.lon, panel.stations.lat[s], panel.stations.lon[s]
         )
         away[s] = np.inf
-        assert statics.neighbours[s, 0] == np.argmin(away)
-        assert (statics.neighbours[s] >= 0).sum() == 5
+        assert static_features.neighbours[s, 0] == np.argmin(away)
+        assert (static_features.neighbours[s] >= 0).sum() == 5
 
 
 def test_a_profile_is_the_plain_sum_over_the_days_folded(panel, profiles):
@@ -290,7 +306,7 @@ def test_a_profile_is_the_plain_sum_over_the_days_folded(panel, profiles):
 
 def test_a_day_counts_once(panel, profiles):
     with pytest.raises(ValueError, match="already hold"):
-        fold_day(profiles, panel, profiles.through)
+        update_with_day(profiles, panel, profiles.through)
 
 
 def test_profiles_do_not_see_past_the_day_they_close(panel, profiles):

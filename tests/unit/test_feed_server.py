@@ -81,10 +81,10 @@ def read_by_ingestion(server, session, dialect):
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_ingestion_reads_the_same_numbers_from_every_dialect(server, session, dialect):
     rows, defects = read_by_ingestion(server, session, dialect)
-    told = rows.drop_columns([*AIR, "weather_utc", "tbin_utc"]).to_pylist()
+    answered = rows.drop_columns([*AIR, "weather_utc", "tbin_utc"]).to_pylist()
     naive = NOON.replace(tzinfo=None)
     reported = dt.datetime.fromtimestamp(REPORTED, dt.UTC).replace(tzinfo=None)
-    assert told == [
+    assert answered == [
         {
             "ts_utc": naive,
             "station_id": "36255",
@@ -224,9 +224,9 @@ def test_ingestion_reads_the_weather_back_bit_for_bit(server, session):
     for temp, rain, wind in zip(*rng.gamma(2, 3, (3, 20)), strict=True):
         air = open_meteo.Weather(float(temp), float(rain), float(wind))
         server.show(small_state(weather=air))
-        told = open_meteo.observe(session, settings, NOON)
-        assert [getattr(told, name) for name in AIR] == [getattr(air, name) for name in AIR]
-        assert told.weather_utc == NOON.replace(minute=0, second=0, tzinfo=None)
+        answered = open_meteo.observe(session, settings, NOON)
+        assert [getattr(answered, name) for name in AIR] == [getattr(air, name) for name in AIR]
+        assert answered.weather_utc == NOON.replace(minute=0, second=0, tzinfo=None)
 
 
 def test_hourly_weather_starts_at_midnight_and_knows_nothing_of_the_past(server, session):

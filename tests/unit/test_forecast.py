@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import START, changed, make_panel
 from velib_core.errors import ModelError
-from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.features.stack import FEATURES, feature_rows
 from velib_core.forecast import (
     CONTRACT_FEATURES,
@@ -26,9 +26,14 @@ from velib_core.forecast import (
     predict_latest_offline,
     train_model,
 )
-from velib_core.model.blending import TRUSTS, add_day, calibration_from_json, fresh_calibration
+from velib_core.model.blending import (
+    BLEND_WEIGHTS,
+    add_day,
+    calibration_from_json,
+    fresh_calibration,
+)
 from velib_core.model.change_distribution import (
-    REACH,
+    MAX_CHANGE,
     chance_of_fall,
     chance_of_rise,
     count_changes,
@@ -37,7 +42,7 @@ from velib_core.model.change_distribution import (
     median_change,
 )
 from velib_core.model.inference import predict
-from velib_core.model.legacy_regressor import to_joblib, train_reader_pack
+from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
 from velib_core.model.training import TrainingOptions, train
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
@@ -84,7 +89,7 @@ def pack(panel):
 def profiles(panel):
     found = empty_profiles(TZ, (H,))
     for n in range(DAYS - 1):
-        found = fold_day(found, panel, day_after(day_of(panel.start), n))
+        found = update_with_day(found, panel, day_after(day_of(panel.start), n))
     return found
 
 
@@ -104,7 +109,7 @@ LATE = Bin(START + DAYS * BINS_PER_DAY - 30)
 @pytest.fixture(scope="module")
 def sample():
     changes = np.rint(np.random.default_rng(3).standard_t(3, 50_000) * 1.5).astype(np.float32)
-    return np.clip(changes, -REACH, REACH)
+    return np.clip(changes, -MAX_CHANGE, MAX_CHANGE)
 
 
 def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample):
@@ -124,15 +129,15 @@ def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample):
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10_000), trust=st.sampled_from(TRUSTS))
-def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, trust):
+@given(seed=st.integers(0, 10_000), blend_weight=st.sampled_from(BLEND_WEIGHTS))
+def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, blend_weight):
     classes = fit_classes(count_changes(sample))
     rng = np.random.default_rng(seed)
     probability = rng.dirichlet(np.full(len(classes.lows), 0.3), 20).astype(np.float32)
-    whole = trust * (probability.astype(float) @ classes.shares)
-    whole[:, REACH] += 1 - trust
+    whole = blend_weight * (probability.astype(float) @ classes.shares)
+    whole[:, MAX_CHANGE] += 1 - blend_weight
     upto = whole.cumsum(axis=1)
-    found = np.rint(median_change(classes, probability, trust)).astype(int) + REACH
+    found = np.rint(median_change(classes, probability, blend_weight)).astype(int) + MAX_CHANGE
     half = upto[:, -1] / 2
     rows = np.arange(20)
     assert (upto[rows, found] >= half - 1e-6).all()
@@ -148,38 +153,40 @@ def test_half_trust_is_persistence(sample):
 def test_days_of_wrong_forecasts_take_the_trust_away(sample):
     classes = fit_classes(count_changes(sample))
     rising = np.zeros((200, len(classes.lows)), np.float32)
-    rising[:, classes.still + 1] = 1
+    rising[:, classes.unchanged + 1] = 1
     bikes, capacity = np.full(200, 5, np.float32), np.full(200, 20, np.float32)
     calibration = fresh_calibration()
-    assert calibration.trust(H) == 0.5
+    assert calibration.blend_weight(H) == 0.5
     for _ in range(3):
         calibration = add_day(calibration, classes, rising, bikes, capacity, bikes + 1)
-    assert calibration.trust(H) > 0.5
+    assert calibration.blend_weight(H) > 0.5
     for _ in range(6):
         calibration = add_day(calibration, classes, rising, bikes, capacity, bikes)
-    assert calibration.trust(H) == 0.5
-    assert calibration.mean_trust < 0.5
-    assert calibration_from_json(json.loads(json.dumps(calibration.as_json()))).trust(H) == 0.5
+    assert calibration.blend_weight(H) == 0.5
+    assert calibration.mean_blend_weight < 0.5
+    assert (
+        calibration_from_json(json.loads(json.dumps(calibration.as_json()))).blend_weight(H) == 0.5
+    )
 
 
 def test_a_model_that_is_always_right_is_trusted_wholly_only_soon_ahead(sample):
     classes = fit_classes(count_changes(sample))
     # Seven of ten times one bike more, else none: only a trust above 0.5 / 0.7 says so.
     rising = np.zeros((300, len(classes.lows)), np.float32)
-    rising[:, classes.still + 1], rising[:, classes.still] = 0.7, 0.3
+    rising[:, classes.unchanged + 1], rising[:, classes.unchanged] = 0.7, 0.3
     bikes, capacity = np.full(300, 5, np.float32), np.full(300, 20, np.float32)
     true = bikes + (np.arange(300) % 10 >= 3)
     calibration = add_day(fresh_calibration(), classes, rising, bikes, capacity, true)
-    assert calibration.trust(H) == 0.75
-    surely = dataclasses.replace(calibration, gain=-np.arange(len(TRUSTS), dtype=float))
-    assert surely.trust(HorizonBins(3)) == 1.0
-    assert surely.trust(H) == 0.9
+    assert calibration.blend_weight(H) == 0.75
+    surely = dataclasses.replace(calibration, gain=-np.arange(len(BLEND_WEIGHTS), dtype=float))
+    assert surely.blend_weight(HorizonBins(3)) == 1.0
+    assert surely.blend_weight(H) == 0.9
 
 
 def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
     classes = fit_classes(count_changes(sample))
     still = np.zeros((50, len(classes.lows)), np.float32)
-    still[:, classes.still] = 1
+    still[:, classes.unchanged] = 1
     bikes, capacity = np.full(50, 28, np.float32), np.full(50, 20, np.float32)
     calibration = add_day(fresh_calibration(), classes, still, bikes, capacity, bikes)
     assert (calibration.gain == 0).all()
@@ -319,8 +326,8 @@ def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(pan
     bikes[: row + 1, 0], capacity[:, 0] = 28, 20
     bikes[: row + 1, 1], capacity[:, 1] = 12, 20
     overfull = changed(panel, {"bikes": bikes, "capacity": capacity, "ok": np.ones_like(bikes)})
-    trusting = dataclasses.replace(pack.calibration, gain=np.eye(len(TRUSTS))[-1])
-    assert trusting.trust(H) == 0.5
+    trusting = dataclasses.replace(pack.calibration, gain=np.eye(len(BLEND_WEIGHTS))[-1])
+    assert trusting.blend_weight(H) == 0.5
     found = predict(pack, overfull, profiles, LATE, trusting).to_pylist()
     assert [found[n]["capacity_bin"] for n in (0, 1)] == [28, 20]
     # A trust of 0.5 publishes persistence, above the docks too.
@@ -367,19 +374,21 @@ def test_frames_of_stations_name_them(panel, frame):
 def test_offline_and_feature_predictions_agree_with_serving(panel, frame, pack, profiles):
     until = frame[frame["tbin_utc"] <= bin_start(LATE).replace(tzinfo=None)]
     offline = predict_latest_offline(pack, until).set_index("station_id")
-    served = predict(pack, panel, profiles, LATE).to_pandas().set_index("station_id")
-    np.testing.assert_allclose(offline["bikes_mean"], served["bikes_mean"], rtol=0.2, atol=0.5)
-    rows = feature_rows(panel, np.array([LATE]), H, pack.statics, profiles)[:, 0].T
+    logged_forecasts = predict(pack, panel, profiles, LATE).to_pandas().set_index("station_id")
+    np.testing.assert_allclose(
+        offline["bikes_mean"], logged_forecasts["bikes_mean"], rtol=0.2, atol=0.5
+    )
+    rows = feature_rows(panel, np.array([LATE]), H, pack.static_features, profiles)[:, 0].T
     features = pd.DataFrame(rows, columns=list(FEATURES)).assign(
         station_id=panel.stations.ids.astype(object),
         tbin_latest=bin_start(LATE).replace(tzinfo=None),
         capacity_bin=rows[:, 0],
     )
     direct = predict_from_features_df(pack, features).set_index("station_id")
-    there = served["tbin_latest"] == pd.Timestamp(LATE * 300, unit="s")
+    there = logged_forecasts["tbin_latest"] == pd.Timestamp(LATE * 300, unit="s")
     assert there.any()
     np.testing.assert_allclose(
-        direct.loc[there, "bikes_pred"], served.loc[there, "bikes_pred"], rtol=1e-6
+        direct.loc[there, "bikes_pred"], logged_forecasts.loc[there, "bikes_pred"], rtol=1e-6
     )
     with pytest.raises(FrameError, match="lag_bikes_36"):
         predict_from_features_df(pack, features.drop(columns="lag_bikes_36"))
@@ -398,7 +407,7 @@ print(*pack["feat_cols"], pack["horizon_bins"])
 def test_a_program_without_this_package_gets_bikes_from_the_pack(panel, pack, frame, tmp_path):
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     options = dataclasses.replace(FEW, rounds=60)
-    data = to_joblib(train_reader_pack(pack, panel.window, days, options))
+    data = to_joblib(train_legacy_export(pack, panel.window, days, options))
     (tmp_path / "latest.joblib").write_bytes(data)
     _, features, target, names = build_training_frame_spatial(frame, H)
     np.save(tmp_path / "rows.npy", features.to_numpy(np.float32))

@@ -81,10 +81,10 @@ read = ["bronze"]
     ],
 )
 def test_a_wrong_sign_is_refused_by_field(tmp_path, old, new, named):
-    sign = tmp_path / "f" / "function.toml"
-    sign.parent.mkdir()
-    sign.write_text(GOOD, "utf-8")
-    assert load_spec(sign).name == "f"
-    sign.write_text(GOOD.replace(old, new), "utf-8")
+    function_toml = tmp_path / "f" / "function.toml"
+    function_toml.parent.mkdir()
+    function_toml.write_text(GOOD, "utf-8")
+    assert load_spec(function_toml).name == "f"
+    function_toml.write_text(GOOD.replace(old, new), "utf-8")
     with pytest.raises(FunctionSpecError, match=named):
-        load_spec(sign)
+        load_spec(function_toml)

@@ -39,8 +39,8 @@ def rows_of(records, about=(ABOUT,), electric=None):
         NOON,
         Weather(11.0, 0.5, 3.0, dt.datetime(2025, 11, 3, 12)),
     )
-    tidy, more = snapshot.tidy(table, bin_of(NOON))
-    return tidy, defects + more
+    validate, more = snapshot.validate(table, bin_of(NOON))
+    return validate, defects + more
 
 
 def only_row(record, about=(ABOUT,), electric=None):
@@ -432,7 +432,7 @@ def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(fir
         information = gbfs.Document("station_information", {"stations": []}, None, 0)
         at = NOON.replace(second=second_of_bin)
         table, _ = gbfs.snapshot_rows(status, information, {}, at, Weather())
-        return snapshot.tidy(table)[0]
+        return snapshot.validate(table)[0]
 
     older, newer = observed(first, 1), observed(second, 2)
     merged = snapshot.merge(older, newer)
@@ -458,7 +458,7 @@ def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electri
     status, information = (gbfs.decode(feed, body) for feed, body in bodies.items())
     observed = gbfs.observed_at(status, status.last_updated)
     raw, _ = gbfs.snapshot_rows(status, information, {}, observed, Weather())
-    table, defects = snapshot.tidy(raw, bin_of(observed))
+    table, defects = snapshot.validate(raw, bin_of(observed))
     records = json.loads(bodies["station_status"])["data"]["stations"]
     about = json.loads(bodies["station_information"])["data"]["stations"]
     known = {str(r["station_id"]) for r in about} & {str(r["station_id"]) for r in records}

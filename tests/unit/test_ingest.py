@@ -261,18 +261,18 @@ def test_without_vehicle_types_the_split_is_unknown_and_the_snapshot_is_written(
 def test_information_is_read_again_when_its_ttl_is_over_by_the_feeds_clock(
     lake, configured, feeds, server, ttl, second, read_again
 ):
-    served = {
+    logged_forecasts = {
         "last_updated": int(NOON.timestamp()),
         "ttl": ttl,
         "data": {"stations": [{"station_id": "36255", "capacity": 1}]},
     }
     path = "/gbfs/2/station_information.json"
-    server.reply(path, json.dumps(served).encode())
+    server.reply(path, json.dumps(logged_forecasts).encode())
     server.show(state(0))
     ingest.run(lake, configured, feeds)
     server.heal()
-    served["data"]["stations"][0]["capacity"] = 2
-    server.reply(path, json.dumps(served).encode())
+    logged_forecasts["data"]["stations"][0]["capacity"] = 2
+    server.reply(path, json.dumps(logged_forecasts).encode())
     server.show(state(second))
     ingest.run(lake, configured, feeds)
     capacity = {row["station_id"]: row["capacity"] for row in stored(lake)}["36255"]

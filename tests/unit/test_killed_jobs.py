@@ -73,7 +73,7 @@ class Process:
     def __init__(self, lives: float = math.inf) -> None:
         self.lives = lives
         self.done = 0
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self._one_at_a_time = threading.Lock()
 
     def act(self, doing: Callable[[], object]) -> object:
@@ -96,9 +96,9 @@ class Process:
         return Dying(lake.bucket)
 
     def publish(self, message: object) -> None:
-        self.act(lambda: self.told.add(str(message)))
+        self.act(lambda: self.reported.add(str(message)))
 
-    tell_alert = publish
+    publish_alert = publish
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +119,9 @@ class Job:
 def snapshots_come(lake, settings, day=LATE, offset=1):
     """Snapshots of a day come late, between those that are there; a station was in them twice."""
     for bin_ in map(Bin, range(first_bin(day) + offset, first_bin(day) + 288, 24)):
-        rows, _ = snapshot.tidy(network.snapshot_table(bin_), bin_)
-        told = snapshot.with_repeats(rows, {"1000": 1})
-        network.put(lake, Layout(settings).name(Snapshot(bin_)), snapshot.to_bytes(told))
+        rows, _ = snapshot.validate(network.snapshot_table(bin_), bin_)
+        reported = snapshot.with_repeats(rows, {"1000": 1})
+        network.put(lake, Layout(settings).name(Snapshot(bin_)), snapshot.to_bytes(reported))
 
 
 def a_day_changes(lake, settings):
@@ -153,7 +153,7 @@ def a_snapshot_comes(lake, settings):
 
 
 def monitoring_changes(lake, settings):
-    look_over(lake, settings, None)
+    inspect_project(lake, settings, None)
 
 
 def compact(lake, settings, _):
@@ -200,7 +200,7 @@ def serve(lake, settings, _):
     return build_serving_forecast.run(lake, settings, warm, Bin(NEWEST + 1))
 
 
-def look_over(lake, settings, _):
+def inspect_project(lake, settings, _):
     warm = build_network_overview.WarmState()
     return build_network_overview.run_for_day(lake, settings, warm, LATE)
 
@@ -248,7 +248,9 @@ JOBS = {
             (DYNAMICS, silent(build_network_dynamics.run)),
         )
     },
-    "build_network_overview": monitored(look_over, "network/overview", "build_network_overview"),
+    "build_network_overview": monitored(
+        inspect_project, "network/overview", "build_network_overview"
+    ),
     "build_data_freshness": monitored(
         see_age, "data/freshness", "build_data_freshness", a_snapshot_comes
     ),
@@ -280,7 +282,7 @@ def whole(lake, quick, made):
     for day in DAYS:
         bins = [Bin(first_bin(day) + n) for n in range(0, 288, EVERY)]
         if day not in {DAYS[1], *DAYS[4:]}:  # its snapshots are not needed again
-            tables = [snapshot.tidy(network.snapshot_table(bin_), bin_)[0] for bin_ in bins]
+            tables = [snapshot.validate(network.snapshot_table(bin_), bin_)[0] for bin_ in bins]
             daily = compact_daily.to_bytes(compact_daily.assemble(tables))
             network.put(lake, Layout(quick).name(Daily(day)), daily)
             bins = []
@@ -334,9 +336,7 @@ def spots(writes: int) -> list[int]:
 def unfinished(lake, settings, job) -> set[str]:
     """Return what the sweep would ask for; of other jobs' work that is a part as well."""
     request = ReplayRequested(stage=job.stage)
-    return (
-        {str(repair) for repair in reconcile.plan(lake, settings, request)} if job.stage else set()
-    )
+    return {str(fix) for fix in reconcile.plan(lake, settings, request)} if job.stage else set()
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -348,12 +348,12 @@ def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, qui
         made[job.before] = kept(lake)
     before = made[job.before]
     restore(lake, before)
-    calm = Process()
-    job.work(calm.lake(lake), settings, calm)
+    undisturbed = Process()
+    job.work(undisturbed.lake(lake), settings, undisturbed)
     after = network.contents(lake)
-    assert calm.done
+    assert undisturbed.done
     others = unfinished(lake, settings, job)
-    for lives in spots(calm.done):
+    for lives in spots(undisturbed.done):
         restore(lake, before)
         mortal = Process(lives)
         with pytest.raises(KilledError):
@@ -361,12 +361,16 @@ def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, qui
         left = network.contents(lake)
         if job.seal is not None and lives:
             seal = Layout(settings).name(job.seal)
-            assert left.get(seal) != after[seal], f"sealed after {lives} of {calm.done} writes"
+            assert left.get(seal) != after[seal], (
+                f"sealed after {lives} of {undisturbed.done} writes"
+            )
         if job.stage:
             found = unfinished(lake, settings, job)
-            assert found - others, f"the sweep does not see that {lives} of {calm.done} are written"
+            assert found - others, (
+                f"the sweep does not see that {lives} of {undisturbed.done} are written"
+            )
         again = Process()
         job.work(again.lake(lake), settings, again)
-        assert network.contents(lake) == after, f"killed after {lives} of {calm.done} writes"
-        assert mortal.told | again.told == calm.told
+        assert network.contents(lake) == after, f"killed after {lives} of {undisturbed.done} writes"
+        assert mortal.reported | again.reported == undisturbed.reported
         assert unfinished(lake, settings, job) == others

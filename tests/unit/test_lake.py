@@ -9,13 +9,13 @@ from velib_core.lake.bucket import (
     ObjectMissingError,
     RaceLostError,
     crc32c,
-    fingerprint,
+    fingerprint_of,
     json_bytes,
 )
 
 
-def artefact(data: bytes, mark: str = "m") -> Artefact:
-    return Artefact(data, JSON, mark)
+def artefact(data: bytes, fingerprint: str = "m") -> Artefact:
+    return Artefact(data, JSON, fingerprint)
 
 
 def test_an_object_carries_its_checksum_and_fingerprint(lake):
@@ -123,13 +123,13 @@ def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order():
     two = Entry("b", 2, 1, "c2", None)
     again = Entry("b", 9, 1, "c2", None)
     changed = Entry("b", 2, 1, "c3", None)
-    assert fingerprint("r", [one, two]) == fingerprint("r", [again, one])
+    assert fingerprint_of("r", [one, two]) == fingerprint_of("r", [again, one])
     others = [
-        fingerprint("r", [one, changed]),
-        fingerprint("r2", [one, two]),
-        fingerprint("r", [one]),
+        fingerprint_of("r", [one, changed]),
+        fingerprint_of("r2", [one, two]),
+        fingerprint_of("r", [one]),
     ]
-    assert fingerprint("r", [one, two]) not in others
+    assert fingerprint_of("r", [one, two]) not in others
 
 
 def test_json_never_holds_what_json_has_not():

@@ -95,7 +95,7 @@ def live_through(lake, settings, days):
         compact_daily.run(lake, settings, day)
         for key in (Events(day), Perf(day), Profile(day)):
             network.put(lake, layout.name(key), b"of a day")
-        network.put(lake, f"{layout.ledger_day(day)}page", b"of a day")
+        network.put(lake, f"{layout.forecast_log_day(day)}page", b"of a day")
 
 
 def asked(lake, settings):

@@ -99,7 +99,7 @@ def build(net, days=7, reference_days=14, **options):
         net.all_events(drift.COLUMNS),
         window=complete_days(planted.after(net), days, planted.TZ),
         reference_days=reference_days,
-        edition=planted.edition("data/drift"),
+        run_metadata=planted.run_metadata("data/drift"),
         **options,
     )
 

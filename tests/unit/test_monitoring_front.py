@@ -32,7 +32,7 @@ def fresh(ages, **options):
             ),
         }
     )
-    documents = freshness.build(table, now=NOW, edition=planted.edition("x"), **options)
+    documents = freshness.build(table, now=NOW, run_metadata=planted.run_metadata("x"), **options)
     return documents["freshness.json"]
 
 
@@ -110,7 +110,7 @@ def sources(**changed):
 
 def page(**changed):
     return intro.build(
-        sources(**changed), horizons=[H15, H60], now=NOW, edition=planted.edition("intro")
+        sources(**changed), horizons=[H15, H60], now=NOW, run_metadata=planted.run_metadata("intro")
     )
 
 

@@ -46,7 +46,7 @@ def build(net, days=7, minutes=10, repeats=None, **options):
         [snapshot.with_repeats(first, repeats or {}), *tables],
         window=complete_days(now, days, planted.TZ),
         now=now,
-        edition=planted.edition("data/health"),
+        run_metadata=planted.run_metadata("data/health"),
         **options,
     )
 
@@ -226,8 +226,10 @@ def test_a_network_polled_every_quarter_of_an_hour_has_a_flat_station_all_the_sa
 
 def test_a_quiet_station_is_not_called_stuck():
     net = planted.network()
-    calm = net.frame["station_id"] == "s0"
-    net.frame.loc[calm, "bikes"] = 8 + (net.frame.loc[calm, "tbin_utc"].dt.hour == 12).astype(int)
+    undisturbed = net.frame["station_id"] == "s0"
+    net.frame.loc[undisturbed, "bikes"] = 8 + (
+        net.frame.loc[undisturbed, "tbin_utc"].dt.hour == 12
+    ).astype(int)
     net.frame.loc[net.rows("s0", net.at(3, 10), net.at(4, 14)), "bikes"] = 8
     loose = health.HealthThresholds(flat_steps=250, flat_chance=1e-30)
     assert build(net, thresholds=loose)["kpis.json"]["plateaus"]["quiet"] >= 1
@@ -240,7 +242,7 @@ def test_naive_and_aware_instants_mean_the_same():
     aware = dt.datetime(2025, 10, 22, 6, tzinfo=dt.timezone(dt.timedelta(hours=2)))
     naive = dt.datetime(2025, 10, 22, 4)
     one, two = (
-        health.build([table], window=window, now=now, edition=planted.edition("x"))
+        health.build([table], window=window, now=now, run_metadata=planted.run_metadata("x"))
         for now in (aware, naive)
     )
     assert one["kpis.json"] == two["kpis.json"]

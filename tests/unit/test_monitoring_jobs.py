@@ -35,19 +35,19 @@ from velib_core.timeline.bins import Bin, day_after, first_bin, parse_day
 NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
 
 
-class Told:
+class Recorder:
     """A publisher that keeps what it is told."""
 
     def __init__(self):
         self.alerts = []
 
-    def tell_alert(self, body):
+    def publish_alert(self, body):
         self.alerts.append(body)
 
 
 @pytest.fixture
-def told():
-    return Told()
+def reported():
+    return Recorder()
 
 
 def days_of(net):
@@ -66,7 +66,7 @@ def fill(lake, settings, net, snapshots=14):
     start = first_bin(today)
     for bin_ in (Bin(start + n) for n in range(snapshots)):
         mine = pa.array(bins_of(rows["tbin_utc"]) == bin_)
-        table, _ = snapshot.tidy(rows.filter(mine), bin_)
+        table, _ = snapshot.validate(rows.filter(mine), bin_)
         network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(table))
 
 
@@ -96,7 +96,7 @@ def launch(settings, **environ):
 @pytest.fixture
 def quiet(monkeypatch):
     """Alerts have no service to go to here; what is told of them has its own tests."""
-    monkeypatch.setattr("velib_core.events.publisher.Publisher.tell_alert", lambda *_: None)
+    monkeypatch.setattr("velib_core.events.publisher.Publisher.publish_alert", lambda *_: None)
 
 
 def contents(lake, prefix="monitoring/"):
@@ -166,18 +166,18 @@ def test_the_other_steps_run_on_after_one_failed_if_asked_to(filled, settings):
 
 
 def test_a_view_that_cannot_be_read_costs_its_day_alone_and_is_named(
-    filled, settings, told, capsys
+    filled, settings, reported, capsys
 ):
     name = Layout(settings).name(Events(days_of(planted.network(days=10))[3]))
     network.put(filled, name, b"no parquet")
-    build_data_health.run(filled, settings, told)
+    build_data_health.run(filled, settings, reported)
     kpis = filled.fetch_json("monitoring/data/health/latest/kpis.json")
     assert kpis["files_aware_days"] == 9  # its hours before midnight are in the view before
     assert kpis["rows"] == 8 * (8 * 288 - 12)  # the last hour is the next local day's
     assert f"{name} is left out" in capsys.readouterr().err
 
 
-def test_a_file_of_clusters_makes_their_figures(filled, settings, told):
+def test_a_file_of_clusters_makes_their_figures(filled, settings, reported):
     name = "exports/clusters.csv"
     network.put(filled, name, b"station_id,cluster\ns1,hill\ns2,hill\ns3,river\n")
     grouped = dataclasses.replace(
@@ -186,7 +186,7 @@ def test_a_file_of_clusters_makes_their_figures(filled, settings, told):
             settings.monitoring, performance_clusters=f"{settings.root}/{name}"
         ),
     )
-    build_model_performance.run(filled, grouped, told)
+    build_model_performance.run(filled, grouped, reported)
     document = filled.fetch_json("monitoring/model/performance/latest/h15/by_cluster.json")
     assert not problems("monitoring/model/performance/latest/h15/by_cluster.json", document)
     assert [row["cluster"] for row in document["rows"]] == ["hill", "river"]
@@ -222,8 +222,8 @@ def test_odd_networks_get_valid_documents(lake, settings, frame):
     check_everything(lake)
 
 
-def test_a_manifest_names_the_checksum_of_every_document(filled, settings, told):
-    build_data_health.run(filled, settings, told)
+def test_a_manifest_names_the_checksum_of_every_document(filled, settings, reported):
+    build_data_health.run(filled, settings, reported)
     folder = "monitoring/data/health/latest/"
     manifest = filled.fetch_json(f"{folder}manifest.json")
     assert manifest["checksums"] == {
@@ -249,14 +249,14 @@ def test_a_horizon_that_nobody_forecasts_has_documents_that_say_so(filled, setti
 class Broken:
     """A publisher whose service is away."""
 
-    def tell_alert(self, body):
+    def publish_alert(self, body):
         raise TransientError(f"nobody was told of {body['code']}")
 
 
 def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
-    filled, settings, told
+    filled, settings, reported
 ):
-    build_data_health.run(filled, settings, told)
+    build_data_health.run(filled, settings, reported)
     folder = "monitoring/data/health/latest/"
     manifest = filled.fetch_json(f"{folder}manifest.json")
     changed = dataclasses.replace(
@@ -270,20 +270,22 @@ def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
         "kpis.json",
         "alerts.json",
     }
-    build_data_health.run(filled, changed, told)
+    build_data_health.run(filled, changed, reported)
     complete = filled.fetch_json(f"{folder}manifest.json")
     assert complete["checksums"] == held
 
 
-def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings, told):
+def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings, reported):
     """The slower of two runs finds its documents replaced, and does the work again."""
     later = day_after(days_of(planted.network(days=10))[-1], -1)
     plans = []
 
     def plan():
-        inputs = monitoring_family.look_up(filled, settings, monitoring_family.STATIONS)
+        inputs = monitoring_family.resolve_inputs(filled, settings, monitoring_family.STATIONS)
         plans.append(inputs)
-        mark = monitoring_family.mark_of(settings, monitoring_family.STATIONS, inputs)
+        fingerprint = monitoring_family.expected_fingerprint(
+            settings, monitoring_family.STATIONS, inputs
+        )
 
         def make():
             if len(plans) == 1:  # another run reads newer inputs, and is done before this one
@@ -292,7 +294,7 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
                 build_network_stations.run(filled, settings)
             return build_network_stations._make(filled, settings, inputs)
 
-        return Plan(mark, inputs.entries, make)
+        return Plan(fingerprint, inputs.entries, make)
 
     place = monitoring_family.STATIONS
     publish(filled, settings, place.folder, place.job, plan)
@@ -304,35 +306,38 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
 DAY_ONE = planted.network(days=1).first
 
 
-def test_alerts_are_told_when_they_are_raised_and_when_they_are_cleared(filled, settings, told):
+def test_alerts_are_told_when_they_are_raised_and_when_they_are_cleared(filled, settings, reported):
     strict = dataclasses.replace(
         settings,
         monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0),
     )
-    build_data_health.run(filled, strict, told)
-    (raised,) = [alert for alert in told.alerts if alert["code"] == "freshness"]
+    build_data_health.run(filled, strict, reported)
+    (raised,) = [alert for alert in reported.alerts if alert["code"] == "freshness"]
     assert raised["state"] == "raised"
     assert raised["family"] == "data/health"
     assert raised["artefact"] == "kpis.json"
     assert raised["value"] > raised["threshold"] == 0.0
-    build_data_health.run(filled, strict, told, force=True)
-    assert [alert["code"] for alert in told.alerts].count("freshness") == 1
+    build_data_health.run(filled, strict, reported, force=True)
+    assert [alert["code"] for alert in reported.alerts].count("freshness") == 1
     lenient = dataclasses.replace(
         settings,
         monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=1e6),
     )
-    build_data_health.run(filled, lenient, told)
-    assert [a["state"] for a in told.alerts if a["code"] == "freshness"] == ["raised", "cleared"]
+    build_data_health.run(filled, lenient, reported)
+    assert [a["state"] for a in reported.alerts if a["code"] == "freshness"] == [
+        "raised",
+        "cleared",
+    ]
 
 
-def test_repeated_rows_in_the_lake_are_found_by_data_health(filled, settings, told):
+def test_repeated_rows_in_the_lake_are_found_by_data_health(filled, settings, reported):
     layout = Layout(settings)
     day = days_of(planted.network(days=10))[-2]
     name = layout.name(Daily(day))
     daily = pq.read_table(io.BytesIO(filled.fetch(name)[1]))
     network.put(filled, name, to_bytes(snapshot.with_repeats(daily, {"s3": 40})))
     build_datasets.run(filled, settings, day)
-    build_data_health.run(filled, settings, told)
+    build_data_health.run(filled, settings, reported)
     (found,) = filled.fetch_json("monitoring/data/health/latest/anomalies/duplicates.json")
     assert (found["station_id"], found["dups"]) == ("s3", 40)
 
@@ -355,18 +360,20 @@ def test_freshness_tells_the_weathers_own_time(lake, settings):
     net.frame = net.frame.assign(weather_utc=at - dt.timedelta(minutes=20))
     fill(lake, settings, net, snapshots=1)
     build_data_freshness.run(lake, settings)
-    told = lake.fetch_json("monitoring/data/freshness/latest/freshness.json")
-    seconds = (dt.datetime.fromisoformat(told["now_utc"]).replace(tzinfo=None) - at).total_seconds()
-    assert told["weather"]["freshness_min"] == pytest.approx(20 + seconds / 60)
+    reported = lake.fetch_json("monitoring/data/freshness/latest/freshness.json")
+    seconds = (
+        dt.datetime.fromisoformat(reported["now_utc"]).replace(tzinfo=None) - at
+    ).total_seconds()
+    assert reported["weather"]["freshness_min"] == pytest.approx(20 + seconds / 60)
 
 
-def test_the_intro_follows_its_sources_and_only_them(filled, settings, told):
+def test_the_intro_follows_its_sources_and_only_them(filled, settings, reported):
     build_network_overview.run(filled, settings, build_network_overview.WarmState())
     name = Layout(settings).name(Monitoring("intro", "manifest.json"))
-    assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "written"
-    assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "fresh"
+    assert build_monitoring_intro.run(filled, settings, reported).outputs[name] == "written"
+    assert build_monitoring_intro.run(filled, settings, reported).outputs[name] == "fresh"
     build_data_freshness.run(filled, settings)
-    assert build_monitoring_intro.run(filled, settings, told).outputs[name] == "written"
+    assert build_monitoring_intro.run(filled, settings, reported).outputs[name] == "written"
     intro = filled.fetch_json("monitoring/intro/latest/intro.json")
     assert intro["kpis"]["stations_active"] == 8
     root = settings.root

@@ -15,7 +15,7 @@ from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 from velib_core.monitoring.model import explainability, reliability, residuals
 from velib_core.monitoring.model import performance as model_performance
 from velib_core.monitoring.model.importance import Importance, importance_document
-from velib_core.monitoring.stats.integer_histogram import WholeCounts
+from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
 from velib_core.tables.panel import build_panel
 from velib_core.timeline.bins import Bin, bin_of
 from velib_core.timeline.windows import complete_days
@@ -58,18 +58,18 @@ def stations(net):
 
 
 @pytest.fixture(scope="module")
-def ledger(perf):
-    return [planted.ledger(table, lead_loss=1) for table in perf]
+def forecast_log(perf):
+    return [planted.forecast_log(table, lead_loss=1) for table in perf]
 
 
 @pytest.fixture(scope="module")
-def performance(perf, window, ledger, stations):
+def performance(perf, window, forecast_log, stations):
     return model_performance.build(
         perf,
         window=window,
         horizons=planted.HORIZONS,
-        edition=planted.edition("model/performance"),
-        ledger=ledger,
+        run_metadata=planted.run_metadata("model/performance"),
+        forecast_log=forecast_log,
         stations=stations,
         clusters={"s0": 1, "s1": 0, "s2": 1},
     )
@@ -81,13 +81,13 @@ def explained(perf, window, stations):
         perf,
         window=window,
         horizons=planted.HORIZONS,
-        edition=planted.edition("model/explainability"),
+        run_metadata=planted.run_metadata("model/explainability"),
         stations=stations,
     )
 
 
 @pytest.fixture(scope="module", params=[3, 12], ids=["h15", "h60"])
-def told(request, perf):
+def reported(request, perf):
     """The window's perf rows of one horizon with truth, by pandas, and its folder."""
     frame = pa.concat_tables(perf).to_pandas()
     frame = frame[(frame["tbin_utc"] >= START) & (frame["tbin_utc"] < STOP)]
@@ -128,8 +128,8 @@ def agree(row, expected):
 # --- performance ------------------------------------------------------------------------------
 
 
-def test_kpis_are_scikit_learns(performance, told):
-    folder, rows = told
+def test_kpis_are_scikit_learns(performance, reported):
+    folder, rows = reported
     kpis = performance[f"{folder}/kpis.json"]
     agree(kpis, scores(rows))
     assert kpis["n_rows"] == kpis["n"]
@@ -150,8 +150,8 @@ def test_kpis_are_scikit_learns(performance, told):
         ("by_station", "station_id"),
     ],
 )
-def test_groups_are_scikit_learns(performance, told, document, key):
-    folder, rows = told
+def test_groups_are_scikit_learns(performance, reported, document, key):
+    folder, rows = reported
     made = {row[key]: row for row in performance[f"{folder}/{document}.json"]["rows"]}
     groups = dict(iter(rows.groupby(key)))
     assert set(made) == set(groups)
@@ -171,8 +171,8 @@ def test_truth_across_midnight_is_there(performance):
     assert hours[0]["n"] == hours[12]["n"]
 
 
-def test_clusters_pool_their_stations(performance, told):
-    folder, rows = told
+def test_clusters_pool_their_stations(performance, reported):
+    folder, rows = reported
     made = {row["cluster"]: row for row in performance[f"{folder}/by_cluster.json"]["rows"]}
     agree(made[1], scores(rows[rows["station_id"].isin(["s0", "s2"])]))
     agree(made[0], scores(rows[rows["station_id"] == "s1"]))
@@ -185,20 +185,20 @@ def test_the_lift_curve_is_the_daily_lift(performance):
     assert [p["date"] for p in curve] == [f"2025-10-{d}" for d in range(22, 29)]
 
 
-def test_residuals_are_counted_by_whole_bikes(performance, told):
-    folder, rows = told
+def test_residuals_are_counted_by_whole_bikes(performance, reported):
+    folder, rows = reported
     both = rows[rows["y_pred_int"].notna()]
     error = (both["y_true"] - both["y_pred_int"]).astype(int)
     made = performance[f"{folder}/hist_residuals.json"]
-    reach = max(int(np.ceil(np.quantile(error.abs(), 0.99))), 1)
-    counts, edges = np.histogram(error, bins=np.arange(-reach - 0.5, reach + 1))
+    lookback = max(int(np.ceil(np.quantile(error.abs(), 0.99))), 1)
+    counts, edges = np.histogram(error, bins=np.arange(-lookback - 0.5, lookback + 1))
     assert made["counts"] == counts.tolist()
     assert made["bins"] == edges.tolist()
     assert made["n"] == len(error)
 
 
-def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, net, told):
-    folder, rows = told
+def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, net, reported):
+    folder, rows = reported
     made = performance[f"{folder}/station_timeseries.json"]
     assert made["name"] == f"Station {made['station_id'][1:]}"
     assert len(made["ts"]) == 288
@@ -214,9 +214,11 @@ def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, n
     assert made["y_base"][7] == bikes[issue]
 
 
-def test_served_forecasts_are_scored_at_publication_and_target(performance, ledger, net, told):
-    folder, _ = told
-    published = pa.concat_tables(ledger).to_pandas()
+def test_served_forecasts_are_scored_at_publication_and_target(
+    performance, forecast_log, net, reported
+):
+    folder, _ = reported
+    published = pa.concat_tables(forecast_log).to_pandas()
     published = published[published["horizon_bins"] * 5 == int(folder[1:])]
     inside = (published["tbin_utc"] >= START) & (published["tbin_utc"] < STOP)
     bikes = net.frame[["station_id", "tbin_utc", "bikes"]]
@@ -229,29 +231,29 @@ def test_served_forecasts_are_scored_at_publication_and_target(performance, ledg
             on=["station_id", "target_tbin_utc"],
         )
     )
-    served = performance[f"{folder}/kpis.json"]["served"]
-    assert served["n_published"] == inside.sum()
-    assert served["n"] == len(scored)
-    assert served["mae_model"] == pytest.approx(
+    logged_forecasts = performance[f"{folder}/kpis.json"]["served"]
+    assert logged_forecasts["n_published"] == inside.sum()
+    assert logged_forecasts["n"] == len(scored)
+    assert logged_forecasts["mae_model"] == pytest.approx(
         mean_absolute_error(scored["truth"], scored["y_pred_int"]), abs=2e-6
     )
-    assert served["rmse_mean"] == pytest.approx(
+    assert logged_forecasts["rmse_mean"] == pytest.approx(
         root_mean_squared_error(scored["truth"], scored["y_mean"]), abs=1e-5
     )
-    assert served["mae_baseline"] == pytest.approx(
+    assert logged_forecasts["mae_baseline"] == pytest.approx(
         mean_absolute_error(scored["truth"], scored["base"]), abs=2e-6
     )
     # Always a bike, always a dock: the forecasts said 0.9 and 0.8.
-    assert served["brier_bike"] == pytest.approx(0.01)
-    assert served["brier_dock"] == pytest.approx(0.04)
-    assert [row["lead_min"] for row in served["by_lead"]] == [int(folder[1:]) - 5]
-    assert served["by_lead"][0]["n"] == served["n"]
+    assert logged_forecasts["brier_bike"] == pytest.approx(0.01)
+    assert logged_forecasts["brier_dock"] == pytest.approx(0.04)
+    assert [row["lead_min"] for row in logged_forecasts["by_lead"]] == [int(folder[1:]) - 5]
+    assert logged_forecasts["by_lead"][0]["n"] == logged_forecasts["n"]
 
 
 def test_a_model_worse_than_persistence_raises_an_alert(net, window):
     bad = net.all_perf(lambda horizon, truth, bikes: bikes + 3)
     documents = model_performance.build(
-        bad, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        bad, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     alerts = documents["manifest.json"]["alerts"]
     assert {(a["code"], a["artefact"], a["threshold"]) for a in alerts} == {
@@ -265,7 +267,7 @@ def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
     """The model comes on the sixth day; then, on the eighth, it says nothing for half a day."""
     tables = [net.perf(day, planted.forecast if day >= 5 else None) for day in range(net.days)]
     documents = model_performance.build(
-        tables, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        tables, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     kpis = documents["h15/kpis.json"]
     assert kpis["coverage_pred_pct"] < 60
@@ -279,7 +281,7 @@ def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
 
     tables[7] = net.perf(7, silent)
     documents = model_performance.build(
-        tables, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        tables, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     alerts = documents["manifest.json"]["alerts"]
     assert {(a["code"], a["artefact"]) for a in alerts} == {
@@ -292,7 +294,7 @@ def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
 def test_days_before_the_network_have_no_point_on_the_lift_curve(perf, net):
     longer = complete_days(planted.after(net), 14, planted.TZ)
     documents = model_performance.build(
-        perf, window=longer, horizons=planted.HORIZONS, edition=planted.edition("x")
+        perf, window=longer, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     days = [point["date"] for point in documents["h15/lift_curve.json"]["points"]]
     assert days == [row["date"] for row in documents["h15/daily_metrics.json"]["rows"]]
@@ -312,7 +314,7 @@ def test_without_a_station_to_draw_the_series_says_why(perf, window):
         perf,
         window=window,
         horizons=planted.HORIZONS,
-        edition=planted.edition("x"),
+        run_metadata=planted.run_metadata("x"),
         thresholds=model_performance.PerformanceThresholds(min_points=289),
     )
     made = documents["h15/station_timeseries.json"]
@@ -322,7 +324,7 @@ def test_without_a_station_to_draw_the_series_says_why(perf, window):
 
 def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, window):
     documents = model_performance.build(
-        quarterly, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        quarterly, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     made = documents["h60/station_timeseries.json"]
     assert len(made["ts"]) == 96
@@ -332,7 +334,7 @@ def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, windo
 
 def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(quarterly, window):
     documents = explainability.build(
-        quarterly, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        quarterly, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     acf = documents["h60/residuals.json"]["acf"]
     frame = pa.concat_tables(quarterly).to_pandas()
@@ -349,7 +351,10 @@ def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(qu
 
 def test_without_a_model_persistence_is_told_all_the_same(net, window):
     documents = model_performance.build(
-        net.all_perf(), window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        net.all_perf(),
+        window=window,
+        horizons=planted.HORIZONS,
+        run_metadata=planted.run_metadata("x"),
     )
     kpis = documents["h15/kpis.json"]
     assert (kpis["mae_model"], kpis["n"], kpis["coverage_pred_pct"]) == (None, 0, 0)
@@ -367,7 +372,7 @@ def test_without_a_model_persistence_is_told_all_the_same(net, window):
     st.lists(st.integers(-40, 40), min_size=1, max_size=60), st.lists(st.floats(0, 1), max_size=5)
 )
 def test_quantiles_from_counts_are_numpys(values, shares):
-    made = WholeCounts.of(np.array(values)).quantile(np.array(shares))
+    made = IntegerHistogram.of(np.array(values)).quantile(np.array(shares))
     assert made.tolist() == pytest.approx(np.quantile(values, shares).tolist())
 
 
@@ -388,8 +393,8 @@ def pairs_of(rows):
     return both, (both["y_true"] - both["y_pred_int"]).astype(float)
 
 
-def test_calibration_lines_are_scipys(explained, told):
-    folder, rows = told
+def test_calibration_lines_are_scipys(explained, reported):
+    folder, rows = reported
     both, _ = pairs_of(rows)
     made = explained[f"{folder}/calibration.json"]
     for key, column in (("fit", "y_pred"), ("fit_mean", "y_mean")):
@@ -404,8 +409,8 @@ def test_calibration_lines_are_scipys(explained, told):
         assert row["n"] == len(hour)
 
 
-def test_bias_names_and_places_its_station(explained, told):
-    folder, rows = told
+def test_bias_names_and_places_its_station(explained, reported):
+    folder, rows = reported
     both, residual = pairs_of(rows)
     bias = residual.groupby(both["station_id"]).mean()
     made = explained[f"{folder}/calibration.json"]["bias_by_station"]
@@ -420,8 +425,8 @@ def test_bias_names_and_places_its_station(explained, told):
         )
 
 
-def test_calibration_bins_hold_every_pair(explained, told):
-    folder, rows = told
+def test_calibration_bins_hold_every_pair(explained, reported):
+    folder, rows = reported
     both, _ = pairs_of(rows)
     made = explained[f"{folder}/calibration.json"]
     assert sum(row["n"] for row in made["binned"]) == len(both)
@@ -432,8 +437,8 @@ def test_calibration_bins_hold_every_pair(explained, told):
     assert means == sorted(means)
 
 
-def test_qq_sets_standard_residuals_beside_scipys_normal(explained, told):
-    folder, rows = told
+def test_qq_sets_standard_residuals_beside_scipys_normal(explained, reported):
+    folder, rows = reported
     _, residual = pairs_of(rows)
     qq = explained[f"{folder}/residuals.json"]["qq"]
     p = (np.arange(512) + 0.5) / 512
@@ -442,8 +447,8 @@ def test_qq_sets_standard_residuals_beside_scipys_normal(explained, told):
     assert qq["emp"] == pytest.approx(standard.tolist(), abs=1e-5)
 
 
-def test_autocorrelation_is_over_time_and_not_over_rows(explained, told):
-    folder, rows = told
+def test_autocorrelation_is_over_time_and_not_over_rows(explained, reported):
+    folder, rows = reported
     both, residual = pairs_of(rows)
     series = residual.groupby(both["tbin_utc"]).mean().asfreq("5min")
     assert series.isna().any()  # the hole
@@ -456,8 +461,8 @@ def test_autocorrelation_is_over_time_and_not_over_rows(explained, told):
         assert acf[lag] == pytest.approx(expected, abs=2e-6)
 
 
-def test_errors_are_grouped_by_the_forecast(explained, told):
-    folder, rows = told
+def test_errors_are_grouped_by_the_forecast(explained, reported):
+    folder, rows = reported
     both, residual = pairs_of(rows)
     made = explained[f"{folder}/residuals.json"]["hetero"]
     by_level = residual.abs().groupby(both["y_pred_int"].astype(int)).agg(["mean", "size"])
@@ -476,8 +481,8 @@ def test_the_longest_run_of_misses_is_found(explained):
     assert max(found, key=found.get) == "s1"
 
 
-def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, told):
-    folder, rows = told
+def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, reported):
+    folder, rows = reported
     both, residual = pairs_of(rows)
     made = explained[f"{folder}/uncertainty.json"]
     fitted = both["date"] < "2025-10-27"
@@ -499,7 +504,7 @@ def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, 
 def test_one_day_is_too_little_to_test_a_band_on(perf, net):
     one = complete_days(planted.after(net), 1, planted.TZ)
     documents = explainability.build(
-        perf, window=one, horizons=planted.HORIZONS, edition=planted.edition("x")
+        perf, window=one, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     made = documents["h15/uncertainty.json"]
     assert (made["method"], made["coverage"]) == ("none", None)
@@ -509,7 +514,7 @@ def test_one_day_is_too_little_to_test_a_band_on(perf, net):
 def test_a_perfect_model_has_no_spread_and_a_line_of_slope_one(net, window):
     perfect = net.all_perf(lambda horizon, truth, bikes: truth)
     documents = explainability.build(
-        perfect, window=window, horizons=planted.HORIZONS, edition=planted.edition("x")
+        perfect, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
     assert documents["h15/residuals.json"]["qq"] == {"th": [], "emp": []}
     assert documents["h15/residuals.json"]["acf"] == []
@@ -583,8 +588,8 @@ def test_contributions_of_a_booster_add_up_to_its_forecasts():
     assert sum(row["gain_share"] for row in made["rows"]) == pytest.approx(1)
     forecasts = dict(zip(moved.stations, booster.predict(data), strict=True))
     for row in made["stations"]:
-        told = sum(c["bikes"] for c in row["contributions"]) + row["others"]
-        assert told + shap[0, -1] == pytest.approx(forecasts[row["station_id"]], abs=1e-4)
+        reported = sum(c["bikes"] for c in row["contributions"]) + row["others"]
+        assert reported + shap[0, -1] == pytest.approx(forecasts[row["station_id"]], abs=1e-4)
 
 
 def test_readers_that_name_no_horizon_find_the_first_ones_documents(performance, explained):

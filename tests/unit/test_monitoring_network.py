@@ -16,6 +16,7 @@ from sklearn.metrics import davies_bouldin_score, silhouette_score
 from velib_core.monitoring.network import dynamics as network_dynamics
 from velib_core.monitoring.network import overview as network_overview
 from velib_core.monitoring.network import stations as network_stations
+from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, summarise
 from velib_core.monitoring.stats import nan_stats, run_lengths
 from velib_core.timeline.windows import complete_days
 
@@ -80,7 +81,7 @@ def dynamics(net, window):
     return network_dynamics.build(
         net.all_events(network_dynamics.COLUMNS),
         window=window,
-        edition=planted.edition("network/dynamics"),
+        run_metadata=planted.run_metadata("network/dynamics"),
     )
 
 
@@ -89,17 +90,17 @@ def stations(net, window):
     return network_stations.build(
         net.all_events(network_stations.COLUMNS),
         window=window,
-        edition=planted.edition("network/stations"),
+        run_metadata=planted.run_metadata("network/stations"),
     )
 
 
 def overview_of(net, **options):
-    sums = [network_overview.summarise(t) for t in net.all_events(network_overview.HISTORY_COLUMNS)]
+    sums = [summarise(t) for t in net.all_events(HISTORY_COLUMNS)]
     return network_overview.build(
         net.all_events(network_overview.COLUMNS)[-2:],
         sums,
         now=planted.after(net),
-        edition=planted.edition("network/overview"),
+        run_metadata=planted.run_metadata("network/overview"),
         **options,
     )
 
@@ -120,14 +121,14 @@ def approx(value):
     arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(-1, 1)),
     st.integers(1, 5),
 )
-def test_runs_are_those_found_by_walking(cells, reach):
+def test_runs_are_those_found_by_walking(cells, lookback):
     """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or where nothing is in reach."""
-    found = run_lengths.find_runs(cells == 1, cells >= 0, reach)
+    found = run_lengths.find_runs(cells == 1, cells >= 0, lookback)
     walked = []
     for station, column in enumerate(cells.T):
         run = []
         for at in [*np.flatnonzero(column >= 0).tolist(), None]:
-            if run and (at is None or column[at] == 0 or at - run[-1] > reach):
+            if run and (at is None or column[at] == 0 or at - run[-1] > lookback):
                 walked.append((station, run[0], run[-1], len(run)))
                 run = []
             if at is not None and column[at] == 1:
@@ -138,9 +139,9 @@ def test_runs_are_those_found_by_walking(cells, reach):
 def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
     seen = np.zeros((30, 1), bool)
     seen[::3] = True
-    assert run_lengths.reach_of(seen) == 5
+    assert run_lengths.lookback_of(seen) == 5
     seen[15] = False
-    found = run_lengths.find_runs(seen, seen, run_lengths.reach_of(seen))
+    found = run_lengths.find_runs(seen, seen, run_lengths.lookback_of(seen))
     assert found.rows.tolist() == [5, 4]
 
 
@@ -184,12 +185,12 @@ def test_tension_is_what_sql_counts(dynamics, by_station):
     rows = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
     assert {row["station_id"] for row in rows} == set(by_station.index)
     for row in rows:
-        told = by_station.loc[row["station_id"]]
-        assert row["penury_rate"] == approx(told["penury"])
-        assert row["saturation_rate"] == approx(told["saturation"])
-        assert row["occ_mean"] == approx(told["occ"])
-        assert row["n_obs"] == told["rated"]
-        assert row["out_of_service_share"] == approx(1 - told["rated"] / told["seen"])
+        reported = by_station.loc[row["station_id"]]
+        assert row["penury_rate"] == approx(reported["penury"])
+        assert row["saturation_rate"] == approx(reported["saturation"])
+        assert row["occ_mean"] == approx(reported["occ"])
+        assert row["n_obs"] == reported["rated"]
+        assert row["out_of_service_share"] == approx(1 - reported["rated"] / reported["seen"])
     order = [row["tension_index"] or 0 for row in rows]
     assert order == sorted(order, reverse=True)
 
@@ -239,14 +240,16 @@ def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday():
     net = planted.network("2025-09-22", days=37, stations=3)
     ends = complete_days(planted.after(net), 7, planted.TZ)
     documents = network_dynamics.build(
-        net.all_events(network_dynamics.COLUMNS), window=ends, edition=planted.edition("x")
+        net.all_events(network_dynamics.COLUMNS),
+        window=ends,
+        run_metadata=planted.run_metadata("x"),
     )
-    told = documents["regularity_today.json"]["regularity_today"]
+    reported = documents["regularity_today.json"]["regularity_today"]
     # Ten to one in the morning is too early for today: yesterday is told, a Tuesday.
-    assert told["day_local"] == "2025-10-28"
+    assert reported["day_local"] == "2025-10-28"
     frame = net.events_frame().assign(clock=lambda f: f["local"].dt.strftime("%H:%M"))
     tuesdays = [dt.date(2025, 10, 28) - dt.timedelta(weeks=w) for w in range(1, 6)]
-    for row in told["rows"]:
+    for row in reported["rows"]:
         mine = frame[frame["station_id"] == row["station_id"]]
         day = mine[mine["date"] == dt.date(2025, 10, 28)].set_index("clock")["occ_ratio"]
         past = mine[mine["date"].isin(tuesdays)].groupby("clock")["occ_ratio"].median()
@@ -262,7 +265,7 @@ def test_the_regularity_of_a_network_polled_less_often_bears_a_hole():
     documents = network_dynamics.build(
         net.all_events(network_dynamics.COLUMNS),
         window=complete_days(planted.after(net), 7, planted.TZ),
-        edition=planted.edition("x"),
+        run_metadata=planted.run_metadata("x"),
     )
     rows = documents["regularity_today.json"]["regularity_today"]["rows"]
     assert [row["n_bins"] for row in rows] == [96 - 8] * 2
@@ -270,10 +273,10 @@ def test_the_regularity_of_a_network_polled_less_often_bears_a_hole():
 
 
 def test_too_few_days_of_the_same_weekday_give_no_regularity(dynamics):
-    told = dynamics["regularity_today.json"]["regularity_today"]
-    assert {row["regularity_corr_today_vs_typical"] for row in told["rows"]} == {None}
-    assert told["reason"] == "1 earlier days of this weekday, 4 needed"
-    assert {row["station_id"] for row in told["rows"]} <= {f"s{n}" for n in range(8)}
+    reported = dynamics["regularity_today.json"]["regularity_today"]
+    assert {row["regularity_corr_today_vs_typical"] for row in reported["rows"]} == {None}
+    assert reported["reason"] == "1 earlier days of this weekday, 4 needed"
+    assert {row["station_id"] for row in reported["rows"]} <= {f"s{n}" for n in range(8)}
 
 
 # --- stations ---------------------------------------------------------------------------------
@@ -283,13 +286,13 @@ def test_station_figures_are_what_sql_computes(stations, by_station):
     rows = stations["stats7.json"]["rows"]
     assert {row["station_id"] for row in rows} == set(by_station.index)
     for row in rows:
-        told = by_station.loc[row["station_id"]]
-        assert row["capacity_est"] == approx(told["capacity"])
-        assert row["volatility"] == approx(told["spread"])
-        assert row["penury_rate"] == approx(told["penury"])
-        assert row["saturation_rate"] == approx(told["saturation"])
-        assert row["coverage_pct"] == approx(told["seen"] / (7 * 288 + 12))
-        assert row["bins"] == told["seen"]
+        reported = by_station.loc[row["station_id"]]
+        assert row["capacity_est"] == approx(reported["capacity"])
+        assert row["volatility"] == approx(reported["spread"])
+        assert row["penury_rate"] == approx(reported["penury"])
+        assert row["saturation_rate"] == approx(reported["saturation"])
+        assert row["coverage_pct"] == approx(reported["seen"] / (7 * 288 + 12))
+        assert row["bins"] == reported["seen"]
 
 
 def test_profiles_are_by_the_local_clock(stations, inside):
@@ -336,7 +339,7 @@ def test_a_number_of_groups_can_be_asked_for(net, window, k):
     documents = network_stations.build(
         net.all_events(network_stations.COLUMNS),
         window=window,
-        edition=planted.edition("x"),
+        run_metadata=planted.run_metadata("x"),
         thresholds=network_stations.StationsThresholds(k=k),
     )
     assert documents["kpis.json"]["k_effective"] == k
@@ -389,7 +392,9 @@ def test_the_overview_agrees_with_the_dynamics_on_a_day_that_broke_off(window):
     net = eventful(planted.network())
     dark = (net.frame["tbin_utc"] >= net.at(5, 14.2)) & (net.frame["tbin_utc"] < net.at(6, 0))
     net.frame = net.frame[~dark]
-    dynamics = network_dynamics.build(net.all_events(), window=window, edition=planted.edition("x"))
+    dynamics = network_dynamics.build(
+        net.all_events(), window=window, run_metadata=planted.run_metadata("x")
+    )
     agree(overview_of(net), dynamics)
 
 
@@ -399,8 +404,8 @@ def agree(overview, dynamics):
     assert len(mine) == len(theirs) == 8
     for row in theirs:
         for key in ("penury_rate", "saturation_rate", "n_obs", "out_of_service_share"):
-            told = np.nan if row[key] is None else row[key]
-            assert mine[row["station_id"]][key] == approx(told)
+            reported = np.nan if row[key] is None else row[key]
+            assert mine[row["station_id"]][key] == approx(reported)
 
 
 def test_a_closed_station_is_on_the_map_without_a_stockout(overview):
@@ -428,16 +433,16 @@ def share_with_bike(frame):
 
 
 def test_today_is_compared_with_the_same_hours_of_other_days(afternoon):
-    told = overview_of(afternoon)["kpis_today_vs_lags.json"]
+    reported = overview_of(afternoon)["kpis_today_vs_lags.json"]
     frame = afternoon.events_frame()
     until = frame["local"].dt.strftime("%H:%M") <= "16:55"
     today = dt.date(2025, 10, 28)
-    assert told["until_local"] == "16:55"
+    assert reported["until_local"] == "16:55"
     for key, days in (("J-7", 7), ("J-14", 14), ("J-21", 21)):
         day = frame[until & (frame["date"] == today - dt.timedelta(days=days))]
-        assert told["lags"][key]["avail_bike"] == approx(share_with_bike(day))
-        assert told["lags"][key]["pen"] == approx(100 * day["is_penury"].mean())
-    assert told["today"]["avail_bike"] == approx(share_with_bike(frame[frame["date"] == today]))
+        assert reported["lags"][key]["avail_bike"] == approx(share_with_bike(day))
+        assert reported["lags"][key]["pen"] == approx(100 * day["is_penury"].mean())
+    assert reported["today"]["avail_bike"] == approx(share_with_bike(frame[frame["date"] == today]))
 
 
 def test_curves_are_by_the_local_clock(afternoon):
@@ -469,9 +474,12 @@ def test_volatility_is_the_median_spread_of_changes(afternoon):
 
 
 def test_the_past_that_sums_tell_of_today_gives_way_to_the_observations(afternoon):
-    sums = [network_overview.summarise(t) for t in afternoon.all_events()[:-1]]
+    sums = [summarise(t) for t in afternoon.all_events()[:-1]]
     recent = afternoon.all_events(network_overview.COLUMNS)[-2:]
-    options = {"now": planted.after(afternoon), "edition": planted.edition("network/overview")}
+    options = {
+        "now": planted.after(afternoon),
+        "run_metadata": planted.run_metadata("network/overview"),
+    }
     assert network_overview.build(recent, sums, **options) == overview_of(afternoon)
 
 
@@ -503,9 +511,9 @@ def test_curves_hold_on_the_days_when_clocks_change(first, today, bins):
     frame = net.events_frame()
     local = frame.loc[frame["date"] == dt.date.fromisoformat(today), "local"]
     assert clocks == sorted(set(local.dt.strftime("%H:%M")))
-    told = documents["kpis_today_vs_lags.json"]
-    assert told["until_local"] == clocks[-1]
-    assert {told["today"][key] for key in ("avail_bike", "avail_dock")} == {100}
+    reported = documents["kpis_today_vs_lags.json"]
+    assert reported["until_local"] == clocks[-1]
+    assert {reported["today"][key] for key in ("avail_bike", "avail_dock")} == {100}
     usual = documents["ref_median_curve.json"]
     assert usual["n_days"] == 2
     assert sum(row["pct_median"] == 100 for row in usual["median"]) == 288

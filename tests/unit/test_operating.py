@@ -30,8 +30,10 @@ def codes(rows):
 
 
 def test_every_alert_has_its_advice():
-    told = {re.sub(r"\{\w+\}", "*", code) for code in codes(table(chapter(MONITORING, "Alerts")))}
-    assert codes(table(chapter(GUIDE, "Read the alerts"))) == told
+    reported = {
+        re.sub(r"\{\w+\}", "*", code) for code in codes(table(chapter(MONITORING, "Alerts")))
+    }
+    assert codes(table(chapter(GUIDE, "Read the alerts"))) == reported
 
 
 def quoted_log_lines():

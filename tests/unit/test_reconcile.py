@@ -52,8 +52,8 @@ def monitor(lake, settings):
     pipeline.run(run, list(pipeline.STEPS), continue_on_error=False)
 
 
-def repairs(lake, settings, request=ReplayRequested()) -> list[str]:  # noqa: B008
-    return [str(repair).split(":")[0] for repair in reconcile.plan(lake, settings, request)]
+def fixes(lake, settings, request=ReplayRequested()) -> list[str]:  # noqa: B008
+    return [str(fix).split(":")[0] for fix in reconcile.plan(lake, settings, request)]
 
 
 def notice(settings, day) -> str:
@@ -61,7 +61,7 @@ def notice(settings, day) -> str:
 
 
 def test_a_healthy_lake_needs_nothing(healthy, settings):
-    assert repairs(healthy, settings) == []
+    assert fixes(healthy, settings) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_healthy_lake_needs_nothing(healthy, settings):
 )
 def test_a_missing_artefact_is_asked_for_and_nothing_else(healthy, settings, key, day):
     healthy.delete(healthy.stat(Layout(settings).name(key)))
-    first, *others = repairs(healthy, settings)
+    first, *others = fixes(healthy, settings)
     assert first == notice(settings, day)
     # What monitoring was made from is gone until then: that is asked for again, and no more.
     assert all(other.startswith("finalized exports/") for other in others)
@@ -86,12 +86,12 @@ def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(healthy, s
     later = network.Bin(network.bins_of_days(2)[-1] + 1)
     network.upload(healthy, settings, [later])
     name = Layout(settings).name(Snapshot(later))
-    assert f"finalized {name}" in repairs(healthy, settings)
+    assert f"finalized {name}" in fixes(healthy, settings)
     build_serving_forecast.run(healthy, settings, build_serving_forecast.WarmState(), later)
     monitor(healthy, settings)
-    assert repairs(healthy, settings) == []
+    assert fixes(healthy, settings) == []
     healthy.delete(healthy.stat(Layout(settings).name(Forecast(15, alias=True))))
-    assert repairs(healthy, settings) == [f"finalized {name}"]
+    assert fixes(healthy, settings) == [f"finalized {name}"]
 
 
 MANIFESTS = {
@@ -110,41 +110,41 @@ MANIFESTS = {
 def test_a_family_without_its_manifest_is_asked_for_by_what_it_follows(healthy, settings, family):
     layout = Layout(settings)
     healthy.delete(healthy.stat(layout.name(Monitoring(family, "manifest.json"))))
-    assert f"finalized {layout.name(MANIFESTS[family])}" in repairs(healthy, settings)
+    assert f"finalized {layout.name(MANIFESTS[family])}" in fixes(healthy, settings)
 
 
 def test_an_intro_older_than_its_sources_is_asked_for_again(healthy, settings):
     layout = Layout(settings)
     healthy.delete(healthy.stat(layout.name(Monitoring("data/drift", "summary.json"))))
     manifest = layout.name(Monitoring("network/overview", "manifest.json"))
-    assert repairs(healthy, settings) == [f"finalized {manifest}"]
+    assert fixes(healthy, settings) == [f"finalized {manifest}"]
 
 
 def test_a_day_that_the_overview_never_summed_is_asked_for(healthy, settings):
     layout = Layout(settings)
     healthy.delete(healthy.stat(layout.name(OverviewDay(DAY))))
-    assert f"finalized {layout.name(Events(DAY))}" in repairs(healthy, settings)
+    assert f"finalized {layout.name(Events(DAY))}" in fixes(healthy, settings)
 
 
 def test_a_missing_daily_is_closed_again(healthy, settings):
     healthy.delete(healthy.stat(Layout(settings).name(Daily(DAY))))
-    assert f"day-closed {DAY}" in repairs(healthy, settings)
+    assert f"day-closed {DAY}" in fixes(healthy, settings)
 
 
 def test_a_snapshot_that_no_daily_has_seen_is_found(healthy, settings):
     network.upload(healthy, settings, [network.Bin(network.bins_of_days(1)[0] + 5)])
-    assert repairs(healthy, settings) == [f"day-closed {DAY}"]
+    assert fixes(healthy, settings) == [f"day-closed {DAY}"]
 
 
 def test_the_day_under_way_is_not_closed(healthy, settings):
-    assert f"day-closed {AFTER}" not in repairs(healthy, settings, ReplayRequested(force=True))
+    assert f"day-closed {AFTER}" not in fixes(healthy, settings, ReplayRequested(force=True))
 
 
 def test_force_replays_the_days_and_the_stage_that_are_asked_for(healthy, settings):
     everything = ReplayRequested(DAY, DAY, "compact_daily", force=True)
-    assert repairs(healthy, settings, everything) == [f"day-closed {DAY}"]
+    assert fixes(healthy, settings, everything) == [f"day-closed {DAY}"]
     views = ReplayRequested(DAY, NEXT, "build_datasets", force=True)
-    assert repairs(healthy, settings, views) == [notice(settings, DAY), notice(settings, NEXT)]
+    assert fixes(healthy, settings, views) == [notice(settings, DAY), notice(settings, NEXT)]
 
 
 def test_messages_are_published_once_each_and_none_in_a_dry_run(healthy, settings):

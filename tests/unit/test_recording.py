@@ -114,9 +114,9 @@ def test_aware_stamps_of_another_zone_are_the_same_instants(tmp_path):
 def test_a_recorded_status_keeps_its_meaning_through_the_feed(tmp_path, recorded, status, flags):
     path = write(tmp_path / "a.parquet", [row(**recorded)])
     rows, defects = as_ingested(next(Recording(path).snapshots()))
-    (told,) = rows.to_pylist()
-    assert told["status"] == status
-    assert (told["is_installed"], told["is_renting"], told["is_returning"]) == flags
+    (reported,) = rows.to_pylist()
+    assert reported["status"] == status
+    assert (reported["is_installed"], reported["is_renting"], reported["is_returning"]) == flags
     assert not defects
 
 

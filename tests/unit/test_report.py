@@ -211,7 +211,7 @@ def test_an_object_tells_which_event_made_it_and_how_long_that_took(lake, monkey
     lake.write("daily/before", artefact, expected_generation=0)
     with lineage.handling("17", "bronze/a.parquet"):
         lake.write("daily/during", artefact, expected_generation=0)
-    before, during = lake.makings("daily/")
+    before, during = lake.lineage_records("daily/")
     assert (before.function, before.cause, before.seconds) == (None, None, None)
     assert (during.function, during.cause, during.event) == (
         "compact_daily",
@@ -224,7 +224,7 @@ def test_an_object_tells_which_event_made_it_and_how_long_that_took(lake, monkey
 
 
 def test_a_note_that_is_no_number_is_unknown():
-    made = lineage.making("a", "2025-11-07T00:00:00Z", 1, {"velib-seconds": "soon"})
+    made = lineage.lineage_record("a", "2025-11-07T00:00:00Z", 1, {"velib-seconds": "soon"})
     assert made.seconds is None
 
 

@@ -24,7 +24,7 @@ from velib_core.lake.keys import (
     Daily,
     Forecast,
     ForecastBundle,
-    Ledger,
+    ForecastLog,
     ModelFile,
     Perf,
     Profile,
@@ -33,7 +33,7 @@ from velib_core.lake.keys import (
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.tables import views
-from velib_core.tables.snapshot import tidy
+from velib_core.tables.snapshot import validate
 from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
 
 H = HorizonMinutes(60)
@@ -52,7 +52,7 @@ def rows(bin_: Bin):
     places = {"lat": [48.8 + s / 100 for s in range(STATIONS)], "lon": [2.3] * STATIONS}
     capacity = [25] * (STATIONS - 1) + [0]
     table = network.snapshot_table(bin_, STATIONS, bikes=bikes, capacity=capacity, **places)
-    return tidy(table, bin_)[0]
+    return validate(table, bin_)[0]
 
 
 @pytest.fixture
@@ -178,12 +178,12 @@ def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again
     train_model.run(history, dataclasses.replace(quick, train_rounds=2), H)
     old = registry.live(history, quick, H)
     before = set(network.contents(history))
-    calm = mortal(history, math.inf)
-    train_model.run(calm, quick, H)
+    undisturbed = mortal(history, math.inf)
+    train_model.run(undisturbed, quick, H)
     new, after = registry.live(history, quick, H), set(network.contents(history))
     assert (old.version, new.version) == ("2.0.0", "2.0.1")
     # Before the pointer, and before the mark that follows it; what is written earlier nobody reads.
-    for lives in (calm.written - 2, calm.written - 1):
+    for lives in (undisturbed.written - 2, undisturbed.written - 1):
         registry.promote(history, quick, old)
         for name in after - before:
             history.delete(history.stat(name))
@@ -248,9 +248,9 @@ def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quic
     assert {row["model_version"] for row in empty["data"]["60"]} == {None}
     train_model.run(history, quick, H)
     build_serving_forecast.run(history, quick, WarmState())
-    told = history.fetch_json(bundle)
-    assert not problems(bundle, told)
-    for row, live in zip(told["data"]["60"], forecast(history, quick)["data"], strict=True):
+    reported = history.fetch_json(bundle)
+    assert not problems(bundle, reported)
+    for row, live in zip(reported["data"]["60"], forecast(history, quick)["data"], strict=True):
         place = {name: row.pop(name) for name in ("name", "lat", "lon", "capacity")}
         assert row == live
         number = int(row["station_id"]) - 1000
@@ -270,12 +270,12 @@ def test_every_forecast_is_in_the_ledger_before_it_is_published(history, quick):
     build_serving_forecast.run(history, quick, WarmState(), at(80))
     assert [entry.name for entry in history.entries("ledger/")] == pages
     build_datasets.run(history, quick, TODAY)
-    _, data = history.fetch(Layout(quick).name(Ledger(TODAY)))
-    ledger = pq.read_table(io.BytesIO(data))
-    assert ledger.schema.equals(views.LEDGER_SCHEMA)
-    assert ledger.num_rows == 2 * (STATIONS - 1)
+    _, data = history.fetch(Layout(quick).name(ForecastLog(TODAY)))
+    forecast_log = pq.read_table(io.BytesIO(data))
+    assert forecast_log.schema.equals(views.FORECAST_LOG_SCHEMA)
+    assert forecast_log.num_rows == 2 * (STATIONS - 1)
     newest = {row["station_id"]: row for row in forecast(history, quick)["data"]}
-    for row in ledger.slice(STATIONS - 1).to_pylist():
+    for row in forecast_log.slice(STATIONS - 1).to_pylist():
         live = newest[row["station_id"]]
         assert row["y_pred_int"] == live["bikes_pred_int"]
         assert row["y_mean"] == pytest.approx(live["bikes_mean"], abs=1e-3)

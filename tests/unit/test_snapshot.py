@@ -40,23 +40,25 @@ def table_of(rows) -> pa.Table:
 @given(ROWS)
 @settings(deadline=None)
 def test_every_row_is_kept_or_refused_with_a_reason(rows):
-    tidy, defects = snapshot.tidy(table_of(rows), BIN)
+    validate, defects = snapshot.validate(table_of(rows), BIN)
     refused = [defect for defect in defects if defect.refused]
-    assert tidy.num_rows + len(refused) == len(rows)
-    assert tidy.schema == snapshot.SCHEMA
+    assert validate.num_rows + len(refused) == len(rows)
+    assert validate.schema == snapshot.SCHEMA
     assert all(defect.expected and defect.field for defect in defects)
 
 
 @given(ROWS)
 @settings(deadline=None)
 def test_what_is_kept_holds_the_rules(rows):
-    tidy, _ = snapshot.tidy(table_of(rows), BIN)
-    ids = tidy["station_id"].to_pylist()
+    validate, _ = snapshot.validate(table_of(rows), BIN)
+    ids = validate["station_id"].to_pylist()
     assert ids == sorted(set(ids))
     assert all(name.strip() for name in ids)
-    assert all(0 <= bikes <= 5000 for bikes in tidy["bikes"].to_pylist())
-    assert all(c is None or 0 <= c <= 5000 for c in tidy["capacity"].to_pylist())
-    inside = [START <= ts < START + dt.timedelta(minutes=5) for ts in tidy["ts_utc"].to_pylist()]
+    assert all(0 <= bikes <= 5000 for bikes in validate["bikes"].to_pylist())
+    assert all(c is None or 0 <= c <= 5000 for c in validate["capacity"].to_pylist())
+    inside = [
+        START <= ts < START + dt.timedelta(minutes=5) for ts in validate["ts_utc"].to_pylist()
+    ]
     assert all(inside)
 
 
@@ -66,7 +68,9 @@ def test_the_newest_row_of_a_station_stays_whatever_the_order(rows, shuffler):
     rows = [(i, b, c, n) for n, (i, b, c, _) in enumerate(rows)]  # distinct instants
     shuffled = list(rows)
     shuffler.shuffle(shuffled)
-    assert snapshot.tidy(table_of(rows), BIN)[0] == snapshot.tidy(table_of(shuffled), BIN)[0]
+    assert (
+        snapshot.validate(table_of(rows), BIN)[0] == snapshot.validate(table_of(shuffled), BIN)[0]
+    )
 
 
 @given(ROWS, ROWS)
@@ -74,7 +78,7 @@ def test_the_newest_row_of_a_station_stays_whatever_the_order(rows, shuffler):
 def test_merging_two_observations_does_not_depend_on_which_came_first(one, other):
     one = [(i, b, c, 2 * n) for n, (i, b, c, _) in enumerate(one)]
     other = [(i, b, c, 2 * n + 1) for n, (i, b, c, _) in enumerate(other)]
-    first, second = (snapshot.tidy(table_of(rows), BIN)[0] for rows in (one, other))
+    first, second = (snapshot.validate(table_of(rows), BIN)[0] for rows in (one, other))
     assert snapshot.merge(first, second) == snapshot.merge(second, first)
     assert snapshot.merge(first, first) == first
 
@@ -87,14 +91,16 @@ def test_a_snapshot_is_read_back_as_written_and_equal_tables_give_equal_bytes():
 
 
 def test_unknown_columns_are_dropped_and_optional_ones_become_null():
-    table, defects = snapshot.tidy(network.snapshot_table(BIN, 2, surprise=[1, 2]), BIN)
+    table, defects = snapshot.validate(network.snapshot_table(BIN, 2, surprise=[1, 2]), BIN)
     assert not defects
     assert "surprise" not in table.column_names
     assert table["temp_C"].to_pylist() == [None, None]
 
 
 def test_numeric_ids_and_float_counts_are_cast():
-    table, _ = snapshot.tidy(network.snapshot_table(BIN, 2, station_id=[7, 12], bikes=[1.0, 2.0]))
+    table, _ = snapshot.validate(
+        network.snapshot_table(BIN, 2, station_id=[7, 12], bikes=[1.0, 2.0])
+    )
     assert table["station_id"].to_pylist() == ["12", "7"]
     assert table["bikes"].type == pa.int64()
 
@@ -111,20 +117,22 @@ def test_numeric_ids_and_float_counts_are_cast():
 )
 def test_a_column_of_another_kind_is_named(change, field):
     with pytest.raises(snapshot.SnapshotError) as caught:
-        snapshot.tidy(network.snapshot_table(BIN, 2, **change))
+        snapshot.validate(network.snapshot_table(BIN, 2, **change))
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("missing", snapshot.REQUIRED)
 def test_a_required_column_is_missed_by_name(missing):
     with pytest.raises(snapshot.SnapshotError) as caught:
-        snapshot.tidy(network.snapshot_table(BIN).drop([missing]))
+        snapshot.validate(network.snapshot_table(BIN).drop([missing]))
     assert caught.value.field == missing
 
 
 def test_files_are_joined_without_changing_a_row():
     parts = [network.snapshot_object(Bin(BIN + n)) for n in range(3)]
-    joined, _ = snapshot.tidy(pa.parquet.read_table(pa.BufferReader(snapshot.concatenate(parts))))
+    joined, _ = snapshot.validate(
+        pa.parquet.read_table(pa.BufferReader(snapshot.concatenate(parts)))
+    )
     tables = [snapshot.from_bytes(part, Bin(BIN + n))[0] for n, part in enumerate(parts)]
     assert joined == pa.concat_tables(tables)
     with pytest.raises(snapshot.SnapshotError):

@@ -6,13 +6,13 @@ import json
 import network
 import pytest
 from click.testing import CliRunner
-from velib_cli.dead_letters import DeadLetter, DeadLetters, given_up, waiting
+from velib_cli.dead_letters import DeadLetter, DeadLetters, dead_lettered, waiting
 from velib_cli.main import cli
-from velib_cli.status import look, rows
+from velib_cli.status import inspect_lake, rows
 from velib_cli.targets import deployed_settings
 from velib_core.jobs import compact_daily
 from velib_core.lake.bucket import json_bytes
-from velib_core.lake.keys import ModelFile, Monitoring, Published
+from velib_core.lake.keys import ForecastLogPartition, ModelFile, Monitoring
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.tables import quarantine
@@ -32,7 +32,7 @@ def run(*arguments):
     return CliRunner().invoke(cli, arguments)
 
 
-def told(state):
+def reported(state):
     return dict(rows(state))
 
 
@@ -64,7 +64,7 @@ def test_status_says_what_is_there_and_what_is_missing(mirrored):
     assert result.exit_code == 1
     assert state["newest_snapshot"] == "2025-10-31T00:00:00Z"
     assert (state["dailies"], state["events_views"], state["missing_days"]) == (1, 0, [])
-    assert [repair.split(":")[0] for repair in state["repairs"]] == [
+    assert [fix.split(":")[0] for fix in state["repairs"]] == [
         "finalized daily/compact_2025-10-30.parquet",
         "finalized bronze/date=2025-10-31/hour=00/2025-10-31T00-00.parquet",
     ], "views, profile and forecast are missing"
@@ -80,7 +80,7 @@ def test_a_person_reads_what_needs_attention_and_why(mirrored):
 
 def test_programs_find_the_same_keys_in_every_status(observed, settings):
     lake, now = observed
-    assert list(look(lake, settings, now, NOBODY, live=True).as_json()) == [
+    assert list(inspect_lake(lake, settings, now, NOBODY, live=True).as_json()) == [
         *("network", "newest_snapshot", "age_min", "first_day", "last_day", "missing_days"),
         *("dailies", "events_views", "perf_views", "ledger_days", "ledger_newest", "models"),
         *("alerts", "quarantined", "quarantined_lately", "dead_letters", "repairs", "attention"),
@@ -89,15 +89,15 @@ def test_programs_find_the_same_keys_in_every_status(observed, settings):
 
 
 def test_a_bucket_without_a_snapshot_is_told_as_that(lake, settings):
-    state = look(lake, settings, dt.datetime(2025, 11, 1, tzinfo=dt.UTC), NOBODY, live=True)
+    state = inspect_lake(lake, settings, dt.datetime(2025, 11, 1, tzinfo=dt.UTC), NOBODY, live=True)
     assert state.attention == ["there is no snapshot"]
-    assert told(state)["newest snapshot"] == "none yet"
+    assert reported(state)["newest snapshot"] == "none yet"
 
 
 def test_a_gap_of_days_is_missed(lake, settings):
     days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 3)]
     network.upload(lake, settings, days)
-    state = look(lake, settings, bin_start(Bin(days[-1] + 2)), NOBODY, live=True)
+    state = inspect_lake(lake, settings, bin_start(Bin(days[-1] + 2)), NOBODY, live=True)
     assert state.missing_days == ["2025-10-31", "2025-11-01"]
     assert state.age_min == 10.0
     assert "2 days have no snapshot" in state.attention
@@ -106,9 +106,9 @@ def test_a_gap_of_days_is_missed(lake, settings):
 def test_a_long_list_is_cut_for_a_person_and_whole_for_a_program(lake, settings):
     days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 15)]
     network.upload(lake, settings, days)
-    state = look(lake, settings, bin_start(days[-1]), NOBODY, live=True)
+    state = inspect_lake(lake, settings, bin_start(days[-1]), NOBODY, live=True)
     assert len(state.as_json()["missing_days"]) == 14
-    assert told(state)["days missing"].splitlines()[9:] == ["2025-11-09", "and 4 more"]
+    assert reported(state)["days missing"].splitlines()[9:] == ["2025-11-09", "and 4 more"]
 
 
 @pytest.mark.parametrize(("minutes", "late"), [(30, False), (31, True), (3 * 24 * 60, True)])
@@ -118,7 +118,11 @@ def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_doe
     lake, now = observed
     later = now + dt.timedelta(minutes=minutes - 5)
     complaints = [
-        [line for line in look(lake, settings, later, NOBODY, live=live).attention if "old" in line]
+        [
+            line
+            for line in inspect_lake(lake, settings, later, NOBODY, live=live).attention
+            if "old" in line
+        ]
         for live in (True, False)
     ]
     assert [bool(complaint) for complaint in complaints] == [late, False]
@@ -129,11 +133,11 @@ def test_live_models_are_told_with_the_age_of_what_they_learned(observed, settin
     pointer = Layout(settings).name(ModelFile(H15, None, registry.POINTER))
     record = {"folder": FOLDER, "version": "2.1.0", "end_date": "2025-10-28"}
     put_json(lake, pointer, record)
-    known, none = look(lake, settings, now, NOBODY, live=True).models
+    known, none = inspect_lake(lake, settings, now, NOBODY, live=True).models
     assert (known.version, known.trained_through, known.age_days) == ("2.1.0", "2025-10-28", 2.0)
     assert (none.horizon_min, none.version, none.problem) == (60, None, None)
     put_json(lake, pointer, record | {"folder": "../elsewhere"})
-    state = look(lake, settings, now, NOBODY, live=True)
+    state = inspect_lake(lake, settings, now, NOBODY, live=True)
     assert state.models[0].version is None
     assert any("h15" in line and "damaged" in line for line in state.attention)
 
@@ -146,7 +150,7 @@ def test_alerts_that_stand_are_told_by_family_and_an_unreadable_manifest_is_one(
     put_json(lake, layout.name(Monitoring("data/health", "manifest.json")), manifest)
     put_json(lake, layout.name(Monitoring("data/health", "kpis.json")), {"alerts": [alert]})
     network.put(lake, layout.name(Monitoring("intro", "manifest.json")), b"{")
-    first, second = look(lake, settings, now, NOBODY, live=True).alerts
+    first, second = inspect_lake(lake, settings, now, NOBODY, live=True).alerts
     assert (first.family, first.code, first.as_of) == (
         "data/health",
         "coverage",
@@ -161,7 +165,7 @@ def test_quarantine_needs_attention_for_a_day(observed, settings):
     now = dt.datetime.now(dt.UTC)
     counts = []
     for later in (dt.timedelta(), dt.timedelta(days=2)):
-        state = look(lake, settings, now + later, NOBODY, live=False)
+        state = inspect_lake(lake, settings, now + later, NOBODY, live=False)
         counts.append((state.quarantined, state.quarantined_lately))
     assert counts == [(1, 1), (1, 0)]
 
@@ -170,18 +174,20 @@ def test_the_ledger_tells_from_which_snapshot_the_last_forecast_was_made(observe
     lake, now = observed
     bins = network.bins_of_days(1, every=96)
     for bin_ in bins:
-        network.put(lake, Layout(settings).name(Published(bin_, H15, "0a1b2c3d")), b"a page")
-    state = look(lake, settings, now, NOBODY, live=True)
-    assert state.ledger_newest == state.newest_snapshot == "2025-10-31T00:00:00Z"
-    assert state.ledger_days == 0, "its pages are not united yet"
+        network.put(
+            lake, Layout(settings).name(ForecastLogPartition(bin_, H15, "0a1b2c3d")), b"a page"
+        )
+    state = inspect_lake(lake, settings, now, NOBODY, live=True)
+    assert state.forecast_log_newest == state.newest_snapshot == "2025-10-31T00:00:00Z"
+    assert state.forecast_log_days == 0, "its pages are not united yet"
 
 
 def test_messages_that_were_given_up_are_told_with_who_failed(observed, settings):
     lake, now = observed
     letters = (DeadLetter("velib-ingest-sub", "{}", 20),)
-    state = look(lake, settings, now, DeadLetters(1, letters=letters), live=True)
+    state = inspect_lake(lake, settings, now, DeadLetters(1, letters=letters), live=True)
     assert "1 messages were given up" in state.attention
-    assert told(state)["dead letters"] == "1\nvelib-ingest-sub: {} after 20 attempts"
+    assert reported(state)["dead letters"] == "1\nvelib-ingest-sub: {} after 20 attempts"
     assert state.as_json()["dead_letters"]["count"] == 1
 
 
@@ -206,7 +212,7 @@ def test_a_run_tells_what_it_gave_up_by_its_deliveries(tmp_path):
     lines = "".join(json.dumps(line) + "\n" for line in tried)
     (records / "deliveries.jsonl").write_text(lines, "utf-8")
     letters = (DeadLetter("compact_daily", "day lost", 20),)
-    assert given_up(tmp_path) == DeadLetters(1, letters=letters)
+    assert dead_lettered(tmp_path) == DeadLetters(1, letters=letters)
 
 
 def test_without_a_project_dead_letters_are_unknown_and_the_option_is_named(settings):

@@ -8,7 +8,7 @@ from velib_core.settings.network import Settings
 from velib_local.simulation.feed_server import FeedServer
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
-TOLD_AT = dt.datetime(2025, 11, 3, 12)
+REPORTED_AT = dt.datetime(2025, 11, 3, 12)
 CURRENT = {
     "time": "2025-11-03T12:00",
     "interval": 900,
@@ -23,14 +23,14 @@ def body(**changes):
 
 
 def test_precipitation_is_scaled_from_its_interval_to_an_hour():
-    assert open_meteo.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1, TOLD_AT)
+    assert open_meteo.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1, REPORTED_AT)
     assert open_meteo.read(body(interval=3600), NOON).precip_mm == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("value", [None, "11", True, [], float("inf"), float("nan"), 10**400])
 def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
     assert open_meteo.read(body(temperature_2m=value), NOON) == Weather(
-        None, pytest.approx(0.8), 4.1, TOLD_AT
+        None, pytest.approx(0.8), 4.1, REPORTED_AT
     )
 
 

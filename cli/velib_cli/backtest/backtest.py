@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from velib_core.errors import InvalidValueError
-from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.model.evaluation import errors_of
 from velib_core.model.inference import class_probabilities, free_docks, publish
 from velib_core.model.training import TrainingOptions, calibrate_day, rows_of_day, train
@@ -154,10 +154,10 @@ def run_backtest(
     tables = {}
     for number, minutes in enumerate(horizons):
 
-        def told(what: str, share: float, done: int = number, horizon: int = minutes) -> None:
+        def reported(what: str, share: float, done: int = number, horizon: int = minutes) -> None:
             progress(f"{horizon} min: {what}", (done + share) / len(horizons))
 
-        pack, table = forecast_from(recorded, test_from, minutes, zone, told)
+        pack, table = forecast_from(recorded, test_from, minutes, zone, reported)
         if not table.num_rows:
             raise BacktestError(
                 str(source), f"nothing to judge from {test_from}", f"bins {minutes} min apart"
@@ -186,7 +186,7 @@ def read_recording(source: Path, test_from: Day) -> Recorded:
     usable = table.filter(pc.and_(pc.is_valid(table["station_id"]), pc.is_valid(table["bikes"])))
     if not pa.types.is_timestamp(usable["ts_utc"].type):
         raise BacktestError("ts_utc", str(usable["ts_utc"].type), "a timestamp column")
-    usable = _tidy(usable.filter(pc.is_valid(usable["ts_utc"])))
+    usable = _validate(usable.filter(pc.is_valid(usable["ts_utc"])))
     if not usable.num_rows:
         raise BacktestError(str(source), "no observation", "rows with a station and bikes")
     bins = bins_of(usable["tbin_utc"])
@@ -212,7 +212,7 @@ def read_recording(source: Path, test_from: Day) -> Recorded:
     )
 
 
-def _tidy(table: pa.Table) -> pa.Table:
+def _validate(table: pa.Table) -> pa.Table:
     """Return the rows in order of time (equal stamps by value), statuses in the canonical words."""
     columns = {name: table[name] for name in table.column_names}
     columns["station_id"] = table["station_id"].cast(pa.string())
@@ -223,8 +223,8 @@ def _tidy(table: pa.Table) -> pa.Table:
         closed = pc.is_in(words, pa.array(CLOSED_WORDS))
         stated = pc.if_else(closed, "CLOSED", "OK")
         columns["status"] = pc.if_else(pc.is_valid(words), stated, pa.scalar(None, pa.string()))
-    tidy = pa.table(columns)
-    return tidy.sort_by(
+    validate = pa.table(columns)
+    return validate.sort_by(
         [("ts_utc", "ascending"), ("station_id", "ascending"), ("bikes", "ascending")]
     )
 
@@ -249,7 +249,7 @@ def forecast_from(
     )
     profiles = empty_profiles(tz, (horizon,))
     for day in days:
-        profiles = fold_day(profiles, past, day)
+        profiles = update_with_day(profiles, past, day)
     calibration = pack.calibration
     parts = []
     tested = (last - test_from).days + 1
@@ -258,7 +258,7 @@ def forecast_from(
         progress(f"forecasting {day}", 0.6 + 0.4 * number / tested)
         for start in range(first_bin(day), first_bin(day) + BINS_PER_DAY, BINS_PER_DAY // 4):
             at = np.arange(start, start + BINS_PER_DAY // 4)
-            rows = rows_of_day(panel, at, horizon, pack.statics, profiles)
+            rows = rows_of_day(panel, at, horizon, pack.static_features, profiles)
             if len(rows.bins):
                 probability = class_probabilities(pack, rows.features)
                 found = publish(
@@ -274,7 +274,7 @@ def forecast_from(
                     rows.target.astype(np.int64),
                     rows.bikes.astype(np.int64),
                     found.median,
-                    found.whole.astype(np.int64),
+                    found.rounded.astype(np.int64),
                     found.mean,
                     found.p_bike,
                     found.p_dock,
@@ -285,7 +285,7 @@ def forecast_from(
                 arrays = [pa.array(c, f.type) for c, f in zip(columns, PREDICTIONS, strict=True)]
                 parts.append(pa.table(arrays, schema=PREDICTIONS))
         calibration = calibrate_day(pack, calibration, panel.window, day, profiles)
-        profiles = fold_day(profiles, panel, day)
+        profiles = update_with_day(profiles, panel, day)
     return pack, pa.concat_tables(parts) if parts else PREDICTIONS.empty_table()
 
 
@@ -299,10 +299,10 @@ def judge(table: pa.Table, tz: str) -> dict[str, Any]:
     reliability by tenths. Free docks are those stated, else capacity less bikes.
     """
     true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))
-    whole, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
+    rounded, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
 
     def scores(of: NDArray[np.bool_]) -> dict[str, Any]:
-        return errors_of(true[of], base[of], whole[of], mean[of]).as_json()
+        return errors_of(true[of], base[of], rounded[of], mean[of]).as_json()
 
     bins = table["tbin_utc"].cast(pa.int64()).to_numpy() // (BIN_SECONDS * 1_000_000_000)
     hour = local_times(bins, tz).minute // 60

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from velib_cli.dead_letters import given_up
+from velib_cli.dead_letters import dead_lettered
 from velib_cli.report.charts import report_data
 from velib_cli.report.page import report_html
 from velib_cli.report.sources import read_sources
@@ -58,4 +58,4 @@ def write_report(lake: Lake, settings: Settings, out: Path, dead_letters: int | 
 
 def report_folder(folder: Path, out: Path) -> int:
     """Write the page of a mirrored lake; its run knows how many messages were given up."""
-    return write_report(*open_lake(None, folder), out, given_up(folder).count)
+    return write_report(*open_lake(None, folder), out, dead_lettered(folder).count)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from velib_core.features.profiles import Profiles
-    from velib_core.lake.lineage import Making
+    from velib_core.lake.lineage import LineageRecord
     from velib_core.tables.panel import Panel, Stations
     from velib_core.timeline.bins import Day
 
@@ -39,7 +39,7 @@ SLOT_BINS = BINS_PER_DAY // SLOTS_PER_DAY
 AHEAD_BINS = 2 * BINS_PER_HOUR
 """How far beyond now the usual profile is drawn: past the longest forecast."""
 
-MAKINGS_SHOWN = 400
+LINEAGE_SHOWN = 400
 """Newest objects of the timeline; the page tells how many there are."""
 
 LOWEST_COVERAGE = 8
@@ -70,7 +70,7 @@ def report_data(sources: Sources, made_at: dt.datetime) -> dict[str, Any]:
             family: _reason(sources.documents.get(f"{family}/manifest.json"))
             for family in ("data/health", "data/drift", "model/performance")
         },
-        "pipeline": pipeline_block(sources.makings),
+        "pipeline": pipeline_block(sources.lineage_records),
         "quarantine": {"total": sources.quarantined, "rows": quarantine_rows(sources.quarantine)},
         "dead_letters": sources.dead_letters,
     }
@@ -90,11 +90,11 @@ def stations_block(panel: Panel) -> dict[str, Any]:
         "name": stations.names.tolist(),
         "x": _rounded(x, 4),
         "y": _rounded(y, 4),
-        "capacity": _whole(stations.capacity),
-        "bikes": _whole(bikes[-1]),
-        "docks": _whole(panel["docks_available"][-1]),
+        "capacity": _integers(stations.capacity),
+        "bikes": _integers(bikes[-1]),
+        "docks": _integers(panel["docks_available"][-1]),
         "open": [None if math.isnan(v) else bool(v) for v in panel["ok"][-1].tolist()],
-        "history": {"start": iso_z(bin_start(panel.start)), "bikes": _whole_rows(bikes.T)},
+        "history": {"start": iso_z(bin_start(panel.start)), "bikes": _integer_rows(bikes.T)},
     }
 
 
@@ -268,17 +268,21 @@ def drift_block(documents: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def pipeline_block(makings: Iterable[Making]) -> dict[str, Any]:
+def pipeline_block(lineage_records: Iterable[LineageRecord]) -> dict[str, Any]:
     """Return the newest objects and, by function, how many there are and how long they took.
 
     Objects are newest first, each as name, time, function, cause, seconds and size in bytes.
     Objects without a note are counted and left out.
     """
-    noted = [making for making in makings if making.function is not None]
+    noted = [
+        lineage_record for lineage_record in lineage_records if lineage_record.function is not None
+    ]
     ordered = sorted(noted, key=lambda m: (m.written_at, m.name), reverse=True)
     by_function: dict[str, list[float]] = {}
-    for making in ordered:
-        by_function.setdefault(str(making.function), []).append(making.seconds or 0.0)
+    for lineage_record in ordered:
+        by_function.setdefault(str(lineage_record.function), []).append(
+            lineage_record.seconds or 0.0
+        )
     return {
         "total": len(ordered),
         "functions": [
@@ -287,7 +291,7 @@ def pipeline_block(makings: Iterable[Making]) -> dict[str, Any]:
         ],
         "rows": [
             [m.name, m.written_at, m.function, m.cause, m.seconds, m.size]
-            for m in ordered[:MAKINGS_SHOWN]
+            for m in ordered[:LINEAGE_SHOWN]
         ],
     }
 
@@ -336,12 +340,12 @@ def _hourly(counts: NDArray[np.integer[Any]], stations: int) -> list[float | Non
     return [*pct, *[None] * (24 - hours)]
 
 
-def _whole(values: NDArray[np.float32]) -> list[int | None]:
+def _integers(values: NDArray[np.float32]) -> list[int | None]:
     return [None if math.isnan(value) else round(value) for value in values.tolist()]
 
 
-def _whole_rows(values: NDArray[np.float32]) -> list[list[int | None]]:
-    return [_whole(row) for row in values]
+def _integer_rows(values: NDArray[np.float32]) -> list[list[int | None]]:
+    return [_integers(row) for row in values]
 
 
 def _rounded(values: NDArray[np.floating[Any]], digits: int) -> list[float | None]:

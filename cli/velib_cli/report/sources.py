@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from velib_core.features.profiles import Profiles
     from velib_core.lake.bucket import Lake
-    from velib_core.lake.lineage import Making
+    from velib_core.lake.lineage import LineageRecord
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
@@ -97,7 +97,7 @@ class Sources:
     coverage: Mapping[Day, tuple[int, list[int]]]
     quarantined: int
     quarantine: list[dict[str, Any]]
-    makings: list[Making]
+    lineage_records: list[LineageRecord]
     dead_letters: int | None
 
 
@@ -120,7 +120,7 @@ def read_sources(lake: Lake, settings: Settings, dead_letters: int | None = None
         coverage=dict(_coverage(lake, layout)),
         quarantined=count,
         quarantine=reasons,
-        makings=_makings(lake, layout, days),
+        lineage_records=_lineage_records(lake, layout, days),
         dead_letters=dead_letters,
     )
 
@@ -202,10 +202,12 @@ def _quarantine(lake: Lake, layout: Layout) -> tuple[int, list[dict[str, Any]]]:
     return len(names), [reason for reason in reasons if isinstance(reason, dict)]
 
 
-def _makings(lake: Lake, layout: Layout, days: list[Day]) -> list[Making]:
+def _lineage_records(lake: Lake, layout: Layout, days: list[Day]) -> list[LineageRecord]:
     """Return how what was derived, and the newest day's snapshots, came about."""
     folders = [layout.daily, layout.monthly, layout.exports, layout.profiles, layout.models]
     folders += [layout.serving, layout.monitoring]
     prefixes = [f"{folder}/" for folder in folders]
     prefixes += [layout.bronze_day(day) for day in days[-1:]]
-    return [making for prefix in prefixes for making in lake.makings(prefix)]
+    return [
+        lineage_record for prefix in prefixes for lineage_record in lake.lineage_records(prefix)
+    ]

@@ -90,7 +90,7 @@ class LocalCloud:
         message_id = self.publish(messages.Tick())
         self.gateway.wait_for_answer("ingest", message_id, timeout_s)
 
-    def settle(self, timeout_s: float = 600.0) -> None:
+    def wait_until_idle(self, timeout_s: float = 600.0) -> None:
         """Wait until every event and all that it caused is handled.
 
         Raises `CloudStuckError` where that takes longer than the timeout.

@@ -102,7 +102,7 @@ class _Subscription:
                 self.wake.wait(max(0.0, min(due, deadline) - now))
         return None
 
-    def settle(self, ack_id: str, *, acknowledged: bool) -> None:
+    def wait_until_idle(self, ack_id: str, *, acknowledged: bool) -> None:
         """Forget a delivered message, or plan its next attempt."""
         with self.wake:
             pending = self.out.pop(ack_id, None)
@@ -133,7 +133,7 @@ class _Subscription:
             taken = self.take(timeout=60.0)
             if taken is not None:
                 ack_id, pending = taken
-                self.settle(ack_id, acknowledged=self._push(pending))
+                self.wait_until_idle(ack_id, acknowledged=self._push(pending))
 
     def _push(self, pending: _Pending) -> bool:
         message = pending.message
@@ -315,7 +315,7 @@ class PubSubServer:
     ) -> object:
         subscription = self._find(request.subscription, context)
         for ack_id in request.ack_ids:
-            subscription.settle(ack_id, acknowledged=True)
+            subscription.wait_until_idle(ack_id, acknowledged=True)
         return empty_pb2.Empty()
 
     def _modify_ack_deadline(
@@ -324,7 +324,7 @@ class PubSubServer:
         subscription = self._find(request.subscription, context)
         if request.ack_deadline_seconds == 0:
             for ack_id in request.ack_ids:
-                subscription.settle(ack_id, acknowledged=False)
+                subscription.wait_until_idle(ack_id, acknowledged=False)
         return empty_pb2.Empty()
 
     def _find(self, name: str, context: grpc.ServicerContext) -> _Subscription:

@@ -83,9 +83,9 @@ def feed(
         server.show(state)
         cloud.tick()
         if due:
-            cloud.settle()
+            cloud.wait_until_idle()
             cloud.publish(TrainRequested())
-            cloud.settle()
+            cloud.wait_until_idle()
         advanced()
     return sorted(days)
 
@@ -114,7 +114,7 @@ def run(
     days = feed(cloud, server, states, count, train_every_days)
     if days and ends:
         cloud.publish(DayClosed(days[-1]))
-    cloud.settle()
+    cloud.wait_until_idle()
     return _report(cloud, shown, days, time.monotonic() - started)
 
 
@@ -131,11 +131,11 @@ def follow(
         before = _dailies(cloud)
         days[str(bins.today())] = None
         cloud.tick()
-        cloud.settle()
+        cloud.wait_until_idle()
         after = _dailies(cloud)
         if after // train_every_days > before // train_every_days:
             cloud.publish(TrainRequested())
-            cloud.settle()
+            cloud.wait_until_idle()
         yield _report(cloud, shown, days, time.monotonic() - started)
 
 
@@ -148,8 +148,10 @@ def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
     cloud.mirror(folder)
     record_entries(cloud.lake.entries(""), folder)
     records = folder / RECORDS
-    makings = [dataclasses.asdict(making) for making in cloud.lake.makings("")]
-    (records / "makings.json").write_text(json.dumps(makings, indent=1), "utf-8")
+    lineage_records = [
+        dataclasses.asdict(lineage_record) for lineage_record in cloud.lake.lineage_records("")
+    ]
+    (records / "makings.json").write_text(json.dumps(lineage_records, indent=1), "utf-8")
     (records / "report.json").write_text(json.dumps(report.as_json(), indent=1), "utf-8")
     with (records / "deliveries.jsonl").open("w", encoding="utf-8") as sink:
         for delivery in cloud.gateway.deliveries:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from velib_local.simulation import weather as city_weather
-from velib_local.simulation.city_map import Draw, lay_out
+from velib_local.simulation.city_map import Draw, to_grid
 from velib_local.simulation.demand import PURPOSES, hourly_rates
 from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
 
@@ -146,7 +146,7 @@ class City:
         self._zone = zoneinfo.ZoneInfo(tz)
         self._hours = weather or city_weather.hours(seed, start, self._zone)
         self._weather = next(self._hours)
-        self.map = lay_out(stations, centre, self._rng)
+        self.map = to_grid(stations, centre, self._rng)
         self._minute = 0
         self._opens = self._openings(stations)
         self._pull = self._pulls()

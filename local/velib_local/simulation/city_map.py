@@ -68,7 +68,7 @@ class CityMap:
         return np.hypot(self.x_km[here] - self.x_km[there], self.y_km[here] - self.y_km[there])
 
 
-def lay_out(count: int, centre: tuple[float, float], rng: np.random.Generator) -> CityMap:
+def to_grid(count: int, centre: tuple[float, float], rng: np.random.Generator) -> CityMap:
     """Draw a map: work in the centre, homes around it, leisure in spots.
 
     Parameters

@@ -68,7 +68,7 @@ def forecast(state: FeedState, query: Mapping[str, str]) -> Json:
     air = state.weather or Weather()
     wind = None if air.wind_mps is None else air.wind_mps * factor
     values = {"temp_C": air.temp_C, "precip_mm": air.precip_mm, "wind_mps": wind}
-    units = {name: told or unit for name, (_, told) in _VARIABLES.items()}
+    units = {name: reported or unit for name, (_, reported) in _VARIABLES.items()}
     if asked := _asked(query, "current"):
         answer["current_units"] = {"time": "iso8601", "interval": "seconds"} | {
             name: units[name] for name in asked

@@ -20,6 +20,6 @@ class DryPublisher(Publisher):
         """Say what would be published."""
         logs.log("INFO", f"dry run: would publish {message!r}")
 
-    def tell_alert(self, body: Mapping[str, object]) -> None:
+    def publish_alert(self, body: Mapping[str, object]) -> None:
         """Say which alert would be told."""
         logs.log("INFO", "dry run: would publish an alert", alert=dict(body))

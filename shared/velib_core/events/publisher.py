@@ -53,7 +53,7 @@ class Publisher:
         self.send(self._settings.topic(topic), b"{}", attributes)
         logs.log("INFO", "published", topic=topic, published=entry.name)
 
-    def tell_alert(self, body: Mapping[str, object]) -> None:
+    def publish_alert(self, body: Mapping[str, object]) -> None:
         """Publish a change of an alert; whoever is on call subscribes to the topic."""
         self.send(self._settings.topic(ALERTS), json.dumps(body, ensure_ascii=False).encode())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from velib_core.features.profiles import Profiles, _spread, _usual_network
-from velib_core.tables.panel import STANDSTILL_BINS, stands_still
+from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.timeline.local_time import (
     LocalTimes,
     local_times,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PRIOR = 6.0
 """Observations of "no change" that a mean is shrunk by: one day's worth of one half hour."""
 
-PACE_BINS = (12, 36)
+ACTIVITY_BINS = (12, 36)
 """The hour and the three hours over which the network's pace is taken."""
 
 PROFILE_FEATURES = (
@@ -53,9 +53,9 @@ PROFILE_FEATURES = (
 )
 
 
-def pace_reach(horizon: HorizonBins) -> int:
+def activity_lookback(horizon: HorizonBins) -> int:
     """Return how many bins before a row its features of the network's pace reach back."""
-    return max(PACE_BINS) + max(STANDSTILL_BINS, horizon)
+    return max(ACTIVITY_BINS) + max(FROZEN_BINS, horizon)
 
 
 def profile_features(
@@ -87,17 +87,17 @@ def profile_features(
     yield "profile_gap_now", _mean_level(level, local) - bikes
     target = local_times(bins + horizon, profiles.tz)
     yield "profile_gap_target", _mean_level(level, target) - bikes
-    pace = _recent_pace(profiles, h, history, rows, horizon)
+    relative_activity = _recent_activity(profiles, h, history, rows, horizon)
     shape = bikes.shape
     usual = _usual_network(profiles.change[h], local)
     for name, series in (
         ("network_usual", usual),
-        ("network_pace_1h", pace[0]),
-        ("network_pace_3h", pace[1]),
-        ("network_pace_yesterday", np.full(len(rows), profiles.pace[h])),
+        ("network_pace_1h", relative_activity[0]),
+        ("network_pace_3h", relative_activity[1]),
+        ("network_pace_yesterday", np.full(len(rows), profiles.relative_activity[h])),
     ):
         yield name, np.broadcast_to(series.astype(np.float32)[:, None], shape)
-    factor = pace[1].astype(np.float32)[:, None]
+    factor = relative_activity[1].astype(np.float32)[:, None]
     yield "profile_change_paced", mean * factor
     yield "profile_moved_paced", usual_move * factor
 
@@ -119,7 +119,7 @@ def _mean_level(level: NDArray[np.int32], local: LocalTimes) -> NDArray[np.float
         return bikes / seen
 
 
-def _recent_pace(
+def _recent_activity(
     profiles: Profiles, h: int, history: Panel, rows: NDArray[np.int64], horizon: HorizonBins
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how much moved over the last hour and three hours against what usually does.
@@ -128,14 +128,14 @@ def _recent_pace(
     """
     bikes = history["bikes"]
     delta = np.abs(bikes[horizon:] - bikes[:-horizon])
-    delta[stands_still(bikes)[horizon:]] = np.nan
+    delta[is_frozen(bikes)[horizon:]] = np.nan
     known = ~np.isnan(delta)
     count = known.sum(1).astype(np.float64)
     moved = np.where(known, delta, 0).sum(1, dtype=np.float64)
     origins = np.arange(history.start, history.start + len(delta))
     usual = np.nan_to_num(_usual_network(profiles.change[h], local_times(origins, profiles.tz)))
     out = []
-    for width in PACE_BINS:
+    for width in ACTIVITY_BINS:
         windows = rows[:, None] - horizon - np.arange(width)[None, :]
         actual = moved[windows].sum(1)
         expected = (usual[windows] * count[windows]).sum(1)

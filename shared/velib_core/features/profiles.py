@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from velib_core.errors import InvalidValueError
-from velib_core.tables.panel import STANDSTILL_BINS, stands_still
+from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin, parse_day
 from velib_core.timeline.local_time import (
     DAY_TYPES,
@@ -56,7 +56,7 @@ class Profiles:
     stations: NDArray[np.str_]
     change: NDArray[np.int32]
     level: NDArray[np.int32]
-    pace: NDArray[np.float64]
+    relative_activity: NDArray[np.float64]
 
 
 def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
@@ -73,12 +73,12 @@ def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
     )
 
 
-def fold_reach(horizons: Iterable[HorizonBins]) -> int:
+def profile_lookback(horizons: Iterable[HorizonBins]) -> int:
     """Return how many bins before a day are looked at when it is folded."""
-    return max(STANDSTILL_BINS, *horizons)
+    return max(FROZEN_BINS, *horizons)
 
 
-def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
+def update_with_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     """Return the profiles with one more closed UTC day.
 
     Parameters
@@ -104,10 +104,10 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     change = _spread(profiles.change, profiles.stations, stations).copy()
     level = _spread(profiles.level, profiles.stations, stations).copy()
     columns = np.searchsorted(stations, panel.stations.ids)
-    pace = np.full(len(profiles.horizons), np.nan)
-    reach = fold_reach(profiles.horizons)
-    bikes = panel.window(Bin(start - reach), stop)["bikes"]
-    still, today = stands_still(bikes)[reach:], bikes[reach:]
+    relative_activity = np.full(len(profiles.horizons), np.nan)
+    lookback = profile_lookback(profiles.horizons)
+    bikes = panel.window(Bin(start - lookback), stop)["bikes"]
+    frozen, today = is_frozen(bikes)[lookback:], bikes[lookback:]
     local = local_times(np.arange(start, stop), profiles.tz)
     for slots, bins in _slot_groups(local):
         seen = today[bins]
@@ -116,10 +116,10 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
             [known.sum(0), np.where(known, seen, 0).sum(0)]
         ).astype(np.int32)
     for h, horizon in enumerate(profiles.horizons):
-        delta = today - bikes[reach - horizon : len(bikes) - horizon]
-        delta[still] = np.nan
+        delta = today - bikes[lookback - horizon : len(bikes) - horizon]
+        delta[frozen] = np.nan
         local = local_times(np.arange(start - horizon, stop - horizon), profiles.tz)
-        pace[h] = _pace_of_day(profiles, h, delta, local)
+        relative_activity[h] = _activity_of_day(profiles, h, delta, local)
         for slots, bins in _slot_groups(local):
             part = delta[bins]
             known = ~np.isnan(part)
@@ -128,7 +128,7 @@ def fold_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
             change[h, :, slots[0], slots[1], columns] += (
                 np.stack([x.sum(0) for x in sums]).astype(np.int32).T
             )
-    return Profiles(profiles.tz, profiles.horizons, day, stations, change, level, pace)
+    return Profiles(profiles.tz, profiles.horizons, day, stations, change, level, relative_activity)
 
 
 def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
@@ -168,7 +168,7 @@ def _usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.f
     return usual
 
 
-def _pace_of_day(
+def _activity_of_day(
     profiles: Profiles, h: int, delta: NDArray[np.float32], local: LocalTimes
 ) -> float:
     usual = _usual_network(profiles.change[h], local)
@@ -210,7 +210,7 @@ def from_bytes(data: bytes) -> Profiles:
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ProfileError("profiles", data[:16], f"an archive of profiles ({error})") from error
     slots = (DAY_TYPES, SLOTS_PER_DAY, len(profiles.stations))
-    shapes = (profiles.change.shape, profiles.level.shape, profiles.pace.shape)
+    shapes = (profiles.change.shape, profiles.level.shape, profiles.relative_activity.shape)
     count = len(profiles.horizons)
     expected = ((count, len(CHANGE_SUMS), *slots), (len(LEVEL_SUMS), *slots), (count,))
     if shapes != expected:
@@ -226,5 +226,5 @@ def _arrays(profiles: Profiles) -> dict[str, NDArray[np.generic]]:
         "stations": profiles.stations,
         "change": profiles.change,
         "level": profiles.level,
-        "pace": profiles.pace,
+        "pace": profiles.relative_activity,
     }

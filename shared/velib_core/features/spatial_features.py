@@ -1,7 +1,7 @@
 """Where a station is and what happens around it.
 
-`Statics` are computed once, at training, and travel with the model: serving cannot draw other
-clusters or neighbours than the trees have learnt from.
+`StaticFeatures` are computed once, at training, and travel with the model: serving cannot draw
+other clusters or neighbours than the trees have learnt from.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ PARIS = (48.853, 2.349)
 """The point that ``dist_center_km`` is measured from in Paris."""
 
 EARTH_RADIUS_KM = 6371.0
-NEAREST = 5
+KNN5 = 5
 """Neighbours of the contract's ``knn_*`` features."""
-AROUND = 15
+KNN15 = 15
 """Neighbours that make up a station's surroundings."""
 CLUSTERS = 30
 
@@ -55,11 +55,11 @@ NEIGHBOUR_FEATURES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Statics:
+class StaticFeatures:
     """What does not change from bin to bin, per station, in order of the sorted ``ids``.
 
     ``columns`` is ``float32[S, 7]`` in the order of `STATIC_FEATURES`, NaN where the position is
-    unknown; ``neighbours`` ``int32[S, AROUND]`` the nearest stations as indices into ``ids``,
+    unknown; ``neighbours`` ``int32[S, KNN15]`` the nearest stations as indices into ``ids``,
     nearest first, −1 where there are fewer.
     """
 
@@ -68,7 +68,7 @@ class Statics:
     neighbours: NDArray[np.int32]
 
 
-def fit_statics(stations: Stations) -> Statics:
+def fit_static_features(stations: Stations) -> StaticFeatures:
     """Draw the clusters and neighbours of a network.
 
     Clusters are k-means over kilometres east, kilometres north and capacity, each in its own
@@ -84,46 +84,46 @@ def fit_statics(stations: Stations) -> Statics:
     columns[:, 4] = np.floor(lat * 111000 / 300)
     if len(placed):
         columns[placed, 5:] = _clusters(lat[placed], lon[placed], stations.capacity[placed])
-    return Statics(stations.ids, columns, _neighbours(lat, lon, placed))
+    return StaticFeatures(stations.ids, columns, _neighbours(lat, lon, placed))
 
 
-def static_features(
-    statics: Statics, history: Panel, rows: NDArray[np.int64]
+def station_features(
+    static_features: StaticFeatures, history: Panel, rows: NDArray[np.int64]
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield each of `STATIC_FEATURES`, ``float32[n, S]``; NaN for a station the model never met."""
-    place, known = _find(statics.ids, history.stations.ids)
-    columns = np.where(known[:, None], statics.columns[place], np.float32(np.nan))
+    place, known = _find(static_features.ids, history.stations.ids)
+    columns = np.where(known[:, None], static_features.columns[place], np.float32(np.nan))
     for i, name in enumerate(STATIC_FEATURES):
         yield name, np.broadcast_to(columns[:, i], (len(rows), len(place)))
 
 
 def neighbour_features(
-    statics: Statics, history: Panel, rows: NDArray[np.int64], movements: Movements
+    static_features: StaticFeatures, history: Panel, rows: NDArray[np.int64], movements: Movements
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield `KNN_FEATURES` and `NEIGHBOUR_FEATURES` at rows of a history, ``float32[n, S]``.
 
     Means over the neighbours that were observed, NaN where none was; ``near`` is the nearest
-    `NEAREST`, ``around`` the nearest `AROUND`.
+    `KNN5`, ``around`` the nearest `AROUND`.
     """
-    around = _columns_of_neighbours(statics, history)
-    near = around[:, :NEAREST]
+    knn15 = _columns_of_neighbours(static_features, history)
+    knn5 = knn15[:, :KNN5]
     bikes, capacity = history["bikes"], history["capacity"]
     for lag in KNN_LAGS:
-        yield f"knn_mean_bikes_lag{lag}", _mean_of(bikes[rows - lag], near)
+        yield f"knn_mean_bikes_lag{lag}", _mean_of(bikes[rows - lag], knn5)
     now = bikes[rows]
     with np.errstate(invalid="ignore", divide="ignore"):
         occupancy = np.where(capacity[rows] > 0, now / capacity[rows], np.nan).astype(np.float32)
-    yield "near_occ", _mean_of(occupancy, near)
+    yield "near_occ", _mean_of(occupancy, knn5)
     for lag in (3, 12):
         change = now - recent(bikes, movements.last, rows - lag, 3)
-        yield f"near_change_{lag}", _mean_of(change, near)
-    yield "around_occ", _mean_of(occupancy, around)
+        yield f"near_change_{lag}", _mean_of(change, knn5)
+    yield "around_occ", _mean_of(occupancy, knn15)
     seen = running(~np.isnan(movements.step))
     for width in (12, 3):
         there = window_sum(seen, rows + 1, width) > 0
         for name, sums in (("arrived", movements.arrived), ("left", movements.left)):
             moved = np.where(there, window_sum(sums, rows + 1, width), np.nan)
-            yield f"around_{name}_{width}", _mean_of(moved.astype(np.float32), around)
+            yield f"around_{name}_{width}", _mean_of(moved.astype(np.float32), knn15)
 
 
 def distance_km(
@@ -175,11 +175,11 @@ def _neighbours(
 ) -> NDArray[np.int32]:
     from scipy.spatial import cKDTree  # noqa: PLC0415 -- only training draws neighbours
 
-    out = np.full((len(lat), AROUND), -1, np.int32)
+    out = np.full((len(lat), KNN15), -1, np.int32)
     if len(placed) < 2:
         return out
     points = _plane(lat[placed], lon[placed])
-    wanted = min(AROUND + 1, len(placed))
+    wanted = min(KNN15 + 1, len(placed))
     found = cKDTree(points).query(points, k=wanted)
     distance, index = np.asarray(found[0]), np.asarray(found[1])
     # Stations at one point come in any order: put oneself first, then by distance and id.
@@ -198,12 +198,12 @@ def _find(
     return place, have[place] == want
 
 
-def _columns_of_neighbours(statics: Statics, history: Panel) -> NDArray[np.int64]:
+def _columns_of_neighbours(static_features: StaticFeatures, history: Panel) -> NDArray[np.int64]:
     """Return the panel columns of each panel station's neighbours, −1 where there is none."""
     ids = history.stations.ids
-    place, known = _find(statics.ids, ids)
-    neighbours = np.where(known[:, None], statics.neighbours[place], -1)
-    column, present = _find(ids, statics.ids)
+    place, known = _find(static_features.ids, ids)
+    neighbours = np.where(known[:, None], static_features.neighbours[place], -1)
+    column, present = _find(ids, static_features.ids)
     to_column = np.append(np.where(present, column, -1), -1)
     return to_column[neighbours]
 

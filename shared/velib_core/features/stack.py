@@ -16,14 +16,18 @@ from velib_core.features.cal_features import (
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
-from velib_core.features.profile_features import PROFILE_FEATURES, pace_reach, profile_features
+from velib_core.features.profile_features import (
+    PROFILE_FEATURES,
+    activity_lookback,
+    profile_features,
+)
 from velib_core.features.spatial_features import (
     KNN_FEATURES,
     NEIGHBOUR_FEATURES,
     STATIC_FEATURES,
-    Statics,
+    StaticFeatures,
     neighbour_features,
-    static_features,
+    station_features,
 )
 from velib_core.features.time_features import (
     LOOKBACK,
@@ -70,14 +74,14 @@ def features_hash8(names: tuple[str, ...] = FEATURES) -> str:
 
 def lookback_bins(horizon: HorizonBins) -> int:
     """Return how many bins before a row its features reach back."""
-    return max(LOOKBACK, pace_reach(horizon))
+    return max(LOOKBACK, activity_lookback(horizon))
 
 
 def feature_rows(
     panel: Panel,
     at: NDArray[np.int64],
     horizon: HorizonBins,
-    statics: Statics,
+    static_features: StaticFeatures,
     profiles: Profiles,
 ) -> NDArray[np.float32]:
     """Compute every feature of every station at some bins.
@@ -108,8 +112,8 @@ def feature_rows(
     columns = itertools.chain(
         time_features(history, rows),
         movement_features(history, rows, movements),
-        static_features(statics, history, rows),
-        neighbour_features(statics, history, rows, movements),
+        station_features(static_features, history, rows),
+        neighbour_features(static_features, history, rows, movements),
         profile_features(profiles, history, rows, horizon),
     )
     for name, column in columns:

@@ -182,7 +182,7 @@ class _Reader:
             return None
         counted = record.get("num_bikes_available")
         counted = record.get("num_vehicles_available") if counted is None else counted
-        bikes = _whole(counted)
+        bikes = _rounded(counted)
         if bikes is None:
             self._refuse(station_id, "num_bikes_available", counted, "a whole number")
             return None
@@ -234,17 +234,20 @@ class _Reader:
         counts = {False: 0, True: 0}
         for part in types:
             field = "vehicle_types_available"
-            if not isinstance(part, dict) or _whole(part.get("count")) is None:
+            if not isinstance(part, dict) or _rounded(part.get("count")) is None:
                 self._nullify(station_id, field, part, "a vehicle type and its count")
                 return None, None
-            count, assisted = _whole(part["count"]), electric.get(str(part.get("vehicle_type_id")))
+            count, assisted = (
+                _rounded(part["count"]),
+                electric.get(str(part.get("vehicle_type_id"))),
+            )
             if count and assisted is None:
                 return None, None
             counts[bool(assisted)] += count or 0
         return counts[False], counts[True]
 
     def _count(self, station_id: str, field: str, value: object) -> int | None:
-        return self._typed(station_id, field, value, _whole, "a whole number")
+        return self._typed(station_id, field, value, _rounded, "a whole number")
 
     def _typed(
         self,
@@ -295,7 +298,7 @@ def _status(said: object, flags: Mapping[str, int | None]) -> str | None:
     return "OK" if renting != 0 and returning != 0 else "CLOSED"
 
 
-def _whole(value: object) -> int | None:
+def _rounded(value: object) -> int | None:
     """Read a count; numbers that no count can be are kept in 64 bits, for the range check."""
     if isinstance(value, bool):
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import Plan, publish
-from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.monitoring.data import drift
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.look_up(lake, settings, family.DRIFT)
-        mark = family.mark_of(settings, family.DRIFT, inputs)
-        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(lake, settings, family.DRIFT)
+        fingerprint = family.expected_fingerprint(settings, family.DRIFT, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.DRIFT
     return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
@@ -37,7 +37,9 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
         family.read_days(lake, inputs.files, drift.COLUMNS),
         window=window,
         reference_days=len(reference.days),
-        edition=edition(settings, family.DRIFT.folder, inputs.closed.as_of, inputs.entries),
+        run_metadata=run_metadata(
+            settings, family.DRIFT.folder, inputs.closed.as_of, inputs.entries
+        ),
         thresholds=drift.DriftThresholds(**limits),
         bounds=stockout_bounds(settings),
     )

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.jobs.family_publish import MANIFEST, Plan, publish
-from velib_core.jobs.monitoring_family import edition, instant_of
+from velib_core.jobs.monitoring_family import instant_of, run_metadata
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import fingerprint
+from velib_core.lake.bucket import fingerprint_of
 from velib_core.lake.keys import FreshnessCopy, Monitoring
 from velib_core.lake.layout import Layout
 from velib_core.monitoring.data import freshness
@@ -44,15 +44,17 @@ def run(
 
     def plan() -> Plan:
         found = newest_snapshot(lake, layout, newest.bin) or newest
-        return Plan(mark_of(found), [found.entry], lambda: _make(lake, settings, found))
+        return Plan(
+            expected_fingerprint(found), [found.entry], lambda: _make(lake, settings, found)
+        )
 
     copies = {"freshness.json": layout.name(FreshnessCopy())}
     return publish(lake, settings, FOLDER, JOB, plan, force=force, copies=copies)
 
 
-def mark_of(newest: Newest) -> str:
+def expected_fingerprint(newest: Newest) -> str:
     """Return the fingerprint of the freshness of a snapshot."""
-    return fingerprint(f"{JOB} 1", [newest.entry])
+    return fingerprint_of(f"{JOB} 1", [newest.entry])
 
 
 def is_stale(lake: Lake, settings: Settings) -> bool:
@@ -60,7 +62,9 @@ def is_stale(lake: Lake, settings: Settings) -> bool:
     layout = Layout(settings)
     newest = newest_snapshot(lake, layout)
     manifest = lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))
-    return newest is not None and (manifest is None or manifest.fingerprint != mark_of(newest))
+    return newest is not None and (
+        manifest is None or manifest.fingerprint != expected_fingerprint(newest)
+    )
 
 
 def _make(lake: Lake, settings: Settings, newest: Newest) -> Documents:
@@ -69,7 +73,7 @@ def _make(lake: Lake, settings: Settings, newest: Newest) -> Documents:
     return freshness.build(
         rows.select(freshness.COLUMNS),
         now=now,
-        edition=edition(settings, FOLDER, now, [newest.entry]),
+        run_metadata=run_metadata(settings, FOLDER, now, [newest.entry]),
         weather_times=_weather_times(rows),
     )
 

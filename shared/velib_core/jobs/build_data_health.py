@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import Plan, publish
-from velib_core.jobs.monitoring_family import edition, instant_of, stockout_bounds
+from velib_core.jobs.monitoring_family import instant_of, run_metadata, stockout_bounds
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.monitoring.data import health
@@ -30,9 +30,9 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.look_up(lake, settings, family.HEALTH)
-        mark = family.mark_of(settings, family.HEALTH, inputs)
-        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(lake, settings, family.HEALTH)
+        fingerprint = family.expected_fingerprint(settings, family.HEALTH, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.HEALTH
     return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
@@ -44,7 +44,7 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     now = instant_of(after) if after is not None else inputs.closed.as_of
 
     def tables() -> Iterator[pa.Table]:
-        for entry in inputs.beside["earlier"]:
+        for entry in inputs.additional_inputs["earlier"]:
             table = family.read_day(lake, entry, health.COLUMNS)
             yield snapshot.with_repeats(_last_bin(table), {})
         yield from family.read_days(lake, inputs.files, health.COLUMNS)
@@ -55,7 +55,7 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
         tables(),
         window=inputs.closed.window(limits.health_days),
         now=now,
-        edition=edition(settings, family.HEALTH.folder, now, inputs.entries),
+        run_metadata=run_metadata(settings, family.HEALTH.folder, now, inputs.entries),
         thresholds=health.HealthThresholds(**limits.of("health")),
         bounds=stockout_bounds(settings),
     )
@@ -63,7 +63,7 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
 
 def _events_after(lake: Lake, settings: Settings, inputs: Inputs) -> pa.Table | None:
     """Return the events of the snapshot that closed the newest day: the age of the reports."""
-    for entry in inputs.beside["after"]:
+    for entry in inputs.additional_inputs["after"]:
         key = Layout(settings).key(entry.name)
         if isinstance(key, Snapshot):
             rows, _ = snapshot.from_bytes(lake.read(entry), key.bin)

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from velib_core.features.stack import lookback_bins
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
-from velib_core.lake.keys import Daily, Events, Ledger, Perf, Profile
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
+from velib_core.lake.keys import Daily, Events, ForecastLog, Perf, Profile
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.readers import (
@@ -46,11 +46,11 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
     layout = Layout(settings)
     result = JobResult("build_datasets")
     _publish_events(lake, settings, day, result, force=force)
-    _publish_rolling(lake, layout, Events, result)
-    _publish_ledger(lake, layout, day, result)
+    _publish_latest_alias(lake, layout, Events, result)
+    _publish_forecast_log(lake, layout, day, result)
     for issued in (day_after(day, -1), day, day_after(day)):
         _publish_perf(lake, settings, issued, result, force=force)
-    _publish_rolling(lake, layout, Perf, result)
+    _publish_latest_alias(lake, layout, Perf, result)
     return result
 
 
@@ -58,7 +58,7 @@ def run_for_profile(lake: Lake, settings: Settings, day: Day) -> JobResult:
     """Make the perf view of the day after a refreshed profile: its hindcast reads it."""
     result = JobResult("build_datasets")
     _publish_perf(lake, settings, day_after(day), result, force=False)
-    _publish_rolling(lake, Layout(settings), Perf, result)
+    _publish_latest_alias(lake, Layout(settings), Perf, result)
     return result
 
 
@@ -73,14 +73,14 @@ def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Jo
     for day in history.dailies(lake, layout):
         if day > trained_through:
             _publish_perf(lake, settings, day, result, force=False)
-    _publish_rolling(lake, layout, Perf, result)
+    _publish_latest_alias(lake, layout, Perf, result)
     return result
 
 
 def events_fingerprint(settings: Settings, daily: Entry) -> str:
     """Return the fingerprint that the events view of a daily must carry to be up to date."""
     bounds = f"penury={settings.penury_bikes} saturation={settings.saturation_docks}"
-    return fingerprint(f"events 2 {bounds}", [daily])
+    return fingerprint_of(f"events 2 {bounds}", [daily])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class PerfInputs:
         folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
         entries = [*self.dailies.values(), *self.calibrations.values()]
         entries += [self.profile] if self.profile and self.models else []
-        return fingerprint(f"perf 1 horizons={horizons} models={folders}", entries)
+        return fingerprint_of(f"perf 1 horizons={horizons} models={folders}", entries)
 
 
 def perf_inputs(lake: Lake, settings: Settings, day: Day) -> PerfInputs | None:
@@ -153,8 +153,8 @@ def _publish_events(
         daily = lake.stat(layout.name(Daily(day)))
         if daily is None:
             return None
-        mark = events_fingerprint(settings, daily)
-        if current and current.fingerprint == mark and not force:
+        fingerprint = events_fingerprint(settings, daily)
+        if current and current.fingerprint == fingerprint and not force:
             return None
         view = views.events_view(
             _table(lake, daily),
@@ -162,7 +162,7 @@ def _publish_events(
             saturation_docks=settings.saturation_docks,
         )
         result.counts["events"] = view.num_rows
-        return _parquet(view, mark)
+        return _parquet(view, fingerprint)
 
     result.outputs[name] = lake.publish(name, make, force=force)
 
@@ -178,13 +178,13 @@ def _publish_perf(
         inputs = perf_inputs(lake, settings, day)
         if inputs is None:
             return None
-        mark = inputs.fingerprint(settings)
-        if current and current.fingerprint == mark and not force:
+        fingerprint = inputs.fingerprint(settings)
+        if current and current.fingerprint == fingerprint and not force:
             return None
         panel = history.DailyHistory(lake, inputs.dailies)
-        reach = max(horizons)
+        lookback = max(horizons)
         past = panel(
-            Bin(first_bin(day) - lookback_bins(reach)), Bin(first_bin(day_after(day)) + reach)
+            Bin(first_bin(day) - lookback_bins(lookback)), Bin(first_bin(day_after(day)) + lookback)
         )
         hindcasts = {
             horizon_bins(horizon): _hindcast(lake, settings, inputs, horizon, past, day)
@@ -192,7 +192,7 @@ def _publish_perf(
         }
         view = views.perf_view(past, day, horizons, hindcasts)
         result.counts["perf"] = result.counts.get("perf", 0) + view.num_rows
-        return _parquet(view, mark)
+        return _parquet(view, fingerprint)
 
     result.outputs[name] = lake.publish(name, make, force=force)
 
@@ -217,36 +217,41 @@ def _hindcast(
         load_profiles(lake, settings, inputs.profile),
         load_calibration(lake, pack, inputs.calibrations.get(horizon)),
     )
-    return Hindcast(model.version, said.median, said.whole, said.mean)
+    return Hindcast(model.version, said.median, said.rounded, said.mean)
 
 
-def ledger_fingerprint(pages: Sequence[Entry]) -> str:
+def forecast_log_fingerprint(partitions: Sequence[Entry]) -> str:
     """Return the fingerprint that the ledger of a day must carry when it has all its pages."""
-    return fingerprint("ledger 1", pages)
+    return fingerprint_of("ledger 1", partitions)
 
 
-def _publish_ledger(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
+def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
     """Unite the day's published forecasts; a day without any gets no ledger.
 
     Forecasts whose page is gone stay: pages expire one by one, and the ledger is all there is then.
     """
 
     def make(current: Entry | None) -> Artefact | None:
-        pages = list(lake.entries(layout.ledger_day(day)))
-        mark = ledger_fingerprint(pages)
-        if not pages or (current and current.fingerprint == mark):
+        partitions = list(lake.entries(layout.forecast_log_day(day)))
+        fingerprint = forecast_log_fingerprint(partitions)
+        if not partitions or (current and current.fingerprint == fingerprint):
             return None
         with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
-            tables = [pq.read_table(io.BytesIO(data)) for data in pool.map(lake.read, pages)]
+            tables = [pq.read_table(io.BytesIO(data)) for data in pool.map(lake.read, partitions)]
         united = pa.concat_tables(
-            [table.select(views.LEDGER_SCHEMA.names).cast(views.LEDGER_SCHEMA) for table in tables]
+            [
+                table.select(views.FORECAST_LOG_SCHEMA.names).cast(views.FORECAST_LOG_SCHEMA)
+                for table in tables
+            ]
         )
         if current:
             united = views.with_expired(united, _table(lake, current))
         result.counts["served"] = united.num_rows
-        return _parquet(united, mark)
+        return _parquet(united, fingerprint)
 
-    result.outputs[layout.name(Ledger(day))] = lake.publish(layout.name(Ledger(day)), make)
+    result.outputs[layout.name(ForecastLog(day))] = lake.publish(
+        layout.name(ForecastLog(day)), make
+    )
 
 
 def newest_view(lake: Lake, layout: Layout, kind: type[Events | Perf]) -> tuple[Day, Entry] | None:
@@ -256,12 +261,12 @@ def newest_view(lake: Lake, layout: Layout, kind: type[Events | Perf]) -> tuple[
     return (max(dated), entries[dated[max(dated)]]) if dated else None
 
 
-def rolling_fingerprint(newest: Entry) -> str:
+def latest_alias_fingerprint(newest: Entry) -> str:
     """Return the fingerprint that the undated copy of a view must carry."""
-    return fingerprint("rolling 1", [newest])
+    return fingerprint_of("rolling 1", [newest])
 
 
-def _publish_rolling(
+def _publish_latest_alias(
     lake: Lake, layout: Layout, kind: type[Events | Perf], result: JobResult
 ) -> None:
     """Make the undated view the copy of the newest day's."""
@@ -272,10 +277,10 @@ def _publish_rolling(
         if found is None:
             return None
         _, newest = found
-        mark = rolling_fingerprint(newest)
-        if current and current.fingerprint == mark:
+        fingerprint = latest_alias_fingerprint(newest)
+        if current and current.fingerprint == fingerprint:
             return None
-        return Artefact(lake.read(newest), PARQUET, mark)
+        return Artefact(lake.read(newest), PARQUET, fingerprint)
 
     result.outputs[name] = lake.publish(name, make)
 
@@ -284,7 +289,7 @@ def _table(lake: Lake, entry: Entry) -> pa.Table:
     return pq.read_table(io.BytesIO(lake.read(entry)))
 
 
-def _parquet(view: pa.Table, mark: str) -> Artefact:
+def _parquet(view: pa.Table, fingerprint: str) -> Artefact:
     sink = io.BytesIO()
     pq.write_table(view, sink, compression="zstd", row_group_size=1 << 16)
-    return Artefact(sink.getvalue(), PARQUET, mark)
+    return Artefact(sink.getvalue(), PARQUET, fingerprint)

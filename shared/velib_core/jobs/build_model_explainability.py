@@ -10,7 +10,7 @@ from velib_core.errors import ModelError
 from velib_core.features.stack import feature_rows, lookback_bins
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import Plan, publish
-from velib_core.jobs.monitoring_family import edition, stations_in
+from velib_core.jobs.monitoring_family import run_metadata, stations_in
 from velib_core.lake.layout import Layout
 from velib_core.logs import log
 from velib_core.model import registry, shap
@@ -43,35 +43,35 @@ def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
     """Bring the family up to date with the closed days and the live models."""
 
     def plan() -> Plan:
-        inputs = family.look_up(lake, settings, family.EXPLAINABILITY)
-        mark = family.mark_of(settings, family.EXPLAINABILITY, inputs)
-        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(lake, settings, family.EXPLAINABILITY)
+        fingerprint = family.expected_fingerprint(settings, family.EXPLAINABILITY, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.EXPLAINABILITY
     return publish(lake, settings, place.folder, place.job, plan, force=force)
 
 
 def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
-    told = settings.monitoring.of("explain")
+    reported = settings.monitoring.of("explain")
     limits = explainability.ExplainThresholds(
         residuals=ResidualLimits(
-            qq_points=told["qq_points"],
-            acf_lags=told["acf_lags"],
-            episodes_topk=told["episodes_topk"],
+            qq_points=reported["qq_points"],
+            acf_lags=reported["acf_lags"],
+            episodes_topk=reported["episodes_topk"],
         ),
-        calibration=CalibrationLimits(pi_nominal=told["pi_nominal"]),
-        features_topk=told["features_topk"],
+        calibration=CalibrationLimits(pi_nominal=reported["pi_nominal"]),
+        features_topk=reported["features_topk"],
     )
     return explainability.build(
         family.read_days(lake, inputs.files, explainability.COLUMNS),
         window=inputs.closed.window(settings.monitoring.explain_days),
-        horizons=[horizon_bins(minutes) for minutes in told["horizons"]],
-        edition=edition(
+        horizons=[horizon_bins(minutes) for minutes in reported["horizons"]],
+        run_metadata=run_metadata(
             settings, family.EXPLAINABILITY.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=limits,
         importance=_importance(lake, settings, inputs),
-        stations=stations_in(lake, inputs.beside["names"]),
+        stations=stations_in(lake, inputs.additional_inputs["names"]),
     )
 
 
@@ -111,7 +111,9 @@ def _explain(lake: Lake, settings: Settings, pack: ModelPack, day: Day, version:
     seen = np.zeros(len(chosen), bool)
     for n, moment in enumerate(moments.tolist()):
         mine = turn == n
-        features = feature_rows(past, np.array([moment]), pack.horizon_bins, pack.statics, profiles)
+        features = feature_rows(
+            past, np.array([moment]), pack.horizon_bins, pack.static_features, profiles
+        )
         rows[mine] = features[:, 0, chosen[mine]].T
         seen[mine] = np.isfinite(past["bikes"][moment - past.start, chosen[mine]])
     return Importance(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import Plan, publish
-from velib_core.jobs.monitoring_family import edition, stations_in
-from velib_core.monitoring.model import performance
+from velib_core.jobs.monitoring_family import run_metadata, stations_in
+from velib_core.monitoring.model import performance, scored_log
 from velib_core.settings.env import SettingsError
 from velib_core.timeline.bins import horizon_bins
 
@@ -27,9 +27,9 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.look_up(lake, settings, family.PERFORMANCE)
-        mark = family.mark_of(settings, family.PERFORMANCE, inputs)
-        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(lake, settings, family.PERFORMANCE)
+        fingerprint = family.expected_fingerprint(settings, family.PERFORMANCE, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.PERFORMANCE
     return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
@@ -41,19 +41,23 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
         family.read_days(lake, inputs.files, performance.COLUMNS),
         window=inputs.closed.window(limits.performance_days),
         horizons=[horizon_bins(minutes) for minutes in limits.performance_horizons],
-        edition=edition(settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries),
+        run_metadata=run_metadata(
+            settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries
+        ),
         thresholds=performance.PerformanceThresholds(
             **limits.of("performance", but=("days", "horizons", "clusters"))
         ),
-        ledger=family.read_days(lake, inputs.beside["ledger"], performance.LEDGER_COLUMNS),
-        stations=stations_in(lake, inputs.beside["names"]),
+        forecast_log=family.read_days(
+            lake, inputs.additional_inputs["forecast_log"], scored_log.FORECAST_LOG_COLUMNS
+        ),
+        stations=stations_in(lake, inputs.additional_inputs["names"]),
         clusters=_clusters(lake, inputs),
     )
 
 
 def _clusters(lake: Lake, inputs: Inputs) -> dict[str, str] | None:
     """Return the group of each station out of PERF_CLUSTERS_CSV; ``None`` where there is none."""
-    for entry in inputs.beside["clusters"]:
+    for entry in inputs.additional_inputs["clusters"]:
         try:
             text = lake.read(entry).decode("utf-8-sig")
             return {row["station_id"]: row["cluster"] for row in csv.DictReader(text.splitlines())}

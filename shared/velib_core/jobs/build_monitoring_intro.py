@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from velib_core.jobs.family_publish import MANIFEST, Plan, publish
-from velib_core.jobs.monitoring_family import edition
-from velib_core.lake.bucket import fingerprint
+from velib_core.jobs.monitoring_family import run_metadata
+from velib_core.lake.bucket import fingerprint_of
 from velib_core.lake.keys import Forecast, ModelFile, Monitoring
 from velib_core.lake.layout import Layout
 from velib_core.model.registry import POINTER
@@ -40,25 +40,27 @@ def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = F
     """Bring the page up to date with the documents that it is made of."""
 
     def plan() -> Plan:
-        found = _look_up(lake, settings)
+        found = _resolve_inputs(lake, settings)
         entries = list(found.values())
-        return Plan(mark_of(settings, entries), entries, lambda: _make(lake, settings, found))
+        return Plan(
+            expected_fingerprint(settings, entries), entries, lambda: _make(lake, settings, found)
+        )
 
     return publish(lake, settings, FOLDER, JOB, plan, publisher=publisher, force=force)
 
 
-def mark_of(settings: Settings, entries: Iterable[Entry]) -> str:
+def expected_fingerprint(settings: Settings, entries: Iterable[Entry]) -> str:
     """Return the fingerprint of a page made from these documents."""
     limits = settings.monitoring
-    told = (sorted(limits.of("intro").items()), limits.drift_psi_medium, limits.drift_psi_high)
-    return fingerprint(f"{JOB} 1 {settings.tz} {told}", entries)
+    reported = (sorted(limits.of("intro").items()), limits.drift_psi_medium, limits.drift_psi_high)
+    return fingerprint_of(f"{JOB} 1 {settings.tz} {reported}", entries)
 
 
 def is_stale(lake: Lake, settings: Settings) -> bool:
     """Tell whether the page was made from other documents than those there are."""
-    found = list(_look_up(lake, settings).values())
+    found = list(_resolve_inputs(lake, settings).values())
     manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, MANIFEST)))
-    stale = manifest is None or manifest.fingerprint != mark_of(settings, found)
+    stale = manifest is None or manifest.fingerprint != expected_fingerprint(settings, found)
     return bool(found) and stale
 
 
@@ -70,7 +72,7 @@ def _sources(settings: Settings) -> dict[str, Key]:
     return keys
 
 
-def _look_up(lake: Lake, settings: Settings) -> dict[str, Entry]:
+def _resolve_inputs(lake: Lake, settings: Settings) -> dict[str, Entry]:
     layout = Layout(settings)
     stats = {name: lake.stat(layout.name(key)) for name, key in _sources(settings).items()}
     return {name: entry for name, entry in stats.items() if entry is not None}
@@ -90,7 +92,7 @@ def _make(lake: Lake, settings: Settings, found: dict[str, Entry]) -> Documents:
         ),
         horizons=settings.horizons,
         now=now,
-        edition=edition(settings, FOLDER, now, found.values()),
+        run_metadata=run_metadata(settings, FOLDER, now, found.values()),
         thresholds=intro.IntroThresholds(
             **limits.of("intro"), psi_ok=limits.drift_psi_medium, psi_warn=limits.drift_psi_high
         ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import Plan, publish
-from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.monitoring.network import dynamics
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.look_up(lake, settings, family.DYNAMICS)
-        mark = family.mark_of(settings, family.DYNAMICS, inputs)
-        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(lake, settings, family.DYNAMICS)
+        fingerprint = family.expected_fingerprint(settings, family.DYNAMICS, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.DYNAMICS
     return publish(lake, settings, place.folder, place.job, plan, force=force)
@@ -33,7 +33,9 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     return dynamics.build(
         family.read_days(lake, inputs.files, dynamics.COLUMNS),
         window=inputs.closed.window(settings.monitoring.dynamics_days),
-        edition=edition(settings, family.DYNAMICS.folder, inputs.closed.as_of, inputs.entries),
+        run_metadata=run_metadata(
+            settings, family.DYNAMICS.folder, inputs.closed.as_of, inputs.entries
+        ),
         thresholds=dynamics.DynamicsThresholds(reference_weeks=family.REGULARITY_WEEKS),
         bounds=stockout_bounds(settings),
     )

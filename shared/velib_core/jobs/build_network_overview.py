@@ -16,13 +16,13 @@ import pyarrow as pa
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import MANIFEST, Plan, publish
-from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import Artefact, fingerprint
+from velib_core.lake.bucket import Artefact, fingerprint_of
 from velib_core.lake.keys import Events, Monitoring, OverviewDay
 from velib_core.lake.layout import Layout
 from velib_core.monitoring.network import overview
-from velib_core.monitoring.network.day_sums import DaySums, summarise
+from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, summarise
 from velib_core.tables import history
 from velib_core.tables import views as datasets
 from velib_core.tables.snapshots_index import newest_snapshot, still_newest
@@ -86,10 +86,12 @@ def run(
         return JobResult(JOB, counts={"overtaken": 1})
 
     def plan() -> Plan:
-        inputs = _look_up(lake, settings, arrived)
+        inputs = _resolve_inputs(lake, settings, arrived)
         entries = inputs.entries if inputs else []
         return Plan(
-            mark_of(settings, entries), entries, lambda: _make(lake, settings, warm, inputs)
+            expected_fingerprint(settings, entries),
+            entries,
+            lambda: _make(lake, settings, warm, inputs),
         )
 
     return publish(lake, settings, FOLDER, JOB, plan, force=force)
@@ -113,7 +115,7 @@ def days_to_sum(lake: Lake, settings: Settings) -> list[Day]:
     found = []
     for day, name in sorted(layout.by_day(Events, views).items()):
         held = sums.get(layout.name(OverviewDay(day)))
-        if held is None or held.fingerprint != _sums_mark(views[name]):
+        if held is None or held.fingerprint != _sums_fingerprint(views[name]):
             found.append(day)
     return found
 
@@ -127,33 +129,35 @@ def sum_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) ->
         events = lake.stat(layout.name(Events(day)))
         if events is None:
             return None
-        mark = _sums_mark(events)
-        if current and current.fingerprint == mark and not force:
+        fingerprint = _sums_fingerprint(events)
+        if current and current.fingerprint == fingerprint and not force:
             return None
-        sums = summarise(family.read_day(lake, events, overview.HISTORY_COLUMNS))
-        return Artefact(sums_to_bytes(sums), _BINARY, mark)
+        sums = summarise(family.read_day(lake, events, HISTORY_COLUMNS))
+        return Artefact(sums_to_bytes(sums), _BINARY, fingerprint)
 
     return JobResult(JOB, {name: lake.publish(name, make, force=force)})
 
 
-def mark_of(settings: Settings, entries: list[Entry]) -> str:
+def expected_fingerprint(settings: Settings, entries: list[Entry]) -> str:
     """Return the fingerprint of an overview made from these objects."""
-    told = sorted(settings.monitoring.of("overview", but=()).items())
+    reported = sorted(settings.monitoring.of("overview", but=()).items())
     bounds = (settings.penury_bikes, settings.saturation_docks)
-    return fingerprint(f"{JOB} 1 {settings.tz} {bounds} {told}", entries)
+    return fingerprint_of(f"{JOB} 1 {settings.tz} {bounds} {reported}", entries)
 
 
 def is_stale(lake: Lake, settings: Settings) -> bool:
     """Tell whether there are snapshots or sums that the overview was not made from."""
-    inputs = _look_up(lake, settings)
+    inputs = _resolve_inputs(lake, settings)
     if inputs is None:
         return False
     manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, MANIFEST)))
-    return manifest is None or manifest.fingerprint != mark_of(settings, inputs.entries)
+    return manifest is None or manifest.fingerprint != expected_fingerprint(
+        settings, inputs.entries
+    )
 
 
-def _sums_mark(events: Entry) -> str:
-    return fingerprint("overview day 1", [events])
+def _sums_fingerprint(events: Entry) -> str:
+    return fingerprint_of("overview day 1", [events])
 
 
 def _sums_folder(layout: Layout) -> str:
@@ -178,7 +182,7 @@ def sums_from_bytes(data: bytes) -> DaySums | None:
         )
 
 
-def _look_up(lake: Lake, settings: Settings, arrived: Bin | None = None) -> _Inputs | None:
+def _resolve_inputs(lake: Lake, settings: Settings, arrived: Bin | None = None) -> _Inputs | None:
     layout = Layout(settings)
     newest = newest_snapshot(lake, layout, arrived)
     if newest is None:
@@ -203,7 +207,7 @@ def _make(lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs | Non
         [_events(pa.concat_tables(tables), settings)] if tables else [],
         [_sums(lake, warm, entry) for entry in (inputs.days if inputs else [])],
         now=now,
-        edition=edition(settings, FOLDER, now, entries),
+        run_metadata=run_metadata(settings, FOLDER, now, entries),
         thresholds=overview.OverviewThresholds(**limits.of("overview")),
         bounds=stockout_bounds(settings),
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_publish import Plan, publish
-from velib_core.jobs.monitoring_family import edition, stockout_bounds
+from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.monitoring.network import stations
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.look_up(lake, settings, family.STATIONS)
-        mark = family.mark_of(settings, family.STATIONS, inputs)
-        return Plan(mark, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(lake, settings, family.STATIONS)
+        fingerprint = family.expected_fingerprint(settings, family.STATIONS, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
 
     place = family.STATIONS
     return publish(lake, settings, place.folder, place.job, plan, force=force)
@@ -34,7 +34,9 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
     return stations.build(
         family.read_days(lake, inputs.files, stations.COLUMNS),
         window=inputs.closed.window(limits.stations_days),
-        edition=edition(settings, family.STATIONS.folder, inputs.closed.as_of, inputs.entries),
+        run_metadata=run_metadata(
+            settings, family.STATIONS.folder, inputs.closed.as_of, inputs.entries
+        ),
         thresholds=stations.StationsThresholds(**limits.of("stations")),
         bounds=stockout_bounds(settings),
     )

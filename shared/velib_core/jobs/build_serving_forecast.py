@@ -25,10 +25,10 @@ from velib_core.lake.bucket import (
     PARQUET,
     Artefact,
     InputChangedError,
-    fingerprint,
+    fingerprint_of,
     json_bytes,
 )
-from velib_core.lake.keys import Forecast, ForecastBundle, Published, ServingManifest
+from velib_core.lake.keys import Forecast, ForecastBundle, ForecastLogPartition, ServingManifest
 from velib_core.lake.layout import Layout
 from velib_core.logs import log
 from velib_core.model import registry
@@ -84,7 +84,7 @@ class _Inputs:
         others = [entry for entry in (self.profile, calibration) if entry is not None]
         entries = [*self.snapshots.values(), *others]
         recipe = f"{RECIPE} model={model.folder if model else None}"
-        return f"{iso_z(bin_start(self.newest))} {fingerprint(recipe, entries)}"
+        return f"{iso_z(bin_start(self.newest))} {fingerprint_of(recipe, entries)}"
 
 
 def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = None) -> JobResult:
@@ -100,8 +100,8 @@ def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = N
         result.counts["overtaken"] = int(arrived is not None)
         return result
     network = _Network(lake, settings, warm, inputs)
-    marks = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
-    whole = f"{iso_z(bin_start(inputs.newest))} {fingerprint(' '.join(marks), [])}"
+    fingerprints = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
+    whole = f"{iso_z(bin_start(inputs.newest))} {fingerprint_of(' '.join(fingerprints), [])}"
     for key, make in ((ForecastBundle(), network.bundle), (ServingManifest(), network.manifest)):
         name = layout.name(key)
         result.outputs[name] = _publish_unless_older(lake, name, whole, make)
@@ -116,7 +116,7 @@ def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResu
     if model is not None:
         today = day_of(network.inputs.newest)
         calibration = calibration_before(lake, layout, model, today)
-    mark = network.inputs.fingerprint(model, calibration)
+    fingerprint = network.inputs.fingerprint(model, calibration)
     made: list[dict[str, Any]] = []
 
     def document() -> dict[str, Any]:
@@ -124,46 +124,46 @@ def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResu
             table = network.forecast(horizon, pack, calibration)
             version = model.version if model and pack else None
             if version is not None:
-                _record(network, horizon, table, version, mark)
+                _record(network, horizon, table, version, fingerprint)
             made.append(network.document(horizon, table, version))
         return made[0]
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
         name = layout.name(key)
-        result.outputs[name] = _publish_unless_older(lake, name, mark, document)
+        result.outputs[name] = _publish_unless_older(lake, name, fingerprint, document)
     if made:
         forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
         result.counts[f"h{horizon}_forecasts"] = forecasts
         network.made[horizon] = made[0]
-    return mark
+    return fingerprint
 
 
 def _record(
-    network: _Network, horizon: HorizonMinutes, table: pa.Table, version: str, mark: str
+    network: _Network, horizon: HorizonMinutes, table: pa.Table, version: str, fingerprint: str
 ) -> None:
     """Enter a forecast in the ledger, before it is published: none is ever served unrecorded.
 
     A page is named by what the forecast was made from, so entering it twice changes nothing.
     """
     newest = network.inputs.newest
-    digest = hashlib.sha256(mark.encode()).hexdigest()[:8]
-    name = Layout(network.settings).name(Published(newest, horizon, digest))
-    page = views.ledger_page(table, newest, version)
-    artefact = Artefact(snapshot.to_bytes(page), PARQUET, mark)
+    digest = hashlib.sha256(fingerprint.encode()).hexdigest()[:8]
+    name = Layout(network.settings).name(ForecastLogPartition(newest, horizon, digest))
+    partition = views.forecast_log_partition(table, newest, version)
+    artefact = Artefact(snapshot.to_bytes(partition), PARQUET, fingerprint)
     network.lake.publish(name, lambda current: None if current else artefact)
 
 
 def _publish_unless_older(
-    lake: Lake, name: str, mark: str, document: Callable[[], dict[str, Any]]
+    lake: Lake, name: str, fingerprint: str, document: Callable[[], dict[str, Any]]
 ) -> Outcome:
     """Publish a document unless the live one is of a newer snapshot, or made from the same."""
 
     def make(current: Entry | None) -> Artefact | None:
         live = (current.fingerprint or "") if current else ""
-        if live == mark or live.partition(" ")[0] > mark.partition(" ")[0]:
+        if live == fingerprint or live.partition(" ")[0] > fingerprint.partition(" ")[0]:
             return None
-        return Artefact(json_bytes(document()), JSON, mark)
+        return Artefact(json_bytes(document()), JSON, fingerprint)
 
     return lake.publish(name, make, cache=CACHE)
 
@@ -206,8 +206,8 @@ class _Network:
         at = self.inputs.newest
         if pack is None:
             return no_forecast(self.panel, horizon_bins(horizon), at, NO_MODEL)
-        trust = load_calibration(self.lake, pack, calibration)
-        return predict(pack, self.panel, self.profiles, at, trust)
+        blend_weight = load_calibration(self.lake, pack, calibration)
+        return predict(pack, self.panel, self.profiles, at, blend_weight)
 
     def document(
         self, horizon: HorizonMinutes, table: pa.Table, version: str | None

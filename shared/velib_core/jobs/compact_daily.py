@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.tables import quarantine, snapshot
@@ -45,7 +45,7 @@ def is_stale(listing: Sequence[Entry], daily: Entry | None) -> bool:
     """Tell whether a day's snapshots (`Layout.bronze_day`) are others than its daily is of."""
     if not listing:
         return False
-    return daily is None or daily.fingerprint != fingerprint(RECIPE, listing)
+    return daily is None or daily.fingerprint != fingerprint_of(RECIPE, listing)
 
 
 def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
@@ -60,8 +60,8 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
 
     def make(current: Entry | None) -> Artefact | None:
         listing[:] = lake.entries(layout.bronze_day(day))
-        mark = fingerprint(RECIPE, listing)
-        if not listing or (current and current.fingerprint == mark and not force):
+        fingerprint = fingerprint_of(RECIPE, listing)
+        if not listing or (current and current.fingerprint == fingerprint and not force):
             return None
         tables = _read_snapshots(lake, layout, day, listing, result)
         if current is not None:
@@ -71,7 +71,7 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
             repeats.update(snapshot.repeats_of(part))
         table = snapshot.with_repeats(assemble(tables), repeats)
         result.counts["rows_out"] = table.num_rows
-        return Artefact(to_bytes(table), PARQUET, mark)
+        return Artefact(to_bytes(table), PARQUET, fingerprint)
 
     result.outputs[name] = lake.publish(name, make, force=force)
     if settings.delete_after_compact and listing and day < today():
@@ -155,7 +155,7 @@ def _rows_of_other_bins(
     data = lake.read(daily)
     try:
         held = pq.read_table(io.BytesIO(data))
-        table, _ = snapshot.tidy(held)
+        table, _ = snapshot.validate(held)
     except (pa.ArrowException, OSError, ValueError, SnapshotError) as error:
         quarantine.keep(lake, layout, Reject(daily.name, data, f"unreadable daily: {error}"))
         result.counts["quarantined"] += 1

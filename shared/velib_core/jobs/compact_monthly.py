@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, Monthly
 from velib_core.lake.layout import Layout, month_days, month_of
 from velib_core.tables import snapshot
@@ -45,7 +45,7 @@ def is_stale(lake: Lake, layout: Layout, month: Month, monthly: Entry | None) ->
     parts = inputs(lake, layout, month)
     if not parts:
         return False
-    return monthly is None or monthly.fingerprint != fingerprint(RECIPE, parts)
+    return monthly is None or monthly.fingerprint != fingerprint_of(RECIPE, parts)
 
 
 def run_for_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
@@ -66,12 +66,12 @@ def run(lake: Lake, settings: Settings, month: Month, *, force: bool = False) ->
 
     def make(current: Entry | None) -> Artefact | None:
         parts = inputs(lake, layout, month)
-        mark = fingerprint(RECIPE, parts)
-        if not parts or (current and current.fingerprint == mark and not force):
+        fingerprint = fingerprint_of(RECIPE, parts)
+        if not parts or (current and current.fingerprint == fingerprint and not force):
             return None
         result.counts["days"] = len(parts)
         data = snapshot.concatenate(lake.read(part) for part in parts)
-        return Artefact(data, PARQUET, mark)
+        return Artefact(data, PARQUET, fingerprint)
 
     result.outputs[name] = lake.publish(name, make, force=force)
     return result

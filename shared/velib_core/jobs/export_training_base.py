@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from velib_core.errors import PermanentError
 from velib_core.events.messages import TrainRequested
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint
+from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, TrainingBase
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
@@ -40,12 +40,12 @@ def run(
 
     def make(current: Entry | None) -> Artefact | None:
         parts = window(lake, layout, newest, span)
-        mark = fingerprint(RECIPE, parts)
-        if current and current.fingerprint == mark:
+        fingerprint = fingerprint_of(RECIPE, parts)
+        if current and current.fingerprint == fingerprint:
             return None
         result.counts["days"] = len(parts)
         data = snapshot.concatenate(lake.read(part) for part in parts)
-        return Artefact(data, PARQUET, mark)
+        return Artefact(data, PARQUET, fingerprint)
 
     result.outputs[name] = lake.publish(name, make)
     return result

@@ -46,7 +46,7 @@ Documents = dict[str, Any]
 class Plan(NamedTuple):
     """What a family is to be made from, its mark, and how to make it."""
 
-    mark: str
+    fingerprint: str
     inputs: Sequence[Entry]
     make: Callable[[], Documents]
 
@@ -85,7 +85,7 @@ def publish(
         live = {entry.name: entry for entry in lake.entries(below)}
         due = plan()
         held = live.get(manifest)
-        if held and held.fingerprint == due.mark and not force:
+        if held and held.fingerprint == due.fingerprint and not force:
             result.outputs[manifest] = "fresh"
             return result
         try:
@@ -97,11 +97,11 @@ def publish(
                 targets[target] = blobs[name]
                 repeated = lake.stat(target)
                 live |= {target: repeated} if repeated else {}
-            outcomes = _write_all(lake, targets, due.mark, live)
+            outcomes = _write_all(lake, targets, due.fingerprint, live)
             if publisher is not None:
-                _tell_alerts(lake, settings, publisher, folder, last, held, result)
+                _publish_alerts(lake, settings, publisher, folder, last, held, result)
             last["checksums"] = {name: crc32c(data) for name, data in blobs.items()}
-            outcomes |= _write_all(lake, {manifest: json_bytes(last)}, due.mark, live)
+            outcomes |= _write_all(lake, {manifest: json_bytes(last)}, due.fingerprint, live)
         except (InputChangedError, PreconditionFailed):
             continue
         result.outputs |= outcomes
@@ -111,13 +111,13 @@ def publish(
 
 
 def _write_all(
-    lake: Lake, targets: Mapping[str, bytes], mark: str, live: Mapping[str, Entry]
+    lake: Lake, targets: Mapping[str, bytes], fingerprint: str, live: Mapping[str, Entry]
 ) -> dict[str, Outcome]:
     """Write objects side by side, each if its live generation is still the one noted."""
 
     def write(item: tuple[str, bytes]) -> tuple[str, Outcome]:
         name, data = item
-        artefact = Artefact(data, JSON, mark)
+        artefact = Artefact(data, JSON, fingerprint)
         current = live.get(name)
         if current and is_same(current, artefact):
             return name, "fresh"
@@ -131,7 +131,7 @@ def _write_all(
         return dict(pool.map(lambda item: event.copy().run(write, item), targets.items()))
 
 
-def _tell_alerts(
+def _publish_alerts(
     lake: Lake,
     settings: Settings,
     publisher: Publisher,
@@ -153,7 +153,7 @@ def _tell_alerts(
             "generated_at": manifest["generated_at"],
             **alert,
         }
-        publisher.tell_alert(body)
+        publisher.publish_alert(body)
         logs.log("WARNING" if state == "raised" else "INFO", f"alert {state}: {alert['text']}")
         result.published.append(f"alert {state} {folder} {alert['code']}")
 

@@ -171,7 +171,7 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
         reading.status, reading.information, reading.electric, observed, air
     )
     bin_ = bin_of(observed)
-    rows, more = snapshot.tidy(rows, bin_)
+    rows, more = snapshot.validate(rows, bin_)
     defects += more
     if defects:
         _keep_defects(lake, layout, bin_, defects)

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from velib_core import logs
 from velib_core.jobs.family_publish import MANIFEST
 from velib_core.lake.bucket import (
-    fingerprint,
+    fingerprint_of,
 )
-from velib_core.lake.keys import Events, Ledger, ModelFile, Monitoring, Perf
+from velib_core.lake.keys import Events, ForecastLog, ModelFile, Monitoring, Perf
 from velib_core.lake.layout import Layout
 from velib_core.model.registry import POINTER
-from velib_core.monitoring.documents import Edition, StockoutBounds
+from velib_core.monitoring.documents import RunMetadata, StockoutBounds
 from velib_core.monitoring.panels import day_panel
 from velib_core.settings.env import SettingsError
 from velib_core.settings.network import bucket_and_folder
@@ -116,15 +116,18 @@ class Inputs:
 
     closed: ClosedDays
     files: list[Entry]
-    beside: Mapping[str, list[Entry]] = dataclasses.field(default_factory=dict)
+    additional_inputs: Mapping[str, list[Entry]] = dataclasses.field(default_factory=dict)
 
     @property
     def entries(self) -> list[Entry]:
         """Every object, in a fixed order."""
-        return [*self.files, *(entry for entries in self.beside.values() for entry in entries)]
+        return [
+            *self.files,
+            *(entry for entries in self.additional_inputs.values() for entry in entries),
+        ]
 
 
-def look_up(lake: Lake, settings: Settings, family: Family) -> Inputs:
+def resolve_inputs(lake: Lake, settings: Settings, family: Family) -> Inputs:
     """Return what the documents of a family are to be made from now."""
     closed = closed_days(lake, settings, family.view)
     limits = settings.monitoring
@@ -141,14 +144,14 @@ def look_up(lake: Lake, settings: Settings, family: Family) -> Inputs:
         return Inputs(closed, files, {"earlier": closed.of(earlier), "after": after})
     if family is STATIONS:
         return Inputs(closed, files)
-    beside = {"names": _newest_events(lake, settings)}
+    additional_inputs = {"names": _newest_events(lake, settings)}
     if family is PERFORMANCE:
-        beside["ledger"] = _ledgers(lake, settings, window.utc_days())
-        beside["clusters"] = _found(lake, [_clusters_name(settings)])
+        additional_inputs["forecast_log"] = _forecast_logs(lake, settings, window.utc_days())
+        additional_inputs["clusters"] = _found(lake, [_clusters_name(settings)])
     else:
         pointers = (ModelFile(h, None, POINTER) for h in limits.explain_horizons)
-        beside["models"] = _found(lake, [Layout(settings).name(key) for key in pointers])
-    return Inputs(closed, files, beside)
+        additional_inputs["models"] = _found(lake, [Layout(settings).name(key) for key in pointers])
+    return Inputs(closed, files, additional_inputs)
 
 
 def drift_windows(closed: ClosedDays, settings: Settings) -> tuple[LocalDays, LocalDays]:
@@ -185,10 +188,10 @@ def _newest_events(lake: Lake, settings: Settings) -> list[Entry]:
     return [files[max(files)]] if files else []
 
 
-def _ledgers(lake: Lake, settings: Settings, days: Iterable[Day]) -> list[Entry]:
+def _forecast_logs(lake: Lake, settings: Settings, days: Iterable[Day]) -> list[Entry]:
     layout = Layout(settings)
     entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/served_")}
-    by_day = layout.by_day(Ledger, entries)
+    by_day = layout.by_day(ForecastLog, entries)
     return [entries[by_day[day]] for day in days if day in by_day]
 
 
@@ -206,21 +209,23 @@ def _found(lake: Lake, names: Iterable[str]) -> list[Entry]:
     return [entry for entry in stats if entry is not None]
 
 
-def mark_of(settings: Settings, family: Family, inputs: Inputs) -> str:
+def expected_fingerprint(settings: Settings, family: Family, inputs: Inputs) -> str:
     """Return the fingerprint that a family's manifest must carry when it is up to date."""
-    told = settings.monitoring.of(family.settings, but=())
+    reported = settings.monitoring.of(family.settings, but=())
     bounds = (settings.penury_bikes, settings.saturation_docks)
-    recipe = f"{family.job} 1 {settings.tz} {bounds} {sorted(told.items())}"
-    return fingerprint(recipe, inputs.entries)
+    recipe = f"{family.job} 1 {settings.tz} {bounds} {sorted(reported.items())}"
+    return fingerprint_of(recipe, inputs.entries)
 
 
 def is_stale(lake: Lake, settings: Settings, family: Family) -> bool:
     """Tell whether a family has inputs that its manifest was not made from."""
-    inputs = look_up(lake, settings, family)
+    inputs = resolve_inputs(lake, settings, family)
     if not inputs.files:
         return False
     manifest = lake.stat(Layout(settings).name(Monitoring(family.folder, MANIFEST)))
-    return manifest is None or manifest.fingerprint != mark_of(settings, family, inputs)
+    return manifest is None or manifest.fingerprint != expected_fingerprint(
+        settings, family, inputs
+    )
 
 
 def read_day(lake: Lake, entry: Entry, columns: Sequence[str]) -> pa.Table:
@@ -250,11 +255,11 @@ def read_days(lake: Lake, entries: Iterable[Entry], columns: Sequence[str]) -> I
 _DESCRIBED = ("tbin_utc", "station_id", "bikes", "name", "lat", "lon", "capacity")
 
 
-def edition(
+def run_metadata(
     settings: Settings, folder: str, generated_at: dt.datetime, inputs: Iterable[Entry]
-) -> Edition:
+) -> RunMetadata:
     """Return the edition of a family's folder, made from these objects."""
-    return Edition(
+    return RunMetadata(
         generated_at=generated_at,
         tz=settings.tz,
         latest_prefix=f"{settings.monitoring_prefix}/{folder}/latest",

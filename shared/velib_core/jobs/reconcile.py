@@ -31,7 +31,7 @@ from velib_core.lake.keys import (
     Daily,
     Events,
     Forecast,
-    Ledger,
+    ForecastLog,
     Monitoring,
     Monthly,
     Perf,
@@ -61,7 +61,7 @@ class UnknownStageError(InvalidValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Repair:
+class Fix:
     """One message to publish: a closed day, or the notification of an object, and its reason."""
 
     subject: DayClosed | Entry
@@ -107,11 +107,11 @@ def run(
     """
     result = JobResult("reconcile")
     topic = Layout(settings).topic_of_folder
-    for repair in plan(lake, settings, request):
-        result.published.append(str(repair))
+    for fix in plan(lake, settings, request):
+        result.published.append(str(fix))
         if request.dry_run:
             continue
-        match repair.subject:
+        match fix.subject:
             case DayClosed() as message:
                 publisher.publish(message)
             case entry:
@@ -122,7 +122,7 @@ def run(
         result.counts["silent"] = alert is not None
         if alert:
             logs.log("WARNING", f"alert raised: {alert['text']}")
-            publisher.tell_alert(alert)
+            publisher.publish_alert(alert)
     return result
 
 
@@ -137,7 +137,7 @@ def silence(lake: Lake, settings: Settings, now: dt.datetime) -> dict[str, objec
     age = round((now - bin_start(newest.bin)).total_seconds() / 60, 1) if newest else None
     if age is not None and age <= limit:
         return None
-    told = "no snapshot has ever come" if age is None else f"no snapshot for {age:.0f} minutes"
+    reported = "no snapshot has ever come" if age is None else f"no snapshot for {age:.0f} minutes"
     return {
         "network": settings.network,
         "family": "feed",
@@ -145,24 +145,24 @@ def silence(lake: Lake, settings: Settings, now: dt.datetime) -> dict[str, objec
         "generated_at": iso_z(now),
         "level": "high",
         "code": "feed_silent",
-        "text": told,
+        "text": reported,
         "artefact": newest.entry.name if newest else f"{Layout(settings).bronze}/",
         "value": age,
         "threshold": limit,
     }
 
 
-def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Repair]:
+def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Fix]:
     """Return the repairs in the order of the chain; messages that agree are named once."""
     if request.stage is not None and request.stage not in STAGES:
         raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
     scope = _Scope(ListedLake(lake, _derived(Layout(settings))), settings, request)
     wanted = [request.stage] if request.stage else list(STAGES)
-    repairs: dict[object, Repair] = {}
+    fixes: dict[object, Fix] = {}
     for stage in wanted:
-        for repair in STAGES[stage](scope):
-            repairs.setdefault(repair.subject, repair)
-    return list(repairs.values())
+        for fix in STAGES[stage](scope):
+            fixes.setdefault(fix.subject, fix)
+    return list(fixes.values())
 
 
 def _derived(layout: Layout) -> list[str]:
@@ -195,47 +195,47 @@ def _by_day(
             yield wanted[prefix], list(entries)
 
 
-def _unclosed_days(scope: _Scope) -> Iterator[Repair]:
+def _unclosed_days(scope: _Scope) -> Iterator[Fix]:
     dailies, layout = scope.dailies(), scope.layout
     over = observed_days(scope.lake, layout)[:-1]
     if scope.request.force:
         for day in filter(scope.holds, over):
-            yield Repair(DayClosed(day, force=True), "forced")
+            yield Fix(DayClosed(day, force=True), "forced")
         return
     for day, listing in _by_day(scope, layout.bronze, layout.bronze_day, over):
         if compact_daily.is_stale(listing, dailies.get(day)):
-            yield Repair(DayClosed(day), "stale" if day in dailies else "no daily")
+            yield Fix(DayClosed(day), "stale" if day in dailies else "no daily")
 
 
-def _incomplete_months(scope: _Scope) -> Iterator[Repair]:
+def _incomplete_months(scope: _Scope) -> Iterator[Fix]:
     dailies = scope.dailies()
     for month in sorted({month_of(day) for day in dailies}):
         monthly = scope.lake.stat(scope.layout.name(Monthly(month)))
         stale = compact_monthly.is_stale(scope.lake, scope.layout, month, monthly)
         if stale or (scope.request.force and monthly):
             newest = max(day for day in dailies if month_of(day) == month)
-            yield Repair(dailies[newest], f"month {month:%Y-%m} is stale")
+            yield Fix(dailies[newest], f"month {month:%Y-%m} is stale")
 
 
-def _stale_views(scope: _Scope) -> Iterator[Repair]:
+def _stale_views(scope: _Scope) -> Iterator[Fix]:
     views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
     for day, daily in scope.dailies().items():
         events = views.get(scope.layout.name(Events(day)))
         perf = views.get(scope.layout.name(Perf(day)))
         inputs = build_datasets.perf_inputs(scope.lake, scope.settings, day)
         if scope.request.force:
-            yield Repair(daily, "forced")
+            yield Fix(daily, "forced")
         elif events is None or events.fingerprint != build_datasets.events_fingerprint(
             scope.settings, daily
         ):
-            yield Repair(daily, "events view missing or stale")
+            yield Fix(daily, "events view missing or stale")
         elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(scope.settings)):
-            yield Repair(daily, "perf view missing or stale")
-    yield from _incomplete_ledgers(scope)
+            yield Fix(daily, "perf view missing or stale")
+    yield from _incomplete_forecast_logs(scope)
     yield from _old_copies(scope)
 
 
-def _old_copies(scope: _Scope) -> Iterator[Repair]:
+def _old_copies(scope: _Scope) -> Iterator[Fix]:
     dailies = scope.dailies()
     for kind in (Events, Perf):
         found = build_datasets.newest_view(scope.lake, scope.layout, kind)
@@ -243,18 +243,18 @@ def _old_copies(scope: _Scope) -> Iterator[Repair]:
             continue  # the newest is asked for already
         day, newest = found
         copy = scope.lake.stat(scope.layout.name(kind(None)))
-        if copy is None or copy.fingerprint != build_datasets.rolling_fingerprint(newest):
-            yield Repair(dailies[day], "the rolling view is not the newest day's")
+        if copy is None or copy.fingerprint != build_datasets.latest_alias_fingerprint(newest):
+            yield Fix(dailies[day], "the rolling view is not the newest day's")
 
 
-def _stale_profiles(scope: _Scope) -> Iterator[Repair]:
+def _stale_profiles(scope: _Scope) -> Iterator[Fix]:
     lake, settings = scope.lake, scope.settings
     dailies = history.dailies(lake, scope.layout)
     models = list(_live_models(scope))
     for day, daily in scope.dailies().items():
-        settled = refresh_profiles.is_settled(lake, settings, dailies, day, models)
-        if scope.request.force or not settled:
-            yield Repair(daily, "profile or calibration missing or stale")
+        up_to_date = refresh_profiles.is_up_to_date(lake, settings, dailies, day, models)
+        if scope.request.force or not up_to_date:
+            yield Fix(daily, "profile or calibration missing or stale")
             return  # the later ones rest on it and follow
 
 
@@ -269,72 +269,72 @@ def _live_models(scope: _Scope) -> Iterator[ModelVersion]:
             yield model
 
 
-def _incomplete_ledgers(scope: _Scope) -> Iterator[Repair]:
+def _incomplete_forecast_logs(scope: _Scope) -> Iterator[Fix]:
     held = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/served_")}
     layout, dailies = scope.layout, scope.dailies()
-    for day, pages in _by_day(scope, layout.ledger, layout.ledger_day, dailies):
-        ledger = held.get(layout.name(Ledger(day)))
-        mark = build_datasets.ledger_fingerprint(pages)
-        if pages and (ledger is None or ledger.fingerprint != mark):
-            yield Repair(dailies[day], "ledger missing or without some of its pages")
+    for day, partitions in _by_day(scope, layout.forecast_log, layout.forecast_log_day, dailies):
+        forecast_log = held.get(layout.name(ForecastLog(day)))
+        fingerprint = build_datasets.forecast_log_fingerprint(partitions)
+        if partitions and (forecast_log is None or forecast_log.fingerprint != fingerprint):
+            yield Fix(dailies[day], "ledger missing or without some of its pages")
 
 
-def _old_family(family: Family) -> Callable[[_Scope], Iterator[Repair]]:
+def _old_family(family: Family) -> Callable[[_Scope], Iterator[Fix]]:
     """Return the stage of a family that is made from the views of closed days."""
 
-    def stage(scope: _Scope) -> Iterator[Repair]:
+    def stage(scope: _Scope) -> Iterator[Fix]:
         files = monitoring_family.closed_days(scope.lake, scope.settings, family.view).files
         days = [day for day in files if scope.holds(day)]
         if not days:
             return
         forced = scope.request.force
         if forced or monitoring_family.is_stale(scope.lake, scope.settings, family):
-            yield Repair(files[max(days)], f"{family.folder} missing or stale")
+            yield Fix(files[max(days)], f"{family.folder} missing or stale")
 
     return stage
 
 
-def _old_overview(scope: _Scope) -> Iterator[Repair]:
+def _old_overview(scope: _Scope) -> Iterator[Fix]:
     views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
     by_day = scope.layout.by_day(Events, views)
     for day in build_network_overview.days_to_sum(scope.lake, scope.settings):
         if scope.holds(day):
-            yield Repair(views[by_day[day]], "the overview's sums of the day are missing or stale")
+            yield Fix(views[by_day[day]], "the overview's sums of the day are missing or stale")
     stale = build_network_overview.is_stale(scope.lake, scope.settings)
     yield from _behind_the_newest(scope, stale, "the overview is older than the newest snapshot")
 
 
-def _old_freshness(scope: _Scope) -> Iterator[Repair]:
+def _old_freshness(scope: _Scope) -> Iterator[Fix]:
     stale = build_data_freshness.is_stale(scope.lake, scope.settings)
     yield from _behind_the_newest(scope, stale, "the freshness is older than the newest snapshot")
 
 
-def _behind_the_newest(scope: _Scope, stale: bool, reason: str) -> Iterator[Repair]:
+def _behind_the_newest(scope: _Scope, stale: bool, reason: str) -> Iterator[Fix]:
     newest = newest_snapshot(scope.lake, scope.layout)
     if newest and scope.holds(day_of(newest.bin)) and (stale or scope.request.force):
-        yield Repair(newest.entry, reason)
+        yield Fix(newest.entry, reason)
 
 
-def _old_intro(scope: _Scope) -> Iterator[Repair]:
+def _old_intro(scope: _Scope) -> Iterator[Fix]:
     stale = build_monitoring_intro.is_stale(scope.lake, scope.settings)
     manifest = scope.lake.stat(scope.layout.name(Monitoring("network/overview", MANIFEST)))
     if manifest and (stale or scope.request.force):
-        yield Repair(manifest, "the intro is older than what it is made of")
+        yield Fix(manifest, "the intro is older than what it is made of")
 
 
-def _old_forecasts(scope: _Scope) -> Iterator[Repair]:
+def _old_forecasts(scope: _Scope) -> Iterator[Fix]:
     newest = newest_snapshot(scope.lake, scope.layout)
     if newest is None or not scope.holds(day_of(newest.bin)):
         return
     keys: list[Key] = [Forecast(horizon, alias=True) for horizon in scope.settings.horizons]
     for key in [*keys, ServingManifest()]:
         published = scope.lake.stat(scope.layout.name(key))
-        mark = (published.fingerprint or "") if published else ""
-        if scope.request.force or not mark.startswith(iso_z(bin_start(newest.bin))):
-            yield Repair(newest.entry, "the forecast is older than the newest snapshot")
+        fingerprint = (published.fingerprint or "") if published else ""
+        if scope.request.force or not fingerprint.startswith(iso_z(bin_start(newest.bin))):
+            yield Fix(newest.entry, "the forecast is older than the newest snapshot")
 
 
-STAGES: Mapping[str, Callable[[_Scope], Iterator[Repair]]] = {
+STAGES: Mapping[str, Callable[[_Scope], Iterator[Fix]]] = {
     "compact_daily": _unclosed_days,
     "compact_monthly": _incomplete_months,
     "refresh_profiles": _stale_profiles,

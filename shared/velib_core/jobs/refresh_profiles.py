@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from velib_core.errors import ModelError
 from velib_core.features.profiles import (
-    fold_day,
-    fold_reach,
+    profile_lookback,
     to_bytes,
+    update_with_day,
 )
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import JSON, Artefact, Outcome, fingerprint, json_bytes
+from velib_core.lake.bucket import JSON, Artefact, Outcome, fingerprint_of, json_bytes
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.lake.layout import Layout
 from velib_core.lake.listed import ListedLake
@@ -55,7 +55,7 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
     before = ListedLake(lake, [f"{layout.profiles}/"])
     rewritten = True
     for closed in [d for d in dailies if d >= day]:
-        if not rewritten and is_settled(before, settings, dailies, closed, versions):
+        if not rewritten and is_up_to_date(before, settings, dailies, closed, versions):
             continue
         made = JobResult("refresh_profiles")
         for model, pack in models:
@@ -67,7 +67,7 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
     return result
 
 
-def is_settled(
+def is_up_to_date(
     lake: Lake,
     settings: Settings,
     dailies: Mapping[Day, Entry],
@@ -110,7 +110,7 @@ def profile_inputs(
 def profile_fingerprint(settings: Settings, inputs: Sequence[Entry]) -> str:
     """Return the fingerprint that a profile made from these inputs must carry."""
     horizons = ",".join(map(str, settings.horizons))
-    return fingerprint(f"{RECIPE} tz={settings.tz} horizons={horizons}", inputs)
+    return fingerprint_of(f"{RECIPE} tz={settings.tz} horizons={horizons}", inputs)
 
 
 def _publish_profile(
@@ -120,13 +120,15 @@ def _publish_profile(
 
     def make(current: Entry | None) -> Artefact | None:
         inputs = profile_inputs(lake, layout, dailies, day)
-        mark = profile_fingerprint(settings, inputs)
-        if current and current.fingerprint == mark and not force:
+        fingerprint = profile_fingerprint(settings, inputs)
+        if current and current.fingerprint == fingerprint and not force:
             return None
         before = load_profiles(lake, settings, profile_before(lake, layout, day))
-        reach = fold_reach(before.horizons)
-        panel = _history(lake, dailies, day)(Bin(first_bin(day) - reach), first_bin(day_after(day)))
-        return Artefact(to_bytes(fold_day(before, panel, day)), _BINARY, mark)
+        lookback = profile_lookback(before.horizons)
+        panel = _history(lake, dailies, day)(
+            Bin(first_bin(day) - lookback), first_bin(day_after(day))
+        )
+        return Artefact(to_bytes(update_with_day(before, panel, day)), _BINARY, fingerprint)
 
     return lake.publish(layout.name(Profile(day)), make, force=force)
 
@@ -150,8 +152,8 @@ def _publish_calibration(
 
     def make(current: Entry | None) -> Artefact | None:
         inputs = _calibration_inputs(lake, layout, dailies, day, model)
-        mark = _calibration_fingerprint(model, inputs)
-        if current and current.fingerprint == mark:
+        fingerprint = _calibration_fingerprint(model, inputs)
+        if current and current.fingerprint == fingerprint:
             return None
         held = calibration_before(lake, layout, model, day)
         profile = profile_before(lake, layout, day)
@@ -162,7 +164,7 @@ def _publish_calibration(
             day,
             load_profiles(lake, settings, profile),
         )
-        return Artefact(json_bytes(carried.as_json()), JSON, mark)
+        return Artefact(json_bytes(carried.as_json()), JSON, fingerprint)
 
     result.outputs[name] = lake.publish(name, make)
 
@@ -181,7 +183,7 @@ def _calibration_inputs(
 
 
 def _calibration_fingerprint(model: ModelVersion, inputs: Sequence[Entry]) -> str:
-    return fingerprint(f"{RECIPE} {model.folder}", inputs)
+    return fingerprint_of(f"{RECIPE} {model.folder}", inputs)
 
 
 def _trained_through(model: ModelVersion) -> Day:

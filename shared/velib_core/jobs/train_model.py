@@ -16,11 +16,11 @@ from velib_core.errors import ModelError
 from velib_core.features.stack import features_hash8
 from velib_core.jobs.export_training_base import NoHistoryError
 from velib_core.jobs.result import JobResult
-from velib_core.lake.bucket import fingerprint
+from velib_core.lake.bucket import fingerprint_of
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.evaluation import Evaluation, evaluate
-from velib_core.model.legacy_regressor import to_joblib, train_reader_pack
+from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
 from velib_core.model.training import TrainingOptions, train
 from velib_core.tables import history
@@ -112,8 +112,8 @@ def run(
     if newest is None or len(window) < LEAST_DAYS:
         raise NoHistoryError(f"{len(window)} dailies to train on, at least {LEAST_DAYS} are needed")
     options = f"tz={settings.tz} rows={settings.train_max_rows} rounds={settings.train_rounds}"
-    mark = fingerprint(f"{RECIPE} h{horizon} {options}", window.values())
-    if registry.was_tried(lake, settings, horizon, mark):
+    fingerprint = fingerprint_of(f"{RECIPE} h{horizon} {options}", window.values())
+    if registry.was_tried(lake, settings, horizon, fingerprint):
         result.counts["fresh"] = 1
         return result
     past = history.DailyHistory(lake, window)
@@ -132,13 +132,13 @@ def run(
     description = _description(pack, verdict, days)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
     if verdict.promoted:
-        old_pack = to_joblib(train_reader_pack(pack, past, days, how))
+        old_pack = to_joblib(train_legacy_export(pack, past, days, how))
         model = registry.register(
-            lake, settings, horizon, folder, files, description, mark, old_pack
+            lake, settings, horizon, folder, files, description, fingerprint, old_pack
         )
         result.outputs[f"h{horizon} {model.version}"] = "written"
     else:
-        name = registry.refuse(lake, settings, horizon, folder, description, mark)
+        name = registry.refuse(lake, settings, horizon, folder, description, fingerprint)
         result.outputs[name] = "written"
     return result
 

@@ -31,7 +31,7 @@ from velib_core.timeline.bins import iso_z
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from velib_core.lake.lineage import Making
+    from velib_core.lake.lineage import LineageRecord
     from velib_core.settings.network import Settings
 
 TIMEOUT_S = 60
@@ -118,12 +118,12 @@ class Lake:
             ):
                 yield _entry(blob)
 
-    def makings(self, prefix: str) -> Iterator[Making]:
+    def lineage_records(self, prefix: str) -> Iterator[LineageRecord]:
         """Yield how each object below a prefix came about, in order of name."""
         with _store_errors(prefix):
             for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
                 note = blob.metadata or {}
-                yield lineage.making(blob.name, iso_z(blob.updated), int(blob.size), note)
+                yield lineage.lineage_record(blob.name, iso_z(blob.updated), int(blob.size), note)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names one level below a prefix that ends in ``/``, each ending in ``/``."""
@@ -259,7 +259,7 @@ def within(entries: Iterable[Entry], start: str | None, stop: str | None) -> Ite
             yield entry
 
 
-def fingerprint(recipe: str, inputs: Iterable[Entry]) -> str:
+def fingerprint_of(recipe: str, inputs: Iterable[Entry]) -> str:
     """Return the digest of a recipe and of the names and contents of its inputs (hex)."""
     digest = hashlib.sha256(recipe.encode())
     for entry in sorted(inputs, key=lambda e: e.name):

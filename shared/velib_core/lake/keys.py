@@ -123,7 +123,7 @@ class ServingManifest:
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Published:
+class ForecastLogPartition:
     """One forecast as it was published: the ledger's page, never changed.
 
     ``bin`` is the snapshot's that it was made from, ``mark`` eight hex digits of what else it
@@ -132,17 +132,17 @@ class Published:
 
     bin: Bin
     horizon: HorizonMinutes
-    mark: str
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Ledger:
+class ForecastLog:
     """All forecasts that were published in one UTC day."""
 
     day: Day
 
 
-DayKey = Daily | Events | Perf | Profile | Ledger | OverviewDay
+DayKey = Daily | Events | Perf | Profile | ForecastLog | OverviewDay
 """The kinds of object that there is one of for a day."""
 
 Key = (
@@ -158,8 +158,8 @@ Key = (
     | Forecast
     | ForecastBundle
     | ServingManifest
-    | Published
-    | Ledger
+    | ForecastLogPartition
+    | ForecastLog
     | Monitoring
     | FreshnessCopy
     | OverviewDay

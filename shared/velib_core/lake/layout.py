@@ -20,9 +20,10 @@ from velib_core.lake.keys import (
     Events,
     Forecast,
     ForecastBundle,
+    ForecastLog,
+    ForecastLogPartition,
     FreshnessCopy,
     Key,
-    Ledger,
     ModelFile,
     Monitoring,
     Month,
@@ -30,7 +31,6 @@ from velib_core.lake.keys import (
     OverviewDay,
     Perf,
     Profile,
-    Published,
     ServingManifest,
     Snapshot,
     TrainingBase,
@@ -51,34 +51,6 @@ if TYPE_CHECKING:
 
     from velib_core.settings.network import Settings
 
-__all__ = [
-    "CalibrationOf",
-    "Daily",
-    "DayKey",
-    "Events",
-    "Forecast",
-    "ForecastBundle",
-    "ForeignNameError",
-    "FreshnessCopy",
-    "Key",
-    "Layout",
-    "Ledger",
-    "ModelFile",
-    "Monitoring",
-    "Month",
-    "Monthly",
-    "OverviewDay",
-    "Perf",
-    "Profile",
-    "Published",
-    "ServingManifest",
-    "Snapshot",
-    "TrainingBase",
-    "month_days",
-    "month_of",
-    "parse_month",
-]
-
 
 class ForeignNameError(InvalidValueError):
     """An object name that is none of ours."""
@@ -91,10 +63,10 @@ _DAY = r"(\d{4}-\d{2}-\d{2})"
 _SNAPSHOT = re.compile(rf"/date={_DAY}/hour=(\d{{2}})/{_DAY}T(\d{{2}})-(\d{{2}})\.parquet")
 _COMPACT = re.compile(rf"/compact_{_DAY}\.parquet")
 _COMPACT_MONTH = re.compile(r"/compact_(\d{4}-\d{2})\.parquet")
-_PUBLISHED = re.compile(
+_FORECAST_LOG_PARTITION = re.compile(
     rf"/date={_DAY}/hour=(\d{{2}})/{_DAY}T(\d{{2}})-(\d{{2}})_h(\d{{1,4}})_([0-9a-f]{{8}})\.parquet"
 )
-_LEDGER = re.compile(rf"/served_{_DAY}\.parquet")
+_FORECAST_LOG = re.compile(rf"/served_{_DAY}\.parquet")
 _VIEW = re.compile(rf"/(events|perf)(?:_{_DAY})?\.parquet")
 _TRAINING = re.compile(r"/velib_training_(\d{8})\.parquet")
 _PROFILE = re.compile(rf"/profiles_{_DAY}\.npz")
@@ -117,7 +89,7 @@ class Layout:
         self.profiles = _folder(settings.profiles_prefix)
         self.models = _folder(settings.models_prefix)
         self.serving = _folder(settings.serving_prefix)
-        self.ledger = _folder(settings.ledger_prefix)
+        self.forecast_log = _folder(settings.forecast_log_prefix)
         self.monitoring = _folder(settings.monitoring_prefix)
         self.quarantine = _folder(settings.quarantine_prefix)
 
@@ -127,11 +99,11 @@ class Layout:
             case Snapshot(bin_):
                 start = bin_start(bin_)
                 return f"{self.bronze_hour(start)}{start:%Y-%m-%dT%H-%M}.parquet"
-            case Published(bin_, horizon, mark):
+            case ForecastLogPartition(bin_, horizon, fingerprint):
                 start = bin_start(bin_)
-                hour = f"{self.ledger_day(day_of(bin_))}hour={start:%H}/"
-                return f"{hour}{start:%Y-%m-%dT%H-%M}_h{horizon}_{mark}.parquet"
-            case Ledger(day):
+                hour = f"{self.forecast_log_day(day_of(bin_))}hour={start:%H}/"
+                return f"{hour}{start:%Y-%m-%dT%H-%M}_h{horizon}_{fingerprint}.parquet"
+            case ForecastLog(day):
                 return f"{self.exports}/served_{day}.parquet"
             case Daily(day):
                 return f"{self.daily}/compact_{day}.parquet"
@@ -174,7 +146,7 @@ class Layout:
             self.profiles: _read_profile,
             self.models: _read_model,
             self.serving: _read_forecast,
-            self.ledger: _read_published,
+            self.forecast_log: _read_forecast_log_partition,
             self.monitoring: _read_monitoring,
         }
         for folder, read in readers.items():
@@ -242,9 +214,9 @@ class Layout:
         """Return the prefix of a day's snapshots."""
         return f"{self.bronze}/date={day}/"
 
-    def ledger_day(self, day: Day) -> str:
+    def forecast_log_day(self, day: Day) -> str:
         """Return the prefix of the forecasts published in a day."""
-        return f"{self.ledger}/date={day}/"
+        return f"{self.forecast_log}/date={day}/"
 
     def bronze_hour(self, instant: dt.datetime) -> str:
         """Return the prefix of an hour's snapshots."""
@@ -291,12 +263,12 @@ def _read_snapshot(rest: str) -> Key | None:
     return Snapshot(bin_of(dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")))
 
 
-def _read_published(rest: str) -> Key | None:
-    match = _PUBLISHED.fullmatch(rest)
+def _read_forecast_log_partition(rest: str) -> Key | None:
+    match = _FORECAST_LOG_PARTITION.fullmatch(rest)
     if not match or int(match[5]) % BIN_MINUTES:
         return None
     instant = dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")
-    return Published(bin_of(instant), HorizonMinutes(int(match[6])), match[7])
+    return ForecastLogPartition(bin_of(instant), HorizonMinutes(int(match[6])), match[7])
 
 
 def _read_daily(rest: str) -> Key | None:
@@ -312,8 +284,8 @@ def _read_monthly(rest: str) -> Key | None:
 def _read_export(rest: str) -> Key | None:
     if match := _TRAINING.fullmatch(rest):
         return TrainingBase(Day(dt.datetime.strptime(match[1] + "Z", "%Y%m%d%z").date()))
-    if match := _LEDGER.fullmatch(rest):
-        return Ledger(parse_day(match[1]))
+    if match := _FORECAST_LOG.fullmatch(rest):
+        return ForecastLog(parse_day(match[1]))
     if match := _VIEW.fullmatch(rest):
         day = parse_day(match[2]) if match[2] else None
         return Events(day) if match[1] == "events" else Perf(day)

@@ -22,7 +22,7 @@ _FUNCTION, _CAUSE, _EVENT, _SECONDS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Making:
+class LineageRecord:
     """How one live object came about.
 
     ``written_at`` is the store's own stamp (ISO 8601, UTC). ``cause`` is the object or message
@@ -74,11 +74,13 @@ def note() -> dict[str, str]:
     }
 
 
-def making(name: str, written_at: str, size: int, metadata: Mapping[str, str]) -> Making:
+def lineage_record(
+    name: str, written_at: str, size: int, metadata: Mapping[str, str]
+) -> LineageRecord:
     """Read the note back; what is not ours or not a number is ``None``."""
     try:
         seconds = float(metadata[_SECONDS])
     except (KeyError, ValueError):
         seconds = None
     function, cause, event = (metadata.get(key) or None for key in (_FUNCTION, _CAUSE, _EVENT))
-    return Making(name, written_at, size, function, cause, event, seconds)
+    return LineageRecord(name, written_at, size, function, cause, event, seconds)

@@ -13,7 +13,7 @@ from velib_core.lake.bucket import Entry, Lake, within
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from velib_core.lake.lineage import Making
+    from velib_core.lake.lineage import LineageRecord
 
 KEPT_BYTES = 1 << 20
 """Documents up to this size are kept once they are read: what describes a model is smaller."""
@@ -59,9 +59,9 @@ class ListedLake(Lake):
         below = (name[len(prefix) :] for name in listing if name.startswith(prefix))
         return sorted({f"{prefix}{rest.partition('/')[0]}/" for rest in below if "/" in rest})
 
-    def makings(self, prefix: str) -> Iterator[Making]:
+    def lineage_records(self, prefix: str) -> Iterator[LineageRecord]:
         """Yield how each object below a prefix came about, as the lake has it now."""
-        return self._lake.makings(prefix)
+        return self._lake.lineage_records(prefix)
 
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of a generation; small ones are read once."""

@@ -16,9 +16,9 @@ import numpy as np
 from velib_core.errors import ModelError
 from velib_core.model.change_distribution import (
     ChangeClasses,
+    ceiling,
     mean_change,
     median_change,
-    most_bikes,
 )
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from velib_core.timeline.bins import HorizonBins
 
-TRUSTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
+BLEND_WEIGHTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
 """Weights of the model in the median that are compared; 0.5 publishes persistence."""
 
-NEAR_BINS = 6
+SHORT_HORIZON_BINS = 6
 """Half an hour: up to this horizon the model may be trusted wholly, since a median that moves so
 soon is nearly sure of itself."""
 
-MOST_TRUST_BEYOND = 0.9
+MAX_BLEND_WEIGHT_BEYOND = 0.9
 """Beyond it, more trust gains half a point where all is well and costs whole points in the hours
 of a week unlike those before it."""
 
@@ -51,7 +51,7 @@ PRIOR_SQUARE = 0.05
 class Calibration:
     """Decayed sums over hindcasts.
 
-    ``gain`` is ``float64[len(TRUSTS)]``, the absolute error saved against persistence less
+    ``gain`` is ``float64[len(BLEND_WEIGHTS)]``, the absolute error saved against persistence less
     `COST_OF_MOVING` for each forecast that moved; ``cross`` and ``square`` the sums of predicted
     times true change and of the square of the predicted mean change; ``n`` the hindcasts.
     """
@@ -61,14 +61,14 @@ class Calibration:
     square: float
     n: float
 
-    def trust(self, horizon: HorizonBins) -> float:
+    def blend_weight(self, horizon: HorizonBins) -> float:
         """Return the weight for the median: the best of late, the most cautious of equals."""
-        first = 0 if horizon <= NEAR_BINS else TRUSTS.index(MOST_TRUST_BEYOND)
-        best = len(TRUSTS) - 1 - int(np.argmax(self.gain[first:][::-1]))
-        return TRUSTS[best]
+        first = 0 if horizon <= SHORT_HORIZON_BINS else BLEND_WEIGHTS.index(MAX_BLEND_WEIGHT_BEYOND)
+        best = len(BLEND_WEIGHTS) - 1 - int(np.argmax(self.gain[first:][::-1]))
+        return BLEND_WEIGHTS[best]
 
     @property
-    def mean_trust(self) -> float:
+    def mean_blend_weight(self) -> float:
         """The weight for the mean: least squares through the origin, within [0, 1]."""
         prior = PRIOR_SQUARE * self.square
         return float(np.clip((self.cross + prior) / (self.square + prior + 1e-9), 0, 1))
@@ -80,7 +80,7 @@ class Calibration:
 
 def fresh_calibration() -> Calibration:
     """Return a calibration that has seen nothing: it publishes persistence."""
-    return Calibration(np.zeros(len(TRUSTS)), 0.0, 0.0, 0.0)
+    return Calibration(np.zeros(len(BLEND_WEIGHTS)), 0.0, 0.0, 0.0)
 
 
 def calibration_from_json(document: object) -> Calibration:
@@ -90,8 +90,10 @@ def calibration_from_json(document: object) -> Calibration:
         cross, square, n = (float(document[name]) for name in ("cross", "square", "n"))  # type: ignore[index]
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"calibration: {error!r}") from error
-    if gain.shape != (len(TRUSTS),) or not np.isfinite([*gain, cross, square, n]).all():
-        raise ModelError(f"calibration: gains {gain.tolist()}, expected {len(TRUSTS)} numbers")
+    if gain.shape != (len(BLEND_WEIGHTS),) or not np.isfinite([*gain, cross, square, n]).all():
+        raise ModelError(
+            f"calibration: gains {gain.tolist()}, expected {len(BLEND_WEIGHTS)} numbers"
+        )
     return Calibration(gain, cross, square, n)
 
 
@@ -111,13 +113,13 @@ def add_day(
     keep = float(np.exp(-1 / MEMORY_DAYS))
     true = true_bikes.astype(np.float64)
     persistence = np.abs(true - bikes)
-    most = most_bikes(bikes, capacity)
+    most = ceiling(bikes, capacity)
     gain = []
-    for trust in TRUSTS:
-        median = bikes + median_change(classes, probability, trust)
-        whole = np.rint(np.clip(median, 0, most))
-        moved = int((whole != bikes).sum())
-        gain.append((persistence - np.abs(true - whole)).sum() - COST_OF_MOVING * moved)
+    for blend_weight in BLEND_WEIGHTS:
+        median = bikes + median_change(classes, probability, blend_weight)
+        rounded = np.rint(np.clip(median, 0, most))
+        moved = int((rounded != bikes).sum())
+        gain.append((persistence - np.abs(true - rounded)).sum() - COST_OF_MOVING * moved)
     mean = mean_change(classes, probability)
     return Calibration(
         keep * calibration.gain + np.array(gain),

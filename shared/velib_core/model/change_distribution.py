@@ -17,7 +17,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REACH = 60
+MAX_CHANGE = 60
 """Changes beyond so many bikes within a horizon count as so many."""
 
 EDGES = (1, 2, 3, 4, 6, 9, 14)
@@ -32,28 +32,28 @@ class ChangeClasses:
     """Intervals of change and what is inside them.
 
     ``lows`` is ``int64[C]``, the smallest change of each class in rising order; ``shares``
-    ``float64[C, 2·REACH+1]`` how training changes spread over −REACH…REACH within each.
+    ``float64[C, 2·MAX_CHANGE+1]`` how training changes spread over −REACH…REACH within each.
     """
 
     lows: NDArray[np.int64]
     shares: NDArray[np.float64]
 
     @property
-    def still(self) -> int:
+    def unchanged(self) -> int:
         """The class of no change."""
         return int(np.searchsorted(self.lows, 0))
 
     def of(self, change: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the class of each change."""
-        clipped = np.clip(np.rint(change).astype(np.int64), -REACH, REACH)
+        clipped = np.clip(np.rint(change).astype(np.int64), -MAX_CHANGE, MAX_CHANGE)
         return np.searchsorted(self.lows, clipped, side="right") - 1
 
 
 def count_changes(change: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return how often each change −REACH…REACH occurs, ``int64[2·REACH+1]``; NaN are left out."""
+    """Return how often each change occurs, ``int64[2·MAX_CHANGE+1]``; NaN are left out."""
     known = change[np.isfinite(change)]
-    whole = np.clip(np.rint(known).astype(np.int64), -REACH, REACH)
-    return np.bincount(whole + REACH, minlength=2 * REACH + 1)
+    whole = np.clip(np.rint(known).astype(np.int64), -MAX_CHANGE, MAX_CHANGE)
+    return np.bincount(whole + MAX_CHANGE, minlength=2 * MAX_CHANGE + 1)
 
 
 def fit_classes(counts: NDArray[np.int64]) -> ChangeClasses:
@@ -64,15 +64,15 @@ def fit_classes(counts: NDArray[np.int64]) -> ChangeClasses:
     total = counts.sum()
     if not total:
         raise ValueError("no change to learn from: no station was seen a horizon apart")
-    upper = _outward(counts[REACH + 1 :] / total)
-    lower = _outward(counts[:REACH][::-1] / total)
+    upper = _outward(counts[MAX_CHANGE + 1 :] / total)
+    lower = _outward(counts[:MAX_CHANGE][::-1] / total)
     # A class of falls starts where the next one further out ends.
-    falls = [-REACH, *(1 - edge for edge in reversed(lower[1:]))]
+    falls = [-MAX_CHANGE, *(1 - edge for edge in reversed(lower[1:]))]
     lows = np.array([*falls, 0, *upper], np.int64)
-    owner = np.searchsorted(lows, np.arange(-REACH, REACH + 1), side="right") - 1
-    shares = np.zeros((len(lows), 2 * REACH + 1))
+    owner = np.searchsorted(lows, np.arange(-MAX_CHANGE, MAX_CHANGE + 1), side="right") - 1
+    shares = np.zeros((len(lows), 2 * MAX_CHANGE + 1))
     # A thousandth of a count keeps possible what training happened not to see.
-    shares[owner, np.arange(2 * REACH + 1)] = np.maximum(counts, 1e-3)
+    shares[owner, np.arange(2 * MAX_CHANGE + 1)] = np.maximum(counts, 1e-3)
     return ChangeClasses(lows, shares / shares.sum(1, keepdims=True))
 
 
@@ -85,7 +85,7 @@ def _outward(shares: NDArray[np.float64]) -> list[int]:
     return edges
 
 
-def most_bikes(bikes: NDArray[np.float32], capacity: NDArray[np.float32]) -> NDArray[np.float32]:
+def ceiling(bikes: NDArray[np.float32], capacity: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the ceiling of a forecast: the capacity, or the bikes there where more are reported.
 
     Feeds state capacities below the bikes that stand at a station (bikes locked beside the docks,
@@ -95,19 +95,19 @@ def most_bikes(bikes: NDArray[np.float32], capacity: NDArray[np.float32]) -> NDA
 
 
 def median_change(
-    classes: ChangeClasses, probability: NDArray[np.float32], trust: float = 1.0
+    classes: ChangeClasses, probability: NDArray[np.float32], blend_weight: float = 1.0
 ) -> NDArray[np.float64]:
     """Return the median change, ``float64[n]``, continuous: it rounds to the integer median.
 
     ``probability`` is ``float32[n, C]``, rows sum to 1. ``trust`` is the weight of the model
     against persistence: at 0.5 or less the integer median is 0 whatever the model says.
     """
-    mixed = trust * probability.astype(np.float64)
-    mixed[:, classes.still] += 1 - trust
+    mixed = blend_weight * probability.astype(np.float64)
+    mixed[:, classes.unchanged] += 1 - blend_weight
     upto = np.cumsum(mixed, axis=1)
     half = upto[:, -1] / 2
     # An exact tie between a fall or a rise and rest goes to rest.
-    margin = np.where(np.arange(mixed.shape[1]) < classes.still, 1e-9, -1e-9)
+    margin = np.where(np.arange(mixed.shape[1]) < classes.unchanged, 1e-9, -1e-9)
     place = np.argmax(upto >= half[:, None] + margin, axis=1)
     rows = np.arange(len(mixed))
     inside = mixed[rows, place]
@@ -121,22 +121,22 @@ def median_change(
         position = np.minimum(np.searchsorted(upper, within[of_kind]), len(whole) - 1)
         share = shares[whole][position]
         part = (within[of_kind] - (upper[position] - share)) / share
-        out[of_kind] = whole[position] - REACH + np.clip(part, 0.001, 0.999) - 0.5
+        out[of_kind] = whole[position] - MAX_CHANGE + np.clip(part, 0.001, 0.999) - 0.5
     return out
 
 
 def mean_change(classes: ChangeClasses, probability: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the mean change, ``float64[n]``."""
-    return probability @ (classes.shares @ np.arange(-REACH, REACH + 1))
+    return probability @ (classes.shares @ np.arange(-MAX_CHANGE, MAX_CHANGE + 1))
 
 
 def chance_of_rise(
     classes: ChangeClasses, probability: NDArray[np.float32], least: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the probability of a change of at least ``least``, ``float64[n]``."""
-    tails = np.zeros((2 * REACH + 2, len(classes.lows)))
+    tails = np.zeros((2 * MAX_CHANGE + 2, len(classes.lows)))
     tails[:-1] = np.cumsum(classes.shares.T[::-1], axis=0)[::-1]
-    first = np.clip(np.ceil(least).astype(np.int64) + REACH, 0, 2 * REACH + 1)
+    first = np.clip(np.ceil(least).astype(np.int64) + MAX_CHANGE, 0, 2 * MAX_CHANGE + 1)
     chance: NDArray[np.float64] = (probability * tails[first]).sum(1)
     return np.minimum(chance, 1)
 
@@ -145,8 +145,8 @@ def chance_of_fall(
     classes: ChangeClasses, probability: NDArray[np.float32], most: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return the probability of a change of at most ``most``, ``float64[n]``."""
-    tails = np.zeros((2 * REACH + 2, len(classes.lows)))
+    tails = np.zeros((2 * MAX_CHANGE + 2, len(classes.lows)))
     tails[1:] = np.cumsum(classes.shares.T, axis=0)
-    last = np.clip(np.floor(most).astype(np.int64) + REACH + 1, 0, 2 * REACH + 1)
+    last = np.clip(np.floor(most).astype(np.int64) + MAX_CHANGE + 1, 0, 2 * MAX_CHANGE + 1)
     chance: NDArray[np.float64] = (probability * tails[last]).sum(1)
     return np.minimum(chance, 1)

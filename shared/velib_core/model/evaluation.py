@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velib_core.features.profiles import empty_profiles, fold_day
+from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.features.stack import lookback_bins
 from velib_core.model.blending import add_day, fresh_calibration
 from velib_core.model.inference import class_probabilities, publish
@@ -113,11 +113,11 @@ def evaluate(
         if day in held_out:
             at = paired_bins(panel, start, stop, pack.horizon_bins)
             at = at[:: max(1, len(at) // BINS_A_DAY)]
-            rows = rows_of_day(panel, at, pack.horizon_bins, pack.statics, profiles)
+            rows = rows_of_day(panel, at, pack.horizon_bins, pack.static_features, profiles)
             if len(rows.bins):
                 probability = class_probabilities(pack, rows.features)
                 blocks.append((rows._replace(features=rows.features[:0]), probability))
-        profiles = fold_day(profiles, panel, day)
+        profiles = update_with_day(profiles, panel, day)
     if not blocks:
         return None
     calibration = fresh_calibration()
@@ -140,13 +140,13 @@ def evaluate(
 def errors_of(
     true: NDArray[np.float64],
     persistence: NDArray[np.float64],
-    whole: NDArray[np.float64],
+    rounded: NDArray[np.float64],
     mean: NDArray[np.float64],
 ) -> Errors:
     """Return the errors of integers and means, and of persistence, against what came true."""
     return Errors(
         n=len(true),
-        mae=float(np.abs(true - whole).mean()),
+        mae=float(np.abs(true - rounded).mean()),
         mae_persistence=float(np.abs(true - persistence).mean()),
         rmse=float(np.sqrt(((true - mean) ** 2).mean())),
         rmse_persistence=float(np.sqrt(((true - persistence) ** 2).mean())),
@@ -158,4 +158,4 @@ def _columns(
 ) -> NDArray[np.float64]:
     """Return truth, persistence, published integer and mean of each row, ``float64[4, n]``."""
     found = publish(pack, calibration, probability, rows.bikes, rows.capacity, rows.docks)
-    return np.stack([rows.target, rows.bikes, found.whole, found.mean]).astype(np.float64)
+    return np.stack([rows.target, rows.bikes, found.rounded, found.mean]).astype(np.float64)

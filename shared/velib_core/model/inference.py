@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.change_distribution import (
+    ceiling,
     chance_of_fall,
     chance_of_rise,
     mean_change,
     median_change,
-    most_bikes,
 )
 from velib_core.timeline.bins import (
     BIN_MINUTES,
@@ -41,10 +41,10 @@ SILENT_AFTER_MINUTES = 24 * 60
 an hour old, broken stations report for the last time years ago."""
 
 
-CALM_FEATURES = ("network_pace_1h", "network_pace_yesterday")
+ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")
 """Movement over usual movement, network-wide; their product below 1 tempers the forecast."""
 
-CALM_PRIOR = 6.0
+ACTIVITY_PRIOR = 6.0
 """What is usual is believed as far as it rests on more observations of this half hour than these:
 one day's. The second Saturday of a network says little about the third."""
 
@@ -53,7 +53,7 @@ HINDCAST_BINS = 24
 """Bins of a day that are hindcast at a time: bounds the memory of their features."""
 
 
-class Published(NamedTuple):
+class ForecastLogPartition(NamedTuple):
     """What is published, arrays of length n.
 
     ``median`` is clipped to [0, `most_bikes`], ``whole`` its rounding half to even, ``mean``
@@ -62,7 +62,7 @@ class Published(NamedTuple):
     """
 
     median: NDArray[np.float32]
-    whole: NDArray[np.float32]
+    rounded: NDArray[np.float32]
     mean: NDArray[np.float32]
     p_bike: NDArray[np.float32]
     p_dock: NDArray[np.float32]
@@ -86,19 +86,21 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
     """Return the probability of each class of change, ``float32[n, C]``.
 
     The booster's odds of any movement are scaled down by how much calmer than usual the network
-    was over the last hour and over yesterday, as far as what is usual is known (`CALM_PRIOR`).
+    was over the last hour and over yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`).
     Trees do not extrapolate: in a week calmer than any they were trained on they would go on
     forecasting the usual commute.
     """
     if not len(features):
         return np.zeros((0, len(pack.classes.lows)), np.float32)
     found: NDArray[np.float32] = pack.model.inplace_predict(np.ascontiguousarray(features))
-    pace = np.nan_to_num(features[:, [FEATURES.index(name) for name in CALM_FEATURES]], nan=1.0)
+    relative_activity = np.nan_to_num(
+        features[:, [FEATURES.index(name) for name in ACTIVITY_FEATURES]], nan=1.0
+    )
     weight = features[:, FEATURES.index("profile_weight")]
-    known = weight / (weight + np.float32(CALM_PRIOR))
-    calm = np.minimum((1 + (pace - 1) * known[:, None]).prod(axis=1), 1)
-    still = pack.classes.still
-    scaled: NDArray[np.float32] = found * calm[:, None]
+    known = weight / (weight + np.float32(ACTIVITY_PRIOR))
+    activity_damping = np.minimum((1 + (relative_activity - 1) * known[:, None]).prod(axis=1), 1)
+    still = pack.classes.unchanged
+    scaled: NDArray[np.float32] = found * activity_damping[:, None]
     scaled[:, still] = found[:, still]
     scaled /= scaled.sum(axis=1, keepdims=True)
     return scaled
@@ -111,19 +113,19 @@ def publish(
     bikes: NDArray[np.float32],
     capacity: NDArray[np.float32],
     docks: NDArray[np.float32],
-) -> Published:
+) -> ForecastLogPartition:
     """Turn class probabilities into the published numbers, mixed with persistence as trusted."""
-    most = most_bikes(bikes, capacity)
-    trust = calibration.trust(pack.horizon_bins)
-    median = np.clip(bikes + median_change(pack.classes, probability, trust), 0, most)
-    weight = calibration.mean_trust
+    most = ceiling(bikes, capacity)
+    blend_weight = calibration.blend_weight(pack.horizon_bins)
+    median = np.clip(bikes + median_change(pack.classes, probability, blend_weight), 0, most)
+    weight = calibration.mean_blend_weight
     mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, most)
     has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)
     has_dock = chance_of_fall(pack.classes, probability, docks - 1)
     p_bike = weight * has_bike + (1 - weight) * (bikes >= 1)
     p_dock = weight * has_dock + (1 - weight) * (docks >= 1)
     found = (median, np.rint(median), mean, p_bike, p_dock)
-    return Published(*(np.asarray(column, np.float32) for column in found))
+    return ForecastLogPartition(*(np.asarray(column, np.float32) for column in found))
 
 
 def predict(
@@ -193,7 +195,7 @@ def predict(
     for row in np.unique(base[usable]):
         where = np.flatnonzero(usable & (base == row))
         origin = np.array([recent.start + row])
-        features = feature_rows(panel, origin, pack.horizon_bins, pack.statics, profiles)
+        features = feature_rows(panel, origin, pack.horizon_bins, pack.static_features, profiles)
         probability = class_probabilities(pack, features[:, 0, where].T)
         found = publish(
             pack, calibration, probability, bikes[where], capacity[where], docks[row, where]
@@ -207,7 +209,7 @@ def predict(
 
 def hindcast_day(
     pack: ModelPack, panel: Panel, day: Day, profiles: Profiles, calibration: Calibration
-) -> Published:
+) -> ForecastLogPartition:
     """Forecast every observation of a day that is over, as serving would have.
 
     ``panel`` holds the day and the look-back before it, ``profiles`` and ``calibration`` end
@@ -217,14 +219,16 @@ def hindcast_day(
     today = panel.window(start, Bin(start + BINS_PER_DAY))
     usable = in_service(today)
     docks = free_docks(today)
-    out = Published(*(np.full(usable.shape, np.nan, np.float32) for _ in Published._fields))
+    out = ForecastLogPartition(
+        *(np.full(usable.shape, np.nan, np.float32) for _ in ForecastLogPartition._fields)
+    )
     for first in range(0, BINS_PER_DAY, HINDCAST_BINS):
         block = slice(first, first + HINDCAST_BINS)
         keep = usable[block]
         if not keep.any():
             continue
         at = start + np.arange(first, first + HINDCAST_BINS)
-        features = feature_rows(panel, at, pack.horizon_bins, pack.statics, profiles)
+        features = feature_rows(panel, at, pack.horizon_bins, pack.static_features, profiles)
         probability = class_probabilities(
             pack, features.reshape(len(features), -1)[:, keep.ravel()].T
         )
@@ -279,7 +283,7 @@ def _table(
     def stamps(values: NDArray[np.int64]) -> pa.Array:
         return pa.array(values * 1_000_000_000, pa.timestamp("ns"), mask=~seen)
 
-    def whole(values: NDArray[np.float32]) -> pa.Array:
+    def rounded(values: NDArray[np.float32]) -> pa.Array:
         missing = np.isnan(values)
         return pa.array(np.where(missing, 0, values).astype(np.int64), mask=missing)
 
@@ -293,11 +297,11 @@ def _table(
             "tbin_latest": stamps(seconds),
             "target_ts_utc": stamps(seconds + ahead),
             "horizon_min": pa.array([minutes] * len(origins), pa.int64()),
-            "bikes": whole(bikes),
-            "capacity_bin": whole(most_bikes(bikes, capacity)),
+            "bikes": rounded(bikes),
+            "capacity_bin": rounded(ceiling(bikes, capacity)),
             "age_min": real(age),
             "bikes_pred": real(out["bikes_pred"]),
-            "bikes_pred_int": whole(out["bikes_pred_int"]),
+            "bikes_pred_int": rounded(out["bikes_pred_int"]),
             "bikes_mean": real(out["bikes_mean"]),
             "p_bike": real(out["p_bike"]),
             "p_dock": real(out["p_dock"]),

@@ -27,7 +27,7 @@ DEPTH = 8
 """The level has to be rebuilt from occupancy and capacity before any change of it can be seen."""
 
 
-def train_reader_pack(
+def train_legacy_export(
     pack: ModelPack, history: History, days: Sequence[Day], options: TrainingOptions
 ) -> dict[str, Any]:
     """Return ``{"model", "feat_cols", "horizon_bins"}``; ``model`` is an ``xgboost.XGBRegressor``.
@@ -65,10 +65,10 @@ def train_reader_pack(
     }
 
 
-def to_joblib(reader_pack: dict[str, Any]) -> bytes:
+def to_joblib(legacy_export: dict[str, Any]) -> bytes:
     """Return the pack as a joblib pickle."""
     import joblib  # noqa: PLC0415 -- only training has it
 
     sink = io.BytesIO()
-    joblib.dump(reader_pack, sink, compress=3)
+    joblib.dump(legacy_export, sink, compress=3)
     return sink.getvalue()

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from velib_core.errors import ModelError
-from velib_core.features.spatial_features import AROUND, STATIC_FEATURES, Statics
+from velib_core.features.spatial_features import KNN15, STATIC_FEATURES, StaticFeatures
 from velib_core.features.stack import FEATURES, features_hash8
 from velib_core.model.blending import Calibration, calibration_from_json
-from velib_core.model.change_distribution import REACH, ChangeClasses
+from velib_core.model.change_distribution import MAX_CHANGE, ChangeClasses
 from velib_core.timeline.bins import HorizonBins
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ FORMAT = 1
 MAX_BLOB_BYTES = 512 << 20
 """A model of 1,500 stations takes about 5 MiB."""
 
-BOOSTER, STATICS, PACK = "model.ubj", "statics.npz", "pack.json"
+BOOSTER, STATICS_FILE, PACK = "model.ubj", "statics.npz", "pack.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ModelPack:
     feat_cols: tuple[str, ...]
     horizon_bins: HorizonBins
     classes: ChangeClasses
-    statics: Statics
+    static_features: StaticFeatures
     calibration: Calibration
     tz: str
     about: Mapping[str, Any]
@@ -59,13 +59,13 @@ def to_blobs(pack: ModelPack) -> dict[str, bytes]:
     arrays = io.BytesIO()
     np.savez(
         arrays,
-        ids=pack.statics.ids,
-        columns=pack.statics.columns,
-        neighbours=pack.statics.neighbours,
+        ids=pack.static_features.ids,
+        columns=pack.static_features.columns,
+        neighbours=pack.static_features.neighbours,
         class_lows=pack.classes.lows,
         class_shares=pack.classes.shares,
     )
-    blobs = {BOOSTER: bytes(pack.model.save_raw("ubj")), STATICS: arrays.getvalue()}
+    blobs = {BOOSTER: bytes(pack.model.save_raw("ubj")), STATICS_FILE: arrays.getvalue()}
     document = {
         "format": FORMAT,
         "feat_cols": list(pack.feat_cols),
@@ -97,7 +97,7 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         features than this version computes, or it is for another horizon.
 
     """
-    for name in (BOOSTER, STATICS, PACK):
+    for name in (BOOSTER, STATICS_FILE, PACK):
         if name not in blobs:
             raise ModelError(f"model pack: {name} is missing, got {sorted(blobs)}")
         if len(blobs[name]) > MAX_BLOB_BYTES:
@@ -107,14 +107,14 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         made = document["format"]
         if made != FORMAT:
             raise ModelError(f"model pack: format {made!r}, expected {FORMAT}")
-        for name in (BOOSTER, STATICS):
+        for name in (BOOSTER, STATICS_FILE):
             expected = document["sha256"][name]
             found = hashlib.sha256(blobs[name]).hexdigest()
             if found != expected:
                 raise ModelError(f"model pack: {name} has SHA-256 {found}, expected {expected}")
         bins = HorizonBins(int(document["horizon_bins"]))
         names = tuple(map(str, document["feat_cols"]))
-        classes, statics = _read_arrays(blobs[STATICS])
+        classes, static_features = _read_arrays(blobs[STATICS_FILE])
         calibration = calibration_from_json(document["calibration"])
         tz, about = str(document["tz"]), dict(document["about"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -127,22 +127,26 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
             f"{features_hash8()}"
         )
     booster = _read_booster(blobs[BOOSTER], len(names), len(classes.lows))
-    return ModelPack(booster, names, bins, classes, statics, calibration, tz, about)
+    return ModelPack(booster, names, bins, classes, static_features, calibration, tz, about)
 
 
-def _read_arrays(data: bytes) -> tuple[ChangeClasses, Statics]:
+def _read_arrays(data: bytes) -> tuple[ChangeClasses, StaticFeatures]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             classes = ChangeClasses(arrays["class_lows"], arrays["class_shares"])
-            statics = Statics(arrays["ids"], arrays["columns"], arrays["neighbours"])
+            static_features = StaticFeatures(arrays["ids"], arrays["columns"], arrays["neighbours"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f"model pack: {STATICS} cannot be read: {error!r}") from error
-    count = len(statics.ids)
-    shapes = (statics.columns.shape, statics.neighbours.shape, classes.shares.shape)
-    expected = ((count, len(STATIC_FEATURES)), (count, AROUND), (len(classes.lows), 2 * REACH + 1))
+        raise ModelError(f"model pack: {STATICS_FILE} cannot be read: {error!r}") from error
+    count = len(static_features.ids)
+    shapes = (static_features.columns.shape, static_features.neighbours.shape, classes.shares.shape)
+    expected = (
+        (count, len(STATIC_FEATURES)),
+        (count, KNN15),
+        (len(classes.lows), 2 * MAX_CHANGE + 1),
+    )
     if shapes != expected:
-        raise ModelError(f"model pack: {STATICS} has shapes {shapes}, expected {expected}")
-    return classes, statics
+        raise ModelError(f"model pack: {STATICS_FILE} has shapes {shapes}, expected {expected}")
+    return classes, static_features
 
 
 def _read_booster(data: bytes, features: int, classes: int) -> xgb.Booster:

@@ -143,7 +143,7 @@ def register(
     folder: str,
     files: Mapping[str, bytes],
     description: Mapping[str, Any],
-    mark: str,
+    fingerprint: str,
     old_pack: bytes | None = None,
 ) -> ModelVersion:
     """Store a model and make it the live one; the same model again changes nothing.
@@ -180,7 +180,7 @@ def register(
             _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
         _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
     promote(lake, settings, model)
-    _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, mark)
+    _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, fingerprint)
     return model
 
 
@@ -202,19 +202,19 @@ def refuse(
     horizon: HorizonMinutes,
     folder: str,
     report: Mapping[str, Any],
-    mark: str,
+    fingerprint: str,
 ) -> str:
     """Leave the report of a candidate that is not good enough; return its name."""
     name = Layout(settings).name(ModelFile(horizon, folder, REFUSAL))
-    _put_json(lake, name, report, mark)
+    _put_json(lake, name, report, fingerprint)
     return name
 
 
-def was_tried(lake: Lake, settings: Settings, horizon: HorizonMinutes, mark: str) -> bool:
+def was_tried(lake: Lake, settings: Settings, horizon: HorizonMinutes, fingerprint: str) -> bool:
     """Tell whether a model was trained on just this before, and registered or refused."""
     prefix = Layout(settings).name(ModelFile(horizon, None, "")) + "/"
     return any(
-        entry.fingerprint == mark and entry.name.endswith((RECORD, REFUSAL))
+        entry.fingerprint == fingerprint and entry.name.endswith((RECORD, REFUSAL))
         for entry in lake.entries(prefix)
     )
 
@@ -231,13 +231,13 @@ def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> 
     return f"{major}.{minor}.{patch + 1}"
 
 
-def _put(lake: Lake, name: str, data: bytes, mark: str) -> None:
-    lake.publish(name, lambda _: Artefact(data, "application/octet-stream", mark))
+def _put(lake: Lake, name: str, data: bytes, fingerprint: str) -> None:
+    lake.publish(name, lambda _: Artefact(data, "application/octet-stream", fingerprint))
 
 
-def _put_json(lake: Lake, name: str, document: Mapping[str, Any], mark: str) -> None:
+def _put_json(lake: Lake, name: str, document: Mapping[str, Any], fingerprint: str) -> None:
     data = json_bytes(document)
-    lake.publish(name, lambda _: Artefact(data, JSON, mark), cache=NO_CACHE)
+    lake.publish(name, lambda _: Artefact(data, JSON, fingerprint), cache=NO_CACHE)
 
 
 def _version_of(record: Any) -> str:  # noqa: ANN401 -- JSON is any value

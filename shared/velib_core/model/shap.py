@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from velib_core.model.change_distribution import REACH
+from velib_core.model.change_distribution import MAX_CHANGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,11 +47,11 @@ def contributions(pack: ModelPack, features: NDArray[np.float32]) -> NDArray[np.
 
     if not len(features):
         return np.zeros((0, len(pack.feat_cols)), np.float32)
-    told = pack.model.predict(
+    reported = pack.model.predict(
         xgb.DMatrix(np.ascontiguousarray(features)), pred_contribs=True, strict_shape=True
     )
-    bias, moved = told[:, :, -1].astype(np.float64), told[:, :, :-1]
-    sizes = pack.classes.shares @ np.arange(-REACH, REACH + 1)
+    bias, moved = reported[:, :, -1].astype(np.float64), reported[:, :, :-1]
+    sizes = pack.classes.shares @ np.arange(-MAX_CHANGE, MAX_CHANGE + 1)
     slope = _mean_slope(bias, moved.sum(axis=2, dtype=np.float64), sizes)
     found: NDArray[np.float32] = np.einsum("nk,nkf->nf", slope.astype(np.float32), moved)
     return found

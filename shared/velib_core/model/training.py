@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from velib_core.features.profiles import Profiles, empty_profiles, fold_day
-from velib_core.features.spatial_features import Statics, fit_statics
+from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
+from velib_core.features.spatial_features import StaticFeatures, fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.blending import Calibration, add_day, fresh_calibration
 from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
 from velib_core.model.inference import class_probabilities, free_docks, in_service, publish
 from velib_core.model.pack import ModelPack
-from velib_core.tables.panel import STANDSTILL_BINS, stands_still
+from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def rows_of_day(
     panel: Panel,
     at: NDArray[np.int64],
     horizon: HorizonBins,
-    statics: Statics,
+    static_features: StaticFeatures,
     profiles: Profiles,
 ) -> Rows:
     """Return the rows at some bins of a day whose station is in service and whose target is known.
@@ -98,7 +98,7 @@ def rows_of_day(
     rows = at - now.start
     keep = in_service(now)[rows] & ~np.isnan(later[rows])
     t, station = np.nonzero(keep)
-    features = feature_rows(panel, at, horizon, statics, profiles)
+    features = feature_rows(panel, at, horizon, static_features, profiles)
     bikes, capacity = now["bikes"][rows][keep], now["capacity"][rows][keep]
     return Rows(
         features.reshape(len(features), -1)[:, keep.ravel()].T,
@@ -118,9 +118,9 @@ def paired_bins(panel: Panel, start: Bin, stop: Bin, horizon: HorizonBins) -> ND
     minutes is looked at as evenly as one that is polled at every bin. What a feed that stands
     still shows a horizon later is nothing to learn from.
     """
-    bikes = panel.window(Bin(start - STANDSTILL_BINS), Bin(stop + horizon))["bikes"]
-    seen = np.asarray(np.isfinite(bikes).any(axis=1))[STANDSTILL_BINS:]
-    later = (seen & ~stands_still(bikes)[STANDSTILL_BINS:])[horizon:]
+    bikes = panel.window(Bin(start - FROZEN_BINS), Bin(stop + horizon))["bikes"]
+    seen = np.asarray(np.isfinite(bikes).any(axis=1))[FROZEN_BINS:]
+    later = (seen & ~is_frozen(bikes)[FROZEN_BINS:])[horizon:]
     return start + np.flatnonzero(seen[:-horizon] & later)
 
 
@@ -165,11 +165,11 @@ def train(
 
     options = options or TrainingOptions()
     split = _Split.of(days)
-    statics = fit_statics(stations)
+    static_features = fit_static_features(stations)
     counts, available = _survey(history, split, horizon)
     classes = fit_classes(counts)
     stride = max(1, -(-available // options.max_rows))
-    source = _Source(history, horizon, statics, tz, split, stride)
+    source = _Source(history, horizon, static_features, tz, split, stride)
     progress(f"features of {len(split.learn)} days, one bin in {stride}")
     learn = _quantised(source, split.learn, classes, options, None)
     validate = _quantised(source, split.validate, classes, options, learn)
@@ -184,7 +184,9 @@ def train(
     )
     booster = booster[: booster.best_iteration + 1]
     progress("calibration on the last days")
-    pack = ModelPack(booster, FEATURES, horizon, classes, statics, fresh_calibration(), tz, {})
+    pack = ModelPack(
+        booster, FEATURES, horizon, classes, static_features, fresh_calibration(), tz, {}
+    )
     calibration, metrics = _validate(pack, source, split.validate)
     about = {
         "first_day": days[0].isoformat(),
@@ -206,7 +208,7 @@ def learning_rows(pack: ModelPack, history: History, days: Sequence[Day]) -> Ite
     """Yield the rows that `train` learnt a pack from, a day at a time."""
     split = _Split.of(days)
     stride = int(pack.about["stride_bins"])
-    source = _Source(history, pack.horizon_bins, pack.statics, pack.tz, split, stride)
+    source = _Source(history, pack.horizon_bins, pack.static_features, pack.tz, split, stride)
     return source.days(split.learn)
 
 
@@ -222,7 +224,7 @@ def calibrate_day(
     panel = history(Bin(start - lookback_bins(pack.horizon_bins)), stop)
     at = paired_bins(panel, start, Bin(stop - pack.horizon_bins), pack.horizon_bins)
     at = at[:: max(1, len(at) // CALIBRATION_BINS)]
-    rows = rows_of_day(panel, at, pack.horizon_bins, pack.statics, profiles)
+    rows = rows_of_day(panel, at, pack.horizon_bins, pack.static_features, profiles)
     if not len(rows.bins):
         return calibration
     return add_day(
@@ -265,7 +267,7 @@ class _Source:
 
     history: History
     horizon: HorizonBins
-    statics: Statics
+    static_features: StaticFeatures
     tz: str
     split: _Split
     stride: int
@@ -291,10 +293,10 @@ class _Source:
                     at = at[at + self.horizon < end]
                 # A moving phase: all minutes of the hour are learnt from.
                 at = at[number % min(self.stride, max(len(at), 1)) :: self.stride]
-                rows = rows_of_day(panel, at, self.horizon, self.statics, profiles)
+                rows = rows_of_day(panel, at, self.horizon, self.static_features, profiles)
                 if len(rows.bins):
                     yield rows
-            profiles = fold_day(profiles, panel, day)
+            profiles = update_with_day(profiles, panel, day)
 
 
 def _survey(history: History, split: _Split, horizon: HorizonBins) -> tuple[NDArray[np.int64], int]:
@@ -382,7 +384,7 @@ def _validate(
         true = rows.target.astype(np.float64)
         errors += (
             len(true),
-            np.abs(true - forecast.whole).sum(),
+            np.abs(true - forecast.rounded).sum(),
             np.abs(true - rows.bikes).sum(),
             ((true - forecast.mean) ** 2).sum(),
             ((true - rows.bikes) ** 2).sum(),

@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Edition:
+class RunMetadata:
     """One run of a family.
 
     Attributes
@@ -106,7 +106,7 @@ def partly(status: Status, reasons: Sequence[str]) -> Status:
 
 def publish(
     documents: Mapping[str, Any],
-    edition: Edition,
+    run_metadata: RunMetadata,
     version: str,
     *,
     status: Status,
@@ -122,16 +122,16 @@ def publish(
     whose fields the manifest echoes.
     """
     manifest = {
-        **edition.head(version),
+        **run_metadata.head(version),
         "status": status.status,
         "reason": status.reason,
-        "latest_prefix": edition.latest_prefix,
+        "latest_prefix": run_metadata.latest_prefix,
         "window_days": window_days,
         "windows": windows,
-        "tz": edition.tz,
+        "tz": run_metadata.tz,
         "thresholds": {k: v for t in thresholds for k, v in dataclasses.asdict(t).items()},
-        "sources": {"exports_prefix": edition.exports_prefix},
-        "inputs": dict(edition.inputs),
+        "sources": {"exports_prefix": run_metadata.exports_prefix},
+        "inputs": dict(run_metadata.inputs),
         "artifacts": list(documents),
         "alerts": [dataclasses.asdict(alert) for alert in alerts],
         **(extra or {}),

@@ -11,7 +11,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any, Literal
 
 from velib_core.monitoring.data.drift import DriftThresholds
-from velib_core.monitoring.documents import Alert, Documents, Edition, Status, publish
+from velib_core.monitoring.documents import Alert, Documents, RunMetadata, Status, publish
 from velib_core.timeline.bins import HorizonMinutes, iso_z
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def build(
     *,
     horizons: Sequence[HorizonMinutes],
     now: dt.datetime,
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: IntroThresholds | None = None,
 ) -> Documents:
     """Make the documents of ``intro``.
@@ -89,8 +89,8 @@ def build(
 
     """
     limits = thresholds or IntroThresholds()
-    told = sorted({*horizons, HorizonMinutes(15), HorizonMinutes(60)})
-    statuses = _statuses(sources, told, now, limits)
+    reported = sorted({*horizons, HorizonMinutes(15), HorizonMinutes(60)})
+    statuses = _statuses(sources, reported, now, limits)
     kpis = {
         "stations_active": _get(sources.overview, "stations_active"),
         "freshness_p95_min": _get(sources.freshness, "stations", "freshness", "p95_min"),
@@ -100,8 +100,8 @@ def build(
         "model_versions": _versions(sources),
     }
     document = {
-        **edition.head(VERSION),
-        "tz": edition.tz,
+        **run_metadata.head(VERSION),
+        "tz": run_metadata.tz,
         "kpis": kpis,
         "statuses": statuses,
         "activity": _activity(sources, kpis),
@@ -115,7 +115,7 @@ def build(
     status = Status("partial", f"no {', '.join(missing)}") if missing else Status("ok")
     return publish(
         {"intro.json": document},
-        edition,
+        run_metadata,
         VERSION,
         status=Status("no_data", status.reason) if len(missing) == 4 else status,
         window_days=None,
@@ -167,15 +167,15 @@ def _forecast(
     made = _get(forecast, "generated_at")
     age = _age(made, now)
     rows = _get(forecast, "data")
-    told = [row for row in rows or [] if row.get("bikes_pred_int") is not None]
+    reported = [row for row in rows or [] if row.get("bikes_pred_int") is not None]
     led = _led(age, limits.forecast_ok_min, limits.forecast_warn_min)
     return {
         # A document whose rows all say why they have no number is fresh, but no forecast.
-        "led": led if told else "down",
+        "led": led if reported else "down",
         "age_min": age,
         "source_generated_at": made,
         "rows": None if rows is None else len(rows),
-        "rows_with_forecast": None if rows is None else len(told),
+        "rows_with_forecast": None if rows is None else len(reported),
     } | _believe(made, limits.forecast_warn_min)
 
 
@@ -263,11 +263,11 @@ def _alerts(statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds) 
     status = statuses["batch_forecast"]
     if status["led"] != "down":
         return []
-    told, age = status["rows_with_forecast"], status["age_min"]
+    reported, age = status["rows_with_forecast"], status["age_min"]
     code, level = "batch_forecast_down", limits.forecast_warn_min
-    if told == 0 and age is not None and age <= level:
+    if reported == 0 and age is not None and age <= level:
         text = "the forecast is fresh, but no station has a number"
-        return [Alert("high", code, text, "intro.json", told, 1)]
+        return [Alert("high", code, text, "intro.json", reported, 1)]
     return [Alert("high", code, "no forecast is fresh enough", "intro.json", age, level)]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def lay_out(tables: Iterable[pa.Table], start: Bin, stop: Bin, variables: Sequence[str]) -> Panel:
+def to_grid(tables: Iterable[pa.Table], start: Bin, stop: Bin, variables: Sequence[str]) -> Panel:
     """Lay day tables (events or perf view) on the grid.
 
     Parameters

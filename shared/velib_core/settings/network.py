@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from velib_core.timeline.bins import HorizonMinutes
 
-__all__ = ["Settings", "SettingsError", "all_variables", "bucket_and_folder"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -73,7 +71,7 @@ class Settings:
         as_prefix,
         "Published forecasts",
     )
-    ledger_prefix: str = setting(
+    forecast_log_prefix: str = setting(
         "GCS_LEDGER_PREFIX", "{root}/ledger", as_prefix, "Every forecast as it was published"
     )
     monitoring_prefix: str = setting(

@@ -38,10 +38,10 @@ WEATHER_VARIABLES = ("temp_C", "precip_mm", "wind_mps")
 
 OK_STATUS = "OK"
 
-STANDSTILL_BINS = 12
+FROZEN_BINS = 12
 """A feed that shows what it showed an hour before stands still..."""
 
-STANDSTILL_STATIONS = 200
+FROZEN_STATIONS = 200
 """...where so many stations are seen both times: fewer may well rest for an hour at night."""
 
 
@@ -127,18 +127,18 @@ def join(panels: Sequence[Panel]) -> Panel:
     )
 
 
-def stands_still(bikes: NDArray[np.float32]) -> NDArray[np.bool_]:
+def is_frozen(bikes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return in which bins of ``float32[T, S]`` the feed stands still, ``bool[T]``.
 
     Snapshots go on coming then and differ in nothing: what they show is no observation, since a
-    large network never rests for an hour. In the first `STANDSTILL_BINS` bins it is not known, and
+    large network never rests for an hour. In the first `FROZEN_BINS` bins it is not known, and
     is false.
     """
     still = np.zeros(len(bikes), np.bool_)
-    now, before = bikes[STANDSTILL_BINS:], bikes[:-STANDSTILL_BINS]
+    now, before = bikes[FROZEN_BINS:], bikes[:-FROZEN_BINS]
     moved = np.abs(now - before)
-    enough = (~np.isnan(moved)).sum(axis=1) >= STANDSTILL_STATIONS
-    still[STANDSTILL_BINS:] = enough & ~(moved > 0).any(axis=1)
+    enough = (~np.isnan(moved)).sum(axis=1) >= FROZEN_STATIONS
+    still[FROZEN_BINS:] = enough & ~(moved > 0).any(axis=1)
     return still
 
 

@@ -113,7 +113,7 @@ class Defect:
         return {**vars(self), "value": value}
 
 
-def tidy(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[Defect]]:
+def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[Defect]]:
     """Hold rows to the schema and its rules.
 
     Parameters
@@ -267,7 +267,7 @@ def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
         table = pq.read_table(io.BytesIO(data))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise SnapshotError("content", data[:16], f"a Parquet file ({error})") from None
-    rows, defects = tidy(table, bin_)
+    rows, defects = validate(table, bin_)
     repeats = collections.Counter(repeats_of(table))
     repeats.update(count_repeats(defects))
     return with_repeats(rows, repeats), defects
@@ -281,8 +281,8 @@ def count_repeats(defects: Iterable[Defect]) -> dict[str, int]:
 
 def with_repeats(table: pa.Table, repeats: Mapping[str, int]) -> pa.Table:
     """Return the table with the count of repeated rows in its metadata, where there are any."""
-    told = {REPEATED: json.dumps(dict(sorted(repeats.items())))} if repeats else None
-    return table.replace_schema_metadata(told)
+    reported = {REPEATED: json.dumps(dict(sorted(repeats.items())))} if repeats else None
+    return table.replace_schema_metadata(reported)
 
 
 def repeats_of(table: pa.Table) -> dict[str, int]:
@@ -291,10 +291,10 @@ def repeats_of(table: pa.Table) -> dict[str, int]:
     What is not a count (the metadata is part of an object that anyone may have written) is 0.
     """
     try:
-        told = json.loads((table.schema.metadata or {}).get(REPEATED, b"{}"))
+        reported = json.loads((table.schema.metadata or {}).get(REPEATED, b"{}"))
     except ValueError:
         return {}
-    counts = told.items() if isinstance(told, dict) else ()
+    counts = reported.items() if isinstance(reported, dict) else ()
     return {s: n for s, n in counts if isinstance(n, int) and 0 < n <= MAX_REPEATS}
 
 

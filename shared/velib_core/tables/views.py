@@ -88,7 +88,7 @@ PERF_SCHEMA = pa.schema(
     ]
 )
 
-LEDGER_SCHEMA = pa.schema(
+FORECAST_LOG_SCHEMA = pa.schema(
     [
         ("tbin_utc", STAMP),
         ("target_tbin_utc", STAMP),
@@ -176,8 +176,8 @@ def _at_most(count: pa.ChunkedArray, share: pa.ChunkedArray, bound: int) -> pa.C
     return pc.cast(pc.less_equal(pc.cast(count, pa.float64()), limit), pa.int8())
 
 
-def ledger_page(forecast: pa.Table, published: Bin, version: str) -> pa.Table:
-    """Return the forecasts of one publication in `LEDGER_SCHEMA`; stations without one are out.
+def forecast_log_partition(forecast: pa.Table, published: Bin, version: str) -> pa.Table:
+    """Return one publication in `FORECAST_LOG_SCHEMA`, without stations that have no forecast.
 
     Parameters
     ----------
@@ -189,34 +189,38 @@ def ledger_page(forecast: pa.Table, published: Bin, version: str) -> pa.Table:
         Of the model.
 
     """
-    told = forecast.filter(pc.is_valid(forecast["bikes_pred_int"]))
-    rows = told.num_rows
+    reported = forecast.filter(pc.is_valid(forecast["bikes_pred_int"]))
+    rows = reported.num_rows
     columns = {
         "tbin_utc": pa.repeat(pa.scalar(bin_start(published).replace(tzinfo=None), STAMP), rows),
-        "target_tbin_utc": told["target_ts_utc"],
-        "station_id": told["station_id"],
-        "horizon_bins": pc.divide(told["horizon_min"], BIN_MINUTES),
-        "y_pred": told["bikes_pred"],
-        "y_pred_int": told["bikes_pred_int"],
-        "y_mean": told["bikes_mean"],
-        "p_bike": told["p_bike"],
-        "p_dock": told["p_dock"],
+        "target_tbin_utc": reported["target_ts_utc"],
+        "station_id": reported["station_id"],
+        "horizon_bins": pc.divide(reported["horizon_min"], BIN_MINUTES),
+        "y_pred": reported["bikes_pred"],
+        "y_pred_int": reported["bikes_pred_int"],
+        "y_mean": reported["bikes_mean"],
+        "p_bike": reported["p_bike"],
+        "p_dock": reported["p_dock"],
         "model_version": pa.repeat(version, rows),
     }
-    return pa.table([columns[f.name].cast(f.type) for f in LEDGER_SCHEMA], schema=LEDGER_SCHEMA)
+    return pa.table(
+        [columns[f.name].cast(f.type) for f in FORECAST_LOG_SCHEMA], schema=FORECAST_LOG_SCHEMA
+    )
 
 
-def with_expired(pages: pa.Table, ledger: pa.Table) -> pa.Table:
-    """Return the forecasts of a day's pages, and those of its ledger whose page is gone.
+def with_expired(partitions: pa.Table, forecast_log: pa.Table) -> pa.Table:
+    """Return the forecasts of a day's partitions, and those of its log whose partition is gone.
 
-    Both are in `LEDGER_SCHEMA`. A page is told by the bin it was published in and its horizon;
-    the pages' own rows stay in their order where none is gone.
+    Both are in `FORECAST_LOG_SCHEMA`. A partition is named by the bin of its publication and its
+    horizon; the partitions' own rows stay in their order where none is gone.
     """
     keys = ["tbin_utc", "horizon_bins"]
-    gone = ledger.join(pages.select(keys), keys, join_type="left anti").select(pages.schema.names)
+    gone = forecast_log.join(partitions.select(keys), keys, join_type="left anti").select(
+        partitions.schema.names
+    )
     if not gone.num_rows:
-        return pages
-    united = pa.concat_tables([gone.cast(pages.schema), pages])
+        return partitions
+    united = pa.concat_tables([gone.cast(partitions.schema), partitions])
     return united.sort_by([(key, "ascending") for key in (*keys, "station_id")])
 
 
@@ -271,11 +275,11 @@ def perf_view(
         "tbin_utc": _stamps(start, offsets),
         "station_id": pa.array(wide.stations.ids[np.repeat(s, repeats)].tolist(), pa.string()),
         "horizon_bins": pa.array(np.tile(np.array(ordered, np.int64), len(t))),
-        "y_true": _whole(truth.ravel()),
-        "y_baseline_persist": _whole(now),
-        "y_pred_int": _whole(guesses["y_pred_int"]),
-        "bikes": _whole(now),
-        "capacity": _whole(docks),
+        "y_true": _rounded(truth.ravel()),
+        "y_baseline_persist": _rounded(now),
+        "y_pred_int": _rounded(guesses["y_pred_int"]),
+        "bikes": _rounded(now),
+        "capacity": _rounded(docks),
         "occ_ratio": _real(np.divide(now, docks, out=np.full_like(now, np.nan), where=docks > 0)),
         "h": pa.array((offsets // BINS_PER_HOUR).astype(np.int8)),
         "min": pa.array((offsets % BINS_PER_HOUR * BIN_MINUTES).astype(np.int8)),
@@ -291,7 +295,7 @@ def _stamps(start: Bin, offsets: NDArray[np.int64]) -> pa.Array:
     return pa.array(base + offsets * np.timedelta64(BIN_MINUTES, "m"), STAMP)
 
 
-def _whole(values: NDArray[np.float32]) -> pa.Array:
+def _rounded(values: NDArray[np.float32]) -> pa.Array:
     known = np.isfinite(values)
     return pa.array(np.where(known, values, 0).astype(np.int64), mask=~known)
 

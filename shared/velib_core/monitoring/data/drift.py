@@ -23,7 +23,7 @@ from velib_core.monitoring.data.hourly_means import (
 from velib_core.monitoring.documents import (
     Alert,
     Documents,
-    Edition,
+    RunMetadata,
     Status,
     StockoutBounds,
     partly,
@@ -103,7 +103,7 @@ def build(
     *,
     window: LocalDays,
     reference_days: int,
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: DriftThresholds | None = None,
     bounds: StockoutBounds | None = None,
 ) -> Documents:
@@ -129,7 +129,10 @@ def build(
     alerts = _global_alerts(summary["psi_global"], limits)
     spans = {"window_days": len(window.days), "reference_days": reference_days}
     documents = {
-        "summary.json": edition.head(VERSION) | summary | spans | {"last_days": len(window.days)},
+        "summary.json": run_metadata.head(VERSION)
+        | summary
+        | spans
+        | {"last_days": len(window.days)},
         "psi_by_feature.json": _columns(rows, ("psi", "bins", "n_ref", "n_cur", "reason")),
         "ks_by_feature.json": _columns(
             rows, ("ks", "p_value", "wasserstein", "n_ref", "n_cur", "reason")
@@ -145,7 +148,7 @@ def build(
     }
     return publish(
         documents,
-        edition,
+        run_metadata,
         VERSION,
         status=_status(hours, reference, window),
         window_days=len(window.days),

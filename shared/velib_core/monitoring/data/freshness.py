@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core.monitoring.documents import OK, Documents, Edition, Status, publish
+from velib_core.monitoring.documents import OK, Documents, RunMetadata, Status, publish
 from velib_core.timeline.bins import bin_of, bin_start, iso_z
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def build(
     snapshot: pa.Table,
     *,
     now: dt.datetime,
-    edition: Edition,
+    run_metadata: RunMetadata,
     weather_times: Sequence[dt.datetime] = (),
 ) -> Documents:
     """Make the documents of ``data/freshness``.
@@ -78,7 +78,7 @@ def build(
     }
     return publish(
         {"freshness.json": document},
-        edition,
+        run_metadata,
         VERSION,
         status=_status(snapshot, known),
         window_days=None,

@@ -28,7 +28,7 @@ from velib_core.monitoring.documents import (
     DECIMALS,
     Alert,
     Documents,
-    Edition,
+    RunMetadata,
     Status,
     StockoutBounds,
     percent,
@@ -91,7 +91,7 @@ def build(
     *,
     window: LocalDays,
     now: dt.datetime,
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: HealthThresholds | None = None,
     bounds: StockoutBounds | None = None,
 ) -> Documents:
@@ -118,7 +118,7 @@ def build(
     plateaus = find_plateaus(panel, limits.flat_steps, limits.flat_chance)
     rows = int(coverage.seen.sum())
     kpis = {
-        **_kpi_head(edition, window, limits),
+        **_kpi_head(run_metadata, window, limits),
         **_observed(panel, rows, now),
         "files_aware_days": window.days_with(np.isfinite(panel["bikes"])),
         **_freshness(reports, now, limits),
@@ -137,11 +137,11 @@ def build(
         "coverage_by_hour.json": coverage_by_hour(panel, coverage, hours),
         "alerts.json": {**flags, "alerts": [dataclasses.asdict(alert) for alert in alerts]},
         **{f"anomalies/{name}.json": items for name, items in anomalies.items()},
-        "anomalies/manifest.json": _anomalies_manifest(edition, anomalies, limits),
+        "anomalies/manifest.json": _anomalies_manifest(run_metadata, anomalies, limits),
     }
     return publish(
         documents,
-        edition,
+        run_metadata,
         VERSION,
         status=_status(kpis, window),
         window_days=len(window.days),
@@ -186,11 +186,13 @@ def _last_reports(table: pa.Table) -> dict[str, float]:
     return dict(zip(rows["station_id"].to_pylist(), seconds.to_pylist(), strict=True))
 
 
-def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> dict[str, Any]:
+def _kpi_head(
+    run_metadata: RunMetadata, window: LocalDays, limits: HealthThresholds
+) -> dict[str, Any]:
     least_span = limits.active_min_frac or None
     return {
-        **edition.head(VERSION),
-        "tz": edition.tz,
+        **run_metadata.head(VERSION),
+        "tz": run_metadata.tz,
         "bin_min": BIN_MINUTES,
         "current_days": len(window.days),
         "bins_per_day": BINS_PER_DAY,
@@ -206,7 +208,7 @@ def _kpi_head(edition: Edition, window: LocalDays, limits: HealthThresholds) -> 
         "active_frac": least_span,
         "weighted": limits.weighted,
         "anomaly_params": _anomaly_params(limits),
-        "sources": {"exports_prefix": edition.exports_prefix},
+        "sources": {"exports_prefix": run_metadata.exports_prefix},
         "window": window.as_json(),
     }
 
@@ -349,11 +351,11 @@ def _missing(panel: Panel, coverage: Coverage) -> list[dict[str, Any]]:
 
 
 def _anomalies_manifest(
-    edition: Edition, anomalies: Mapping[str, list[Any]], limits: HealthThresholds
+    run_metadata: RunMetadata, anomalies: Mapping[str, list[Any]], limits: HealthThresholds
 ) -> dict[str, Any]:
-    prefix = f"{edition.latest_prefix}/anomalies"
+    prefix = f"{run_metadata.latest_prefix}/anomalies"
     return {
-        **edition.head(VERSION),
+        **run_metadata.head(VERSION),
         "params": _anomaly_params(limits),
         "files": [
             {"name": name, "uri": f"{prefix}/{name}.json", "count": len(items)}

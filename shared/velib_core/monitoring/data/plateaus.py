@@ -36,14 +36,14 @@ def find_plateaus(panel: Panel, least_steps: int, least_chance: float) -> list[P
     """
     bikes, rated = panel["bikes"], np.isfinite(panel["is_penury"])
     observed = np.isfinite(bikes)
-    reach = run_lengths.reach_of(observed)
-    change, at = run_lengths.changes(bikes, reach)
+    lookback = run_lengths.lookback_of(observed)
+    change, at = run_lengths.changes(bikes, lookback)
     unchanged = change == 0
     steps = np.isfinite(change).sum(axis=0)
     changes = steps - unchanged.sum(axis=0)
     network = changes.sum() / max(steps.sum(), 1)
     rate = (changes + BINS_PER_DAY * network) / (steps + BINS_PER_DAY)
-    found = run_lengths.find_runs(unchanged, observed, reach)
+    found = run_lengths.find_runs(unchanged, observed, lookback)
     found = found.where(found.rows + 1 >= least_steps)
     plateaus = []
     for station, first, last, rows in zip(*(field.tolist() for field in found), strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 
 from velib_core.monitoring.documents import (
     Documents,
-    Edition,
+    RunMetadata,
     Status,
     partly,
     publish,
@@ -63,7 +63,7 @@ def build(
     *,
     window: LocalDays,
     horizons: Sequence[HorizonBins],
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: ExplainThresholds | None = None,
     importance: Mapping[HorizonBins, Importance] | None = None,
     stations: Stations | None = None,
@@ -87,14 +87,17 @@ def build(
 
     """
     limits = thresholds or ExplainThresholds()
-    laid_out = forecast_grid.lay_out(tables, window, horizons)
+    laid_out = forecast_grid.to_grid(tables, window, horizons)
     documents: dict[str, Any] = {}
     info = []
     for h in horizons:
         cast = laid_out.pop(h)
         minutes = horizon_minutes(h)
-        head = edition.head(VERSION) | {"horizon_min": minutes, "window_days": len(window.days)}
-        made = _documents(cast, head, edition.tz, limits, stations)
+        head = run_metadata.head(VERSION) | {
+            "horizon_min": minutes,
+            "window_days": len(window.days),
+        }
+        made = _documents(cast, head, run_metadata.tz, limits, stations)
         made["feature_importance"] = head | importance_document(
             (importance or {}).get(h), limits.features_topk, limits.station_topk
         )
@@ -102,7 +105,7 @@ def build(
         info.append(
             {
                 "horizon_min": minutes,
-                "prefix_latest": f"{edition.latest_prefix}/h{minutes}",
+                "prefix_latest": f"{run_metadata.latest_prefix}/h{minutes}",
                 "artifacts": list(made),
                 "reason": made["overview"]["reason"],
                 "days": made["overview"]["days"],
@@ -110,7 +113,7 @@ def build(
         )
     return publish(
         repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
-        edition,
+        run_metadata,
         VERSION,
         status=_status(info, window),
         window_days=len(window.days),

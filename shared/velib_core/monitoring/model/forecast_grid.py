@@ -73,7 +73,7 @@ class Hindcasts:
         return np.isfinite(self.truth) & np.isfinite(self.base) & np.isfinite(self.published)
 
 
-def lay_out(
+def to_grid(
     tables: Iterable[pa.Table], window: LocalDays, horizons: Sequence[HorizonBins]
 ) -> dict[HorizonBins, Hindcasts]:
     """Lay perf views with `COLUMNS`, one a day in time order, on the grid, by horizon.

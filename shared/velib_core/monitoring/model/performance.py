@@ -16,7 +16,7 @@ import numpy as np
 from velib_core.monitoring.documents import (
     Alert,
     Documents,
-    Edition,
+    RunMetadata,
     Status,
     partly,
     percent,
@@ -26,10 +26,13 @@ from velib_core.monitoring.documents import (
     status_of_days,
 )
 from velib_core.monitoring.model import forecast_grid
-from velib_core.monitoring.model.residuals import reach_of_residuals
-from velib_core.monitoring.model.served import LEDGER_COLUMNS, ServedScores, score_ledger
+from velib_core.monitoring.model.residuals import range_of_residuals
+from velib_core.monitoring.model.scored_log import (
+    LoggedForecastScores,
+    score_forecast_log,
+)
 from velib_core.monitoring.model.station_series import series_document
-from velib_core.monitoring.stats.integer_histogram import WholeCounts
+from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
 from velib_core.timeline.bins import Bin, bin_start, horizon_minutes, iso_z
 
 if TYPE_CHECKING:
@@ -49,9 +52,8 @@ VERSION = "1.2"
 
 COLUMNS = forecast_grid.COLUMNS
 """Columns of the perf view that are read;
-`velib_core.monitoring.model.served.LEDGER_COLUMNS` of the ledger."""
-
-__all__ = ["COLUMNS", "LEDGER_COLUMNS", "PerformanceThresholds", "build"]
+`velib_core.monitoring.model.scored_log.FORECAST_LOG_COLUMNS` of the
+forecast log."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +74,9 @@ def build(
     *,
     window: LocalDays,
     horizons: Sequence[HorizonBins],
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: PerformanceThresholds | None = None,
-    ledger: Iterable[pa.Table] = (),
+    forecast_log: Iterable[pa.Table] = (),
     stations: Stations | None = None,
     clusters: Mapping[str, int | str] | None = None,
 ) -> Documents:
@@ -91,7 +93,7 @@ def build(
     horizons
         In bins; each gets its documents, whether it has forecasts or not.
     ledger
-        The forecasts as published, with `LEDGER_COLUMNS`, one table a day.
+        The forecasts as published, with `FORECAST_LOG_COLUMNS`, one table a day.
     stations
         Gives stations their names.
     clusters
@@ -99,19 +101,19 @@ def build(
 
     """
     limits = thresholds or PerformanceThresholds()
-    laid_out = forecast_grid.lay_out(tables, window, horizons)
-    served = score_ledger(ledger, laid_out)
+    laid_out = forecast_grid.to_grid(tables, window, horizons)
+    logged_forecasts = score_forecast_log(forecast_log, laid_out)
     documents: dict[str, Any] = {}
     info, alerts = [], []
     for h, cast in laid_out.items():
         minutes = horizon_minutes(h)
         folder = f"h{minutes}"
-        made = _documents(cast, served[h], edition, limits, stations, clusters)
+        made = _documents(cast, logged_forecasts[h], run_metadata, limits, stations, clusters)
         documents |= {f"{folder}/{name}.json": document for name, document in made.items()}
         info.append(
             {
                 "horizon_min": minutes,
-                "prefix_latest": f"{edition.latest_prefix}/{folder}",
+                "prefix_latest": f"{run_metadata.latest_prefix}/{folder}",
                 "artifacts": list(made),
                 "reason": made["kpis"]["reason"],
             }
@@ -119,7 +121,7 @@ def build(
         alerts += _alerts(made["kpis"], folder, limits)
     return publish(
         repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
-        edition,
+        run_metadata,
         VERSION,
         status=_status(laid_out, info, window),
         window_days=len(window.days),
@@ -183,8 +185,8 @@ def figures(sums: Floats) -> dict[str, Any]:
 
 def _documents(
     cast: Hindcasts,
-    served: ServedScores,
-    edition: Edition,
+    logged_forecasts: LoggedForecastScores,
+    run_metadata: RunMetadata,
     limits: PerformanceThresholds,
     stations: Stations | None,
     clusters: Mapping[str, int | str] | None,
@@ -194,7 +196,7 @@ def _documents(
     days = [day.isoformat() for day in cast.window.days]
     of_day = local.day - cast.window.days[0].toordinal()
     daily = _rows("date", days, by_bin.grouped(of_day, len(days)))
-    head = edition.head(VERSION) | {"horizon_min": horizon_minutes(cast.horizon)}
+    head = run_metadata.head(VERSION) | {"horizon_min": horizon_minutes(cast.horizon)}
     groups = {
         "daily_metrics": daily,
         "by_hour": _rows("hour", range(24), by_bin.grouped(local.minute // 60, 24)),
@@ -203,7 +205,7 @@ def _documents(
             "station_id", cast.ids.tolist(), [figures(f) for f in by_station.fields.T]
         ),
     }
-    made = {"kpis": _kpis(cast, by_bin, served, head)}
+    made = {"kpis": _kpis(cast, by_bin, logged_forecasts, head)}
     made |= {
         name: head | {"time": "issue", "rows": [row for row in rows if row["n_truth"]]}
         for name, rows in groups.items()
@@ -214,8 +216,8 @@ def _documents(
         ]
     }
     made["hist_residuals"] = head | _histogram(cast)
-    made["station_timeseries"] = edition.head(VERSION) | series_document(
-        cast, edition.tz, limits.min_points, stations
+    made["station_timeseries"] = run_metadata.head(VERSION) | series_document(
+        cast, run_metadata.tz, limits.min_points, stations
     )
     if clusters is not None:
         made["by_cluster"] = head | {"rows": _by_cluster(cast, by_station, clusters)}
@@ -229,7 +231,7 @@ def _rows(
 
 
 def _kpis(
-    cast: Hindcasts, by_bin: ErrorSums, served: ServedScores, head: dict[str, Any]
+    cast: Hindcasts, by_bin: ErrorSums, logged_forecasts: LoggedForecastScores, head: dict[str, Any]
 ) -> dict[str, Any]:
     total = by_bin.total()
     scored = cast.scored
@@ -250,7 +252,7 @@ def _kpis(
         "mae_baseline_all": float(persistence.mean(dtype=np.float64)) if len(persistence) else None,
         **_continuous(cast),
         "model_versions": cast.versions,
-        "served": served.as_json(),
+        "served": logged_forecasts.as_json(),
     }
 
 
@@ -280,13 +282,13 @@ def _reason(total: Mapping[str, Any]) -> str | None:
 def _histogram(cast: Hindcasts) -> dict[str, Any]:
     """Count residuals by whole bikes, out to the 99th percentile of their size."""
     error = (cast.truth - cast.published)[cast.scored]
-    counts = WholeCounts.of(np.rint(error).astype(np.int64))
-    reach = reach_of_residuals(counts) if len(error) else 1
-    inside = np.abs(counts.values) <= reach
+    counts = IntegerHistogram.of(np.rint(error).astype(np.int64))
+    lookback = range_of_residuals(counts) if len(error) else 1
+    inside = np.abs(counts.values) <= lookback
     return {
-        "bins": (np.arange(2 * reach + 2) - reach - 0.5).tolist(),
+        "bins": (np.arange(2 * lookback + 2) - lookback - 0.5).tolist(),
         "counts": np.bincount(
-            counts.values[inside] + reach, counts.counts[inside], 2 * reach + 1
+            counts.values[inside] + lookback, counts.counts[inside], 2 * lookback + 1
         ).astype(np.int64),
         "n": len(error),
     }
@@ -313,10 +315,12 @@ def _alerts(kpis: Mapping[str, Any], folder: str, limits: PerformanceThresholds)
         alerts.append(
             Alert("medium", "coverage_pred", text, artefact, coverage, limits.min_coverage_pct)
         )
-    served = kpis["served"]["lift_vs_baseline"]
-    if served is not None and served < limits.min_lift:
-        text = f"{folder}: what users got is {-100 * served:.1f}% worse than persistence"
-        alerts.append(Alert("high", "served_lift", text, artefact, served, limits.min_lift))
+    logged_forecasts = kpis["served"]["lift_vs_baseline"]
+    if logged_forecasts is not None and logged_forecasts < limits.min_lift:
+        text = f"{folder}: what users got is {-100 * logged_forecasts:.1f}% worse than persistence"
+        alerts.append(
+            Alert("high", "served_lift", text, artefact, logged_forecasts, limits.min_lift)
+        )
     return alerts
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from velib_core.monitoring.model.residuals import quantile_groups
-from velib_core.monitoring.stats.integer_histogram import WholeCounts
+from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,11 +49,11 @@ def calibration_document(
     median = cast.median[pairs.at, pairs.station]
     mean = cast.mean[pairs.at, pairs.station]
     forecast = np.where(np.isfinite(median), median, pairs.published.astype(np.float32))
-    told = np.isfinite(mean)
+    reported = np.isfinite(mean)
     everything = np.zeros(len(pairs), np.int8)
     return {
         "fit": _lines(forecast, pairs.truth, everything, 1, 2)[0],
-        "fit_mean": _lines(mean[told], pairs.truth[told], everything[told], 1, 2)[0],
+        "fit_mean": _lines(mean[reported], pairs.truth[reported], everything[reported], 1, 2)[0],
         "binned": _binned(forecast, pairs.truth, limits.calibration_bins),
         "by_hour": [
             {"hour": h} | line
@@ -162,10 +162,10 @@ def uncertainty_document(
     fitted, hour = local.day[pairs.at] < split, (local.minute // 60)[pairs.at]
     low, counts = _residuals_by_hour(pairs.residual, hour, fitted)
     tails = np.array([(1 - limits.pi_nominal) / 2, (1 + limits.pi_nominal) / 2])
-    overall = WholeCounts(low, counts[1].sum(axis=0)).quantile(tails)
+    overall = IntegerHistogram(low, counts[1].sum(axis=0)).quantile(tails)
     band, held = [], 0
     for h in range(HOURS):
-        own = WholeCounts(low, counts[1, h])
+        own = IntegerHistogram(low, counts[1, h])
         n = int(own.counts.sum())
         edges = own.quantile(tails) if n >= limits.min_pairs else overall
         inside = (own.values >= edges[0]) & (own.values <= edges[1])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from velib_core.monitoring.stats import run_lengths
-from velib_core.monitoring.stats.integer_histogram import WholeCounts
+from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
 from velib_core.timeline.bins import BIN_MINUTES
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Pairs:
 def residual_document(pairs: Pairs, cast: Hindcasts, limits: ResidualLimits) -> dict[str, Any]:
     """Return the body of ``residuals.json``; empty lists where there is no pair."""
     residual = pairs.residual
-    counts = WholeCounts.of(residual)
+    counts = IntegerHistogram.of(residual)
     return {
         "hist": _histogram(counts) if len(pairs) else [],
         "qq": _qq(counts, limits.qq_points) if len(pairs) else {"th": [], "emp": []},
@@ -76,22 +76,22 @@ def residual_document(pairs: Pairs, cast: Hindcasts, limits: ResidualLimits) -> 
     }
 
 
-def reach_of_residuals(counts: WholeCounts) -> int:
+def range_of_residuals(counts: IntegerHistogram) -> int:
     """Return the 99th percentile of the size of residuals, in whole bikes, at least 1."""
     sizes = np.bincount(np.abs(counts.values), counts.counts).astype(np.int64)
-    return max(int(np.ceil(WholeCounts(0, sizes).quantile(np.array([0.99]))[0])), 1)
+    return max(int(np.ceil(IntegerHistogram(0, sizes).quantile(np.array([0.99]))[0])), 1)
 
 
-def _histogram(counts: WholeCounts) -> list[dict[str, Any]]:
-    reach = reach_of_residuals(counts)
+def _histogram(counts: IntegerHistogram) -> list[dict[str, Any]]:
+    lookback = range_of_residuals(counts)
     found = dict(zip(counts.values.tolist(), counts.counts.tolist(), strict=True))
     return [
         {"bin_left": bikes - 0.5, "bin_right": bikes + 0.5, "count": found.get(bikes, 0)}
-        for bikes in range(-reach, reach + 1)
+        for bikes in range(-lookback, lookback + 1)
     ]
 
 
-def _qq(counts: WholeCounts, points: int) -> dict[str, Any]:
+def _qq(counts: IntegerHistogram, points: int) -> dict[str, Any]:
     """Set quantiles of the standardised residuals beside those of the normal distribution."""
     mean = float(np.average(counts.values, weights=counts.counts))
     spread = float(np.average((counts.values - mean) ** 2, weights=counts.counts)) ** 0.5
@@ -133,8 +133,8 @@ def autocorrelation(series: Floats, limits: ResidualLimits) -> list[float]:
             product = float((deviation[:stop] * deviation[lag:]).sum() / pairs)
             lags.append(lag)
             acf.append(min(max(product / variance, -1.0), 1.0))
-    told: list[float] = np.interp(np.arange(lags[-1] + 1), lags, acf).tolist()
-    return told
+    reported: list[float] = np.interp(np.arange(lags[-1] + 1), lags, acf).tolist()
+    return reported
 
 
 def quantile_groups(values: NDArray[np.signedinteger], count: int) -> NDArray[np.int64]:
@@ -144,7 +144,7 @@ def quantile_groups(values: NDArray[np.signedinteger], count: int) -> NDArray[np
     """
     if not len(values):
         return np.zeros(0, np.int64)
-    counts = WholeCounts.of(values)
+    counts = IntegerHistogram.of(values)
     edges = np.unique(counts.quantile(np.arange(1, count) / count))
     group = np.searchsorted(edges, counts.values, side="left")
     _, dense = np.unique(np.where(counts.counts > 0, group, group.max() + 1), return_inverse=True)
@@ -168,8 +168,8 @@ def _episodes(cast: Hindcasts, limits: ResidualLimits) -> list[dict[str, Any]]:
     """Return each station's longest run of misses, the longest first."""
     residual = cast.truth - cast.published
     observed = np.isfinite(residual)
-    reach = run_lengths.reach_of(observed)
-    found = run_lengths.find_runs(np.abs(residual) >= limits.episode_bikes, observed, reach)
+    lookback = run_lengths.lookback_of(observed)
+    found = run_lengths.find_runs(np.abs(residual) >= limits.episode_bikes, observed, lookback)
     longest = np.zeros(len(cast.ids), np.int64)
     np.maximum.at(longest, found.station, found.rows)
     n = observed.sum(axis=0)
@@ -177,7 +177,7 @@ def _episodes(cast: Hindcasts, limits: ResidualLimits) -> list[dict[str, Any]]:
         {
             "station_id": str(cast.ids[s]),
             "max_run": int(longest[s]),
-            "max_run_min": int(longest[s]) * (reach + 1) // 2 * BIN_MINUTES,
+            "max_run_min": int(longest[s]) * (lookback + 1) // 2 * BIN_MINUTES,
             "n": int(n[s]),
         }
         for s in np.flatnonzero(longest).tolist()

@@ -73,7 +73,7 @@ def _polled(cast: Hindcasts, rows: slice) -> NDArray[np.int64]:
     """
     at = np.arange(rows.start, rows.stop)
     seen = np.isfinite(cast.truth)
-    return at if run_lengths.reach_of(seen) == 1 else at[seen[rows].any(axis=1)]
+    return at if run_lengths.lookback_of(seen) == 1 else at[seen[rows].any(axis=1)]
 
 
 def _median_station(cast: Hindcasts, rows: slice, min_points: int) -> int | None:

@@ -161,13 +161,13 @@ class PastDays:
 
     def _between_polls(self, curve: NDArray[np.float64]) -> NDArray[np.float64]:
         """Draw a curve straight between polls, where a network is polled less often than bins."""
-        reach = run_lengths.reach_of(self.network[:, :1] > 0)
+        lookback = run_lengths.lookback_of(self.network[:, :1] > 0)
         polls = np.flatnonzero(np.isfinite(curve))
-        if reach == 1 or not len(polls):
+        if lookback == 1 or not len(polls):
             return curve
         at = np.arange(len(curve))
         after = np.searchsorted(polls, at).clip(1, len(polls) - 1)
-        near = (polls[after] - polls[after - 1] <= reach) & (at >= polls[0]) & (at <= polls[-1])
+        near = (polls[after] - polls[after - 1] <= lookback) & (at >= polls[0]) & (at <= polls[-1])
         return np.where(near & np.isnan(curve), np.interp(at, polls, curve[polls]), curve)
 
     def today_and_lags(self, panel: Panel, today: LocalDays) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from velib_core.monitoring.documents import (
     Documents,
-    Edition,
+    RunMetadata,
     StockoutBounds,
     publish,
     status_of_days,
@@ -85,7 +85,7 @@ def build(
     tables: Iterable[pa.Table],
     *,
     window: LocalDays,
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: DynamicsThresholds | None = None,
     bounds: StockoutBounds | None = None,
 ) -> Documents:
@@ -104,8 +104,8 @@ def build(
     parts = [part for part in (day_panel(table, _VARIABLES) for table in tables) if part]
     panel = assemble(parts, window.start, window.stop, _VARIABLES)
     newest = _newest(parts) if parts else Bin(window.stop - 1)
-    head = {**edition.head(VERSION), "day_for_today_utc": day_of(newest).isoformat()}
-    inner = {**edition.head(VERSION), "last_days": len(window.days)}
+    head = {**run_metadata.head(VERSION), "day_for_today_utc": day_of(newest).isoformat()}
+    inner = {**run_metadata.head(VERSION), "last_days": len(window.days)}
     by_bin, by_station = _sums(panel, axis=1), _sums(panel, axis=0)
     found = _episodes(panel, limits)
     shown = sorted(
@@ -114,7 +114,7 @@ def build(
         ],
         key=lambda row: (row["station_id"], row["start_utc"], row["type"]),
     )
-    regularity = _regularity(parts, newest, edition.tz, limits)
+    regularity = _regularity(parts, newest, run_metadata.tz, limits)
     documents = {
         "heatmaps_profiles.json": head | {"heatmaps_profiles": inner | _heatmaps(by_bin, window)},
         "hourly_pen_sat.json": head | {"hourly": inner | {"rows": _hourly(by_bin, window)}},
@@ -128,7 +128,7 @@ def build(
     seen = np.isfinite(panel["bikes"])
     return publish(
         documents,
-        edition,
+        run_metadata,
         VERSION,
         status=status_of_days(window.days_with(seen), len(window.days)),
         window_days=len(window.days),
@@ -201,11 +201,11 @@ def _hourly(by_bin: _Table, window: LocalDays) -> list[dict[str, Any]]:
 def _episodes(panel: Panel, limits: DynamicsThresholds) -> list[dict[str, Any]]:
     """Find the stockouts that lasted; observations further apart than usual end an episode."""
     observed = np.isfinite(panel["bikes"])
-    reach = run_lengths.reach_of(observed)
-    step = (reach + 1) // 2
+    lookback = run_lengths.lookback_of(observed)
+    step = (lookback + 1) // 2
     rows = []
     for kind, flag in _FLAGS.items():
-        found = run_lengths.find_runs(panel[flag] == 1, observed, reach)
+        found = run_lengths.find_runs(panel[flag] == 1, observed, lookback)
         lasted = (found.last - found.first + step) * BIN_MINUTES
         keep = lasted >= limits.episode_min
         for station, first, last, steps in zip(
@@ -293,12 +293,12 @@ def _regularity(
         typical = nan_stats.median(np.stack(past)) if past else np.full_like(today, np.nan)
         r, common = _pearson(today, typical)
         n_days = np.zeros(len(ids), int) if past_days is None else past_days
-        step = (run_lengths.reach_of(np.isfinite(today)) + 1) // 2
-        told = (n_days >= limits.min_reference_days) & (common * step >= limits.min_common_bins)
+        step = (run_lengths.lookback_of(np.isfinite(today)) + 1) // 2
+        reported = (n_days >= limits.min_reference_days) & (common * step >= limits.min_common_bins)
         rows = [
             {
                 "station_id": str(ids[s]),
-                "regularity_corr_today_vs_typical": float(r[s]) if told[s] else None,
+                "regularity_corr_today_vs_typical": float(r[s]) if reported[s] else None,
                 "n_days": int(n_days[s]),
                 "n_bins": int(common[s]),
             }

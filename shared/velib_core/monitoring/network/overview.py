@@ -16,7 +16,7 @@ import numpy as np
 from velib_core.monitoring.documents import (
     OK,
     Documents,
-    Edition,
+    RunMetadata,
     Status,
     StockoutBounds,
     clock,
@@ -24,13 +24,11 @@ from velib_core.monitoring.documents import (
     publish,
 )
 from velib_core.monitoring.network.day_sums import (
-    HISTORY_COLUMNS,
     HISTORY_VARIABLES,
     DaySums,
     PastDays,
     StationCounts,
     network_sums,
-    summarise,
 )
 from velib_core.monitoring.panels import assemble, day_panel, name_of
 from velib_core.monitoring.stats import run_lengths
@@ -70,7 +68,6 @@ COLUMNS = (
 
 _VARIABLES = (*HISTORY_VARIABLES, "capacity", "ok", "age_min", "is_installed", "is_renting")
 
-__all__ = ["COLUMNS", "HISTORY_COLUMNS", "DaySums", "OverviewThresholds", "build", "summarise"]
 
 _MEASURES = ("bike_avail", "dock_avail", "penury", "saturation")
 
@@ -105,7 +102,7 @@ def build(
     days: Iterable[DaySums | None],
     *,
     now: dt.datetime,
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: OverviewThresholds | None = None,
     bounds: StockoutBounds | None = None,
 ) -> Documents:
@@ -128,15 +125,15 @@ def build(
     parts = [part for part in (day_panel(table, _VARIABLES) for table in recent) if part]
     newest = Bin(max(part.stop for part in parts) - 1) if parts else None
     as_of = bin_start(newest) if newest is not None else now
-    today = today_so_far(as_of, edition.tz)
+    today = today_so_far(as_of, run_metadata.tz)
     panel = assemble(parts, today.start, today.stop, _VARIABLES)
     past = PastDays([d for d in days if d and d.start < today.stop], panel)
-    window = complete_days(as_of, limits.window_days, edition.tz)
+    window = complete_days(as_of, limits.window_days, run_metadata.tz)
     tension = past.station_counts(window, panel.stations.ids)
     state = _now(panel, limits)
-    head = edition.head(VERSION)
+    head = run_metadata.head(VERSION)
     day = {"day_for_today_utc": day_of(Bin(today.stop - 1)).isoformat()}
-    kpis = _kpis(panel, state, tension, as_of, limits, edition) | day
+    kpis = _kpis(panel, state, tension, as_of, limits, run_metadata) | day
     documents = {
         "kpis.json": kpis,
         "snapshot_distribution.json": _distribution(panel, state),
@@ -148,7 +145,7 @@ def build(
     }
     return publish(
         documents,
-        edition,
+        run_metadata,
         VERSION,
         status=_status(newest, past, window),
         window_days=limits.window_days,
@@ -175,16 +172,16 @@ def _kpis(
     past: StationCounts,
     as_of: dt.datetime,
     limits: OverviewThresholds,
-    edition: Edition,
+    run_metadata: RunMetadata,
 ) -> dict[str, Any]:
     measures = _counts(panel, state)
     active = int(state.active.sum())
     known = past.counts[0] > 0
     covered = past.counts[0][known] / past.expected if past.expected else np.zeros(0)
     universe = np.union1d(past.ids[known], panel.stations.ids[np.isfinite(panel["bikes"]).any(0)])
-    local = as_of.astimezone(zoneinfo.ZoneInfo(edition.tz))
+    local = as_of.astimezone(zoneinfo.ZoneInfo(run_metadata.tz))
     return {
-        **edition.head(VERSION),
+        **run_metadata.head(VERSION),
         "snapshot_ts_utc": iso_z(as_of),
         "snapshot_ts_local": local.isoformat(sep=" ", timespec="seconds"),
         "stations_universe": len(universe),
@@ -220,7 +217,7 @@ def _counts(panel: Panel, state: _Now) -> dict[str, int]:
 def _volatility(panel: Panel) -> float | None:
     """Return the median over stations of the spread of bikes' changes between polls today."""
     bikes = panel["bikes"]
-    change, _ = run_lengths.changes(bikes, run_lengths.reach_of(np.isfinite(bikes)))
+    change, _ = run_lengths.changes(bikes, run_lengths.lookback_of(np.isfinite(bikes)))
     known = np.isfinite(change)
     count = known.sum(axis=0)
     enough = count > 1

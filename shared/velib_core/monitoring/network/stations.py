@@ -14,7 +14,7 @@ import numpy as np
 
 from velib_core.monitoring.documents import (
     Documents,
-    Edition,
+    RunMetadata,
     Status,
     StockoutBounds,
     clock,
@@ -22,7 +22,7 @@ from velib_core.monitoring.documents import (
     publish,
     status_of_days,
 )
-from velib_core.monitoring.panels import lay_out, name_of
+from velib_core.monitoring.panels import name_of, to_grid
 from velib_core.monitoring.stats import nan_stats
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def build(
     tables: Iterable[pa.Table],
     *,
     window: LocalDays,
-    edition: Edition,
+    run_metadata: RunMetadata,
     thresholds: StationsThresholds | None = None,
     bounds: StockoutBounds | None = None,
 ) -> Documents:
@@ -122,10 +122,10 @@ def build(
 
     """
     limits, bounds = thresholds or StationsThresholds(), bounds or StockoutBounds()
-    panel = lay_out(tables, window.start, window.stop, _VARIABLES)
+    panel = to_grid(tables, window.start, window.stop, _VARIABLES)
     profiles = _profiles(panel, window, limits)
     groups = _group(profiles.shape, limits)
-    head = edition.head(VERSION)
+    head = run_metadata.head(VERSION)
     axes, shares, scores = _components(profiles.shape)
     bodies: dict[str, dict[str, Any]] = {
         "kpis": {
@@ -147,7 +147,7 @@ def build(
     documents = {f"{name}.json": head | body for name, body in bodies.items()}
     return publish(
         documents,
-        edition,
+        run_metadata,
         VERSION,
         status=_status(panel, window, groups),
         window_days=len(window.days),

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class WholeCounts:
+class IntegerHistogram:
     """How often each whole number from ``low`` on occurs, ``int64[K]``."""
 
     low: int
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, values: NDArray[np.signedinteger]) -> WholeCounts:
+    def of(cls, values: NDArray[np.signedinteger]) -> IntegerHistogram:
         """Count values."""
         if not len(values):
             return cls(0, np.zeros(0, np.int64))

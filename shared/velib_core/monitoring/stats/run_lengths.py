@@ -27,7 +27,7 @@ class Runs(NamedTuple):
         return Runs(*(field[keep] for field in self))
 
 
-def reach_of(observed: NDArray[np.bool_]) -> int:
+def lookback_of(observed: NDArray[np.bool_]) -> int:
     """Return how many bins apart two observations may be and still follow one another.
 
     1 for a network observed in every bin. One that is polled less often, every ``step`` bins in
@@ -38,7 +38,7 @@ def reach_of(observed: NDArray[np.bool_]) -> int:
     return 2 * step - 1
 
 
-def find_runs(holds: NDArray[np.bool_], observed: NDArray[np.bool_], reach: int) -> Runs:
+def find_runs(holds: NDArray[np.bool_], observed: NDArray[np.bool_], lookback: int) -> Runs:
     """Find the maximal runs of observations for which ``holds``.
 
     Parameters
@@ -54,14 +54,14 @@ def find_runs(holds: NDArray[np.bool_], observed: NDArray[np.bool_], reach: int)
         nothing = np.zeros(0, np.int64)
         return Runs(nothing, nothing, nothing, nothing)
     rank = np.cumsum(observed, axis=0, dtype=np.int32)[at, station]
-    joined = (np.diff(station) == 0) & (np.diff(rank) == 1) & (np.diff(at) <= reach)
+    joined = (np.diff(station) == 0) & (np.diff(rank) == 1) & (np.diff(at) <= lookback)
     first = np.flatnonzero(np.concatenate([[True], ~joined]))
     last = np.concatenate([first[1:], [len(at)]]) - 1
     return Runs(station[first], at[first], at[last], last - first + 1)
 
 
 def changes(
-    values: NDArray[np.float32], reach: int
+    values: NDArray[np.float32], lookback: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the change since the observation before, and that observation's bin.
 
@@ -69,7 +69,7 @@ def changes(
     bins before; the bin is −1 where nothing was observed before at all.
     """
     before, at = previous(values)
-    near = (at >= 0) & (np.arange(len(values))[:, None] - at <= reach)
+    near = (at >= 0) & (np.arange(len(values))[:, None] - at <= lookback)
     return np.where(near, values - before, np.float32(np.nan)), at
 
 

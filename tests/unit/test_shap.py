@@ -30,7 +30,7 @@ def pack(panel):
 @pytest.fixture(scope="module")
 def rows(panel, pack):
     at = np.array([panel.start + (DAYS - 1) * BINS_PER_DAY + n for n in (100, 180)])
-    found = feature_rows(panel, at, H, pack.statics, empty_profiles(TZ, (H,)))
+    found = feature_rows(panel, at, H, pack.static_features, empty_profiles(TZ, (H,)))
     return np.ascontiguousarray(found.reshape(len(found), -1).T)
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from velib_core.monitoring.model.forecast_grid import Hindcasts
     from velib_core.timeline.bins import HorizonBins
 
-LEDGER_COLUMNS = (
+FORECAST_LOG_COLUMNS = (
     "tbin_utc",
     "target_tbin_utc",
     "station_id",
@@ -45,7 +45,7 @@ _BRIER = ("bike", "dock")
 
 
 @dataclasses.dataclass
-class ServedScores:
+class LoggedForecastScores:
     """Sums over the scored forecasts of one horizon, as a whole and by lead in bins.
 
     A lead's sums are ``float64[4]``: forecasts, absolute and squared error, absolute error of
@@ -90,15 +90,15 @@ class ServedScores:
         }
 
 
-def score_ledger(
+def score_forecast_log(
     tables: Iterable[pa.Table], laid_out: Mapping[HorizonBins, Hindcasts]
-) -> dict[HorizonBins, ServedScores]:
+) -> dict[HorizonBins, LoggedForecastScores]:
     """Score published forecasts against the observations in the hindcasts' window.
 
     A forecast counts if its station was observed at publication (that is the baseline) and at
     the target. Forecasts published outside the window are left out.
     """
-    scores = {h: ServedScores() for h in laid_out}
+    scores = {h: LoggedForecastScores() for h in laid_out}
     for table in tables:
         horizon = np.asarray(table["horizon_bins"])
         for h, cast in laid_out.items():
@@ -106,7 +106,7 @@ def score_ledger(
     return scores
 
 
-def _add(score: ServedScores, rows: pa.Table, cast: Hindcasts) -> None:
+def _add(score: LoggedForecastScores, rows: pa.Table, cast: Hindcasts) -> None:
     issued = bins_of(rows["tbin_utc"]) - cast.window.start
     target = bins_of(rows["target_tbin_utc"]) - cast.window.start
     forecast = _floats(rows, "y_pred_int")
@@ -136,16 +136,16 @@ def _add(score: ServedScores, rows: pa.Table, cast: Hindcasts) -> None:
     docks = capacity[target, station][known] - truth
     for name, outcome in (("bike", truth), ("dock", docks)):
         chance = _floats(rows, f"p_{name}")[mine][known]
-        told = np.isfinite(chance) & np.isfinite(outcome)
+        reported = np.isfinite(chance) & np.isfinite(outcome)
         loss, count = score.brier[name]
-        happened = (outcome[told] >= 1).astype(np.float64)
-        loss += float(((chance[told] - happened) ** 2).sum())
-        score.brier[name] = loss, count + int(told.sum())
+        happened = (outcome[reported] >= 1).astype(np.float64)
+        loss += float(((chance[reported] - happened) ** 2).sum())
+        score.brier[name] = loss, count + int(reported.sum())
     _add_leads(score, (target - issued)[known], error, base_error)
 
 
 def _add_leads(
-    score: ServedScores,
+    score: LoggedForecastScores,
     lead: NDArray[np.int64],
     error: NDArray[np.floating],
     base_error: NDArray[np.floating],

@@ -5,21 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 from panels import START, changed, make_panel
-from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, fold_day
-from velib_core.features.spatial_features import fit_statics
+from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, update_with_day
+from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.change_distribution import count_changes, fit_classes
 from velib_core.model.inference import class_probabilities
 from velib_core.model.training import paired_bins
-from velib_core.tables.panel import STANDSTILL_BINS, STANDSTILL_STATIONS, stands_still
+from velib_core.tables.panel import FROZEN_BINS, FROZEN_STATIONS, is_frozen
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 
 TZ = "Europe/Paris"
 HORIZONS = (HorizonBins(3), HorizonBins(12))
-STANDS_FROM, MOVES_AT = BINS_PER_DAY + 100, BINS_PER_DAY + 161
+FREEZES_AT, THAWS_AT = BINS_PER_DAY + 100, BINS_PER_DAY + 161
 """Of the second day: the last bin with news before the standstill, and the first one after."""
 
-STILL = slice(STANDS_FROM + STANDSTILL_BINS, MOVES_AT)
+FROZEN = slice(FREEZES_AT + FROZEN_BINS, THAWS_AT)
 """The bins that are as they were an hour before."""
 
 SECOND_DAY = day_after(day_of(START))
@@ -29,99 +29,101 @@ PACES = ("network_pace_1h", "network_pace_3h")
 
 @pytest.fixture(scope="module")
 def moving():
-    return make_panel(days=3, stations=STANDSTILL_STATIONS + 20, missing=0)
+    return make_panel(days=3, stations=FROZEN_STATIONS + 20, missing=0)
 
 
 @pytest.fixture(scope="module")
-def still(moving):
+def frozen(moving):
     """The network as a feed shows it that stands still for five hours of the second day."""
     bikes = moving["bikes"].copy()
-    bikes[STANDS_FROM:MOVES_AT] = bikes[STANDS_FROM]
+    bikes[FREEZES_AT:THAWS_AT] = bikes[FREEZES_AT]
     return changed(moving, {"bikes": bikes})
 
 
-def folded(panel, horizons=HORIZONS, days=2):
+def updated(panel, horizons=HORIZONS, days=2):
     profiles = empty_profiles(TZ, horizons)
     for n in range(days):
-        profiles = fold_day(profiles, panel, day_after(day_of(panel.start), n))
+        profiles = update_with_day(profiles, panel, day_after(day_of(panel.start), n))
     return profiles
 
 
-def test_a_standstill_is_found_where_the_network_is_as_an_hour_before(still, moving):
-    expected = np.zeros(still.bins, bool)
-    expected[STILL] = True
-    np.testing.assert_array_equal(stands_still(still["bikes"]), expected)
-    assert not stands_still(moving["bikes"]).any()
+def test_a_standstill_is_found_where_the_network_is_as_an_hour_before(frozen, moving):
+    expected = np.zeros(frozen.bins, bool)
+    expected[FROZEN] = True
+    np.testing.assert_array_equal(is_frozen(frozen["bikes"]), expected)
+    assert not is_frozen(moving["bikes"]).any()
 
 
-def test_one_bike_that_moves_or_too_few_stations_make_no_standstill(still):
-    bikes = still["bikes"].copy()
-    bikes[STANDS_FROM:MOVES_AT, 7] += np.arange(MOVES_AT - STANDS_FROM)
-    assert not stands_still(bikes).any()
-    few = still["bikes"].copy()
-    few[:, STANDSTILL_STATIONS - 1 :] = np.nan
-    assert not stands_still(few).any()
-    few[:, STANDSTILL_STATIONS - 1] = still["bikes"][:, STANDSTILL_STATIONS - 1]
-    assert stands_still(few).sum() == STILL.stop - STILL.start
+def test_one_bike_that_moves_or_too_few_stations_make_no_standstill(frozen):
+    bikes = frozen["bikes"].copy()
+    bikes[FREEZES_AT:THAWS_AT, 7] += np.arange(THAWS_AT - FREEZES_AT)
+    assert not is_frozen(bikes).any()
+    few = frozen["bikes"].copy()
+    few[:, FROZEN_STATIONS - 1 :] = np.nan
+    assert not is_frozen(few).any()
+    few[:, FROZEN_STATIONS - 1] = frozen["bikes"][:, FROZEN_STATIONS - 1]
+    assert is_frozen(few).sum() == FROZEN.stop - FROZEN.start
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_the_profile_counts_no_change_towards_a_standstill(still, horizon):
-    profiles = folded(still, (horizon,))
+def test_the_profile_counts_no_change_towards_a_standstill(frozen, horizon):
+    profiles = updated(frozen, (horizon,))
     sums = dict(zip(CHANGE_SUMS, profiles.change[0].sum(axis=(1, 2)), strict=True))
-    targets = [t for t in range(horizon, 2 * BINS_PER_DAY) if not STILL.start <= t < STILL.stop]
-    delta = np.stack([still["bikes"][t] - still["bikes"][t - horizon] for t in targets])
+    targets = [t for t in range(horizon, 2 * BINS_PER_DAY) if not FROZEN.start <= t < FROZEN.stop]
+    delta = np.stack([frozen["bikes"][t] - frozen["bikes"][t - horizon] for t in targets])
     assert (sums["n"] == len(targets)).all()
     np.testing.assert_array_equal(sums["still"], (delta == 0).sum(0))
     np.testing.assert_array_equal(sums["moved"], np.abs(delta).sum(0))
 
 
-def test_a_day_after_a_standstill_at_midnight_is_folded_as_when_all_is_in_memory(still):
+def test_a_day_after_a_standstill_at_midnight_is_folded_as_when_all_is_in_memory(frozen):
     """What the fold looks back on is enough: a job reads no more than that."""
-    bikes = still["bikes"].copy()
+    bikes = frozen["bikes"].copy()
     midnight = 2 * BINS_PER_DAY
     bikes[midnight - 20 : midnight + 30] = bikes[midnight - 20]
-    panel = changed(still, {"bikes": bikes})
-    before = folded(panel, (HORIZONS[0],))
-    whole = fold_day(before, panel, THIRD_DAY)
-    reach = panel.window(Bin(START + midnight - STANDSTILL_BINS), panel.stop)
-    np.testing.assert_array_equal(whole.change, fold_day(before, reach, THIRD_DAY).change)
+    panel = changed(frozen, {"bikes": bikes})
+    before = updated(panel, (HORIZONS[0],))
+    whole = update_with_day(before, panel, THIRD_DAY)
+    lookback = panel.window(Bin(START + midnight - FROZEN_BINS), panel.stop)
+    np.testing.assert_array_equal(whole.change, update_with_day(before, lookback, THIRD_DAY).change)
     n = (whole.change - before.change)[0, 0].sum(axis=(0, 1))
     assert (n == BINS_PER_DAY - 30).all()
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_nothing_is_learnt_from_a_target_in_a_standstill(still, horizon):
+def test_nothing_is_learnt_from_a_target_in_a_standstill(frozen, horizon):
     start, stop = Bin(START + BINS_PER_DAY), Bin(START + 2 * BINS_PER_DAY)
-    left_out = set(range(start, stop)) - set(paired_bins(still, start, stop, horizon).tolist())
-    assert left_out == set(range(START + STILL.start - horizon, START + STILL.stop - horizon))
+    left_out = set(range(start, stop)) - set(paired_bins(frozen, start, stop, horizon).tolist())
+    assert left_out == set(range(START + FROZEN.start - horizon, START + FROZEN.stop - horizon))
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_the_pace_looks_past_a_standstill(still, moving, horizon):
-    profiles = folded(moving, (horizon,), days=1)
-    statics = fit_statics(still.stations)
+def test_the_pace_looks_past_a_standstill(frozen, moving, horizon):
+    profiles = updated(moving, (horizon,), days=1)
+    static_features = fit_static_features(frozen.stations)
     places = [FEATURES.index(name) for name in PACES]
-    amid, after = STILL.stop - 1, STILL.stop + 30
+    amid, after = FROZEN.stop - 1, FROZEN.stop + 30
     rows = {
-        at: feature_rows(still, np.array([START + at]), horizon, statics, profiles)[places, 0, 0]
-        for at in (STILL.start - 1, amid, after)
+        at: feature_rows(frozen, np.array([START + at]), horizon, static_features, profiles)[
+            places, 0, 0
+        ]
+        for at in (FROZEN.start - 1, amid, after)
     }
-    assert (rows[STILL.start - 1] > 0).all()
+    assert (rows[FROZEN.start - 1] > 0).all()
     assert np.isnan(rows[amid]).all(), "hours of standstill were taken for hours of rest"
     assert 0 < rows[after][1] < 3
 
 
-def test_a_row_amid_a_standstill_is_the_same_from_the_least_history(still):
+def test_a_row_amid_a_standstill_is_the_same_from_the_least_history(frozen):
     horizon = HORIZONS[0]
-    profiles = folded(still, (horizon,), days=1)
-    statics = fit_statics(still.stations)
-    for at in (STILL.start + 5, STILL.stop + 5, STILL.stop + 36):
+    profiles = updated(frozen, (horizon,), days=1)
+    static_features = fit_static_features(frozen.stations)
+    for at in (FROZEN.start + 5, FROZEN.stop + 5, FROZEN.stop + 36):
         now = Bin(START + at)
-        recent = still.window(Bin(now - lookback_bins(horizon)), Bin(now + 1))
+        recent = frozen.window(Bin(now - lookback_bins(horizon)), Bin(now + 1))
         np.testing.assert_array_equal(
-            feature_rows(still, np.array([now]), horizon, statics, profiles),
-            feature_rows(recent, np.array([now]), horizon, statics, profiles),
+            feature_rows(frozen, np.array([now]), horizon, static_features, profiles),
+            feature_rows(recent, np.array([now]), horizon, static_features, profiles),
         )
 
 
@@ -158,6 +160,6 @@ def test_calm_is_believed_as_far_as_the_usual_is_known():
         row[FEATURES.index("network_pace_yesterday")] = yesterday
         row[FEATURES.index("profile_weight")] = weight
     found = class_probabilities(pack, features)
-    odds = found[:, pack.classes.still - 1] / found[:, pack.classes.still]
+    odds = found[:, pack.classes.unchanged - 1] / found[:, pack.classes.unchanged]
     np.testing.assert_allclose(odds, [left for *_, left in rows], rtol=1e-5)
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
