@@ -173,7 +173,7 @@ def healthy():
                         "action": {"type": "Delete"},
                         "condition": {"age": 400, "matchesPrefix": [f"velib/{folder}/"]},
                     }
-                    for folder in ("bronze", "forecast_log")
+                    for folder in ("bronze", "ledger")
                 ]
                 + [
                     {
