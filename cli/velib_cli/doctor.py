@@ -39,12 +39,17 @@ TIMEOUT_S = 10
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One finding: ``ok``, ``failed`` with what mends it, or ``skipped`` with the reason."""
+    """One finding: ``ok``, ``failed`` with the command that fixes it, or ``skipped`` with the reason."""
 
     name: str
     result: Literal["ok", "failed", "skipped"]
     detail: str
     fix_command: str | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Return the check as a JSON object; programs know the command as ``mend``."""
+        fields = dataclasses.asdict(self)
+        return fields | {"mend": fields.pop("fix_command")}
 
 
 def examine(

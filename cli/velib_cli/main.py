@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import os
@@ -142,9 +141,9 @@ def doctor(
         if not as_json:
             click.echo(f"{check.result:<8}{check.name:<26}{check.detail}")
             if check.fix_command:
-                click.echo(f"{'':<8}{click.style('mend it with:', bold=True)} {check.fix_command}")
+                click.echo(f"{'':<8}{click.style('fix it with:', bold=True)} {check.fix_command}")
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(check) for check in checks], indent=2))
+        click.echo(json.dumps([check.as_json() for check in checks], indent=2))
     if any(check.result == "failed" for check in checks):
         raise SystemExit(1)
 

@@ -563,7 +563,7 @@ def test_a_project_is_asked_by_gcloud_and_each_finding_is_a_line_with_its_comman
     lines = result.output.splitlines()
     at = next(n for n, line in enumerate(lines) if "velib-ingest is PAUSED" in line)
     assert lines[at].startswith("failed  schedules")
-    assert "mend it with: gcloud scheduler jobs resume velib-ingest" in lines[at + 1]
+    assert "fix it with: gcloud scheduler jobs resume velib-ingest" in lines[at + 1]
     assert any("not recorded: storage buckets notifications" in line for line in lines)
     assert result.exit_code == 1
 
