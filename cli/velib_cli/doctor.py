@@ -39,7 +39,7 @@ TIMEOUT_S = 10
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One finding: ``ok``, ``failed`` with the command that fixes it, or ``skipped`` with the reason."""
+    """One finding: ``ok``; ``failed``, with the command that fixes it; ``skipped``, with why."""
 
     name: str
     result: Literal["ok", "failed", "skipped"]

@@ -195,8 +195,13 @@ def test_the_weather_is_one_value_an_hour_for_the_whole_city(documents):
 
 
 def test_constants_have_no_psi_but_a_reason(documents):
-    row = by_feature(documents, "psi_by_feature.json", "capacity")
-    assert (row["psi"], row["reason"]) == (None, "constant in the reference")
+    named = {
+        row["feature"]
+        for name in ("psi", "ks", "deltas")
+        for row in documents[f"{name}_by_feature.json"]
+    }
+    assert "capacity" not in named, "readers would draw null as 0"
+    assert documents["summary.json"]["not_compared"]["capacity"] == "constant in the reference"
 
 
 def test_daily_psi_smoothed_is_the_moving_average_of_the_daily_psi(documents):
@@ -232,10 +237,13 @@ def test_a_days_psi_is_against_the_other_days_of_its_kind(documents, net, date):
     assert row["psi"] == pytest.approx(np.median(psis), abs=1e-5)
 
 
-def test_a_young_networks_days_start_with_its_first():
-    documents = build(planted.network(days=8, stations=3), days=3, reference_days=14)
-    days = [row["date_local"] for row in documents["psi_global_daily_ema.json"]]
-    assert days == [f"2025-10-{day}" for day in range(20, 28)]
+def test_a_young_networks_days_start_with_the_first_that_can_be_compared():
+    documents = build(planted.network(days=15, stations=6), days=3, reference_days=21)
+    rows = documents["psi_global_daily_ema.json"]
+    days = [row["date_local"] for row in rows]
+    assert days == [f"{day.date()}" for day in pd.date_range(days[0], "2025-11-03")]
+    assert "2025-10-20" <= days[0] < days[-1]
+    assert None not in {row["psi_ema"] for row in rows}
 
 
 def test_bounds_are_the_effective_windows(documents):
@@ -249,11 +257,9 @@ def test_zones_too_small_to_tell_have_no_psi(net):
     limits = drift.DriftThresholds(zone_min_station_days=50)
     documents = build(net, thresholds=limits)
     assert documents["zones.json"]["degrees"] == 0.01
-    zones = {row["zone"]: row for row in documents["zones.json"]["rows"]}
     # Stations 0 and 1 lie in one cell of 0.01°, stations 2 and 3, 4 and 5 in others.
-    assert sum(row["stations"] for row in zones.values()) == 6
-    assert all(row["psi"] is None for row in zones.values())
-    assert all("station-days" in row["reason"] for row in zones.values())
+    assert documents["zones.json"]["rows"] == []
+    assert documents["zones.json"]["not_compared"] == 3
 
 
 def test_zones_are_as_large_as_a_short_history_needs(net):
@@ -295,6 +301,7 @@ def test_weekends_are_compared_with_weekends(days):
 
 def test_without_a_reference_the_drift_is_unknown_and_says_why():
     documents = build(planted.network(days=3), days=3, reference_days=7)
-    assert {row["psi"] for row in documents["psi_by_feature.json"]} == {None}
+    assert documents["psi_by_feature.json"] == []
+    assert set(documents["summary.json"]["not_compared"]) == set(drift.FEATURES)
     assert documents["summary.json"]["psi_global"] is None
     assert "reference days" in documents["manifest.json"]["reason"]

@@ -1,5 +1,6 @@
 """Data health of a network with planted faults: each is found, and nothing else."""
 
+import dataclasses
 import datetime as dt
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 import planted
 import pyarrow as pa
 import pytest
-from velib_core.monitoring.data import health
+from velib_core.monitoring.data import freshness, health
 from velib_core.tables import snapshot
 from velib_core.timeline.windows import complete_days
 
@@ -254,3 +255,24 @@ def test_a_station_known_from_before_is_missed_from_the_start_of_the_window():
     (row,) = build(net)["anomalies/missing.json"]
     # From the window's start at 22:00 of the second day.
     assert (row["station_id"], row["missing"]) == ("s0", 26 * 12)
+
+
+def test_health_and_freshness_say_the_same_of_a_feed_without_report_times(net):
+    net = dataclasses.replace(net, frame=net.frame.assign(last_reported_utc=pd.NaT))
+    documents = build(net)
+    kpis = documents["kpis.json"]
+    assert (kpis["freshness_age_p95_min"], kpis["freshness_p95_ok"]) == (None, None)
+    assert kpis["freshness_reason"] == "no station says when it last reported"
+    assert "freshness" not in {alert["code"] for alert in documents["manifest.json"]["alerts"]}
+    fresh = freshness.build(
+        net.all_events()[-1], now=planted.after(net), run_metadata=planted.run_metadata("x")
+    )
+    assert fresh["manifest.json"]["reason"] == kpis["freshness_reason"]
+
+
+def test_no_key_of_a_document_is_called_like_the_document(documents):
+    """Readers take such a key for the document: ``raw["alerts"] ?? raw``."""
+    for name, document in documents.items():
+        if isinstance(document, dict):
+            assert name.removesuffix(".json") not in document
+    assert documents["alerts.json"]["raised"] == documents["manifest.json"]["alerts"]

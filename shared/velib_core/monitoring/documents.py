@@ -13,7 +13,7 @@ from velib_core.timeline.bins import iso_z
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Documents = dict[str, Any]
 """JSON-ready objects by name in a family's ``latest/`` folder, in the order to be written."""
@@ -166,6 +166,14 @@ def clean(value: Any) -> Any:  # noqa: ANN401 -- any value in, any JSON value ou
     if isinstance(value, float):
         return round(value, DECIMALS) + 0.0 if math.isfinite(value) else None
     return value
+
+
+def with_values(rows: Iterable[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """Return the rows in which each of the keys has a value.
+
+    Readers of the contract draw null as 0, so a row without data is left out.
+    """
+    return [row for row in rows if all(row[key] is not None for key in keys)]
 
 
 def ratio(part: float, whole: float) -> float | None:

@@ -29,6 +29,7 @@ from velib_core.monitoring.documents import (
     partly,
     publish,
     status_of_days,
+    with_values,
 )
 from velib_core.monitoring.panels import zones
 from velib_core.timeline.bins import bin_start, iso_z
@@ -132,7 +133,7 @@ def build(
         "summary.json": run_metadata.head(VERSION)
         | summary
         | spans
-        | {"last_days": len(window.days)},
+        | {"last_days": len(window.days), "not_compared": _not_compared(rows)},
         "psi_by_feature.json": _columns(rows, ("psi", "bins", "n_ref", "n_cur", "reason")),
         "ks_by_feature.json": _columns(
             rows, ("ks", "p_value", "wasserstein", "n_ref", "n_cur", "reason")
@@ -266,7 +267,7 @@ def _daily(hours: Hours, days: Sequence[dt.date], limits: DriftThresholds) -> li
         if value is not None:
             smoothed = value if smoothed is None else alpha * value + (1 - alpha) * smoothed
         rows.append({"date_local": date.isoformat(), "psi_ema": smoothed, "psi": value})
-    return rows
+    return with_values(rows, "psi_ema")
 
 
 def _psi_of_day(
@@ -304,7 +305,11 @@ def _zones(hours: Hours, sample: _Sample, limits: DriftThresholds) -> dict[str, 
         }
         for cell, inside, zone in cells
     ]
-    return {"degrees": 1 / per_degree, "rows": rows}
+    return {
+        "degrees": 1 / per_degree,
+        "rows": with_values(rows, "psi"),
+        "not_compared": sum(row["psi"] is None for row in rows),
+    }
 
 
 def _is_large(zone: _Sample, hours: Hours, limits: DriftThresholds) -> bool:
@@ -349,7 +354,13 @@ def _status(hours: Hours, reference: LocalDays, window: LocalDays) -> Status:
 
 
 def _columns(rows: Mapping[str, Mapping[str, Any]], names: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [{"feature": name} | {key: row[key] for key in names} for name, row in rows.items()]
+    """Return the features that were compared; the others are in the summary, with a reason."""
+    found = [{"feature": name} | {key: row[key] for key in names} for name, row in rows.items()]
+    return with_values(found, names[0])
+
+
+def _not_compared(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: row["reason"] for name, row in rows.items() if row["reason"]}
 
 
 def _global_alerts(overall: float | None, limits: DriftThresholds) -> list[Alert]:

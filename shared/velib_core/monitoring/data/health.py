@@ -135,7 +135,8 @@ def build(
         "kpis.json": kpis,
         "station_health.json": station_health(panel, coverage),
         "coverage_by_hour.json": coverage_by_hour(panel, coverage, hours),
-        "alerts.json": {**flags, "alerts": [dataclasses.asdict(alert) for alert in alerts]},
+        # Not "alerts": readers take a key of the document's own name for the document itself.
+        "alerts.json": {**flags, "raised": [dataclasses.asdict(alert) for alert in alerts]},
         **{f"anomalies/{name}.json": items for name, items in anomalies.items()},
         "anomalies/manifest.json": _anomalies_manifest(run_metadata, anomalies, limits),
     }
@@ -179,9 +180,10 @@ def count_duplicates(table: pa.Table) -> dict[str, int]:
 
 
 def _last_reports(table: pa.Table) -> dict[str, float]:
-    """Return when each station last reported, by its own word or else the feed's (unix s)."""
+    """Return when each station last reported by its own word (unix s), of those that say so."""
     rows = newest_rows(table)
-    stamps = pc.coalesce(rows["last_reported_utc"], rows["ts_utc"], rows["tbin_utc"])
+    rows = rows.filter(rows["last_reported_utc"].is_valid())
+    stamps = rows["last_reported_utc"]
     seconds = pc.cast(pc.floor_temporal(stamps, unit="second").cast(pa.timestamp("s")), pa.int64())
     return dict(zip(rows["station_id"].to_pylist(), seconds.to_pylist(), strict=True))
 
@@ -243,6 +245,7 @@ def _freshness(
         "freshness_age_p95_min": p95,
         "freshness_slo_min": limits.fresh_slo_min,
         "freshness_p95_ok": None if p95 is None else p95 <= limits.fresh_slo_min,
+        "freshness_reason": None if reports else "no station says when it last reported",
     }
 
 

@@ -24,6 +24,7 @@ from velib_core.monitoring.documents import (
     ratio,
     repeat_at_root,
     status_of_days,
+    with_values,
 )
 from velib_core.monitoring.model import forecast_grid
 from velib_core.monitoring.model.residuals import range_of_residuals
@@ -207,12 +208,13 @@ def _documents(
     }
     made = {"kpis": _kpis(cast, by_bin, logged_forecasts, head)}
     made |= {
-        name: head | {"time": "issue", "rows": [row for row in rows if row["n_truth"]]}
+        name: head | {"time": "issue", "rows": with_values(rows, "mae_model")}
         for name, rows in groups.items()
     }
     made["lift_curve"] = head | {
         "points": [
-            {k: row[k] for k in ("date", "lift_vs_baseline")} for row in daily if row["n_truth"]
+            {k: row[k] for k in ("date", "lift_vs_baseline")}
+            for row in with_values(daily, "lift_vs_baseline")
         ]
     }
     made["hist_residuals"] = head | _histogram(cast)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from velib_core.monitoring.documents import with_values
 from velib_core.monitoring.model.residuals import quantile_groups
 from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
 
@@ -55,10 +56,15 @@ def calibration_document(
         "fit": _lines(forecast, pairs.truth, everything, 1, 2)[0],
         "fit_mean": _lines(mean[reported], pairs.truth[reported], everything[reported], 1, 2)[0],
         "binned": _binned(forecast, pairs.truth, limits.calibration_bins),
-        "by_hour": [
-            {"hour": h} | line
-            for h, line in enumerate(_lines(forecast, pairs.truth, hour, HOURS, limits.min_pairs))
-        ],
+        "by_hour": with_values(
+            (
+                {"hour": h} | line
+                for h, line in enumerate(
+                    _lines(forecast, pairs.truth, hour, HOURS, limits.min_pairs)
+                )
+            ),
+            "beta",
+        ),
         "rel_error_levels": _levels(pairs),
         "bias_by_station": _bias(pairs, cast, stations),
     }

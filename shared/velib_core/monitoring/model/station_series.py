@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velib_core.monitoring.stats import run_lengths
 from velib_core.timeline.bins import (
     BINS_PER_DAY,
     BINS_PER_HOUR,
@@ -22,13 +21,17 @@ if TYPE_CHECKING:
     from velib_core.monitoring.model.forecast_grid import Hindcasts
     from velib_core.tables.panel import Stations
 
+    Floats = NDArray[np.float32]
+
 
 def series_document(
     cast: Hindcasts, tz: str, min_points: int, stations: Stations | None
 ) -> dict[str, Any]:
     """Return the body of ``station_timeseries.json``: the last 24 full hours, by target time.
 
-    Empty lists and a reason where no station has ``min_points`` pairs in them.
+    Only times of which the truth, persistence and the forecast are known; ``y_pred`` is empty
+    where there is no forecast at all. Empty lists and a reason where no station has
+    ``min_points`` pairs in them.
     """
     horizon = cast.horizon
     at = np.flatnonzero(np.isfinite(cast.truth).any(axis=1))
@@ -51,29 +54,29 @@ def series_document(
     if column is None:
         return document | {"reason": f"no station has {min_points} pairs in a day"}
     station = str(cast.ids[column])
-    polled = _polled(cast, rows)
+    drawn, forecast = _drawn(cast, rows, column)
     return document | {
         "station_id": station,
         "name": _name(stations, station),
         "ts": [
-            iso_z(bin_start(Bin(cast.window.start + offset + horizon)))
-            for offset in polled.tolist()
+            iso_z(bin_start(Bin(cast.window.start + offset + horizon))) for offset in drawn.tolist()
         ],
-        "y_true": cast.truth[polled, column],
-        "y_pred": cast.published[polled, column],
-        "y_base": cast.base[polled, column],
+        "y_true": cast.truth[drawn, column],
+        "y_pred": forecast,
+        "y_base": cast.base[drawn, column],
     }
 
 
-def _polled(cast: Hindcasts, rows: slice) -> NDArray[np.int64]:
-    """Return the bins to draw: all, or those polled of a network that is polled less often.
-
-    A line through every third value would not be seen between nulls; a hole in a network that is
-    observed in every bin stays one.
-    """
-    at = np.arange(rows.start, rows.stop)
-    seen = np.isfinite(cast.truth)
-    return at if run_lengths.lookback_of(seen) == 1 else at[seen[rows].any(axis=1)]
+def _drawn(cast: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.int64], Floats]:
+    """Return the bins to draw, and their forecasts; a null would be drawn as 0."""
+    truth, base, forecast = (
+        values[rows, column] for values in (cast.truth, cast.base, cast.published)
+    )
+    known = np.isfinite(truth) & np.isfinite(base)
+    if np.isfinite(forecast).any():
+        known &= np.isfinite(forecast)
+        return rows.start + np.flatnonzero(known), forecast[known]
+    return rows.start + np.flatnonzero(known), forecast[:0]
 
 
 def _median_station(cast: Hindcasts, rows: slice, min_points: int) -> int | None:

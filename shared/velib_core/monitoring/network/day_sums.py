@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -156,6 +157,7 @@ class PastDays:
             "median": [
                 {"hhmm": clock(n * BIN_MINUTES), "pct_median": value}
                 for n, value in enumerate(median.tolist())
+                if math.isfinite(value)
             ],
         }
 

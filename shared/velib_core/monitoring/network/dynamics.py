@@ -17,6 +17,7 @@ from velib_core.monitoring.documents import (
     StockoutBounds,
     publish,
     status_of_days,
+    with_values,
 )
 from velib_core.monitoring.panels import assemble, day_panel, name_of, zones
 from velib_core.monitoring.stats import nan_stats, run_lengths
@@ -243,7 +244,10 @@ def _tension(panel: Panel, sums: _Table) -> list[dict[str, Any]]:
                 "out_of_service_share": 1 - float(sums.rated[s] / seen[s]),
             }
         )
-    return sorted(rows, key=lambda row: (-(row["tension_index"] or 0), row["station_id"]))
+    return sorted(
+        with_values(rows, "tension_index"),
+        key=lambda row: (-row["tension_index"], row["station_id"]),
+    )
 
 
 def _station_rates(sums: _Table, s: int) -> dict[str, Any]:
@@ -273,7 +277,7 @@ def _zones(panel: Panel, sums: _Table, per_degree: int) -> list[dict[str, Any]]:
                 "stations": int(inside.sum()),
             }
         )
-    return rows
+    return with_values(rows, "penury_rate")
 
 
 def _regularity(
@@ -311,7 +315,7 @@ def _regularity(
         "day_local": days[0].days[0].isoformat(),
         "reference_days": len(past),
         "reason": reason,
-        "rows": rows,
+        "rows": with_values(rows, "regularity_corr_today_vs_typical"),
     }
 
 

@@ -22,6 +22,7 @@ from velib_core.monitoring.documents import (
     clock,
     percent,
     publish,
+    with_values,
 )
 from velib_core.monitoring.network.day_sums import (
     HISTORY_VARIABLES,
@@ -288,8 +289,8 @@ def _tension(past: StationCounts, stations: Stations) -> list[dict[str, Any]]:
             }
         )
     return sorted(
-        rows,
-        key=lambda r: (-(r["penury_rate"] or 0) - (r["saturation_rate"] or 0), r["station_id"]),
+        with_values(rows, "penury_rate"),
+        key=lambda r: (-r["penury_rate"] - r["saturation_rate"], r["station_id"]),
     )
 
 
