@@ -29,7 +29,8 @@ bench: .venv
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 	  { echo "This Python cannot make environments; on Debian: apt-get install python3-venv"; exit 1; }
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --require-hashes --requirement constraints.txt
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv
 
 clean:

@@ -1,9 +1,9 @@
-"""``build/<function>/``: one folder a function that needs nothing from outside it.
+"""Write ``build/<function>/``: one self-contained folder per function, ready to upload.
 
-A staged folder holds the function's ``main.py``, the library, and a ``requirements.txt`` that
-pins everything that is going to be installed, also what the requirements themselves require, to
-the versions of ``constraints.txt``. The same tree gives the same bytes, so that a deployment can
-tell by a digest whether there is anything to do. ``python -m velib_deploy.staging --out build``.
+A staged folder holds the function's ``main.py``, the library, and a ``requirements.txt`` that pins
+every distribution to be installed, including indirect ones, to the version and the hashes in
+``constraints.txt``. The same tree gives the same bytes, so a deployment compares digests to find
+out whether anything changed. ``python -m velib_deploy.staging --out build``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib.metadata
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from packaging.requirements import Requirement
@@ -36,54 +36,71 @@ TARGET = {
     "python_version": "3.11",
     "sys_platform": "linux",
 }
-"""Where functions run, in the words of environment markers, whoever stages them and wherever."""
+"""Where functions run, as environment markers; independent of the machine that stages them."""
 
-Pins = dict["NormalizedName", str]
-"""Versions by distribution."""
+PIN = re.compile(r"^([\w.-]+)==([^\s;]+)[^\\\n]*((?:\\\n +--hash=\S+ ?)+)", re.MULTILINE)
+"""A requirement of ``constraints.txt``: name, version, hashes; markers are skipped."""
+
+
+class Pin(NamedTuple):
+    """The tested version of a distribution and the hashes of its files."""
+
+    version: str
+    hashes: tuple[str, ...]
+    """As pip takes them: ``sha256:…``."""
+
+
+Pins = dict["NormalizedName", Pin]
 
 
 class StagingError(InvalidValueError):
-    """A requirement that cannot be pinned."""
+    """A requirement without a pinned version."""
 
 
 def stage(name: str, out: Path, repository: Path = REPOSITORY) -> Path:
-    """Write one function's folder below ``out``, in place of an older one; return it.
+    """Write one function's folder below ``out``, replacing an older one; return its path.
 
-    Raises `StagingError` where a requirement is not in ``constraints.txt``, and ``KeyError``
-    where there is no such function.
+    Raises `StagingError` if a requirement is not in ``constraints.txt``, and ``KeyError`` if
+    there is no such function.
     """
     spec = load_specs(repository / "functions")[name]
     pins = read_pins(repository / "constraints.txt")
     needs = requirements((spec.folder / "requirements.txt").read_text("utf-8"))
-    lines = [f"{needed}=={pins[needed]}\n" for needed in sorted(closure(needs, pins))]
+    lines = [_pinned(needed, pins[needed]) for needed in sorted(closure(needs, pins))]
     target = out / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copyfile(spec.folder / "main.py", target / "main.py")
-    (target / "requirements.txt").write_text("".join(lines), "utf-8")
+    (target / "requirements.txt").write_text("--require-hashes\n" + "".join(lines), "utf-8")
     _vendor(repository / "shared" / "velib_core", target / "velib_core")
     return target
 
 
 def read_pins(constraints: Path) -> Pins:
-    """Read the ``name==version`` lines of a constraints file."""
-    pairs = re.findall(r"^([\w.-]+)==(\S+)", constraints.read_text("utf-8"), re.MULTILINE)
-    return {canonicalize_name(name): version for name, version in pairs}
+    """Read the pins of a constraints file; a line without a hash is no pin."""
+    return {
+        canonicalize_name(name): Pin(version, tuple(re.findall(r"--hash=(\S+)", hashes)))
+        for name, version, hashes in PIN.findall(constraints.read_text("utf-8"))
+    }
+
+
+def _pinned(name: NormalizedName, pin: Pin) -> str:
+    return " \\\n    ".join([f"{name}=={pin.version}", *(f"--hash={h}" for h in pin.hashes)]) + "\n"
 
 
 def requirements(text: str) -> list[Requirement]:
-    """Parse a requirements.txt; options such as ``-c`` are left out."""
+    """Parse a requirements.txt of names and specifiers."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return [Requirement(line) for line in lines if line]
 
 
 def closure(
-    needs: Iterable[Requirement], pins: Mapping[NormalizedName, str]
+    needs: Iterable[Requirement], pins: Mapping[NormalizedName, Pin]
 ) -> set[NormalizedName]:
     """Return every distribution that installing some requirements installs on `TARGET`.
 
-    What requires what is read from the metadata of this environment's distributions; raises
-    `StagingError` for one that is not pinned or not here.
+    Dependencies are read from the metadata of the distributions in this environment. Raises
+    `StagingError` for one that is not pinned or not installed here.
     """
     found: dict[NormalizedName, set[str]] = {}
     waiting = list(needs)
@@ -95,7 +112,7 @@ def closure(
             continue
         found[name] |= new
         if name not in pins:
-            raise StagingError("requirement", name, "a version in constraints.txt")
+            raise StagingError("requirement", name, "a version and its hashes in constraints.txt")
         waiting += [n for n in _requires(name) if _applies(n, new)]
     return set(found)
 
@@ -124,7 +141,7 @@ def _vendor(package: Path, target: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
 @click.option("--only", metavar="FUNCTION", help="Stage this function and no other.")
 def main(out: Path, only: str | None) -> None:
-    """Write the folders that are deployed."""
+    """Write the folders that `deploy.sh` uploads."""
     names = list(load_specs())
     if only is not None and only not in names:
         raise click.BadParameter(f"{only} is none of {', '.join(names)}", param_hint="--only")

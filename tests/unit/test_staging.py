@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.metadata
+import itertools
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -22,8 +24,7 @@ def digests(folder):
 
 
 def pinned(folder):
-    lines = (folder / "requirements.txt").read_text("utf-8").splitlines()
-    return dict(line.split("==") for line in lines)
+    return read_pins(folder / "requirements.txt")
 
 
 def test_the_same_tree_gives_the_same_bytes(tmp_path):
@@ -56,6 +57,38 @@ def test_every_requirement_is_pinned_to_the_tested_version(name, tmp_path):
     direct = requirements((REPOSITORY / "functions" / name / "requirements.txt").read_text("utf-8"))
     assert {canonicalize_name(need.name) for need in direct} <= set(versions)
     assert versions.items() <= PINS.items()
+
+
+def test_a_staged_function_installs_only_files_whose_hash_is_known(tmp_path):
+    lines = (stage("close_day", tmp_path) / "requirements.txt").read_text("utf-8").splitlines()
+    assert lines[0] == "--require-hashes"
+    assert sum("==" in line for line in lines) == len(pinned(tmp_path / "close_day"))
+
+
+def test_every_constraint_carries_the_hashes_of_its_files():
+    text = (REPOSITORY / "constraints.txt").read_text("utf-8")
+    assert len(PINS) == sum("==" in line.partition(";")[0] for line in text.splitlines())
+    assert all(len(pin.hashes) > 0 for pin in PINS.values())
+
+
+def test_the_library_installs_what_the_functions_need_and_nothing_else():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = set()
+    for spec in load_specs().values():
+        text = (spec.folder / "requirements.txt").read_text("utf-8")
+        needed |= {need.name for need in requirements(text)}
+    declared = [Requirement(line) for line in project["dependencies"]]
+    assert {need.name for need in declared} == needed
+
+
+def test_every_dependency_has_a_lower_bound_that_the_tested_version_meets():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for line in [*project["dependencies"], *itertools.chain(*extras.values())]:
+        need = Requirement(line)
+        if need.name != project["name"]:
+            assert [bound.operator for bound in need.specifier] == [">="], line
+            assert PINS[canonicalize_name(need.name)].version in need.specifier, line
 
 
 @pytest.mark.parametrize("name", ["ingest", "close_day", "reconcile"])
