@@ -158,7 +158,8 @@ def _clusters(
 ) -> NDArray[np.float32]:
     from sklearn.cluster import KMeans  # noqa: PLC0415 -- only training draws clusters
 
-    filled = np.where(np.isfinite(capacity), capacity, np.nanmedian(np.append(capacity, 0)))
+    known = capacity[np.isfinite(capacity)]
+    filled = np.where(np.isfinite(capacity), capacity, np.median(known) if len(known) else 0)
     points = np.column_stack([_plane(lat, lon), filled])
     spread = points.std(0)
     points = (points - points.mean(0)) / np.where(spread > 0, spread, 1)
