@@ -10,6 +10,7 @@ import network
 import pytest
 from document_blocks import DOCUMENTS, blocks, prose, quoted
 from velib_core.events.topics import TOPICS
+from velib_core.features.stack import FEATURES
 from velib_core.jobs import build_serving_forecast
 from velib_core.lake.keys import Key
 from velib_core.launcher import JOBS
@@ -59,14 +60,14 @@ def tree():
 
 @cache
 def words():
-    """Return every word of the sources, those of the worked examples among them."""
+    """Return every word of the sources, those of worked examples and features among them."""
     examples = "".join(
         block.text
         for path in DOCUMENTS
         for block in blocks(path)
         if block.file or block.language == "diff"
     )
-    return set(re.findall(r"\w+", "\n".join(tree().values()) + examples))
+    return {*re.findall(r"\w+", "\n".join(tree().values()) + examples), *FEATURES}
 
 
 @cache
