@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from google.api_core.exceptions import DeadlineExceeded, GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
-from google.cloud import pubsub_v1
 from velib_core.events.topics import DEAD_LETTER_TOPIC, MAX_DELIVERY_ATTEMPTS
 from velib_local.records import RECORDS, DeliveryRecord
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from google.cloud import pubsub_v1
     from google.pubsub_v1 import types
     from velib_core.settings.network import Settings
 
@@ -59,6 +59,8 @@ def waiting(settings: Settings) -> DeadLetters:
     """Look at the dead letters of a deployed network; each is left where it is."""
     if not settings.project:
         return DeadLetters(None, reason="name the project with --project to count them")
+    from google.cloud import pubsub_v1  # noqa: PLC0415 -- slow, and only here
+
     subscription = (
         f"projects/{settings.project}/subscriptions/{settings.network}-{DEAD_LETTER_TOPIC}"
     )

@@ -32,9 +32,17 @@ if TYPE_CHECKING:
 
     from velib_core.settings.network import Settings
 
+    from velib_cli.status import LakeStatus
+
 PERMISSIONS = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
 CLOCK_TOLERANCE_S = 60
 TIMEOUT_S = 10
+
+SUBJECTS = (
+    *("snapshots", "documents", "models", "forecasts", "forecast log", "artefacts"),
+    *("alerts", "quarantine", "dead letters"),
+)
+"""What a look at the contents of a lake is about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +94,16 @@ def examine(
     yield _attempt("topics", lambda: _topics(settings))
     yield _attempt("dead-letter subscription", lambda: _dead_letter(settings, again))
     yield from _project(settings, region, file, environ)
+
+
+def examine_contents(state: LakeStatus) -> Iterator[Check]:
+    """Yield a check for each subject that is well, and one for each finding."""
+    found = {finding.subject for finding in state.findings}
+    for subject in SUBJECTS:
+        if subject not in found:
+            yield Check(subject, "ok", "as written")
+    for finding in state.findings:
+        yield Check(finding.subject, "failed", finding.text, finding.command)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:

@@ -7,14 +7,22 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from velib_core.errors import PermanentError, TransientError
+
+from velib_cli.options import bucket_option, folder_option, json_option, settings_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from velib_cli.doctor import Check
+    from velib_cli.status import LakeStatus
 
 LAZY = {
     "backtest": "velib_cli.commands.backtest",
@@ -43,15 +51,6 @@ class _Commands(click.Group):
         return super().get_command(ctx, cmd_name)
 
 
-_settings_option = click.option(
-    "--settings",
-    "settings_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of settings that the network was deployed with.",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-
-
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="velib-forecast")
 def cli() -> None:
@@ -69,16 +68,11 @@ def cli() -> None:
 
 
 @cli.command(short_help="Show what is there, how fresh, what is missing.")
-@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
+@bucket_option
 @click.option("--project", help="Project of the deployed network; its dead letters are there.")
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that demo or replay left.",
-)
-@_settings_option
-@_json_option
+@folder_option
+@settings_option
+@json_option
 def status(
     bucket: str | None,
     project: str | None,
@@ -86,44 +80,57 @@ def status(
     settings_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what is there, how fresh, what is missing or stale, and what was given up.
+    """Say in one sentence whether a network is well, and what to type where it is not.
 
-    Snapshots and days, live models, standing alerts, quarantine and dead letters. Changes
+    Then what there is: snapshots and days, live models, standing alerts, quarantine and dead
+    letters. Documents, models and the forecast log are compared with what was written. Changes
     nothing. Exits with 1 where something needs attention.
     """
-    from velib_cli.dead_letters import dead_lettered, waiting  # noqa: PLC0415
-    from velib_cli.status import inspect_lake, rows  # noqa: PLC0415
-    from velib_cli.targets import open_lake  # noqa: PLC0415
+    from velib_cli.status_text import advice, rows, sentence  # noqa: PLC0415
 
-    lake, settings = open_lake(bucket, folder, project, settings_file)
-    with Console(stderr=True).status(f"Looking at {bucket or folder}"):
-        dead_letters = dead_lettered(folder) if folder is not None else waiting(settings)
-        state = inspect_lake(
-            lake, settings, dt.datetime.now(dt.UTC), dead_letters, live=folder is None
-        )
+    state = _inspect(bucket, project, folder, settings_file)
     if as_json:
         click.echo(json.dumps(state.as_json(), indent=2))
     else:
-        table = Table(title=f"Network {state.network}", show_header=False)
+        click.echo(click.style(sentence(state), bold=True))
+        for line in advice(state):
+            click.echo(line)
+        table = Table(title=f"Network {escape(state.network)}, {state.tz}", show_header=False)
         for what, reported in rows(state):
             table.add_row(what, escape(reported))
         Console().print(table)
-        verdict = [f"- {escape(line)}" for line in state.attention]
-        Console().print("\n".join(["Needs attention:", *verdict] if verdict else ["All is well."]))
     if not state.healthy:
         raise SystemExit(1)
 
 
-@cli.command(short_help="Check a deployment, and say how to mend it.")
-@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
+def _inspect(
+    bucket: str | None, project: str | None, folder: Path | None, settings_file: Path | None
+) -> LakeStatus:
+    from velib_cli.dead_letters import dead_lettered, waiting  # noqa: PLC0415
+    from velib_cli.status import inspect_lake  # noqa: PLC0415
+    from velib_cli.targets import open_lake  # noqa: PLC0415
+
+    lake, settings = open_lake(bucket, folder, project, settings_file)
+    with Console(stderr=True).status(f"Looking at {escape(str(bucket or folder))}"):
+        dead_letters = dead_lettered(folder) if folder is not None else waiting(settings)
+        now = dt.datetime.now(dt.UTC)
+        place = f"--dir {folder}" if folder is not None else None
+        live = folder is None
+        return inspect_lake(lake, settings, now, dead_letters, live=live, place=place)
+
+
+@cli.command(short_help="Check a deployment or a folder, and say how to fix it.")
+@bucket_option
 @click.option("--project", help="Its project: topics, rights and functions are looked at too.")
 @click.option("--region", help="Its region, as in europe-west1.")
-@_settings_option
-@_json_option
+@folder_option
+@settings_option
+@json_option
 def doctor(
     bucket: str | None,
     project: str | None,
     region: str | None,
+    folder: Path | None,
     settings_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -131,20 +138,27 @@ def doctor(
 
     Settings, feeds, clock, bucket, newest snapshot, and everything that deploy.sh makes, held to
     its plan. Without --bucket settings are read from the environment, as the functions read
-    them. Changes nothing. Exits with 1 where a check failed.
+    them. With --dir the contents of a folder are checked. Changes nothing. Exits with 1 where a
+    check failed.
     """
-    from velib_cli.doctor import examine  # noqa: PLC0415
+    from velib_cli.doctor import examine, examine_contents  # noqa: PLC0415
+    from velib_cli.printed import harmless  # noqa: PLC0415
 
-    checks = []
-    for check in examine(os.environ, bucket, project, region, settings_file):
-        checks.append(check)
+    if folder is not None:
+        found: Iterable[Check] = examine_contents(_inspect(bucket, project, folder, settings_file))
+    else:
+        found = examine(os.environ, bucket, project, region, settings_file)
+    shown = []
+    for check in found:
+        shown.append(check)
         if not as_json:
-            click.echo(f"{check.result:<8}{check.name:<26}{check.detail}")
+            click.echo(f"{check.result:<8}{check.name:<26}{harmless(check.detail)}")
             if check.fix_command:
-                click.echo(f"{'':<8}{click.style('fix it with:', bold=True)} {check.fix_command}")
+                fix = harmless(check.fix_command)
+                click.echo(f"{'':<8}{click.style('fix it with:', bold=True)} {fix}")
     if as_json:
-        click.echo(json.dumps([check.as_json() for check in checks], indent=2))
-    if any(check.result == "failed" for check in checks):
+        click.echo(json.dumps([check.as_json() for check in shown], indent=2))
+    if any(check.result == "failed" for check in shown):
         raise SystemExit(1)
 
 
@@ -167,7 +181,10 @@ def main(argv: list[str] | None = None) -> Any:  # noqa: ANN401 -- what click re
 
 
 def _fail(reported: str) -> NoReturn:
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {reported}", err=True)
+    from velib_cli.printed import harmless  # noqa: PLC0415
+
+    lines = "\n".join(map(harmless, reported.splitlines()))
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {lines}", err=True)
     raise SystemExit(1)
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import InvalidValueError, ModelError
 from velib_core.model import registry
 from velib_core.timeline.bins import HorizonMinutes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from velib_core.lake.bucket import Lake
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
@@ -29,7 +31,7 @@ class ListedModel:
     folder: str
     first_day: str | None
     last_day: str | None
-    mae: float
+    mae: float | None
     mae_lift: float | None
 
 
@@ -49,11 +51,17 @@ def list_models(lake: Lake, settings: Settings) -> list[ListedModel]:
                     folder=model.folder,
                     first_day=record.get("start_date"),
                     last_day=record.get("end_date"),
-                    mae=float(record["metrics"]["mae"]),
+                    mae=_mae(record),
                     mae_lift=candidate.get("mae_lift"),
                 )
             )
     return listed
+
+
+def _mae(record: Mapping[str, Any]) -> float | None:
+    metrics = record.get("metrics")
+    mae = metrics.get("mae") if isinstance(metrics, dict) else None
+    return float(mae) if isinstance(mae, int | float) else None
 
 
 def roll_back(lake: Lake, settings: Settings, minutes: int, version: str | None) -> tuple[str, str]:

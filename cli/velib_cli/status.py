@@ -1,10 +1,9 @@
-"""What is in a lake: how fresh, what is missing, what is stale, what was given up."""
+"""What is in a lake: how fresh, what is missing, stale or damaged, and what to do about it."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import math
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import ModelError, PermanentError
@@ -17,6 +16,15 @@ from velib_core.model import registry
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
 from velib_core.timeline.bins import bin_start, day_after, first_bin, iso_z, parse_day
 
+from velib_cli.lake_checks import (
+    Finding,
+    Place,
+    check_documents,
+    check_forecasts,
+    check_models,
+)
+from velib_cli.printed import age, counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -25,9 +33,6 @@ if TYPE_CHECKING:
     from velib_core.timeline.bins import HorizonMinutes
 
     from velib_cli.dead_letters import DeadLetters
-
-LISTED = 10
-"""Lines of a list that a person is shown."""
 
 LATELY = dt.timedelta(days=1)
 
@@ -58,13 +63,15 @@ class LiveModel:
 
 @dataclasses.dataclass(frozen=True)
 class Alert:
-    """An alert that stands, as the manifest of its family tells it."""
+    """An alert that stands, as the manifest of its family has it; numbers where it has them."""
 
     family: str
     level: str
     code: str
     text: str
     as_of: str
+    value: float | None = None
+    threshold: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +82,10 @@ class LakeStatus:
     lie between the first and the last observed day without any snapshot; ``forecast_log_days``
     counts the days whose published forecasts are united, and ``forecast_log_newest`` is the bin
     that the newest published forecast was made from; ``quarantined_lately`` are those of the last
-    24 hours; ``repairs`` is what `velib_core.jobs.reconcile` would publish; ``attention`` says in
-    words what a person should look at.
+    24 hours; ``repairs`` is what `velib_core.jobs.reconcile` would publish; ``findings`` are what
+    a person should look at, each with what to type, and ``attention`` their words alone. Of a
+    ``live`` lake ages are by the clock; one that is finished is told as of its newest snapshot.
+    ``silence_max_min`` is the age of the newest snapshot beyond which there is an alert.
     """
 
     network: str
@@ -97,6 +106,10 @@ class LakeStatus:
     dead_letters: DeadLetters
     fixes: list[str]
     attention: list[str]
+    findings: list[Finding]
+    tz: str
+    live: bool
+    silence_max_min: float
 
     @property
     def healthy(self) -> bool:
@@ -110,11 +123,18 @@ class LakeStatus:
 
 
 def inspect_lake(
-    lake: Lake, settings: Settings, now: dt.datetime, dead_letters: DeadLetters, *, live: bool
+    lake: Lake,
+    settings: Settings,
+    now: dt.datetime,
+    dead_letters: DeadLetters,
+    *,
+    live: bool,
+    place: str | None = None,
 ) -> LakeStatus:
-    """Read the state of a lake; costs listings and some twenty small objects.
+    """Read the state of a lake; costs listings, and the live models and manifests.
 
-    A ``live`` lake is expected to grow: an old newest snapshot needs attention there.
+    A ``live`` lake is expected to grow: an old newest snapshot needs attention there. ``place``
+    is the option by which commands name the lake, as in ``--dir out/demo``.
     """
     layout = Layout(settings)
     days = observed_days(lake, layout)
@@ -125,6 +145,9 @@ def inspect_lake(
     exports = [entry.name for entry in lake.entries(f"{layout.exports}/")]
     dailies = [entry.name for entry in lake.entries(f"{layout.daily}/")]
     refused, lately = _quarantined(lake, layout, now)
+    as_of = now if live or start is None else start
+    where = Place(place or f"--bucket {settings.root}", settings.network, settings.project, live)
+    fixes, unplanned = _fixes(lake, settings)
     state = LakeStatus(
         network=settings.network,
         newest_snapshot=iso_z(start) if start else None,
@@ -137,57 +160,76 @@ def inspect_lake(
         perf_views=len(layout.by_day(Perf, exports)),
         forecast_log_days=len(layout.by_day(ForecastLog, exports)),
         forecast_log_newest=_newest_published(lake, layout),
-        models=[_live_model(lake, settings, horizon, now) for horizon in settings.horizons],
+        models=[_live_model(lake, settings, horizon, as_of) for horizon in settings.horizons],
         alerts=list(_alerts(lake, layout)),
         quarantined=refused,
         quarantined_lately=lately,
         dead_letters=dead_letters,
-        fixes=[str(r) for r in reconcile.plan(lake, settings, ReplayRequested())],
+        fixes=fixes,
         attention=[],
+        findings=unplanned,
+        tz=settings.tz,
+        live=live,
+        silence_max_min=settings.monitoring.silence_max_min,
     )
-    late = settings.monitoring.silence_max_min if live else math.inf
-    return dataclasses.replace(state, attention=list(_attention(state, late)))
+    findings = [*_findings(state, where), *unplanned, *_content(lake, settings, where)]
+    return dataclasses.replace(
+        state, findings=findings, attention=[finding.text for finding in findings]
+    )
 
 
-def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
-    """Yield what a person reads: what it is about, and what there is, possibly in lines."""
-    if state.newest_snapshot is None or state.age_min is None:
-        yield "newest snapshot", "none yet"
-    else:
-        yield "newest snapshot", f"{state.newest_snapshot}, {_age(state.age_min)} old"
-        yield "days observed", f"{state.first_day} … {state.last_day}"
-    yield "days missing", _listed(state.missing_days) or "none"
-    counts = [(state.dailies, "dailies"), (state.events_views, "events views")]
-    counts += [
-        (state.perf_views, "perf views"),
-        (state.forecast_log_days, "of published forecasts"),
-    ]
-    yield "days made", ", ".join(f"{number} {what}" for number, what in counts)
-    yield "last forecast from", state.forecast_log_newest or "none yet"
-    yield "live models", "\n".join(map(_model_line, state.models))
-    alerts = [f"{a.level}: {a.text} ({a.family}, as of {a.as_of})" for a in state.alerts]
-    yield "alerts", "\n".join(alerts) or "none"
-    yield "quarantined", f"{state.quarantined}, {state.quarantined_lately} in the last 24 hours"
-    yield "dead letters", "\n".join(_dead_letter_lines(state.dead_letters))
-    yield "to be made", _listed(state.fixes) or "nothing: all is up to date"
+def _fixes(lake: Lake, settings: Settings) -> tuple[list[str], list[Finding]]:
+    """Return what `reconcile` would publish, or why that cannot be said."""
+    try:
+        return [str(fix) for fix in reconcile.plan(lake, settings, ReplayRequested())], []
+    except PermanentError as error:
+        return [], [Finding("artefacts", f"what is missing or stale cannot be told: {error}")]
 
 
-def _attention(state: LakeStatus, silence_max_min: float) -> Iterator[str]:
+def _content(lake: Lake, settings: Settings, place: Place) -> Iterator[Finding]:
+    yield from check_documents(lake, settings, place)
+    for horizon in settings.horizons:
+        yield from check_models(lake, settings, horizon, place)
+    yield from check_forecasts(lake, settings, place)
+
+
+def _findings(state: LakeStatus, place: Place) -> Iterator[Finding]:
+    """Yield what the figures themselves say; `lake_checks` looks at contents."""
     if state.age_min is None:
-        yield "there is no snapshot"
-    elif state.age_min > silence_max_min:
-        yield f"the newest snapshot is {_age(state.age_min)} old"
+        yield Finding("snapshots", "there is no snapshot", _doctor(place))
+    elif state.live and state.age_min > state.silence_max_min:
+        limit = age(state.silence_max_min)
+        text = f"the newest snapshot is {age(state.age_min)} old, expected at most {limit}"
+        yield Finding("snapshots", text, _doctor(place))
     if state.missing_days:
-        yield f"{len(state.missing_days)} days have no snapshot"
-    yield from (f"h{m.horizon_min}: {m.problem}" for m in state.models if m.problem)
+        missing = counted(len(state.missing_days), "day has", "days have")
+        yield Finding("snapshots", f"{missing} no snapshot")
     if state.alerts:
-        yield f"{len(state.alerts)} alerts stand"
+        stand = counted(len(state.alerts), "alert stands", "alerts stand")
+        first = min(state.alerts, key=lambda alert: alert.level != "high")
+        yield Finding("alerts", f"{stand}: {first.text}", place.velib("report"))
     if state.quarantined_lately:
-        yield f"{state.quarantined_lately} objects were quarantined in the last 24 hours"
+        lately = counted(state.quarantined_lately, "object was", "objects were")
+        text = f"{lately} quarantined in the last 24 hours"
+        yield Finding("quarantine", text, place.velib("report"))
     if state.dead_letters.count:
-        yield f"{_count(state.dead_letters)} messages were given up"
+        given_up = counted(state.dead_letters.count, "message was", "messages were")
+        more = " or more" if state.dead_letters.more else ""
+        yield Finding("dead letters", f"{given_up}{more} given up", _pull(place))
     if state.fixes:
-        yield f"{len(state.fixes)} artefacts are missing or stale"
+        fixes = counted(len(state.fixes), "artefact is", "artefacts are")
+        yield Finding("artefacts", f"{fixes} missing or stale", place.again())
+
+
+def _doctor(place: Place) -> str | None:
+    return place.velib("doctor") if place.deployed else None
+
+
+def _pull(place: Place) -> str | None:
+    if not place.deployed:
+        return None
+    project = f"--project={place.project or 'PROJECT'}"
+    return f"gcloud pubsub subscriptions pull {place.network}-dead-letter {project} --limit=10"
 
 
 def _quarantined(lake: Lake, layout: Layout, now: dt.datetime) -> tuple[int, int]:
@@ -231,14 +273,14 @@ def _live_model(
 
 
 def _alerts(lake: Lake, layout: Layout) -> Iterator[Alert]:
+    """Yield the alerts of every manifest that can be read; the others are findings."""
     for entry in lake.entries(f"{layout.monitoring}/"):
         key = _key(layout, entry.name)
         if not isinstance(key, Monitoring) or key.document != MANIFEST:
             continue
         try:
             manifest = lake.fetch_json(entry.name)
-        except PermanentError as error:
-            yield Alert(key.family, "high", "unreadable", str(error), "?")
+        except PermanentError:
             continue
         yield from _alerts_of(key.family, manifest)
 
@@ -248,40 +290,10 @@ def _alerts_of(family: str, manifest: Any) -> Iterator[Alert]:  # noqa: ANN401 -
     for alert in reported if isinstance(reported, list) else []:
         if isinstance(alert, dict):
             level, code, text = (str(alert.get(key, "?")) for key in ("level", "code", "text"))
-            yield Alert(family, level, code, text, str(manifest.get("generated_at")))
+            value, threshold = (_number(alert.get(key)) for key in ("value", "threshold"))
+            as_of = str(manifest.get("generated_at"))
+            yield Alert(family, level, code, text, as_of, value, threshold)
 
 
-def _model_line(model: LiveModel) -> str:
-    if model.problem or model.version is None:
-        return f"{model.horizon_min} min: {model.problem or 'none: nothing was trained yet'}"
-    return (
-        f"{model.horizon_min} min: {model.version}, trained through {model.trained_through}, "
-        f"{model.age_days} days ago"
-    )
-
-
-def _dead_letter_lines(dead: DeadLetters) -> Iterator[str]:
-    if dead.count is None:
-        yield f"unknown: {dead.reason}"
-    else:
-        yield _count(dead) if dead.count else "none"
-    for letter in dead.letters[:LISTED]:
-        yield f"{letter.source}: {letter.subject} after {letter.attempts or '?'} attempts"
-
-
-def _listed(lines: list[str]) -> str:
-    """Return the first lines, and how many more there are; all of them are in the JSON."""
-    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return "\n".join([*lines[:LISTED], *more])
-
-
-def _count(dead: DeadLetters) -> str:
-    return f"{dead.count} or more" if dead.more else str(dead.count)
-
-
-def _age(minutes: float) -> str:
-    """Return an age in the largest unit that it fills twice."""
-    for unit, size in (("days", 24 * 60), ("hours", 60)):
-        if minutes >= 2 * size:
-            return f"{minutes / size:.0f} {unit}"
-    return f"{minutes:.0f} minutes"
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

@@ -15,7 +15,10 @@ from velib_core.lake.layout import Layout
 from velib_core.settings.env import SettingsError, as_network, as_prefix
 from velib_core.settings.network import Settings, bucket_and_folder
 from velib_deploy.function_specs import read_settings
-from velib_local.mirror import MIRROR, FolderLake
+from velib_local.mirror import MIRROR, FolderLake, WritableFolderLake
+from velib_local.records import RECORDS, SETTINGS
+
+from velib_cli.published_settings import as_published
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,18 +51,32 @@ def open_lake(
     folder: Path | None,
     project: str | None = None,
     file: Path | None = None,
+    *,
+    writable: bool = False,
 ) -> tuple[Lake, Settings]:
     """Open a deployed lake or a mirrored one; exactly one of the two is to be given.
 
-    Raises ``click.UsageError`` where it is not, or where the folder holds no lake, and
-    `SettingsError` where the bucket is none.
+    Its settings are those of the file, for a folder those that its run left there, and else
+    what the lake's own documents say; a deployed one's last resort is the environment.
+
+    Raises ``click.UsageError`` where not exactly one is given, or where the folder holds no
+    lake, and `SettingsError` where the bucket is none.
     """
     if (bucket is None) == (folder is None):
         raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
     if folder is not None:
-        settings = Settings.from_env({"GCS_BUCKET_ROOT": MIRROR})
-        if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
-            raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
-        return FolderLake(folder), settings
+        return _open_folder(folder, file, writable=writable)
     settings = deployed_settings(os.environ, bucket or "", project, file)
-    return connect(settings), settings
+    lake = connect(settings)
+    return lake, as_published(lake, settings, read_settings(file) if file else {})
+
+
+def _open_folder(folder: Path, file: Path | None, *, writable: bool) -> tuple[Lake, Settings]:
+    left = folder / RECORDS / SETTINGS
+    given = read_settings(left) if left.is_file() else {}
+    given |= read_settings(file) if file else {}
+    settings = Settings.from_env({**given, "GCS_BUCKET_ROOT": MIRROR})
+    if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
+        raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
+    lake = WritableFolderLake(folder) if writable else FolderLake(folder)
+    return lake, as_published(lake, settings, given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from velib_core.lake.bucket import (
@@ -12,12 +13,13 @@ from velib_core.lake.bucket import (
     Entry,
     Lake,
     ObjectMissingError,
+    RaceLostError,
     crc32c,
     within,
 )
 from velib_core.lake.lineage import LineageRecord
 
-from velib_local.records import RECORDS
+from velib_local.records import RECORDS, record_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,13 +90,38 @@ class FolderLake(Lake):
         except FileNotFoundError:
             raise ObjectMissingError(f"{entry.name} does not exist") from None
 
-    def write(self, name: str, *_: object, **__: object) -> NoReturn:
+    def write(
+        self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
+    ) -> int:
         """Refuse."""
+        del artefact, expected_generation, cache
         raise ReadOnlyLakeError(f"{name}: a mirrored lake is read only")
 
     def delete(self, entry: Entry) -> NoReturn:
         """Refuse."""
         raise ReadOnlyLakeError(f"{entry.name}: a mirrored lake is read only")
+
+
+class WritableFolderLake(FolderLake):
+    """A mirrored lake whose files may be replaced, one by one, by one process at a time."""
+
+    def write(
+        self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
+    ) -> int:
+        """Replace a file and the record of it; return its new generation."""
+        del cache
+        current = self.stat(name)
+        if (current.generation if current else 0) != expected_generation:
+            raise RaceLostError(f"{name} was replaced by another process")
+        generation = time.time_ns()
+        digest = crc32c(artefact.data)
+        entry = Entry(name, generation, len(artefact.data), digest, artefact.fingerprint)
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(artefact.data)
+        self._recorded[name] = entry
+        record_entries(self._recorded.values(), self._folder)
+        return generation
 
 
 def copy_objects(source: Lake, target: Lake) -> int:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 RECORDS = "_local"
 """Folder beside the mirrored objects that tells how they were made."""
 
+SETTINGS = "settings.env"
+"""File of that folder with the settings that the run was given, ``NAME=value`` a line."""
+
 
 def record_entries(entries: Iterable[Entry], folder: Path) -> None:
     """Write what plain files cannot carry: each object's generation, checksum, fingerprint."""

@@ -1,22 +1,34 @@
 """What ``velib status`` tells of a lake."""
 
+import dataclasses
 import datetime as dt
+import hashlib
 import json
+import subprocess
+import sys
 
 import network
 import pytest
 from click.testing import CliRunner
 from velib_cli.dead_letters import DeadLetter, DeadLetters, dead_lettered, waiting
 from velib_cli.main import cli
-from velib_cli.status import inspect_lake, rows
+from velib_cli.published_settings import as_published
+from velib_cli.status import inspect_lake
+from velib_cli.status_text import rows, sentence
 from velib_cli.targets import deployed_settings
 from velib_core.jobs import compact_daily
-from velib_core.lake.bucket import json_bytes
-from velib_core.lake.keys import ForecastLogPartition, ModelFile, Monitoring
+from velib_core.lake.bucket import crc32c, json_bytes
+from velib_core.lake.keys import (
+    Forecast,
+    ForecastLogPartition,
+    ModelFile,
+    Monitoring,
+    ServingManifest,
+)
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.tables import quarantine
-from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start
+from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start, iso_z
 from velib_local.records import RECORDS, record_entries
 
 H15 = HorizonMinutes(15)
@@ -72,9 +84,9 @@ def test_status_says_what_is_there_and_what_is_missing(mirrored):
 
 def test_a_person_reads_what_needs_attention_and_why(mirrored):
     said = run("status", "--dir", str(mirrored)).output
-    assert "Needs attention:" in said
+    assert said.startswith("One thing needs attention: 2 artefacts are missing or stale.")
     assert "artefacts are missing or stale" in said
-    assert "nothing was trained yet" in said
+    assert "none is live" in said
     assert "no run left a" in said, "why the dead letters are not known"
 
 
@@ -84,7 +96,7 @@ def test_programs_find_the_same_keys_in_every_status(observed, settings):
         *("network", "newest_snapshot", "age_min", "first_day", "last_day", "missing_days"),
         *("dailies", "events_views", "perf_views", "ledger_days", "ledger_newest", "models"),
         *("alerts", "quarantined", "quarantined_lately", "dead_letters", "repairs", "attention"),
-        "healthy",
+        *("findings", "tz", "live", "silence_max_min", "healthy"),
     ]
 
 
@@ -142,7 +154,7 @@ def test_live_models_are_told_with_the_age_of_what_they_learned(observed, settin
     assert any("h15" in line and "damaged" in line for line in state.attention)
 
 
-def test_alerts_that_stand_are_told_by_family_and_an_unreadable_manifest_is_one(observed, settings):
+def test_alerts_that_stand_are_told_by_family_and_what_is_unreadable_apart(observed, settings):
     lake, now = observed
     layout = Layout(settings)
     alert = {"level": "high", "code": "coverage", "text": "91% are there", "artefact": "kpis.json"}
@@ -150,13 +162,14 @@ def test_alerts_that_stand_are_told_by_family_and_an_unreadable_manifest_is_one(
     put_json(lake, layout.name(Monitoring("data/health", "manifest.json")), manifest)
     put_json(lake, layout.name(Monitoring("data/health", "kpis.json")), {"alerts": [alert]})
     network.put(lake, layout.name(Monitoring("intro", "manifest.json")), b"{")
-    first, second = inspect_lake(lake, settings, now, NOBODY, live=True).alerts
-    assert (first.family, first.code, first.as_of) == (
+    state = inspect_lake(lake, settings, now, NOBODY, live=True)
+    (only,) = state.alerts
+    assert (only.family, only.code, only.as_of) == (
         "data/health",
         "coverage",
         manifest["generated_at"],
     )
-    assert (second.family, second.code) == ("intro", "unreadable")
+    assert "monitoring/intro/latest/manifest.json is unreadable" in state.attention
 
 
 def test_quarantine_needs_attention_for_a_day(observed, settings):
@@ -186,7 +199,7 @@ def test_messages_that_were_given_up_are_told_with_who_failed(observed, settings
     lake, now = observed
     letters = (DeadLetter("velib-ingest-sub", "{}", 20),)
     state = inspect_lake(lake, settings, now, DeadLetters(1, letters=letters), live=True)
-    assert "1 messages were given up" in state.attention
+    assert "1 message was given up" in state.attention
     assert reported(state)["dead letters"] == "1\nvelib-ingest-sub: {} after 20 attempts"
     assert state.as_json()["dead_letters"]["count"] == 1
 
@@ -247,3 +260,205 @@ def test_a_lake_is_looked_at_with_the_settings_that_it_was_made_with(observed, s
     file.write_text("MON_HORIZONS=30\n", "utf-8")
     result = run("status", "--bucket", settings.root, "--settings", str(file), "--json")
     assert [model["horizon_min"] for model in json.loads(result.output)["models"]] == [30]
+
+
+# --- contents: what was written is what lies there ----------------------------------------------
+
+VERSIONS = {"2.0.0": "20251027-235500Z-1f2e3d4c", "2.0.1": FOLDER}
+KPIS = Monitoring("data/health", "kpis.json")
+
+
+def newest_bin():
+    return Bin(network.bins_of_days(1)[-1])
+
+
+@pytest.fixture
+def modelled(observed, settings):
+    """A lake with two registered models of each horizon, the newer live, logged and monitored."""
+    lake, now = observed
+    layout = Layout(settings)
+    for horizon in settings.horizons:
+        for version, folder in VERSIONS.items():
+            booster = f"booster {version}".encode()
+            record = {
+                "version": version,
+                "folder": folder,
+                "end_date": "2025-10-28",
+                "files": {"model.ubj": hashlib.sha256(booster).hexdigest()},
+            }
+            network.put(lake, layout.name(ModelFile(horizon, folder, "model.ubj")), booster)
+            put_json(lake, layout.name(ModelFile(horizon, folder, registry.RECORD)), record)
+            put_json(lake, layout.name(ModelFile(horizon, None, registry.POINTER)), record)
+        partition = ForecastLogPartition(newest_bin(), horizon, "0a1b2c3d")
+        network.put(lake, layout.name(partition), b"forecasts")
+        put_json(lake, layout.name(Forecast(horizon)), {"model_version": "2.0.1", "data": []})
+    stamp = {"snapshot": iso_z(bin_start(newest_bin())), "horizons": list(settings.horizons)}
+    put_json(lake, layout.name(ServingManifest()), stamp)
+    kpis = json_bytes({"coverage_global_pct": 99.0})
+    network.put(lake, layout.name(KPIS), kpis)
+    manifest = {"alerts": [], "checksums": {"kpis.json": crc32c(kpis)}}
+    put_json(lake, layout.name(Monitoring("data/health", "manifest.json")), manifest)
+    return lake, now
+
+
+POINTER = ModelFile(H15, None, registry.POINTER)
+BOOSTER = ModelFile(H15, FOLDER, "model.ubj")
+HEALTH = Monitoring("data/health", "manifest.json")
+FORGED = {
+    "pointer deleted": (POINTER, None),
+    "pointer truncated": (POINTER, b'{"folder": "2025'),
+    "booster deleted": (BOOSTER, None),
+    "booster replaced": (BOOSTER, b"another"),
+    "forecast log deleted": (ForecastLogPartition(newest_bin(), H15, "0a1b2c3d"), None),
+    "document edited": (KPIS, b'{"coverage_global_pct":100.0}'),
+    "document deleted": (KPIS, None),
+    "document truncated": (KPIS, b"{"),
+    "document empty": (KPIS, b""),
+    "manifest truncated": (HEALTH, b'{"alerts"'),
+    "forecast truncated": (Forecast(H15), b"[1, 2"),
+}
+"""What is done behind our back: the object, and what it holds then, ``None`` where it is gone."""
+
+
+def forge(lake, settings, fault):
+    key, data = FORGED[fault]
+    name = Layout(settings).name(key)
+    if data is None:
+        lake.delete(lake.stat(name))
+    else:
+        network.put(lake, name, data)
+
+
+FAULTS = {
+    "pointer deleted": ("models", "2 models registered, but none is live", "rollback"),
+    "pointer truncated": ("models", "the pointer is damaged", "--horizon 15 --to 2.0.1"),
+    "booster deleted": ("models", "model.ubj does not exist", "--horizon 15 --to 2.0.0"),
+    "booster replaced": ("models", "not the file that was registered", "--to 2.0.0"),
+    "forecast log deleted": ("forecast log", "lacks the newest forecast of h15", None),
+    "document edited": ("documents", "not what its manifest says", "build_data_health"),
+    "document deleted": ("documents", "kpis.json is missing", "build_data_health"),
+    "document truncated": ("documents", "kpis.json is unreadable", "build_data_health"),
+    "document empty": ("documents", "kpis.json is unreadable", "build_data_health"),
+    "manifest truncated": ("documents", "manifest.json is unreadable", "build_data_health"),
+    "forecast truncated": ("forecasts", "forecast.json is unreadable", "build_serving_forecast"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_was_changed_behind_our_back_is_found_with_the_command_that_fixes_it(
+    modelled, settings, fault
+):
+    lake, now = modelled
+    before = inspect_lake(lake, settings, now, NOBODY, live=True)
+    forge(lake, settings, fault)
+    after = inspect_lake(lake, settings, now, NOBODY, live=True)
+    found = [finding for finding in after.findings if finding not in before.findings]
+    subject, words, command = FAULTS[fault]
+    finding = next(finding for finding in found if finding.subject == subject)
+    assert words in finding.text
+    assert (command in finding.command) if command else finding.command is None
+
+
+def test_a_lake_as_written_has_no_finding_about_its_contents(modelled, settings):
+    lake, now = modelled
+    state = inspect_lake(lake, settings, now, NOBODY, live=True)
+    subjects = {finding.subject for finding in state.findings}
+    assert not subjects & {"documents", "models", "forecasts", "forecast log"}
+
+
+def test_a_forged_folder_is_found_by_status_and_by_doctor(modelled, settings, tmp_path):
+    lake, _ = modelled
+    entries = list(lake.entries(""))
+    for entry in entries:
+        target = tmp_path / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(lake.read(entry))
+    record_entries(entries, tmp_path)
+    kpis = tmp_path / Layout(settings).name(KPIS)
+    kpis.write_bytes(kpis.read_bytes().replace(b"99", b"89"))  # as long as before
+    (tmp_path / Layout(settings).name(ModelFile(H15, None, registry.POINTER))).unlink()
+    said = run("status", "--dir", str(tmp_path)).output
+    assert "kpis.json is not what its manifest says" in said
+    assert f"velib rollback --dir {tmp_path} --horizon 15 --to 2.0.1" in said
+    checked = run("doctor", "--dir", str(tmp_path))
+    assert checked.exit_code == 1
+    assert "failed  documents" in checked.output
+    assert "ok      forecast log" in checked.output
+    repaired = run("rollback", "--dir", str(tmp_path), "--horizon", "15", "--to", "2.0.1")
+    assert repaired.exit_code == 0, repaired.output
+    assert "none is live: latest.json" not in run("status", "--dir", str(tmp_path)).output
+
+
+def test_a_terminal_obeys_no_text_of_the_lake(observed, settings):
+    lake, _ = observed
+    layout = Layout(settings)
+    nasty = "\x1b[2J\x1b]0;owned\x07[red]ok[/red]\nAll is well.\u202e"
+    manifest = {"alerts": [{"level": "high", "code": "x", "text": nasty}]}
+    put_json(lake, layout.name(Monitoring("data/health", "manifest.json")), manifest)
+    said = run("status", "--bucket", settings.root).output
+    assert "[red]ok[/red]" in said, "markup is text"
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+    assert "All is well." not in {line.strip() for line in said.splitlines()}
+
+
+def test_the_zone_and_thresholds_are_those_that_the_documents_were_made_with(observed, settings):
+    lake, _ = observed
+    layout = Layout(settings)
+    made = {"tz": "America/Chicago", "thresholds": {"compl_alert_pct": 90.0, "penury": 3}}
+    put_json(lake, layout.name(Monitoring("data/health", "manifest.json")), made)
+    put_json(lake, layout.name(ServingManifest()), {"horizons": [30]})
+    found = as_published(lake, settings, {})
+    assert (found.tz, found.penury_bikes, found.horizons) == ("America/Chicago", 3, (30,))
+    assert found.monitoring.health_compl_alert_pct == 90.0
+    kept = as_published(lake, settings, {"TZ_APP": "Asia/Taipei", "MON_HORIZONS": "45"})
+    assert (kept.tz, kept.horizons) == (settings.tz, settings.horizons), "they are set by the file"
+    said = run("status", "--bucket", settings.root).output
+    assert "2025-10-30 19:00 CDT" in said
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        b"{",
+        b"[]",
+        b"null",
+        b'{"tz": 7, "thresholds": [], "horizons": 5}',
+        b'{"tz": "Mars/Olympus", "thresholds": {"penury": "many", "compl_alert_pct": true}}',
+    ],
+)
+def test_documents_that_say_nothing_sensible_change_no_setting(observed, settings, made):
+    lake, _ = observed
+    layout = Layout(settings)
+    network.put(lake, layout.name(Monitoring("data/health", "manifest.json")), made)
+    network.put(lake, layout.name(ServingManifest()), made)
+    assert as_published(lake, settings, {}) == settings
+
+
+def test_the_first_line_is_a_sentence_and_numbers_agree_with_their_nouns(lake, settings):
+    days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 2)]
+    network.upload(lake, settings, days)
+    state = inspect_lake(lake, settings, bin_start(days[-1]), NOBODY, live=True)
+    assert "1 day has no snapshot" in state.attention
+    assert sentence(state).startswith(f"{len(state.findings)} things need attention, the first: ")
+    well = dataclasses.replace(state, findings=[])
+    assert sentence(well).startswith("All is well: 2025-11-01 01:00 CET, 0 minutes old")
+
+
+def test_help_and_status_of_a_folder_load_neither_the_emulator_nor_a_client_of_pubsub():
+    """The real start of the command, in a process of its own; counts, not times."""
+    script = """
+import sys
+import velib_cli.main
+count = len(sys.modules)
+import velib_cli.status, velib_cli.targets, velib_cli.dead_letters
+heavy = ("velib_local.emulator", "velib_local.simulation", "google.cloud.pubsub", "plotly",
+         "pandas", "xgboost", "duckdb")
+print(count, [name for name in sys.modules if name.startswith(heavy)],
+      [name for name in sys.modules if name.startswith("grpc") and count > 400])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    count, rest = done.stdout.split(maxsplit=1)
+    assert int(count) < 400
+    assert rest.strip() == "[] []"

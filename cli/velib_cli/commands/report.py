@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from velib_cli.dead_letters import dead_lettered
+from velib_cli.options import bucket_option, folder_option, settings_option
 from velib_cli.report.charts import report_data
 from velib_cli.report.page import report_html
 from velib_cli.report.sources import read_sources
@@ -20,13 +21,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--bucket", help="gs://BUCKET[/FOLDER] of a deployed network.")
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder that demo or replay left.",
-)
+@bucket_option
+@folder_option
+@settings_option
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -34,16 +31,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="The page.",
 )
-def report(bucket: str | None, folder: Path | None, out: Path) -> None:
+def report(bucket: str | None, folder: Path | None, settings_file: Path | None, out: Path) -> None:
     """Write the network page: one HTML file that works offline.
 
     Station map with forecasts and risks, accuracy against "no change", drift, coverage, models
     and what made what, from the published objects alone.
     """
     if folder is not None and bucket is None:
-        size = report_folder(folder, out)
+        size = report_folder(folder, out, settings_file)
     else:
-        size = write_report(*open_lake(bucket, folder), out)
+        size = write_report(*open_lake(bucket, folder, file=settings_file), out)
     click.echo(f"{out}: {size / 2**20:.1f} MiB; open it in a browser.")
 
 
@@ -56,6 +53,7 @@ def write_report(lake: Lake, settings: Settings, out: Path, dead_letters: int | 
     return len(page)
 
 
-def report_folder(folder: Path, out: Path) -> int:
+def report_folder(folder: Path, out: Path, settings_file: Path | None = None) -> int:
     """Write the page of a mirrored lake; its run knows how many messages were given up."""
-    return write_report(*open_lake(None, folder), out, dead_lettered(folder).count)
+    lake, settings = open_lake(None, folder, file=settings_file)
+    return write_report(lake, settings, out, dead_lettered(folder).count)

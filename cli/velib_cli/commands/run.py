@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from velib_core.settings.env import as_network, as_prefix, as_url, as_zone
+from velib_core.settings.network import all_variables
 from velib_core.timeline.bins import BINS_PER_DAY, Day, parse_day
-from velib_local.records import RECORDS
+from velib_local.records import RECORDS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from velib_core.settings.network import Settings
     from velib_local.emulator.cloud import PubSubKind
     from velib_local.emulator.run import ChainReport
     from velib_local.simulation.feed_server import FeedServer, FeedState
@@ -169,6 +173,8 @@ def demo(
     required=True,
     help="Folder that receives every object under its own name.",
 )
+@click.option("--tz", help="IANA time zone of the city, as in America/Chicago; else MON_TZ.")
+@click.option("--name", help="Name of the network, as in chicago; else VELIB_NETWORK.")
 @click.option("--from", "first", type=DAY, help="First UTC day to replay.")
 @click.option("--to", "last", type=DAY, help="Last UTC day to replay.")
 @_train_option(7)
@@ -177,6 +183,8 @@ def demo(
 def replay(
     source: Path,
     out: Path,
+    tz: str | None,
+    name: str | None,
     first: Day | None,
     last: Day | None,
     train_every: int,
@@ -199,8 +207,15 @@ def replay(
         weather=recording.has_weather,
         ends=True,
         train_every=train_every,
+        env=_named(tz, name),
     )
     _run_chain(run, as_json)
+
+
+def _named(tz: str | None, name: str | None) -> dict[str, str]:
+    """Return the settings that name a city's zone and network; refuse what is neither."""
+    env = {"MON_TZ": as_zone("--tz", tz)} if tz else {}
+    return env | ({"VELIB_NETWORK": as_network("--name", name)} if name else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +256,7 @@ def _run_chain(run: _Run, as_json: bool) -> None:
                 train_every_days=run.train_every,
             )
         chain.keep(cloud, report, out)
+        keep_settings(cloud.settings, out)
     if run.page:
         _write_page(out)
     _tell(report, out, as_json)
@@ -272,6 +288,23 @@ def _tell(report: ChainReport, out: Path, as_json: bool) -> None:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
         _print_report(report, out)
+
+
+def keep_settings(settings: Settings, out: Path) -> None:
+    """Leave the settings of a run beside its objects, for whoever looks at them later.
+
+    Not where objects lie and feeds are: those are places of the run.
+    """
+    changed = []
+    for field in all_variables():
+        name = field.metadata["names"][0]
+        value = os.environ.get(name, "")
+        if value and field.metadata["parse"] not in {as_prefix, as_url}:
+            changed.append(f"{name}={value}\n")
+    known = {"MON_TZ": settings.tz, "VELIB_NETWORK": settings.network}
+    kept = [line for line in changed if line.partition("=")[0] not in known]
+    kept += [f"{name}={value}\n" for name, value in known.items()]
+    (out / RECORDS / SETTINGS).write_text("".join(kept), "utf-8")
 
 
 def _feed_env(server: FeedServer, *, weather: bool) -> dict[str, str]:

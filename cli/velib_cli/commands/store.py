@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -45,9 +46,13 @@ def store(folder: Path, port: int) -> None:
     Prints the environment that points functions and jobs at it, and stays until it is
     interrupted. What they write is lost then; the folder stays as it is.
     """
+    if not _is_free(port):
+        raise click.UsageError(f"--port {port} is in use; name another, as in --port {port + 1}")
     lake, _ = open_lake(None, folder)
-    log = Path(tempfile.mkdtemp(prefix="velib-store-")) / "objects.log"
-    with object_store(log, port=port) as address:
+    with (
+        tempfile.TemporaryDirectory(prefix="velib-store-") as scratch,
+        object_store(Path(scratch) / "objects.log", port=port) as address,
+    ):
         count = fill(address, lake)
         environment = {
             "STORAGE_EMULATOR_HOST": address,
@@ -58,6 +63,17 @@ def store(folder: Path, port: int) -> None:
             click.echo(f"export {name}={value}")
         click.echo(f"{count} objects are served at {address}; Ctrl-C ends it.", err=True)
         _wait()
+
+
+def _is_free(port: int) -> bool:
+    """Tell whether nothing listens on a port; one that was just given up counts as free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def fill(address: str, lake: Lake) -> int:

@@ -1,0 +1,196 @@
+"""Whether what lies in a lake is what was written: documents, models, the forecast log."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+from typing import TYPE_CHECKING, Any
+
+from velib_core.errors import ModelError, PermanentError
+from velib_core.jobs.family_publish import MANIFEST
+from velib_core.jobs.monitoring_family import FAMILIES
+from velib_core.lake.bucket import crc32c
+from velib_core.lake.keys import Forecast, ForecastLogPartition, Monitoring, ServingManifest
+from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.model import registry
+from velib_core.timeline.bins import bin_of
+
+from velib_cli.printed import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import HorizonMinutes
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something to look at.
+
+    ``subject`` is what it is about, as in ``models``; ``text`` says what is wrong, and
+    ``command`` what to type, ``None`` where no command brings it back.
+    """
+
+    subject: str
+    text: str
+    command: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """How the commands that fix a lake name it: an option of ours, and its network."""
+
+    option: str
+    network: str
+    project: str
+    deployed: bool
+
+    def velib(self, command: str) -> str:
+        """Return a command of ours on this lake."""
+        verb, _, rest = command.partition(" ")
+        return " ".join(filter(None, ("velib", verb, self.option, rest)))
+
+    def publish(self, topic: str, message: str) -> str | None:
+        """Return the command that publishes a message; a folder has nobody who reacts."""
+        if not self.deployed:
+            return None
+        target = f"{self.network}-{topic} --project={self.project or 'PROJECT'}"
+        return f"gcloud pubsub topics publish {target} --message='{message}'"
+
+    def again(self, stage: str | None = None) -> str | None:
+        """Return the command that makes a stage's artefacts again, or all that is missing."""
+        return self.publish("replay", f'{{"stage": "{stage}", "force": true}}' if stage else "{}")
+
+
+def check_documents(lake: Lake, settings: Settings, place: Place) -> Iterator[Finding]:
+    """Tell the monitoring documents that are unreadable, missing or not what their run wrote.
+
+    Contents are compared by the checksums that each family's manifest holds. A bucket's listing
+    tells them; plain files are read.
+    """
+    layout = Layout(settings)
+    found: dict[str, dict[str, Entry]] = {}
+    for entry in lake.entries(f"{layout.monitoring}/"):
+        try:
+            key = layout.key(entry.name)
+        except ForeignNameError:
+            continue
+        if isinstance(key, Monitoring):
+            found.setdefault(key.family, {})[key.document] = entry
+    for family, documents in sorted(found.items()):
+        again = place.again(_STAGES.get(family))
+        manifest = documents.pop(MANIFEST, None)
+        if manifest is None:
+            yield Finding("documents", f"{family}: there is no {MANIFEST}", again)
+            continue
+        content = _json(lake.read(manifest))
+        if not isinstance(content, dict):
+            yield Finding("documents", f"{manifest.name} is unreadable", again)
+            continue
+        for text in _differences(lake, family, content, documents, place):
+            yield Finding("documents", text, again)
+
+
+_STAGES = {family.folder: family.job for family in FAMILIES} | {
+    "data/freshness": "build_data_freshness",
+    "network/overview": "build_network_overview",
+    "intro": "build_monitoring_intro",
+}
+
+
+def _differences(
+    lake: Lake, family: str, manifest: dict[str, Any], documents: dict[str, Entry], place: Place
+) -> Iterator[str]:
+    checksums = manifest.get("checksums")
+    for name, checksum in (checksums if isinstance(checksums, dict) else {}).items():
+        entry = documents.get(name)
+        if entry is None:
+            yield f"{family}: {name} is missing"
+            continue
+        known = entry.crc32c if place.deployed else crc32c(lake.read(entry))
+        if known != checksum:
+            readable = _json(lake.read(entry)) is not None
+            what = "is not what its manifest says" if readable else "is unreadable"
+            yield f"{entry.name} {what}"
+
+
+def check_models(
+    lake: Lake, settings: Settings, horizon: HorizonMinutes, place: Place
+) -> Iterator[Finding]:
+    """Tell whether the live model of a horizon is there, whole and as registered."""
+    try:
+        known = [model.version for model in registry.versions(lake, settings, horizon)]
+    except (ModelError, PermanentError) as error:
+        yield Finding("models", f"h{horizon}: a registered model is damaged: {error}")
+        known = []
+    train = place.publish("train", f'{{"horizons": [{horizon}]}}')
+    back = place.velib(f"rollback --horizon {horizon} --to {known[-1]}") if known else train
+    try:
+        live = registry.live(lake, settings, horizon)
+    except ModelError as error:
+        yield Finding("models", f"h{horizon}: the pointer is damaged: {error}", back)
+        return
+    if live is None:
+        if known:
+            text = f"h{horizon}: {counted(len(known), 'model')} registered, but none is live"
+            yield Finding("models", f"{text}: latest.json is missing", back)
+        return
+    try:
+        registry.load(lake, settings, live)
+    except (ModelError, PermanentError) as error:
+        earlier = known[: known.index(live.version)] if live.version in known else []
+        command = place.velib(f"rollback --horizon {horizon} --to {earlier[-1]}") if earlier else ""
+        yield Finding("models", f"h{horizon}: {error}", command or train)
+
+
+def check_forecasts(lake: Lake, settings: Settings, place: Place) -> Iterator[Finding]:
+    """Tell forecasts that are unreadable, or were published and are not in the forecast log."""
+    layout = Layout(settings)
+    again = place.again("build_serving_forecast")
+    manifest = _fetched(lake, layout.name(ServingManifest()))
+    if manifest is None and lake.stat(layout.name(ServingManifest())) is not None:
+        yield Finding("forecasts", f"{layout.name(ServingManifest())} is unreadable", again)
+    for horizon in settings.horizons:
+        name = layout.name(Forecast(horizon))
+        if lake.stat(name) is None:
+            continue
+        forecast = _fetched(lake, name)
+        if not isinstance(forecast, dict):
+            yield Finding("forecasts", f"{name} is unreadable", again)
+        elif forecast.get("model_version") and not _logged(lake, layout, horizon, manifest):
+            text = f"the forecast log lacks the newest forecast of h{horizon}"
+            yield Finding("forecast log", f"{text}: what was published cannot be scored")
+
+
+def _logged(lake: Lake, layout: Layout, horizon: HorizonMinutes, manifest: object) -> bool:
+    """Tell whether the newest forecast of a horizon is in the log; true where that is unknown."""
+    stamp = manifest.get("snapshot") if isinstance(manifest, dict) else None
+    try:
+        newest = bin_of(_instant(str(stamp)))
+    except ValueError:
+        return True
+    name = layout.name(ForecastLogPartition(newest, horizon, "00000000"))
+    return any(lake.entries(name.removesuffix("00000000.parquet")))
+
+
+def _instant(stamp: str) -> dt.datetime:
+    instant = dt.datetime.fromisoformat(stamp)
+    return instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)
+
+
+def _fetched(lake: Lake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+    try:
+        return lake.fetch_json(name)
+    except PermanentError:
+        return None
+
+
+def _json(data: bytes) -> Any:  # noqa: ANN401 -- JSON is any value
+    """Return the value of JSON; ``None`` for what is none, as for null, which no document is."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
