@@ -78,6 +78,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["compact"]:
-        measure.report(lambda: compact_daily.run(connect(SETTINGS), SETTINGS, DAY))
+        measure.report(
+            lambda: compact_daily.run(measure.network_of(connect(SETTINGS), SETTINGS), DAY)
+        )
     else:
         main()

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
+from velib_core.events.publisher import Publisher
 from velib_core.feeds.gbfs import Document, snapshot_rows
 from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
 from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
@@ -51,7 +52,7 @@ from velib_local.simulation.city import City
 from velib_local.simulation.feed_documents import gbfs_2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 BUCKET = "velib-bench"
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": os.environ.get("BENCH_ROOT", f"gs://{BUCKET}")})
@@ -62,10 +63,10 @@ HORIZONS = [HorizonBins(3), HorizonBins(12)]
 TRAINING_DAYS = 3
 
 
-class Silent:
+class Silent(Publisher):
     """Takes alerts and tells nobody."""
 
-    def publish_alert(self, body: object) -> None:
+    def publish_alert(self, body: Mapping[str, object]) -> None:
         """Take an alert."""
 
 
@@ -124,8 +125,8 @@ def fill(stations: int) -> None:
         rows = today.filter(pc.equal(today["tbin_utc"], pa.scalar(stamp)))
         put_bytes(lake, Snapshot(bin_), snapshot.to_bytes(rows))
     learn(lake, dailies)
-    for day in build_network_overview.days_to_sum(lake, SETTINGS)[:-1]:
-        build_network_overview.sum_day(lake, SETTINGS, day)
+    for day in build_network_overview.days_to_sum(measure.network_of(lake, SETTINGS))[:-1]:
+        build_network_overview.sum_day(measure.network_of(lake, SETTINGS), day)
 
 
 def learn(lake: Lake, dailies: list[pa.Table]) -> None:
@@ -133,7 +134,7 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
     days = [day_after(MONDAY, n) for n in range(TRAINING_DAYS)]
     for day, table in zip(days, dailies, strict=False):
         put_bytes(lake, Daily(day), compact_daily.to_bytes(table))
-        refresh_profiles.run(lake, SETTINGS, day)
+        refresh_profiles.run(measure.network_of(lake, SETTINGS), day)
     entries = {day: e for day, e in history.dailies(lake, LAYOUT).items() if day in days}
     past = history.DailyHistory(lake, entries)
     for horizon in SETTINGS.horizons:
@@ -142,7 +143,7 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
         blobs = to_blobs(pack)
         folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(days[-1])}
-        registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
+        registry.register(lake, LAYOUT, horizon, folder, blobs, about, "bench")
 
 
 def forecast_log(perf: pa.Table) -> pa.Table:
@@ -184,8 +185,8 @@ def put_bytes(lake: Lake, key: Key, data: bytes) -> None:
 def run(step: str) -> None:
     """Run one step of the pipeline as a launch would."""
     newest = day_after(MONDAY, 7 * WEEKS - 1)
-    job = pipeline.Run(connect(SETTINGS), SETTINGS, Silent(), newest, force=False)  # type: ignore[arg-type]
-    result = pipeline.run(job, [step], continue_on_error=False)
+    network = measure.network_of(connect(SETTINGS), SETTINGS, Silent(SETTINGS))
+    result = pipeline.run(network, [step], newest)
     if not any(outcome == "written" for outcome in result.outputs.values()):
         sys.exit(f"{step} wrote nothing")
 

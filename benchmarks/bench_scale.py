@@ -24,6 +24,7 @@ import pyarrow as pa
 from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.messages import ReplayRequested
+from velib_core.events.publisher import Publisher
 from velib_core.feeds.gbfs import decode, snapshot_rows
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import (
@@ -68,7 +69,7 @@ EVERY = 3
 NEWEST = Bin(first_bin(day_after(LAST)))
 
 
-class Silent:
+class Silent(Publisher):
     """Takes what is published and tells nobody."""
 
     def publish(self, message: object) -> None:
@@ -163,34 +164,37 @@ def learn(lake: Lake) -> None:
         blobs = to_blobs(pack)
         folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(LAST)}
-        registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
+        registry.register(lake, LAYOUT, horizon, folder, blobs, about, "bench")
 
 
 def steps(stations: int) -> dict[str, Callable[[Lake], object]]:
     """Return what is measured, in the order of the chain."""
-    silent = Silent()
+    silent = Silent(SETTINGS)
 
     def monitor(step: str) -> Callable[[Lake], object]:
         def work(lake: Lake) -> object:
-            run = pipeline.Run(lake, SETTINGS, silent, LAST, force=False)  # type: ignore[arg-type]
-            return pipeline.run(run, [step], continue_on_error=False)
+            return pipeline.run(measure.network_of(lake, SETTINGS, silent), [step], LAST)
 
         return work
 
     return {
         "ingest (bytes to bytes)": lambda _: read_feed(stations),
-        "close_day": lambda lake: close_day.run(lake, SETTINGS, silent, NEWEST),  # type: ignore[arg-type]
-        "compact_daily": lambda lake: compact_daily.run(lake, SETTINGS, DAY),
-        "(a day more)": lambda lake: compact_daily.run(lake, SETTINGS, NEXT),
-        "(and another)": lambda lake: compact_daily.run(lake, SETTINGS, LAST),
-        "refresh_profiles": lambda lake: refresh_profiles.run(lake, SETTINGS, DAY),
+        "close_day": lambda lake: close_day.run(measure.network_of(lake, SETTINGS, silent), NEWEST),
+        "compact_daily": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), DAY),
+        "(a day more)": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), NEXT),
+        "(and another)": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), LAST),
+        "refresh_profiles": lambda lake: refresh_profiles.run(
+            measure.network_of(lake, SETTINGS), DAY
+        ),
         "train_model": learn,
-        "build_datasets": lambda lake: build_datasets.run(lake, SETTINGS, LAST),
+        "build_datasets": lambda lake: build_datasets.run(measure.network_of(lake, SETTINGS), LAST),
         "build_serving_forecast": lambda lake: build_serving_forecast.run(
-            lake, SETTINGS, build_serving_forecast.WarmState()
+            measure.network_of(lake, SETTINGS), build_serving_forecast.WarmState()
         ),
         **{f"build_{step}": monitor(step) for step in pipeline.STEPS},
-        "reconcile": lambda lake: reconcile.plan(lake, SETTINGS, ReplayRequested()),
+        "reconcile": lambda lake: reconcile.plan(
+            measure.network_of(lake, SETTINGS), ReplayRequested()
+        ),
     }
 
 

@@ -85,7 +85,7 @@ def fill(lake: Lake, layout: Layout) -> list[tuple[Bin, bytes]]:
         closed = day_of(Bin(first + day * BINS_PER_DAY))
         daily = compact_daily.to_bytes(compact_daily.assemble(tables))
         put(lake, layout.name(Daily(closed)), daily)
-        refresh_profiles.run(lake, SETTINGS, closed)
+        refresh_profiles.run(measure.network_of(lake, SETTINGS), closed)
     past = history.DailyHistory(lake, history.dailies(lake, layout))
     days = [day_after(day_of(first), n) for n in range(TRAINING_DAYS)]
     options = TrainingOptions(max_rows=20_000)
@@ -94,7 +94,7 @@ def fill(lake: Lake, layout: Layout) -> list[tuple[Bin, bytes]]:
         blobs = to_blobs(pack)
         folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(days[-1])}
-        registry.register(lake, SETTINGS, horizon, folder, blobs, about, "bench")
+        registry.register(lake, Layout(SETTINGS), horizon, folder, blobs, about, "bench")
     snapshots = []
     for n in range(60 + 2 * WARM):
         bin_ = Bin(first + TRAINING_DAYS * BINS_PER_DAY + n)
@@ -112,7 +112,7 @@ def serve(folder: Path) -> None:
         bin_ = Bin(int(path.stem))
         put(lake, layout.name(Snapshot(bin_)), path.read_bytes())
         started, used = time.perf_counter(), time.process_time()
-        result = build_serving_forecast.run(lake, SETTINGS, warm, bin_)
+        result = build_serving_forecast.run(measure.network_of(lake, SETTINGS), warm, bin_)
         if number >= WARM:
             seconds.append(time.perf_counter() - started)
             cpu.append(time.process_time() - used)
@@ -138,7 +138,7 @@ def main() -> None:
         for bin_, data in snapshots[60:]:
             (Path(scratch) / f"{bin_}.parquet").write_bytes(data)
         live = [
-            model.version if (model := registry.live(lake, SETTINGS, h)) else None
+            model.version if (model := registry.live(lake, Layout(SETTINGS), h)) else None
             for h in SETTINGS.horizons
         ]
         figures = measure.in_own_process(__file__, "serve", scratch)

@@ -12,6 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from velib_core.events.network import Network
+    from velib_core.events.publisher import Publisher
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+
 
 def in_own_process(script: str, *arguments: str) -> dict[str, float]:
     """Run ``python script arguments`` and return the figures that `report` printed in it."""
@@ -35,6 +40,14 @@ def report(work: Callable[[], object]) -> None:
         "base_mib": base,
     }
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def network_of(lake: Lake, settings: Settings, publisher: Publisher | None = None) -> Network:
+    """Return the network that a job works on; imported here, since imports are measured too."""
+    from velib_core.events.network import Network  # noqa: PLC0415
+    from velib_core.events.publisher import Publisher  # noqa: PLC0415
+
+    return Network(settings, lake, publisher or Publisher(settings))
 
 
 def reset_peak() -> float:

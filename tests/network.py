@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from velib_core.events.network import Network
 from velib_core.lake.bucket import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
@@ -50,6 +51,11 @@ def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
     """Return the observed bins, one in ``every``, and the one that closes the last day."""
     start = first_bin(FIRST_DAY)
     return [Bin(start + n) for n in range(0, days * BINS_PER_DAY + 1, every)]
+
+
+def of(lake, settings, publisher=None) -> Network:
+    """Return the network that jobs work on; nobody hears of what is published, unless given."""
+    return Network(settings, lake, publisher or PublisherLog())
 
 
 def put(lake, name: str, data: bytes) -> None:

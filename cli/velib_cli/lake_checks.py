@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import ModelError, PermanentError
-from velib_core.jobs.family_publish import MANIFEST
+from velib_core.jobs.family_update import MANIFEST
 from velib_core.jobs.monitoring_family import FAMILIES
 from velib_core.lake.bucket import crc32c
 from velib_core.lake.keys import Forecast, ForecastLogPartition, Monitoring, ServingManifest
@@ -21,7 +21,7 @@ from velib_cli.printed import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
 
@@ -65,7 +65,7 @@ class Place:
         return self.publish("replay", f'{{"stage": "{stage}", "force": true}}' if stage else "{}")
 
 
-def check_documents(lake: Lake, settings: Settings, place: Place) -> Iterator[Finding]:
+def check_documents(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
     """Tell the monitoring documents that are unreadable, missing or not what their run wrote.
 
     Contents are compared by the checksums that each family's manifest holds. A bucket's listing
@@ -102,7 +102,11 @@ _STAGES = {family.folder: family.job for family in FAMILIES} | {
 
 
 def _differences(
-    lake: Lake, family: str, manifest: dict[str, Any], documents: dict[str, Entry], place: Place
+    lake: ReadableLake,
+    family: str,
+    manifest: dict[str, Any],
+    documents: dict[str, Entry],
+    place: Place,
 ) -> Iterator[str]:
     checksums = manifest.get("checksums")
     for name, checksum in (checksums if isinstance(checksums, dict) else {}).items():
@@ -118,18 +122,18 @@ def _differences(
 
 
 def check_models(
-    lake: Lake, settings: Settings, horizon: HorizonMinutes, place: Place
+    lake: ReadableLake, settings: Settings, horizon: HorizonMinutes, place: Place
 ) -> Iterator[Finding]:
     """Tell whether the live model of a horizon is there, whole and as registered."""
     try:
-        known = [model.version for model in registry.versions(lake, settings, horizon)]
+        known = [model.version for model in registry.versions(lake, Layout(settings), horizon)]
     except (ModelError, PermanentError) as error:
         yield Finding("models", f"h{horizon}: a registered model is damaged: {error}")
         known = []
     train = place.publish("train", f'{{"horizons": [{horizon}]}}')
     back = place.velib(f"rollback --horizon {horizon} --to {known[-1]}") if known else train
     try:
-        live = registry.live(lake, settings, horizon)
+        live = registry.live(lake, Layout(settings), horizon)
     except ModelError as error:
         yield Finding("models", f"h{horizon}: the pointer is damaged: {error}", back)
         return
@@ -139,14 +143,14 @@ def check_models(
             yield Finding("models", f"{text}: latest.json is missing", back)
         return
     try:
-        registry.load(lake, settings, live)
+        registry.load(lake, Layout(settings), live)
     except (ModelError, PermanentError) as error:
         earlier = known[: known.index(live.version)] if live.version in known else []
         command = place.velib(f"rollback --horizon {horizon} --to {earlier[-1]}") if earlier else ""
         yield Finding("models", f"h{horizon}: {error}", command or train)
 
 
-def check_forecasts(lake: Lake, settings: Settings, place: Place) -> Iterator[Finding]:
+def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
     """Tell forecasts that are unreadable, or were published and are not in the forecast log."""
     layout = Layout(settings)
     again = place.again("build_serving_forecast")
@@ -165,7 +169,7 @@ def check_forecasts(lake: Lake, settings: Settings, place: Place) -> Iterator[Fi
             yield Finding("forecast log", f"{text}: what was published cannot be scored")
 
 
-def _logged(lake: Lake, layout: Layout, horizon: HorizonMinutes, manifest: object) -> bool:
+def _logged(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, manifest: object) -> bool:
     """Tell whether the newest forecast of a horizon is in the log; true where that is unknown."""
     stamp = manifest.get("snapshot") if isinstance(manifest, dict) else None
     try:
@@ -181,7 +185,7 @@ def _instant(stamp: str) -> dt.datetime:
     return instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)
 
 
-def _fetched(lake: Lake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+def _fetched(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
     try:
         return lake.fetch_json(name)
     except PermanentError:

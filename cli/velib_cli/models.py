@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import InvalidValueError, ModelError
+from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.timeline.bins import HorizonMinutes
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import ReadableLake
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
 
@@ -35,12 +37,12 @@ class ListedModel:
     mae_lift: float | None
 
 
-def list_models(lake: Lake, settings: Settings) -> list[ListedModel]:
+def list_models(lake: ReadableLake, settings: Settings) -> list[ListedModel]:
     """Return the models of every horizon of the settings, oldest version first."""
-    listed = []
+    listed, layout = [], Layout(settings)
     for horizon in settings.horizons:
-        current = _live(lake, settings, horizon)
-        for model in registry.versions(lake, settings, horizon):
+        current = _live(lake, layout, horizon)
+        for model in registry.versions(lake, layout, horizon):
             record = model.record
             candidate = (record.get("verdict") or {}).get("candidate") or {}
             listed.append(
@@ -70,9 +72,9 @@ def roll_back(lake: Lake, settings: Settings, minutes: int, version: str | None)
     Where the pointer is damaged the version has to be named. Raises `UnknownModelError` where
     there is no such version, or none before the live one.
     """
-    horizon = HorizonMinutes(minutes)
-    current = _live(lake, settings, horizon)
-    known = registry.versions(lake, settings, horizon)
+    horizon, layout = HorizonMinutes(minutes), Layout(settings)
+    current = _live(lake, layout, horizon)
+    known = registry.versions(lake, layout, horizon)
     names = [model.version for model in known]
     if version is None and current is None:
         raise UnknownModelError("horizon", minutes, "one with a live model, or a version to go to")
@@ -83,13 +85,13 @@ def roll_back(lake: Lake, settings: Settings, minutes: int, version: str | None)
         version = names[place - 1]
     if version not in names:
         raise UnknownModelError("to", version, f"one of {', '.join(names)}")
-    registry.promote(lake, settings, known[names.index(version)])
+    registry.promote(lake, layout, known[names.index(version)])
     return current.version if current else "none", version
 
 
-def _live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersion | None:
+def _live(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> ModelVersion | None:
     """Return the live model; ``None`` too where the pointer is damaged."""
     try:
-        return registry.live(lake, settings, horizon)
+        return registry.live(lake, layout, horizon)
     except ModelError:
         return None

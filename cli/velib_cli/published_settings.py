@@ -10,7 +10,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import PermanentError
-from velib_core.jobs.family_publish import MANIFEST
+from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.keys import Monitoring, ServingManifest
 from velib_core.lake.layout import Layout
 from velib_core.settings.env import SettingsError, as_horizons, as_zone, variables
@@ -20,7 +20,7 @@ from velib_core.settings.network import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import ReadableLake
 
 _FAMILIES = {
     "data/health": "health",
@@ -35,7 +35,7 @@ _FAMILIES = {
 """How the settings of each family start."""
 
 
-def as_published(lake: Lake, settings: Settings, given: Mapping[str, str]) -> Settings:
+def as_published(lake: ReadableLake, settings: Settings, given: Mapping[str, str]) -> Settings:
     """Return the settings with what the lake's documents say, where ``given`` sets it not.
 
     ``given`` is the file of settings of the deployment, by variable. Documents that are absent,
@@ -114,7 +114,7 @@ def _unless_given(kind: type, found: Mapping[str, Any], given: Mapping[str, str]
     }
 
 
-def _read(lake: Lake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+def _read(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
     try:
         return lake.fetch_json(name)
     except PermanentError:

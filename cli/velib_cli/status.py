@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from velib_core.errors import ModelError, PermanentError
 from velib_core.events.messages import ReplayRequested
 from velib_core.jobs import reconcile
-from velib_core.jobs.family_publish import MANIFEST
+from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.keys import Daily, Events, ForecastLog, ForecastLogPartition, Monitoring, Perf
 from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.lake.readable import ReadableNetwork
 from velib_core.model import registry
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
 from velib_core.timeline.bins import bin_start, day_after, first_bin, iso_z, parse_day
@@ -28,7 +29,7 @@ from velib_cli.printed import age, counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import ReadableLake
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
 
@@ -123,7 +124,7 @@ class LakeStatus:
 
 
 def inspect_lake(
-    lake: Lake,
+    lake: ReadableLake,
     settings: Settings,
     now: dt.datetime,
     dead_letters: DeadLetters,
@@ -160,7 +161,7 @@ def inspect_lake(
         perf_views=len(layout.by_day(Perf, exports)),
         forecast_log_days=len(layout.by_day(ForecastLog, exports)),
         forecast_log_newest=_newest_published(lake, layout),
-        models=[_live_model(lake, settings, horizon, as_of) for horizon in settings.horizons],
+        models=[_live_model(lake, layout, horizon, as_of) for horizon in settings.horizons],
         alerts=list(_alerts(lake, layout)),
         quarantined=refused,
         quarantined_lately=lately,
@@ -178,15 +179,16 @@ def inspect_lake(
     )
 
 
-def _fixes(lake: Lake, settings: Settings) -> tuple[list[str], list[Finding]]:
+def _fixes(lake: ReadableLake, settings: Settings) -> tuple[list[str], list[Finding]]:
     """Return what `reconcile` would publish, or why that cannot be said."""
+    network = ReadableNetwork(settings, lake)
     try:
-        return [str(fix) for fix in reconcile.plan(lake, settings, ReplayRequested())], []
+        return [str(fix) for fix in reconcile.plan(network, ReplayRequested())], []
     except PermanentError as error:
         return [], [Finding("artefacts", f"what is missing or stale cannot be told: {error}")]
 
 
-def _content(lake: Lake, settings: Settings, place: Place) -> Iterator[Finding]:
+def _content(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
     yield from check_documents(lake, settings, place)
     for horizon in settings.horizons:
         yield from check_models(lake, settings, horizon, place)
@@ -232,7 +234,7 @@ def _pull(place: Place) -> str | None:
     return f"gcloud pubsub subscriptions pull {place.network}-dead-letter {project} --limit=10"
 
 
-def _quarantined(lake: Lake, layout: Layout, now: dt.datetime) -> tuple[int, int]:
+def _quarantined(lake: ReadableLake, layout: Layout, now: dt.datetime) -> tuple[int, int]:
     """Return how many objects were refused, and how many of them lately."""
     since = iso_z(now - LATELY)
     names = [e.name for e in lake.entries(f"{layout.quarantine}/") if e.name.endswith(".json")]
@@ -240,7 +242,7 @@ def _quarantined(lake: Lake, layout: Layout, now: dt.datetime) -> tuple[int, int
     return len(names), sum(written.get(name, "") >= since for name in names)
 
 
-def _newest_published(lake: Lake, layout: Layout) -> str | None:
+def _newest_published(lake: ReadableLake, layout: Layout) -> str | None:
     folders = lake.folders(f"{layout.forecast_log}/")
     names = [entry.name for entry in lake.entries(folders[-1])] if folders else []
     found = [key for name in names if isinstance(key := _key(layout, name), ForecastLogPartition)]
@@ -255,10 +257,10 @@ def _key(layout: Layout, name: str) -> object:
 
 
 def _live_model(
-    lake: Lake, settings: Settings, horizon: HorizonMinutes, now: dt.datetime
+    lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, now: dt.datetime
 ) -> LiveModel:
     try:
-        model = registry.live(lake, settings, horizon)
+        model = registry.live(lake, layout, horizon)
     except ModelError as error:
         return LiveModel(horizon, None, None, None, None, f"the pointer is damaged: {error}")
     if model is None:
@@ -272,8 +274,7 @@ def _live_model(
     return LiveModel(horizon, model.version, model.folder, end, age, None)
 
 
-def _alerts(lake: Lake, layout: Layout) -> Iterator[Alert]:
-    """Yield the alerts of every manifest that can be read; the others are findings."""
+def _alerts(lake: ReadableLake, layout: Layout) -> Iterator[Alert]:
     for entry in lake.entries(f"{layout.monitoring}/"):
         key = _key(layout, entry.name)
         if not isinstance(key, Monitoring) or key.document != MANIFEST:

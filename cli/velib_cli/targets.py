@@ -7,10 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import click
-from velib_core.lake.bucket import (
-    Lake,
-    connect,
-)
+from velib_core.lake.bucket import connect
 from velib_core.lake.layout import Layout
 from velib_core.settings.env import SettingsError, as_network, as_prefix
 from velib_core.settings.network import Settings, bucket_and_folder
@@ -23,6 +20,9 @@ from velib_cli.published_settings import as_published
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import ReadableLake
 
 
 def deployed_settings(
@@ -51,10 +51,8 @@ def open_lake(
     folder: Path | None,
     project: str | None = None,
     file: Path | None = None,
-    *,
-    writable: bool = False,
-) -> tuple[Lake, Settings]:
-    """Open a deployed lake or a mirrored one; exactly one of the two is to be given.
+) -> tuple[ReadableLake, Settings]:
+    """Open a deployed lake or a mirrored one to read; exactly one of the two is to be given.
 
     Its settings are those of the file, for a folder those that its run left there, and else
     what the lake's own documents say; a deployed one's last resort is the environment.
@@ -62,21 +60,40 @@ def open_lake(
     Raises ``click.UsageError`` where not exactly one is given, or where the folder holds no
     lake, and `SettingsError` where the bucket is none.
     """
-    if (bucket is None) == (folder is None):
+    if folder is None or bucket is not None:
+        return _open_bucket(bucket, folder, project, file)
+    settings, given = _settings_in(folder, file)
+    lake = FolderLake(folder)
+    return lake, as_published(lake, settings, given)
+
+
+def open_writable_lake(
+    bucket: str | None, folder: Path | None, file: Path | None = None
+) -> tuple[Lake, Settings]:
+    """Open a lake as `open_lake` does, to write in it."""
+    if folder is None or bucket is not None:
+        return _open_bucket(bucket, folder, None, file)
+    settings, given = _settings_in(folder, file)
+    lake = WritableFolderLake(folder)
+    return lake, as_published(lake, settings, given)
+
+
+def _open_bucket(
+    bucket: str | None, folder: Path | None, project: str | None, file: Path | None
+) -> tuple[Lake, Settings]:
+    if bucket is None or folder is not None:
         raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
-    if folder is not None:
-        return _open_folder(folder, file, writable=writable)
-    settings = deployed_settings(os.environ, bucket or "", project, file)
+    settings = deployed_settings(os.environ, bucket, project, file)
     lake = connect(settings)
     return lake, as_published(lake, settings, read_settings(file) if file else {})
 
 
-def _open_folder(folder: Path, file: Path | None, *, writable: bool) -> tuple[Lake, Settings]:
+def _settings_in(folder: Path, file: Path | None) -> tuple[Settings, dict[str, str]]:
+    """Return the settings of a mirrored lake, and those of them that were given."""
     left = folder / RECORDS / SETTINGS
     given = read_settings(left) if left.is_file() else {}
     given |= read_settings(file) if file else {}
     settings = Settings.from_env({**given, "GCS_BUCKET_ROOT": MIRROR})
     if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
         raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
-    lake = WritableFolderLake(folder) if writable else FolderLake(folder)
-    return lake, as_published(lake, settings, given)
+    return settings, given

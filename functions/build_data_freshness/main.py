@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_data_freshness as job
 from velib_core.lake.keys import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cloudevents.http import CloudEvent
+    from velib_core.events.job import Job
 
 
-@functions_framework.cloud_event
-def build_data_freshness(event: CloudEvent) -> None:
+@runtime.function
+def build_data_freshness(trigger: Trigger) -> Job | None:
     """React to a finalized snapshot."""
-    runtime.answer(event, _handle)
-
-
-def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case ObjectFinalized(Snapshot(arrived), force=force):
-            lake, settings = runtime.lake(), runtime.settings()
-            return job.run(lake, settings, arrived, force=force).summary()
+            return partial(job.run, arrived=arrived, force=force)
         case _:
             raise UnexpectedTriggerError(trigger)

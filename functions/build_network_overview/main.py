@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
-import functools
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_network_overview as job
 from velib_core.lake.keys import Events, ForecastLog, Perf, Snapshot, TrainingBase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cloudevents.http import CloudEvent
+    from velib_core.events.job import Job
 
 
-@functions_framework.cloud_event
-def build_network_overview(event: CloudEvent) -> None:
+@runtime.function
+def build_network_overview(trigger: Trigger) -> Job | None:
     """React to a finalized snapshot, or to the events of a closed day."""
-    runtime.answer(event, _handle)
-
-
-def _handle(trigger: Trigger) -> Mapping[str, object]:
-    lake, settings = runtime.lake(), runtime.settings()
     match trigger:
         case ObjectFinalized(Snapshot(arrived), force=force):
-            return job.run(lake, settings, _warm(), arrived, force=force).summary()
+            return partial(job.run, warm=_warm(), arrived=arrived, force=force)
         case ObjectFinalized(Events(dt.date() as day), force=force):
-            return job.run_for_day(lake, settings, _warm(), day, force=force).summary()
+            return partial(job.run_for_day, warm=_warm(), day=day, force=force)
         case ObjectFinalized(Events() | Perf() | ForecastLog() | TrainingBase()):
-            return {}  # another view, or the rolling copy of one
+            return None  # another view, or the alias of the newest
         case _:
             raise UnexpectedTriggerError(trigger)
 
 
-@functools.cache
+@cache
 def _warm() -> job.WarmState:
     return job.WarmState()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_serving_forecast as job
@@ -13,30 +12,23 @@ from velib_core.lake.keys import ModelFile, Snapshot
 from velib_core.model import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cloudevents.http import CloudEvent
+    from velib_core.events.job import Job
 
 
-@functions_framework.cloud_event
-def build_serving_forecast(event: CloudEvent) -> None:
+@runtime.function
+def build_serving_forecast(trigger: Trigger) -> Job | None:
     """React to a finalized snapshot, or to a model that went live."""
-    runtime.answer(event, _handle)
-
-
-def _handle(trigger: Trigger) -> Mapping[str, object]:
-    lake, settings = runtime.lake(), runtime.settings()
     match trigger:
         case ObjectFinalized(Snapshot(arrived)):
-            return job.run(lake, settings, _warm(), arrived).summary()
+            return partial(job.run, warm=_warm(), arrived=arrived)
         case ObjectFinalized(ModelFile(_, None, registry.POINTER)):
-            return job.run(lake, settings, _warm()).summary()
+            return partial(job.run, warm=_warm())
         case ObjectFinalized(ModelFile()):
-            return {}  # the pointer is written after it
+            return None  # the pointer is written after it
         case _:
             raise UnexpectedTriggerError(trigger)
 
 
-@functools.cache
+@cache
 def _warm() -> job.WarmState:
     return job.WarmState()

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import DayClosed, Trigger, UnexpectedTriggerError
 from velib_core.jobs import compact_daily as job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cloudevents.http import CloudEvent
+    from velib_core.events.job import Job
 
 
-@functions_framework.cloud_event
-def compact_daily(event: CloudEvent) -> None:
+@runtime.function
+def compact_daily(trigger: Trigger) -> Job | None:
     """React to a closed day."""
-    runtime.answer(event, _handle)
-
-
-def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case DayClosed(day, force):
-            return job.run(runtime.lake(), runtime.settings(), day, force=force).summary()
+            return partial(job.run, day=day, force=force)
         case _:
             raise UnexpectedTriggerError(trigger)

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import functools
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
-import functions_framework
 from velib_core.events import runtime
 from velib_core.events.messages import Tick, Trigger, UnexpectedTriggerError
 from velib_core.jobs import ingest as job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from cloudevents.http import CloudEvent
+    from velib_core.events.job import Job
 
 
-@functions_framework.cloud_event
-def ingest(event: CloudEvent) -> None:
+@runtime.function
+def ingest(trigger: Trigger) -> Job | None:
     """React to the scheduler's tick."""
-    runtime.answer(event, _handle)
-
-
-def _handle(trigger: Trigger) -> Mapping[str, object]:
     match trigger:
         case Tick():
-            return job.run(runtime.lake(), runtime.settings(), _feeds()).summary()
+            return partial(job.run, feeds=_feeds())
         case _:
             raise UnexpectedTriggerError(trigger)
 
 
-@functools.cache
+@cache
 def _feeds() -> job.Feeds:
     return job.Feeds(runtime.settings())

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import (
-    JSON,
-    PARQUET,
-    Artefact,
-    Entry,
-    Lake,
-    ObjectMissingError,
-    RaceLostError,
-    crc32c,
-    within,
-)
+from velib_core.lake.bucket import JSON, PARQUET, Artefact, Lake, RaceLostError, crc32c
 from velib_core.lake.lineage import LineageRecord
+from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake, within
 
 from velib_local.records import RECORDS, record_entries
 
@@ -29,12 +20,8 @@ MIRROR = "gs://mirror"
 """The root of a mirrored lake: its paths are the names in a bucket of this name."""
 
 
-class ReadOnlyLakeError(RuntimeError):
-    """A mirrored lake was asked to change."""
-
-
-class FolderLake(Lake):
-    """The objects below a folder; names are paths. It is read and never written."""
+class FolderLake(ReadableLake):
+    """The objects below a folder; names are paths."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -90,19 +77,8 @@ class FolderLake(Lake):
         except FileNotFoundError:
             raise ObjectMissingError(f"{entry.name} does not exist") from None
 
-    def write(
-        self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
-    ) -> int:
-        """Refuse."""
-        del artefact, expected_generation, cache
-        raise ReadOnlyLakeError(f"{name}: a mirrored lake is read only")
 
-    def delete(self, entry: Entry) -> NoReturn:
-        """Refuse."""
-        raise ReadOnlyLakeError(f"{entry.name}: a mirrored lake is read only")
-
-
-class WritableFolderLake(FolderLake):
+class WritableFolderLake(FolderLake, Lake):
     """A mirrored lake whose files may be replaced, one by one, by one process at a time."""
 
     def write(
@@ -123,8 +99,15 @@ class WritableFolderLake(FolderLake):
         record_entries(self._recorded.values(), self._folder)
         return generation
 
+    def delete(self, entry: Entry) -> None:
+        """Delete a file and the record of it; nothing happens where it is gone or newer."""
+        if self.stat(entry.name) == entry:
+            (self._folder / entry.name).unlink()
+            self._recorded.pop(entry.name, None)
+            record_entries(self._recorded.values(), self._folder)
 
-def copy_objects(source: Lake, target: Lake) -> int:
+
+def copy_objects(source: ReadableLake, target: Lake) -> int:
     """Copy every object with its fingerprint into an empty lake; return how many."""
     entries = list(source.entries(""))
     for entry in entries:

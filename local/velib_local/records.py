@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from velib_core.lake.bucket import Entry
+    from velib_core.lake.readable import Entry
 
 
 RECORDS = "_local"

@@ -19,11 +19,11 @@ Exit codes: 0 done, 1 failed, 2 a setting is wrong, 75 the lease is held by anot
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from velib_core import logs
 from velib_core import monitoring_pipeline as pipeline
@@ -31,19 +31,20 @@ from velib_core.errors import PermanentError, TransientError
 from velib_core.events.dry_run import DryPublisher
 from velib_core.events.handler import peak_mib
 from velib_core.events.messages import ReplayRequested
+from velib_core.events.network import Network
 from velib_core.events.publisher import Publisher
-from velib_core.lake.bucket import Lake, connect
+from velib_core.lake.bucket import connect
 from velib_core.lake.dry_run import DryLake
 from velib_core.lake.layout import month_of, parse_month
 from velib_core.lake.lease import LeaseBusyError, lease
-from velib_core.settings.env import SettingsError
+from velib_core.settings.env import SettingsError, as_flag
 from velib_core.settings.network import Settings, bucket_and_folder
 from velib_core.timeline.bins import Day, HorizonMinutes, day_after, horizon_bins, parse_day, today
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from velib_core.jobs.result import JobResult
+    from velib_core.events.job import Job
     from velib_core.lake.keys import Month
 
 T = TypeVar("T")
@@ -52,21 +53,22 @@ DONE, FAILED, WRONG_SETTING, BUSY = 0, 1, 2, os.EX_TEMPFAIL
 
 
 class _Launch:
-    """One launch: the environment, read with errors that name the variable, and its connections."""
+    """One launch: the environment, read with errors that name the variable, and its settings."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.settings = Settings.from_env(environ)
         self.dry = self.flag("DRY_RUN")
-        lake = connect(self.settings)
-        self.lake: Lake = DryLake(lake.bucket) if self.dry else lake
-        self.publisher = (DryPublisher if self.dry else Publisher)(self.settings)
+
+    def network(self) -> Network:
+        """Open the network; of a dry run one that writes and publishes nothing."""
+        lake, publisher = connect(self.settings), Publisher(self.settings)
+        if self.dry:
+            lake, publisher = DryLake(lake.bucket), DryPublisher(self.settings)
+        return Network(self.settings, lake, publisher)
 
     def flag(self, name: str) -> bool:
-        value = self.environ.get(name, "0")
-        if value not in {"0", "1", ""}:
-            raise SettingsError(name, value, "1 or 0")
-        return value == "1"
+        return as_flag(name, self.environ.get(name, ""))
 
     def day(self) -> Day:
         if raw := self.environ.get("DAY"):
@@ -95,6 +97,12 @@ class _Launch:
 
         return (self._parse("HORIZON_MIN", raw, parse, "minutes, a positive multiple of 5"),)
 
+    def replay(self) -> ReplayRequested:
+        first, last = self.optional_day("FROM"), self.optional_day("TO")
+        stage = self.environ.get("STAGE") or None
+        force = self.flag("FORCE")
+        return ReplayRequested(first, last or first, stage, force=force, dry_run=self.dry)
+
     def _parse(self, name: str, raw: str, parse: Callable[[str], T], expected: str) -> T:
         try:
             return parse(raw)
@@ -102,124 +110,93 @@ class _Launch:
             raise SettingsError(name, raw, expected) from None
 
 
-def _job(name: str) -> Any:  # noqa: ANN401 -- a job's module, imported when it is its turn
-    return importlib.import_module(f"velib_core.jobs.{name}")
-
-
-def _ingest(launch: _Launch) -> JobResult:
-    job = _job("ingest")
-    return job.run(launch.lake, launch.settings, job.Feeds(launch.settings))  # type: ignore[no-any-return]
-
-
-def _for_a_day(name: str) -> Callable[[_Launch], JobResult]:
-    def run(launch: _Launch) -> JobResult:
-        force = launch.flag("FORCE")
-        return _job(name).run(launch.lake, launch.settings, launch.day(), force=force)  # type: ignore[no-any-return]
-
-    return run
-
-
-def _compact_monthly(launch: _Launch) -> JobResult:
-    force = launch.flag("FORCE")
-    return _job("compact_monthly").run(launch.lake, launch.settings, launch.month(), force=force)  # type: ignore[no-any-return]
-
-
-def _export_training_base(launch: _Launch) -> JobResult:
-    last = launch.optional_day("DAY")
-    return _job("export_training_base").run(launch.lake, launch.settings, last=last)  # type: ignore[no-any-return]
-
-
-def _reconcile(launch: _Launch) -> JobResult:
-    first, last = launch.optional_day("FROM"), launch.optional_day("TO")
-    request = ReplayRequested(
-        first=first,
-        last=last or first,
-        stage=launch.environ.get("STAGE") or None,
-        force=launch.flag("FORCE"),
-        dry_run=launch.dry,
-    )
-    return _job("reconcile").run(launch.lake, launch.settings, launch.publisher, request)  # type: ignore[no-any-return]
-
-
-def _build_serving_forecast(launch: _Launch) -> JobResult:
-    job = _job("build_serving_forecast")
-    return job.run(launch.lake, launch.settings, job.WarmState())  # type: ignore[no-any-return]
-
-
-def _family(name: str) -> Callable[[_Launch], JobResult]:
-    """Return what runs one step of the monitoring pipeline."""
-
-    def run(launch: _Launch) -> JobResult:
-        return pipeline.run(_pipeline_run(launch), [name], continue_on_error=False)
-
-    return run
-
-
-def _pipeline_run(launch: _Launch) -> pipeline.Run:
-    return pipeline.Run(
-        launch.lake,
-        launch.settings,
-        launch.publisher,
-        launch.day(),
-        force=launch.flag("FORCE"),
-    )
-
-
-def _monitoring_pipeline(launch: _Launch) -> JobResult:
-    steps = pipeline.parse_steps(launch.environ.get("STEPS", ""))
-    tolerant = launch.flag("CONTINUE_ON_ERROR")
-    return pipeline.run(_pipeline_run(launch), steps, continue_on_error=tolerant)
-
-
-def _train_model(launch: _Launch) -> JobResult:
-    """Train the horizon that HORIZON_MIN names, else every one of the settings."""
-    job, last = _job("train_model"), launch.optional_day("DAY")
-    combined: JobResult | None = None
-    for horizon in launch.horizons():
-        result = job.run(launch.lake, launch.settings, horizon, last=last)
-        if combined is None:
-            combined = result
-        else:
-            combined.outputs |= result.outputs
-    return combined or job.JobResult("train_model")
-
-
-JOBS: Mapping[str, Callable[[_Launch], JobResult]] = {
-    "ingest": _ingest,
-    "compact_daily": _for_a_day("compact_daily"),
-    "compact_monthly": _compact_monthly,
-    "build_datasets": _for_a_day("build_datasets"),
-    "refresh_profiles": _for_a_day("refresh_profiles"),
-    "export_training_base": _export_training_base,
-    "train_model": _train_model,
-    "build_serving_forecast": _build_serving_forecast,
-    "reconcile": _reconcile,
-    "build_data_freshness": _family("data_freshness"),
-    "build_data_health": _family("data_health"),
-    "build_data_drift": _family("data_drift"),
-    "build_model_performance": _family("model_performance"),
-    "build_model_explainability": _family("model_explainability"),
-    "build_network_overview": _family("network_overview"),
-    "build_network_stations": _family("network_stations"),
-    "build_network_dynamics": _family("network_dynamics"),
-    "build_monitoring_intro": _family("intro"),
-    "monitoring_pipeline": _monitoring_pipeline,
-    "monitoring": _monitoring_pipeline,
+STEPS = {
+    "build_data_freshness": "data_freshness",
+    "build_data_health": "data_health",
+    "build_data_drift": "data_drift",
+    "build_model_performance": "model_performance",
+    "build_model_explainability": "model_explainability",
+    "build_network_overview": "network_overview",
+    "build_network_stations": "network_stations",
+    "build_network_dynamics": "network_dynamics",
+    "build_monitoring_intro": "intro",
+    "compact_daily": "compact_daily",
+    "build_datasets": "datasets",
 }
+"""The jobs that are steps of the monitoring pipeline too."""
+
+JOBS = (
+    "ingest",
+    "compact_monthly",
+    "refresh_profiles",
+    "export_training_base",
+    "train_model",
+    "build_serving_forecast",
+    "reconcile",
+    *STEPS,
+    "monitoring_pipeline",
+    "monitoring",
+)
 """Every job that can be launched."""
+
+
+def job_of(name: str, launch: _Launch) -> Job:  # noqa: PLR0911 -- a table reads best as one match
+    """Return a job, bound to what the environment says that it is about; only it is imported.
+
+    Raises `SettingsError` where there is none of the name, or a variable is wrong.
+    """
+    match name:
+        case "ingest":
+            from velib_core.jobs import ingest
+
+            return partial(ingest.run, feeds=ingest.Feeds(launch.settings))
+        case "compact_monthly":
+            from velib_core.jobs import compact_monthly
+
+            return partial(compact_monthly.run, month=launch.month(), force=launch.flag("FORCE"))
+        case "refresh_profiles":
+            from velib_core.jobs import refresh_profiles
+
+            return partial(refresh_profiles.run, day=launch.day(), force=launch.flag("FORCE"))
+        case "export_training_base":
+            from velib_core.jobs import export_training_base
+
+            return partial(export_training_base.run, last=launch.optional_day("DAY"))
+        case "train_model":
+            from velib_core.jobs import train_model
+
+            horizons, last = launch.horizons(), launch.optional_day("DAY")
+            return partial(train_model.run_for_horizons, horizons=horizons, last=last)
+        case "build_serving_forecast":
+            from velib_core.jobs import build_serving_forecast
+
+            return partial(build_serving_forecast.run, warm=build_serving_forecast.WarmState())
+        case "reconcile":
+            from velib_core.jobs import reconcile
+
+            return partial(reconcile.run, request=launch.replay())
+        case "monitoring_pipeline" | "monitoring":
+            steps = pipeline.parse_steps(launch.environ.get("STEPS", ""))
+            tolerant, force = launch.flag("CONTINUE_ON_ERROR"), launch.flag("FORCE")
+            day = launch.day()
+            return partial(
+                pipeline.run, steps=steps, day=day, force=force, continue_on_error=tolerant
+            )
+        case _ if name in STEPS:
+            return pipeline.job_of(STEPS[name], launch.day(), force=launch.flag("FORCE"))
+        case _:
+            raise SettingsError("JOB", name, f"one of {', '.join(JOBS)}")
 
 
 def launch(environ: Mapping[str, str]) -> int:
     """Run the job that an environment names; return the exit code."""
     started = time.monotonic()
     name = environ.get("JOB") or "ingest"
-    if name not in JOBS:
-        logs.log("ERROR", str(SettingsError("JOB", name, f"one of {', '.join(JOBS)}")))
-        return WRONG_SETTING
     try:
-        run = _Launch(environ)
-        with logs.context(job=name), _held(run):
-            result = JOBS[name](run)
+        asked = _Launch(environ)
+        job, network = job_of(name, asked), asked.network()
+        with logs.context(job=name), _held(asked, network):
+            result = job(network)
     except (SettingsError, LeaseBusyError) as error:
         logs.log("ERROR", str(error))
         return BUSY if isinstance(error, LeaseBusyError) else WRONG_SETTING
@@ -232,17 +209,17 @@ def launch(environ: Mapping[str, str]) -> int:
 
 
 @contextlib.contextmanager
-def _held(run: _Launch) -> Iterator[None]:
+def _held(asked: _Launch, network: Network) -> Iterator[None]:
     """Hold the lease that GCS_LOCK names, if any; a dry run takes none."""
-    address = run.environ.get("GCS_LOCK", "")
-    if not address or run.dry:
+    address = asked.environ.get("GCS_LOCK", "")
+    if not address or asked.dry:
         yield
         return
     bucket, name = bucket_and_folder(address)
-    if not address.startswith("gs://") or not name or bucket != run.settings.bucket:
-        expected = f"gs://{run.settings.bucket}/NAME"
+    if not address.startswith("gs://") or not name or bucket != asked.settings.bucket:
+        expected = f"gs://{asked.settings.bucket}/NAME"
         raise SettingsError("GCS_LOCK", address, expected)
-    with lease(run.lake, name):
+    with lease(network.lake, name):
         yield
 
 

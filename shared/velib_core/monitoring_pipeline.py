@@ -1,7 +1,7 @@
 """Every monitoring family one after another, by the same jobs that the functions run.
 
 For a Cloud Run job or a person at a terminal: ``JOB=monitoring_pipeline python -m
-velib_core.launcher``. Environment, beside that of the launcher and the settings:
+velib_core.launcher``. Environment, in addition to that of the launcher and the settings:
 
 * ``STEPS`` — which steps, with commas, in the order in which they are to run; all when unset.
 * ``CONTINUE_ON_ERROR=1`` — run the other steps after one failed; the run fails in the end.
@@ -11,20 +11,19 @@ velib_core.launcher``. Environment, beside that of the launcher and the settings
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from velib_core import logs
 from velib_core.errors import PermanentError, TransientError
-from velib_core.jobs.result import JobResult
+from velib_core.events.job import JobResult
 from velib_core.settings.env import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from velib_core.events.publisher import Publisher
-    from velib_core.lake.bucket import Lake
-    from velib_core.settings.network import Settings
+    from velib_core.events.job import Job
+    from velib_core.events.network import Network
     from velib_core.timeline.bins import Day
 
 
@@ -32,64 +31,20 @@ class StepsFailedError(PermanentError):
     """Steps that failed, the first of them first; the others were run."""
 
 
-def _job(name: str) -> Any:  # noqa: ANN401 -- a job's module, imported when it is its turn
-    return importlib.import_module(f"velib_core.jobs.{name}")
-
-
-class Run:
-    """One run: where to read and write, and what to make again."""
-
-    def __init__(
-        self, lake: Lake, settings: Settings, publisher: Publisher, day: Day, *, force: bool
-    ) -> None:
-        self.lake, self.settings, self.publisher = lake, settings, publisher
-        self.day, self.force = day, force
-
-    def family(self, name: str) -> JobResult:
-        """Run a job that tells nobody of alerts."""
-        result: JobResult = _job(name).run(self.lake, self.settings, force=self.force)
-        return result
-
-    def telling(self, name: str) -> JobResult:
-        """Run a job whose alerts are published."""
-        job = _job(name)
-        result: JobResult = job.run(self.lake, self.settings, self.publisher, force=self.force)
-        return result
-
-    def overview(self) -> JobResult:
-        """Sum up the closed days that are not yet, and tell the network as it is."""
-        job = _job("build_network_overview")
-        warm = job.WarmState()
-        result = JobResult("build_network_overview")
-        for day in job.days_to_sum(self.lake, self.settings):
-            result.outputs |= job.sum_day(self.lake, self.settings, day).outputs
-        reported = job.run(self.lake, self.settings, warm, force=self.force)
-        result.outputs |= reported.outputs
-        return result
-
-    def of_day(self, name: str) -> JobResult:
-        """Run a job of a day."""
-        result: JobResult = _job(name).run(self.lake, self.settings, self.day, force=self.force)
-        return result
-
-
-STEPS: Mapping[str, Callable[[Run], JobResult]] = {
-    "data_freshness": lambda run: run.family("build_data_freshness"),
-    "data_health": lambda run: run.telling("build_data_health"),
-    "data_drift": lambda run: run.telling("build_data_drift"),
-    "model_performance": lambda run: run.telling("build_model_performance"),
-    "model_explainability": lambda run: run.family("build_model_explainability"),
-    "network_overview": lambda run: run.overview(),
-    "network_dynamics": lambda run: run.family("build_network_dynamics"),
-    "network_stations": lambda run: run.family("build_network_stations"),
-    "intro": lambda run: run.telling("build_monitoring_intro"),
-}
+STEPS = (
+    "data_freshness",
+    "data_health",
+    "data_drift",
+    "model_performance",
+    "model_explainability",
+    "network_overview",
+    "network_dynamics",
+    "network_stations",
+    "intro",
+)
 """The steps in the order in which all are run."""
 
-ON_REQUEST: Mapping[str, Callable[[Run], JobResult]] = {
-    "compact_daily": lambda run: run.of_day("compact_daily"),
-    "datasets": lambda run: run.of_day("build_datasets"),
-}
+ON_REQUEST = ("compact_daily", "datasets")
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "freshness": ("data_freshness",),
@@ -108,7 +63,7 @@ def parse_steps(text: str) -> list[str]:
 
     Raises `SettingsError` for a step that does not exist.
     """
-    known = {**STEPS, **ON_REQUEST}
+    known = (*STEPS, *ON_REQUEST)
     wanted: dict[str, None] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name = part.removeprefix("build_")
@@ -120,7 +75,65 @@ def parse_steps(text: str) -> list[str]:
     return list(wanted) or list(STEPS)
 
 
-def run(run_: Run, steps: Sequence[str], *, continue_on_error: bool) -> JobResult:
+def job_of(step: str, day: Day, *, force: bool) -> Job:  # noqa: C901, PLR0911 -- a table
+    """Return the job of a step; only its module is imported. ``day`` is for steps of one day."""
+    match step:
+        case "data_freshness":
+            from velib_core.jobs import build_data_freshness
+
+            return partial(build_data_freshness.run, force=force)
+        case "data_health":
+            from velib_core.jobs import build_data_health
+
+            return partial(build_data_health.run, force=force)
+        case "data_drift":
+            from velib_core.jobs import build_data_drift
+
+            return partial(build_data_drift.run, force=force)
+        case "model_performance":
+            from velib_core.jobs import build_model_performance
+
+            return partial(build_model_performance.run, force=force)
+        case "model_explainability":
+            from velib_core.jobs import build_model_explainability
+
+            return partial(build_model_explainability.run, force=force)
+        case "network_overview":
+            from velib_core.jobs import build_network_overview
+
+            return partial(build_network_overview.run_for_days, force=force)
+        case "network_dynamics":
+            from velib_core.jobs import build_network_dynamics
+
+            return partial(build_network_dynamics.run, force=force)
+        case "network_stations":
+            from velib_core.jobs import build_network_stations
+
+            return partial(build_network_stations.run, force=force)
+        case "intro":
+            from velib_core.jobs import build_monitoring_intro
+
+            return partial(build_monitoring_intro.run, force=force)
+        case "compact_daily":
+            from velib_core.jobs import compact_daily
+
+            return partial(compact_daily.run, day=day, force=force)
+        case "datasets":
+            from velib_core.jobs import build_datasets
+
+            return partial(build_datasets.run, day=day, force=force)
+        case _:
+            raise SettingsError("STEPS", step, f"among {', '.join((*STEPS, *ON_REQUEST))}")
+
+
+def run(
+    network: Network,
+    steps: Sequence[str],
+    day: Day,
+    *,
+    force: bool = False,
+    continue_on_error: bool = False,
+) -> JobResult:
     """Run steps in the order given.
 
     Raises
@@ -134,7 +147,7 @@ def run(run_: Run, steps: Sequence[str], *, continue_on_error: bool) -> JobResul
     result, failed = JobResult("monitoring_pipeline"), []
     for step in steps:
         try:
-            done = {**STEPS, **ON_REQUEST}[step](run_)
+            done = job_of(step, day, force=force)(network)
         except (PermanentError, TransientError) as error:
             if not continue_on_error:
                 raise

@@ -98,7 +98,7 @@ def after_demo(desk, lake, settings):
     if not out.exists():
         start = first_bin(DAY)
         network.upload(lake, settings, [Bin(start + n) for n in range(0, 289, 48)])
-        compact_daily.run(lake, settings, DAY)
+        compact_daily.run(network.of(lake, settings), DAY)
         entries = list(lake.entries(""))
         for entry in entries:
             target = out / entry.name

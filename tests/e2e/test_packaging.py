@@ -14,6 +14,7 @@ import sys
 import time
 import venv
 
+import network
 import pytest
 import requests
 from google.cloud import pubsub_v1
@@ -212,10 +213,10 @@ def test_every_function_alone_answers_its_event(name, installed, settings, lake,
     bins = bins_of_days(days, every)
     upload(lake, settings, bins)
     for n in range(days):
-        compact_daily.run(lake, settings, day_after(FIRST_DAY, n))
+        compact_daily.run(network.of(lake, settings), day_after(FIRST_DAY, n))
     if name != "build_datasets":
-        build_datasets.run(lake, settings, FIRST_DAY)
-    build_data_freshness.run(lake, settings)
+        build_datasets.run(network.of(lake, settings), FIRST_DAY)
+    build_data_freshness.run(network.of(lake, settings))
     layout = Layout(settings)
     names = {
         "bronze": [Snapshot(bins[-1])],

@@ -39,6 +39,7 @@ from velib_core.jobs import reconcile
 from velib_core.lake.bucket import PARQUET, Artefact, connect, crc32c
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
+from velib_core.lake.readable import ReadableNetwork
 from velib_core.settings.network import Settings
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
@@ -344,7 +345,10 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
     unacknowledged = cloud.servers.embedded.unacknowledged()
     cloud.publish(ReplayRequested())
     cloud.wait_until_idle()
-    fixes = [str(r) for r in reconcile.plan(cloud.lake, cloud.settings, ReplayRequested())]
+    fixes = [
+        str(r)
+        for r in reconcile.plan(ReadableNetwork(cloud.settings, cloud.lake), ReplayRequested())
+    ]
     before = contents(cloud)
     cloud.publish(ReplayRequested(DAY, DAY, force=True))
     cloud.wait_until_idle()

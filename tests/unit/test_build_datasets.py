@@ -16,7 +16,7 @@ NEXT = day_after(DAY)
 def compact(lake, settings, day, every=6):
     start = first_bin(day)
     network.upload(lake, settings, [Bin(start + n) for n in range(0, 288, every)])
-    compact_daily.run(lake, settings, day)
+    compact_daily.run(network.of(lake, settings), day)
 
 
 def read(lake, settings, key):
@@ -25,7 +25,7 @@ def read(lake, settings, key):
 
 def test_a_daily_makes_its_views_and_the_rolling_copies(lake, settings):
     compact(lake, settings, DAY)
-    build_datasets.run(lake, settings, DAY)
+    build_datasets.run(network.of(lake, settings), DAY)
     events = read(lake, settings, Events(DAY))
     assert events.num_rows == 48 * network.STATIONS
     assert read(lake, settings, Events(None)) == events
@@ -36,10 +36,10 @@ def test_a_daily_makes_its_views_and_the_rolling_copies(lake, settings):
 
 def test_the_next_daily_gives_the_perf_view_its_last_truths(lake, settings):
     compact(lake, settings, DAY)
-    build_datasets.run(lake, settings, DAY)
+    build_datasets.run(network.of(lake, settings), DAY)
     before = read(lake, settings, Perf(DAY))["y_true"].null_count
     compact(lake, settings, NEXT)
-    build_datasets.run(lake, settings, NEXT)
+    build_datasets.run(network.of(lake, settings), NEXT)
     after = read(lake, settings, Perf(DAY))["y_true"].null_count
     # of the two hourly bins a day whose hour-ahead truth lies past midnight, both are found
     assert before - after == 2 * network.STATIONS
@@ -49,15 +49,15 @@ def test_the_next_daily_gives_the_perf_view_its_last_truths(lake, settings):
 def test_an_older_day_does_not_take_the_rolling_copy(lake, settings):
     for day in (NEXT, DAY):
         compact(lake, settings, day)
-        build_datasets.run(lake, settings, day)
+        build_datasets.run(network.of(lake, settings), day)
     assert read(lake, settings, Events(None)) == read(lake, settings, Events(NEXT))
 
 
 def test_building_again_changes_nothing(lake, settings):
     compact(lake, settings, DAY)
-    build_datasets.run(lake, settings, DAY)
+    build_datasets.run(network.of(lake, settings), DAY)
     before = network.contents(lake)
-    result = build_datasets.run(lake, settings, DAY)
+    result = build_datasets.run(network.of(lake, settings), DAY)
     assert set(result.outputs.values()) <= {"fresh", "absent"}
     assert network.contents(lake) == before
 
@@ -83,16 +83,16 @@ def test_a_ledger_keeps_what_its_expired_pages_said(lake, settings):
     """Pages expire one by one; meanwhile the day is looked at again, and a late page may come."""
     compact(lake, settings, DAY, every=96)
     pages = [put_partition(lake, settings, n, minutes) for n in (0, 1, 2) for minutes in (15, 60)]
-    build_datasets.run(lake, settings, DAY)
+    build_datasets.run(network.of(lake, settings), DAY)
     whole = read(lake, settings, ForecastLog(DAY))
     assert whole.num_rows == 3 * len(pages)
     for name in pages:
         lake.delete(lake.stat(name))
-        build_datasets.run(lake, settings, DAY)
+        build_datasets.run(network.of(lake, settings), DAY)
         kept = read(lake, settings, ForecastLog(DAY))
         assert (kept.num_rows, rows_of(kept)) == (whole.num_rows, rows_of(whole))
     put_partition(lake, settings, 3, 15)
-    build_datasets.run(lake, settings, DAY)
+    build_datasets.run(network.of(lake, settings), DAY)
     late = read(lake, settings, ForecastLog(DAY))
     assert rows_of(late) > rows_of(whole)
     assert late.num_rows == whole.num_rows + 3

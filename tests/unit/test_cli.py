@@ -84,7 +84,7 @@ def test_a_store_serves_what_a_run_left_fingerprints_included(mirrored, settings
 def mirrored(lake, settings, tmp_path):
     """A small lake as the plain files that a replay leaves."""
     network.upload(lake, settings, network.bins_of_days(1, every=96))
-    compact_daily.run(lake, settings, network.FIRST_DAY)
+    compact_daily.run(network.of(lake, settings), network.FIRST_DAY)
     entries = list(lake.entries(""))
     for entry in entries:
         target = tmp_path / entry.name

@@ -31,14 +31,14 @@ def expected_rows(bins=BINS) -> pa.Table:
 
 def test_a_day_holds_every_row_of_its_snapshots_in_order(lake, settings):
     network.upload(lake, settings, [*BINS, Bin(first_bin(day_after(DAY)))])
-    result = compact_daily.run(lake, settings, DAY)
+    result = compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings) == expected_rows()
     assert result.counts == {"snapshots": 4, "rows_in": ROWS, "quarantined": 0, "rows_out": ROWS}
 
 
 def test_each_hour_is_a_row_group_that_its_statistics_name(lake, settings):
     network.upload(lake, settings, BINS)
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     file = pq.ParquetFile(io.BytesIO(lake.fetch(Layout(settings).name(Daily(DAY)))[1]))
     hours = []
     for group in range(file.num_row_groups):
@@ -50,18 +50,18 @@ def test_each_hour_is_a_row_group_that_its_statistics_name(lake, settings):
 
 def test_compacting_again_writes_nothing_unless_forced(lake, settings):
     network.upload(lake, settings, BINS)
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     before = lake.stat(Layout(settings).name(Daily(DAY)))
-    assert set(compact_daily.run(lake, settings, DAY).outputs.values()) == {"fresh"}
+    assert set(compact_daily.run(network.of(lake, settings), DAY).outputs.values()) == {"fresh"}
     assert lake.stat(before.name) == before
-    compact_daily.run(lake, settings, DAY, force=True)
+    compact_daily.run(network.of(lake, settings), DAY, force=True)
     after = lake.stat(before.name)
     assert after.crc32c == before.crc32c
     assert after.generation != before.generation
 
 
 def test_a_day_without_snapshots_is_left_alone(lake, settings):
-    assert set(compact_daily.run(lake, settings, DAY).outputs.values()) == {"absent"}
+    assert set(compact_daily.run(network.of(lake, settings), DAY).outputs.values()) == {"absent"}
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -119,7 +119,7 @@ def test_bad_objects_are_quarantined_with_their_reason_and_the_rest_is_kept(lake
     network.upload(lake, settings, BINS)
     name = layout.name(Snapshot(BINS[1]))
     network.put(lake, name, data)
-    result = compact_daily.run(lake, settings, DAY)
+    result = compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings).num_rows == ROWS - N + kept
     reports = [e.name for e in lake.entries("quarantine/") if e.name.endswith(".json")]
     assert result.counts["quarantined"] == len(reports) == (reason is not None)
@@ -139,9 +139,9 @@ def test_repeated_rows_are_left_out_and_counted_by_station_all_the_way_to_the_ev
     for bin_ in BINS[1:3]:
         data = _parquet(network.snapshot_table(bin_, station_id=ids))
         network.put(lake, layout.name(Snapshot(bin_)), data)
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     assert snapshot.repeats_of(daily_of(lake, settings)) == {"1": 4, "2": 2}
-    build_datasets.run(lake, settings, DAY)
+    build_datasets.run(network.of(lake, settings), DAY)
     events = pq.read_table(io.BytesIO(lake.fetch(layout.name(Events(DAY)))[1]))
     assert snapshot.repeats_of(events) == {"1": 4, "2": 2}
 
@@ -152,14 +152,14 @@ def test_repeated_rows_are_left_out_and_counted_by_station_all_the_way_to_the_ev
 def test_a_foreign_name_among_the_snapshots_is_quarantined(lake, settings, name):
     network.upload(lake, settings, BINS)
     network.put(lake, f"{Layout(settings).bronze_day(DAY)}{name}", GOOD)
-    result = compact_daily.run(lake, settings, DAY)
+    result = compact_daily.run(network.of(lake, settings), DAY)
     assert result.counts["quarantined"] == 1
     assert daily_of(lake, settings) == expected_rows()
 
 
 def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(lake, settings):
     network.put(lake, Layout(settings).name(Snapshot(BINS[0])), b"junk")
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings).num_rows == 0
     layout = Layout(settings)
     listing = list(lake.entries(layout.bronze_day(DAY)))
@@ -169,11 +169,11 @@ def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(lake, settings):
 def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(lake, settings):
     layout = Layout(settings)
     network.upload(lake, settings, BINS[:3])
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     for entry in list(lake.entries(layout.bronze_day(DAY))):
         lake.delete(entry)
     network.upload(lake, settings, BINS[3:])
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings) == expected_rows()
 
 
@@ -184,12 +184,12 @@ def test_repeats_are_counted_once_however_many_snapshots_are_gone(lake, settings
         rows, _ = snapshot.validate(network.snapshot_table(bin_), bin_)
         reported = snapshot.with_repeats(rows, repeats[bin_])
         network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(reported))
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     whole = snapshot.repeats_of(daily_of(lake, settings))
     assert whole == {"1000": 10, "1001": 1, "1002": 1, "1003": 1, "1004": 1}
     for bin_ in BINS:  # the bucket's lifecycle takes them one by one
         lake.delete(lake.stat(layout.name(Snapshot(bin_))))
-        compact_daily.run(lake, settings, DAY)
+        compact_daily.run(network.of(lake, settings), DAY)
         assert snapshot.repeats_of(daily_of(lake, settings)) == whole
 
 
@@ -199,11 +199,11 @@ def test_snapshots_are_deleted_only_once_the_daily_holds_all_their_rows(lake, se
     broken = layout.name(Snapshot(BINS[1]))
     network.put(lake, broken, CORPUS["negative bikes"][0])
     deleting = dataclasses.replace(settings, delete_after_compact=True)
-    result = compact_daily.run(lake, deleting, DAY)
+    result = compact_daily.run(network.of(lake, deleting), DAY)
     assert result.counts["deleted"] == 3
     assert [entry.name for entry in lake.entries("bronze/")] == [broken]
     before = daily_of(lake, settings)
-    compact_daily.run(lake, deleting, DAY)
+    compact_daily.run(network.of(lake, deleting), DAY)
     assert daily_of(lake, settings) == before
 
 
@@ -221,11 +221,12 @@ def test_of_two_at_once_the_daily_holds_the_snapshot_that_one_did_not_list(lake,
                 assert landed.wait(30)
             return iter(found)
 
-    slow = threading.Thread(target=compact_daily.run, args=(Slow(lake.bucket), settings, DAY))
+    behind = network.of(Slow(lake.bucket), settings)
+    slow = threading.Thread(target=compact_daily.run, args=(behind, DAY))
     slow.start()
     assert listed.wait(30)
     network.upload(lake, settings, BINS[3:])
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     landed.set()
     slow.join(30)
     assert daily_of(lake, settings) == expected_rows()

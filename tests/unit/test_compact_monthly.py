@@ -16,7 +16,7 @@ def compact(lake, settings, *days, every=200):
     for day in days:
         start = first_bin(day)
         network.upload(lake, settings, [Bin(start + n) for n in range(0, 288, every)])
-        compact_daily.run(lake, settings, day)
+        compact_daily.run(network.of(lake, settings), day)
 
 
 def monthly(lake, settings) -> pa.Table:
@@ -26,12 +26,14 @@ def monthly(lake, settings) -> pa.Table:
 
 def test_a_month_is_left_alone_until_it_is_over(lake, settings):
     compact(lake, settings, PENULTIMATE)
-    assert set(compact_monthly.run(lake, settings, MONTH).outputs.values()) == {"absent"}
+    assert set(compact_monthly.run(network.of(lake, settings), MONTH).outputs.values()) == {
+        "absent"
+    }
 
 
 def test_a_complete_month_holds_the_rows_of_its_days_and_no_others(lake, settings):
     compact(lake, settings, PENULTIMATE, LAST, NEXT)
-    compact_monthly.run_for_day(lake, settings, LAST)
+    compact_monthly.run_for_day(network.of(lake, settings), LAST)
     stamps = monthly(lake, settings)["tbin_utc"].to_pylist()
     assert len(stamps) == 2 * 2 * network.STATIONS
     assert {stamp.date() for stamp in stamps} == {PENULTIMATE, LAST}
@@ -40,16 +42,16 @@ def test_a_complete_month_holds_the_rows_of_its_days_and_no_others(lake, setting
 
 def test_a_month_whose_last_day_is_missing_is_complete_with_the_next_one(lake, settings):
     compact(lake, settings, PENULTIMATE, NEXT)
-    compact_monthly.run_for_day(lake, settings, NEXT)
+    compact_monthly.run_for_day(network.of(lake, settings), NEXT)
     assert monthly(lake, settings).num_rows == 2 * network.STATIONS
 
 
 def test_a_changed_daily_makes_its_month_again(lake, settings):
     compact(lake, settings, PENULTIMATE, LAST)
-    compact_monthly.run(lake, settings, MONTH)
-    assert set(compact_monthly.run(lake, settings, MONTH).outputs.values()) == {"fresh"}
+    compact_monthly.run(network.of(lake, settings), MONTH)
+    assert set(compact_monthly.run(network.of(lake, settings), MONTH).outputs.values()) == {"fresh"}
     compact(lake, settings, PENULTIMATE, every=100)
-    compact_monthly.run(lake, settings, MONTH)
+    compact_monthly.run(network.of(lake, settings), MONTH)
     assert monthly(lake, settings).num_rows == 5 * network.STATIONS
 
 

@@ -194,7 +194,7 @@ def test_every_parquet_schema_has_its_columns_told():
 def test_the_fields_of_a_forecast_are_those_that_are_published(lake, settings):
     start = first_bin(parse_day("2025-11-03"))
     network.upload(lake, settings, [start])
-    build_serving_forecast.run(lake, settings, build_serving_forecast.WarmState())
+    build_serving_forecast.run(network.of(lake, settings), build_serving_forecast.WarmState())
     document = lake.fetch_json("serving/forecast/latest/h15/forecast.json")
     assert [row[0] for row in rows_after("<!-- fields: forecast -->")] == list(document["data"][0])
     head = DOCS["DATA.md"].read_text("utf-8").partition("## Forecast")[2].partition("<!--")[0]

@@ -16,7 +16,7 @@ DAYS = [day_after(network.FIRST_DAY, n) for n in range(3)]
 def history(lake, settings):
     network.upload(lake, settings, network.bins_of_days(3, every=96))
     for day in DAYS:
-        compact_daily.run(lake, settings, day)
+        compact_daily.run(network.of(lake, settings), day)
     return lake
 
 
@@ -26,7 +26,7 @@ def exported(lake, settings, last):
 
 
 def test_the_base_holds_the_days_of_the_window_and_no_others(history, settings):
-    export_training_base.run(history, settings, window_days=2)
+    export_training_base.run(network.of(history, settings), window_days=2)
     rows = exported(history, settings, DAYS[-1])
     assert {stamp.date() for stamp in rows["tbin_utc"].to_pylist()} == set(DAYS[1:])
     assert rows.num_rows == 2 * 3 * network.STATIONS
@@ -34,14 +34,14 @@ def test_the_base_holds_the_days_of_the_window_and_no_others(history, settings):
 
 def test_without_history_the_request_is_refused(lake, settings):
     with pytest.raises(export_training_base.NoHistoryError):
-        export_training_base.run(lake, settings)
+        export_training_base.run(network.of(lake, settings))
 
 
 def test_a_request_to_train_exports_once_and_asks_for_each_horizon(history, settings):
     publisher = network.PublisherLog()
     request = TrainRequested(window_days=3)
-    export_training_base.on_request(history, settings, publisher, request)
+    export_training_base.on_request(network.of(history, settings, publisher), request)
     assert publisher.messages == [TrainRequested(HorizonMinutes(h), 3) for h in (15, 60)]
     for message in list(publisher.messages):
-        export_training_base.on_request(history, settings, publisher, message)
+        export_training_base.on_request(network.of(history, settings, publisher), message)
     assert len(publisher.messages) == 2, "a request for one horizon is the training's"

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import network
 import pyarrow.parquet as pq
 import pytest
 from velib_core.feeds import http
@@ -80,7 +81,7 @@ def bikes(lake):
 @pytest.mark.parametrize("gbfs", ["/gbfs/2/gbfs.json", "/gbfs/3/gbfs.json", "/velib/gbfs.json", ""])
 def test_a_tick_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gbfs):
     configured = at_server(settings, server, gbfs)
-    result = ingest.run(lake, configured, ingest.Feeds(configured))
+    result = ingest.run(network.of(lake, configured), ingest.Feeds(configured))
     assert result.outputs == {BINNED: "written"}
     assert result.counts == {
         "stations": 3,
@@ -99,18 +100,18 @@ def test_a_tick_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gb
 def test_a_bin_seen_twice_holds_the_latest_observation_of_each_station(
     lake, configured, feeds, server
 ):
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     server.show(state(90, bikes=(7, 2)))
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
     assert names(lake) == [BINNED]
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 0}
 
 
 def test_an_older_observation_never_replaces_a_newer_one(lake, configured, feeds, server):
     server.show(state(90, bikes=(7, 2, 1)))
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     server.show(state(30))
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "fresh"}
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "fresh"}
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 1}
 
 
@@ -118,16 +119,16 @@ def test_a_tick_delivered_late_writes_the_bin_in_which_the_feed_was_made(
     lake, configured, feeds, server
 ):
     server.show(state(30, now=NOON + dt.timedelta(hours=3)))
-    assert list(ingest.run(lake, configured, feeds).outputs) == [BINNED]
+    assert list(ingest.run(network.of(lake, configured), feeds).outputs) == [BINNED]
 
 
 def test_a_frozen_feed_makes_no_new_bins_and_writes_nothing(lake, configured, feeds, server):
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     before = lake.stat(BINNED)
     frozen = state(30, air=Weather(2.0, 9.0, 9.0))
     for hours in (1, 5, 24):
         server.show(dataclasses.replace(frozen, now=NOON + dt.timedelta(hours=hours)))
-        assert ingest.run(lake, configured, feeds).outputs == {BINNED: "fresh"}
+        assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "fresh"}
     assert lake.stat(BINNED) == before
     assert names(lake) == [BINNED]
 
@@ -136,7 +137,7 @@ def test_a_frozen_feed_makes_no_new_bins_and_writes_nothing(lake, configured, fe
 def test_an_absurd_stamp_gives_way_to_the_servers_clock(lake, configured, feeds, server, off):
     polled = NOON + dt.timedelta(seconds=45)
     server.show(state(30, last_updated=polled + off, now=polled))
-    assert list(ingest.run(lake, configured, feeds).outputs) == [BINNED]
+    assert list(ingest.run(network.of(lake, configured), feeds).outputs) == [BINNED]
     assert stored(lake)[0]["ts_utc"] == dt.datetime(2025, 11, 3, 12, 5, 45)
 
 
@@ -144,16 +145,16 @@ def test_weather_that_fails_leaves_nulls_and_is_filled_in_by_the_next_look(
     lake, configured, feeds, server
 ):
     server.fail("/v1/forecast")
-    assert ingest.run(lake, configured, feeds).counts["weather"] == 0
+    assert ingest.run(network.of(lake, configured), feeds).counts["weather"] == 0
     assert [row["temp_C"] for row in stored(lake)] == [None] * 3
     server.heal()
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     assert [row["temp_C"] for row in stored(lake)] == pytest.approx([11.0] * 3)
 
 
 def test_an_unreadable_object_in_the_way_is_quarantined_and_replaced(lake, configured, feeds):
     lake.bucket.blob(BINNED).upload_from_string(b"PAR1 no more")
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
     assert len(stored(lake)) == 3
     copies = [name for name in names(lake, "quarantine/") if not name.endswith(".json")]
     assert [lake.fetch(name)[1] for name in copies] == [b"PAR1 no more"]
@@ -177,18 +178,18 @@ def test_bytes_that_are_no_feed_are_permanent_and_kept_with_their_reason(
     server.reply(path, body)
     for _ in range(2):
         with pytest.raises(FeedError):
-            ingest.run(lake, configured, feeds)
+            ingest.run(network.of(lake, configured), feeds)
     copy, note = names(lake)
     assert lake.fetch(copy)[1] == body[: ingest.MAX_KEPT_BYTES]
     assert lake.fetch_json(note)["reason"].startswith(path.split("/")[-1].split(".")[0])
     server.heal()
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
 
 
 @pytest.mark.parametrize("feed", ["station_status", "station_information", "gbfs"])
 def test_a_feed_that_is_cut_off_once_costs_no_snapshot(lake, configured, feeds, server, feed):
     server.reply(f"/gbfs/2/{feed}.json", b'{"data": {"stations": [{"stati', times=1)
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
     assert names(lake) == [BINNED]
 
 
@@ -197,7 +198,7 @@ def test_a_feed_without_one_usable_station_is_permanent_and_writes_no_snapshot(
 ):
     server.show(state(30, bikes=(-1, -1, -1)))
     with pytest.raises(FeedError, match="at least one usable station"):
-        ingest.run(lake, configured, feeds)
+        ingest.run(network.of(lake, configured), feeds)
     assert not names(lake, "bronze/")
 
 
@@ -206,14 +207,14 @@ def test_a_bad_record_is_reported_once_a_day_however_often_it_comes(
 ):
     for minute in range(0, 20, 5):
         server.show(state(60 * minute, bikes=(8, -1 - minute, 0)))
-        result = ingest.run(lake, configured, feeds)
+        result = ingest.run(network.of(lake, configured), feeds)
         assert (result.counts["stations"], result.counts["refused"]) == (2, 1)
     (note,) = names(lake, "quarantine/")
     assert lake.fetch_json(note)["listed"] == [
         {"station_id": "007", "field": "bikes", "value": -1, "expected": "0…5000", "refused": True}
     ]
     server.show(state(86_400, bikes=(8, -1, 0)))
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     assert len(names(lake, "quarantine/")) == 2
 
 
@@ -223,23 +224,23 @@ def test_an_outage_is_transient_and_over_when_the_feed_is_back(
 ):
     server.fail(f"/gbfs/2/{feed}.json")
     with pytest.raises(FeedUnavailableError):
-        ingest.run(lake, configured, feeds)
+        ingest.run(network.of(lake, configured), feeds)
     assert names(lake) == []
     server.heal()
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
 
 
 def test_a_404_is_permanent(lake, configured, feeds, server):
     server.fail("/gbfs/2/station_status.json", 404)
     with pytest.raises(FeedError, match="404"):
-        ingest.run(lake, configured, feeds)
+        ingest.run(network.of(lake, configured), feeds)
 
 
 def test_information_past_its_ttl_beats_none(lake, configured, feeds, server, capsys):
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     server.fail("/gbfs/2/station_information.json")
     server.show(state(86_400 * 3))
-    (name,) = ingest.run(lake, configured, feeds).outputs
+    (name,) = ingest.run(network.of(lake, configured), feeds).outputs
     assert [row["capacity"] for row in stored(lake, name)] == [10, 5, 21]
     warnings = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert any("station_information is past its ttl" in line["message"] for line in warnings)
@@ -250,7 +251,7 @@ def test_without_vehicle_types_the_split_is_unknown_and_the_snapshot_is_written(
 ):
     server.fail("/gbfs/3/vehicle_types.json")
     configured = at_server(settings, server, "/gbfs/3/gbfs.json")
-    ingest.run(lake, configured, ingest.Feeds(configured))
+    ingest.run(network.of(lake, configured), ingest.Feeds(configured))
     rows = {row["station_id"]: row for row in stored(lake)}
     assert (rows["36255"]["bikes"], rows["36255"]["ebike"]) == (8, None)
 
@@ -269,12 +270,12 @@ def test_information_is_read_again_when_its_ttl_is_over_by_the_feeds_clock(
     path = "/gbfs/2/station_information.json"
     server.reply(path, json.dumps(logged_forecasts).encode())
     server.show(state(0))
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     server.heal()
     logged_forecasts["data"]["stations"][0]["capacity"] = 2
     server.reply(path, json.dumps(logged_forecasts).encode())
     server.show(state(second))
-    ingest.run(lake, configured, feeds)
+    ingest.run(network.of(lake, configured), feeds)
     capacity = {row["station_id"]: row["capacity"] for row in stored(lake)}["36255"]
     assert capacity == (2 if read_again else 1)
 
@@ -287,8 +288,8 @@ def test_a_feed_that_moved_is_found_again_at_the_next_tick(lake, configured, fee
     moved = {"ttl": 86_400, "last_updated": int(NOON.timestamp()), "data": {"feeds": addresses}}
     server.reply("/gbfs/2/gbfs.json", json.dumps(moved).encode(), times=1)
     with pytest.raises(FeedError, match="404"):
-        ingest.run(lake, configured, feeds)
-    assert ingest.run(lake, configured, feeds).outputs == {BINNED: "written"}
+        ingest.run(network.of(lake, configured), feeds)
+    assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
 
 
 class OvertakenLake(Lake):
@@ -308,14 +309,14 @@ class OvertakenLake(Lake):
 def test_two_instances_at_once_lose_no_station(lake, configured, feeds, server, first_there):
     if first_there:
         server.show(state(10, bikes=(1, 1, 1)))
-        ingest.run(lake, configured, feeds)
+        ingest.run(network.of(lake, configured), feeds)
         server.show(state(30))
 
     def overtake():
         server.show(state(90, bikes=(7, 2)))
-        ingest.run(lake, configured, ingest.Feeds(configured))
+        ingest.run(network.of(lake, configured), ingest.Feeds(configured))
 
-    ingest.run(OvertakenLake(lake.bucket, overtake), configured, feeds)
+    ingest.run(network.of(OvertakenLake(lake.bucket, overtake), configured), feeds)
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 0}
 
 

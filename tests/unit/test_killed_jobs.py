@@ -126,26 +126,26 @@ def snapshots_come(lake, settings, day=LATE, offset=1):
 
 def a_day_changes(lake, settings):
     snapshots_come(lake, settings)
-    compact_daily.run(lake, settings, LATE)
+    compact_daily.run(network.of(lake, settings), LATE)
 
 
 def profiles_change(lake, settings):
     a_day_changes(lake, settings)
-    refresh_profiles.run(lake, settings, LATE)
+    refresh_profiles.run(network.of(lake, settings), LATE)
 
 
 def a_model_goes_live(lake, settings):
     """The model of an hour is trained again, on the same days."""
-    before = registry.live(lake, settings, HORIZONS[1]).folder
+    before = registry.live(lake, Layout(settings), HORIZONS[1]).folder
     better = dataclasses.replace(settings, train_rounds=9)
-    train_model.run(lake, better, HORIZONS[1], last=DAYS[3])
-    assert registry.live(lake, settings, HORIZONS[1]).folder != before
+    train_model.run(network.of(lake, better), HORIZONS[1], last=DAYS[3])
+    assert registry.live(lake, Layout(settings), HORIZONS[1]).folder != before
 
 
 def views_change(lake, settings):
     profiles_change(lake, settings)
     for day in DAYS:
-        build_datasets.run(lake, settings, day)
+        build_datasets.run(network.of(lake, settings), day)
 
 
 def a_snapshot_comes(lake, settings):
@@ -153,11 +153,11 @@ def a_snapshot_comes(lake, settings):
 
 
 def monitoring_changes(lake, settings):
-    inspect_project(lake, settings, None)
+    inspect_project(network.of(lake, settings))
 
 
-def compact(lake, settings, _):
-    return compact_daily.run(lake, settings, LATE)
+def compact(net):
+    return compact_daily.run(net, LATE)
 
 
 def first_snapshots_come(lake, settings):
@@ -165,58 +165,53 @@ def first_snapshots_come(lake, settings):
     snapshots_come(lake, settings, DAYS[0])
 
 
-def compact_first(lake, settings, _):
-    return compact_daily.run(lake, settings, DAYS[0])
+def compact_first(net):
+    return compact_daily.run(net, DAYS[0])
 
 
-def compact_month(lake, settings, _):
-    return compact_monthly.run_for_day(lake, settings, DAYS[1])
+def compact_month(net):
+    return compact_monthly.run_for_day(net, DAYS[1])
 
 
 def months_change(lake, settings):
     """The last day of one month changes, and the next month is over."""
     snapshots_come(lake, settings, DAYS[1])
-    compact_daily.run(lake, settings, DAYS[1])
+    compact_daily.run(network.of(lake, settings), DAYS[1])
 
 
-def refresh(lake, settings, _):
-    return refresh_profiles.run(lake, settings, LATE)
+def refresh(net):
+    return refresh_profiles.run(net, LATE)
 
 
-def calibrate(lake, settings, _):
-    return refresh_profiles.run_for_model(lake, settings, HORIZONS[1])
+def calibrate(net):
+    return refresh_profiles.run_for_model(net, HORIZONS[1])
 
 
-def export(lake, settings, _):
-    return build_datasets.run(lake, settings, LATE)
+def export(net):
+    return build_datasets.run(net, LATE)
 
 
-def hindcast(lake, settings, _):
-    return build_datasets.run_for_model(lake, settings, HORIZONS[1])
+def hindcast(net):
+    return build_datasets.run_for_model(net, HORIZONS[1])
 
 
-def serve(lake, settings, _):
+def serve(net):
     warm = build_serving_forecast.WarmState()
-    return build_serving_forecast.run(lake, settings, warm, Bin(NEWEST + 1))
+    return build_serving_forecast.run(net, warm, Bin(NEWEST + 1))
 
 
-def inspect_project(lake, settings, _):
+def inspect_project(net):
     warm = build_network_overview.WarmState()
-    return build_network_overview.run_for_day(lake, settings, warm, LATE)
+    return build_network_overview.run_for_day(net, warm, LATE)
 
 
-def see_age(lake, settings, _):
-    return build_data_freshness.run(lake, settings, Bin(NEWEST + 1))
+def see_age(net):
+    return build_data_freshness.run(net, Bin(NEWEST + 1))
 
 
-def ask(lake, settings, publisher):
+def ask(net):
     request = TrainRequested(None, 3)
-    return export_training_base.on_request(lake, settings, publisher, request)
-
-
-def silent(run):
-    """Return a job that tells nobody anything."""
-    return lambda lake, settings, _: run(lake, settings)
+    return export_training_base.on_request(net, request)
 
 
 def monitored(run, folder, stage, before=views_change):
@@ -243,9 +238,9 @@ JOBS = {
             (HEALTH, build_data_health.run),
             (DRIFT, build_data_drift.run),
             (PERFORMANCE, build_model_performance.run),
-            (EXPLAINABILITY, silent(build_model_explainability.run)),
-            (STATIONS, silent(build_network_stations.run)),
-            (DYNAMICS, silent(build_network_dynamics.run)),
+            (EXPLAINABILITY, build_model_explainability.run),
+            (STATIONS, build_network_stations.run),
+            (DYNAMICS, build_network_dynamics.run),
         )
     },
     "build_network_overview": monitored(
@@ -288,22 +283,24 @@ def whole(lake, quick, made):
             bins = []
         network.upload(lake, quick, bins[:24])
         if day > DAYS[4]:
-            serving = build_serving_forecast.run(lake, quick, build_serving_forecast.WarmState())
+            serving = build_serving_forecast.run(
+                network.of(lake, quick), build_serving_forecast.WarmState()
+            )
             assert serving.counts["h60_forecasts"]
         network.upload(lake, quick, bins[24:])
-        compact_daily.run(lake, quick, day)
-        refresh_profiles.run(lake, quick, day)
+        compact_daily.run(network.of(lake, quick), day)
+        refresh_profiles.run(network.of(lake, quick), day)
         if day == DAYS[3]:
             for horizon in HORIZONS:
-                train_model.run(lake, quick, horizon)
-                if registry.live(lake, quick, horizon) is None:
-                    version = registry.versions(lake, quick, horizon)[0]
-                    registry.promote(lake, quick, version)
+                train_model.run(network.of(lake, quick), horizon)
+                if registry.live(lake, Layout(quick), horizon) is None:
+                    version = registry.versions(lake, Layout(quick), horizon)[0]
+                    registry.promote(lake, Layout(quick), version)
     for day in DAYS:
-        build_datasets.run(lake, quick, day)
-        compact_monthly.run_for_day(lake, quick, day)
+        build_datasets.run(network.of(lake, quick), day)
+        compact_monthly.run_for_day(network.of(lake, quick), day)
     network.upload(lake, quick, [Bin(first_bin(TODAY) + n) for n in range(0, 61, EVERY)])
-    build_serving_forecast.run(lake, quick, build_serving_forecast.WarmState())
+    build_serving_forecast.run(network.of(lake, quick), build_serving_forecast.WarmState())
     made["whole"] = kept(lake)
     return lake
 
@@ -336,7 +333,11 @@ def spots(writes: int) -> list[int]:
 def unfinished(lake, settings, job) -> set[str]:
     """Return what the sweep would ask for; of other jobs' work that is a part as well."""
     request = ReplayRequested(stage=job.stage)
-    return {str(fix) for fix in reconcile.plan(lake, settings, request)} if job.stage else set()
+    return (
+        {str(fix) for fix in reconcile.plan(network.of(lake, settings), request)}
+        if job.stage
+        else set()
+    )
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -349,7 +350,7 @@ def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, qui
     before = made[job.before]
     restore(lake, before)
     undisturbed = Process()
-    job.work(undisturbed.lake(lake), settings, undisturbed)
+    job.work(network.of(undisturbed.lake(lake), settings, undisturbed))
     after = network.contents(lake)
     assert undisturbed.done
     others = unfinished(lake, settings, job)
@@ -357,7 +358,7 @@ def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, qui
         restore(lake, before)
         mortal = Process(lives)
         with pytest.raises(KilledError):
-            job.work(mortal.lake(lake), settings, mortal)
+            job.work(network.of(mortal.lake(lake), settings, mortal))
         left = network.contents(lake)
         if job.seal is not None and lives:
             seal = Layout(settings).name(job.seal)
@@ -370,7 +371,7 @@ def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, qui
                 f"the sweep does not see that {lives} of {undisturbed.done} are written"
             )
         again = Process()
-        job.work(again.lake(lake), settings, again)
+        job.work(network.of(again.lake(lake), settings, again))
         assert network.contents(lake) == after, f"killed after {lives} of {undisturbed.done} writes"
         assert mortal.reported | again.reported == undisturbed.reported
         assert unfinished(lake, settings, job) == others

@@ -2,16 +2,8 @@ import concurrent.futures
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
-from velib_core.lake.bucket import (
-    JSON,
-    Artefact,
-    Entry,
-    ObjectMissingError,
-    RaceLostError,
-    crc32c,
-    fingerprint_of,
-    json_bytes,
-)
+from velib_core.lake.bucket import JSON, Artefact, RaceLostError, crc32c, fingerprint_of, json_bytes
+from velib_core.lake.readable import Entry, ObjectMissingError
 
 
 def artefact(data: bytes, fingerprint: str = "m") -> Artefact:
@@ -50,19 +42,19 @@ def test_of_sixteen_who_race_for_a_new_object_one_wins(lake):
 
 
 def test_publishing_what_is_there_already_writes_nothing(lake):
-    assert lake.publish("x", lambda _: artefact(b"1")) == "written"
+    assert lake.update("x", lambda _: artefact(b"1")) == "written"
     before = lake.stat("x")
-    assert lake.publish("x", lambda _: artefact(b"1")) == "fresh"
-    assert lake.publish("x", lambda _: None) == "fresh"
+    assert lake.update("x", lambda _: artefact(b"1")) == "fresh"
+    assert lake.update("x", lambda _: None) == "fresh"
     assert lake.stat("x") == before
-    assert lake.publish("x", lambda _: artefact(b"1"), force=True) == "written"
+    assert lake.update("x", lambda _: artefact(b"1"), force=True) == "written"
     assert lake.stat("x").generation != before.generation
-    assert lake.publish("nothing", lambda _: None) == "absent"
+    assert lake.update("nothing", lambda _: None) == "absent"
 
 
 def test_equal_bytes_made_from_other_inputs_are_marked_anew(lake):
-    lake.publish("x", lambda _: artefact(b"1", "old"))
-    assert lake.publish("x", lambda _: artefact(b"1", "new")) == "written"
+    lake.update("x", lambda _: artefact(b"1", "old"))
+    assert lake.update("x", lambda _: artefact(b"1", "new")) == "written"
     assert lake.stat("x").fingerprint == "new"
 
 
@@ -76,7 +68,7 @@ def test_a_lost_race_is_run_again_with_inputs_read_afresh(lake):
             lake.write("x", artefact(b"other"), expected_generation=0)
         return made
 
-    assert lake.publish("x", make) == "written"
+    assert lake.update("x", make) == "written"
     assert lake.fetch("x")[1] == b"early,late"
 
 
@@ -87,7 +79,7 @@ def test_losing_every_race_gives_the_event_back(lake):
         return artefact(b"mine")
 
     with pytest.raises(RaceLostError):
-        lake.publish("x", make)
+        lake.update("x", make)
 
 
 def test_an_input_that_changes_while_it_is_read_starts_the_work_again(lake):
@@ -101,7 +93,7 @@ def test_an_input_that_changes_while_it_is_read_starts_the_work_again(lake):
             lake.write("in", artefact(b"new"), expected_generation=entry.generation)
         return artefact(lake.read(entry))
 
-    lake.publish("out", make)
+    lake.update("out", make)
     assert lake.fetch("out")[1] == b"new"
 
 

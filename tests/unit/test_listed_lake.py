@@ -7,10 +7,10 @@ import network
 import pytest
 from velib_core.events.messages import ReplayRequested
 from velib_core.jobs import compact_daily, reconcile
-from velib_core.lake.bucket import Artefact, Lake
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Events, Perf, Profile
 from velib_core.lake.layout import Layout
-from velib_core.lake.listed import ChangedListingError, ListedLake
+from velib_core.lake.listed import ListedLake
 from velib_core.model import registry
 from velib_core.timeline.bins import HorizonMinutes, day_after
 
@@ -55,14 +55,6 @@ def test_it_answers_as_of_the_moment_when_it_was_first_asked(filled):
     assert listed.stat(NAMES[0]) == before[0]
 
 
-def test_it_is_for_looking_only(filled):
-    listed = ListedLake(filled, FOLDERS)
-    with pytest.raises(ChangedListingError):
-        listed.delete(filled.stat(NAMES[0]))
-    with pytest.raises(ChangedListingError):
-        listed.publish("daily/x", lambda _: Artefact(b"", "", ""))
-
-
 class CountingLake(Lake):
     """A lake that counts what is asked of the store."""
 
@@ -92,7 +84,7 @@ def live_through(lake, settings, days):
     layout = Layout(settings)
     network.upload(lake, settings, network.bins_of_days(days, every=144))
     for day in (day_after(network.FIRST_DAY, n) for n in range(days)):
-        compact_daily.run(lake, settings, day)
+        compact_daily.run(network.of(lake, settings), day)
         for key in (Events(day), Perf(day), Profile(day)):
             network.put(lake, layout.name(key), b"of a day")
         network.put(lake, f"{layout.forecast_log_day(day)}page", b"of a day")
@@ -100,7 +92,7 @@ def live_through(lake, settings, days):
 
 def asked(lake, settings):
     counting = CountingLake(lake)
-    reconcile.plan(counting, settings, ReplayRequested())
+    reconcile.plan(network.of(counting, settings), ReplayRequested())
     return counting.asked
 
 
@@ -120,7 +112,7 @@ def test_a_sweep_reads_the_record_of_a_model_once_however_many_days_there_are(la
         files = {"model.ubj": content}
         folder = registry.folder_name("20251029-235500Z", files)
         about = {"end_date": "2025-10-29", "horizon_bins": 3}
-        registry.register(lake, settings, horizon, folder, files, about, "mark")
+        registry.register(lake, Layout(settings), horizon, folder, files, about, "mark")
     reads = {key: count for key, count in asked(lake, settings).items() if key[0] == "read"}
     records = [name for _, name in reads if name.endswith("version.json")]
     assert len(records) == 3

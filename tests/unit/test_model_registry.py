@@ -18,22 +18,26 @@ def files(content: bytes) -> dict[str, bytes]:
 def register(lake, settings, content: bytes, stamp="20251128-235500Z", **changes):
     made = files(content)
     folder = registry.folder_name(stamp, made)
-    return registry.register(lake, settings, H, folder, made, DESCRIPTION | changes, "mark")
+    return registry.register(lake, Layout(settings), H, folder, made, DESCRIPTION | changes, "mark")
 
 
 def test_a_registered_model_is_live_and_read_back_as_it_was(lake, settings):
     model = register(lake, settings, b"one")
     assert model.version == "2.0.0"
-    assert registry.live(lake, settings, H) == model
-    assert registry.load(lake, settings, model) == files(b"one")
+    assert registry.live(lake, Layout(settings), H) == model
+    assert registry.load(lake, Layout(settings), model) == files(b"one")
 
 
 def test_versions_count_on_by_patch_and_by_minor_where_the_features_changed(lake, settings):
     register(lake, settings, b"one")
     register(lake, settings, b"two")
     changed = register(lake, settings, b"three", features_hash8="ffffffff")
-    assert [m.version for m in registry.versions(lake, settings, H)] == ["2.0.0", "2.0.1", "2.1.0"]
-    assert registry.live(lake, settings, H) == changed
+    assert [m.version for m in registry.versions(lake, Layout(settings), H)] == [
+        "2.0.0",
+        "2.0.1",
+        "2.1.0",
+    ]
+    assert registry.live(lake, Layout(settings), H) == changed
 
 
 def test_registering_the_same_model_again_changes_nothing(lake, settings):
@@ -61,16 +65,16 @@ def test_a_training_that_is_killed_at_any_point_leaves_the_live_model_complete(l
 
         with pytest.raises(KilledError):
             register(Dying(lake.bucket), settings, b"two" * (survive + 1))
-        assert registry.live(lake, settings, H) == model
-        assert registry.load(lake, settings, model) == files(b"one")
+        assert registry.live(lake, Layout(settings), H) == model
+        assert registry.load(lake, Layout(settings), model) == files(b"one")
     assert register(lake, settings, b"two").version > "2.0.0"
 
 
 def test_going_back_points_to_the_earlier_model_and_versions_still_count_on(lake, settings):
     first = register(lake, settings, b"one")
     register(lake, settings, b"two")
-    registry.promote(lake, settings, first)
-    assert registry.live(lake, settings, H) == first
+    registry.promote(lake, Layout(settings), first)
+    assert registry.live(lake, Layout(settings), H) == first
     assert register(lake, settings, b"three").version == "2.0.2"
 
 
@@ -80,9 +84,9 @@ def test_a_damaged_file_is_refused_by_name_and_the_last_good_model_is_next(lake,
     bad = register(lake, settings, b"one")
     network.put(lake, Layout(settings).name(ModelFile(H, bad.folder, "model.ubj")), damage)
     with pytest.raises(ModelError, match=r"model\.ubj"):
-        registry.load(lake, settings, bad)
-    assert [m.version for m in registry.usable(lake, settings, H)] == ["2.0.1", "2.0.0"]
-    assert registry.load(lake, settings, good) == files(b"good")
+        registry.load(lake, Layout(settings), bad)
+    assert [m.version for m in registry.usable(lake, Layout(settings), H)] == ["2.0.1", "2.0.0"]
+    assert registry.load(lake, Layout(settings), good) == files(b"good")
 
 
 @pytest.mark.parametrize(
@@ -92,22 +96,24 @@ def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(lake, se
     model = register(lake, settings, b"one")
     network.put(lake, Layout(settings).name(ModelFile(H, None, "latest.json")), pointer)
     with pytest.raises(ModelError):
-        registry.live(lake, settings, H)
-    assert list(registry.usable(lake, settings, H)) == [model]
+        registry.live(lake, Layout(settings), H)
+    assert list(registry.usable(lake, Layout(settings), H)) == [model]
 
 
 def test_without_any_model_there_is_none(lake, settings):
-    assert registry.live(lake, settings, H) is None
-    assert list(registry.usable(lake, settings, H)) == []
+    assert registry.live(lake, Layout(settings), H) is None
+    assert list(registry.usable(lake, Layout(settings), H)) == []
 
 
 def test_what_was_tried_is_known_whether_registered_or_refused(lake, settings):
-    assert not registry.was_tried(lake, settings, H, "mark")
-    registry.refuse(lake, settings, H, "20251128-235500Z-00000000", {"why": "worse"}, "other")
-    assert registry.was_tried(lake, settings, H, "other")
-    assert registry.versions(lake, settings, H) == []
+    assert not registry.was_tried(lake, Layout(settings), H, "mark")
+    registry.refuse(
+        lake, Layout(settings), H, "20251128-235500Z-00000000", {"why": "worse"}, "other"
+    )
+    assert registry.was_tried(lake, Layout(settings), H, "other")
+    assert registry.versions(lake, Layout(settings), H) == []
     register(lake, settings, b"one")
-    assert registry.was_tried(lake, settings, H, "mark")
+    assert registry.was_tried(lake, Layout(settings), H, "mark")
 
 
 def test_a_person_lists_the_models_and_goes_back_to_the_one_before(lake, settings):
@@ -141,7 +147,7 @@ def test_a_damaged_pointer_is_mended_by_naming_a_version(lake, settings):
     with pytest.raises(models.UnknownModelError, match="version to go to"):
         models.roll_back(lake, settings, H, None)
     assert models.roll_back(lake, settings, H, "2.0.0") == ("none", "2.0.0")
-    assert registry.live(lake, settings, H) == good
+    assert registry.live(lake, Layout(settings), H) == good
 
 
 def test_the_live_model_is_found_without_looking_at_the_earlier_ones(lake, settings):
@@ -154,5 +160,5 @@ def test_the_live_model_is_found_without_looking_at_the_earlier_ones(lake, setti
             read.append(entry.name)
             return super().read(entry)
 
-    assert next(registry.usable(Watched(lake.bucket), settings, H)) == last
+    assert next(registry.usable(Watched(lake.bucket), Layout(settings), H)) == last
     assert read == [Layout(settings).name(ModelFile(H, None, registry.POINTER))]

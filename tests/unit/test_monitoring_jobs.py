@@ -25,7 +25,7 @@ from velib_core.jobs import (
     monitoring_family,
 )
 from velib_core.jobs.compact_daily import to_bytes
-from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.family_update import Plan, update_family
 from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
@@ -61,7 +61,7 @@ def fill(lake, settings, net, snapshots=14):
     for n, day in enumerate(closed):
         network.put(lake, layout.name(Daily(day)), to_bytes(net.daily(n)))
     for day in closed:
-        build_datasets.run(lake, settings, day)
+        build_datasets.run(network.of(lake, settings), day)
     rows = net.daily(len(closed))
     start = first_bin(today)
     for bin_ in (Bin(start + n) for n in range(snapshots)):
@@ -170,7 +170,7 @@ def test_a_view_that_cannot_be_read_costs_its_day_alone_and_is_named(
 ):
     name = Layout(settings).name(Events(days_of(planted.network(days=10))[3]))
     network.put(filled, name, b"no parquet")
-    build_data_health.run(filled, settings, reported)
+    build_data_health.run(network.of(filled, settings, reported))
     kpis = filled.fetch_json("monitoring/data/health/latest/kpis.json")
     assert kpis["files_aware_days"] == 9  # its hours before midnight are in the view before
     assert kpis["rows"] == 8 * (8 * 288 - 12)  # the last hour is the next local day's
@@ -186,7 +186,7 @@ def test_a_file_of_clusters_makes_their_figures(filled, settings, reported):
             settings.monitoring, performance_clusters=f"{settings.root}/{name}"
         ),
     )
-    build_model_performance.run(filled, grouped, reported)
+    build_model_performance.run(network.of(filled, grouped, reported))
     document = filled.fetch_json("monitoring/model/performance/latest/h15/by_cluster.json")
     assert not problems("monitoring/model/performance/latest/h15/by_cluster.json", document)
     assert [row["cluster"] for row in document["rows"]] == ["hill", "river"]
@@ -223,7 +223,7 @@ def test_odd_networks_get_valid_documents(lake, settings, frame):
 
 
 def test_a_manifest_names_the_checksum_of_every_document(filled, settings, reported):
-    build_data_health.run(filled, settings, reported)
+    build_data_health.run(network.of(filled, settings, reported))
     folder = "monitoring/data/health/latest/"
     manifest = filled.fetch_json(f"{folder}manifest.json")
     assert manifest["checksums"] == {
@@ -256,21 +256,21 @@ class Broken:
 def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
     filled, settings, reported
 ):
-    build_data_health.run(filled, settings, reported)
+    build_data_health.run(network.of(filled, settings, reported))
     folder = "monitoring/data/health/latest/"
     manifest = filled.fetch_json(f"{folder}manifest.json")
     changed = dataclasses.replace(
         settings, monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0)
     )
     with pytest.raises(TransientError):
-        build_data_health.run(filled, changed, Broken())
+        build_data_health.run(network.of(filled, changed, Broken()))
     assert filled.fetch_json(f"{folder}manifest.json") == manifest
     held = {name: filled.stat(folder + name).crc32c for name in manifest["artifacts"]}
     assert {name for name in held if held[name] != manifest["checksums"][name]} == {
         "kpis.json",
         "alerts.json",
     }
-    build_data_health.run(filled, changed, reported)
+    build_data_health.run(network.of(filled, changed, reported))
     complete = filled.fetch_json(f"{folder}manifest.json")
     assert complete["checksums"] == held
 
@@ -281,7 +281,9 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
     plans = []
 
     def plan():
-        inputs = monitoring_family.resolve_inputs(filled, settings, monitoring_family.STATIONS)
+        inputs = monitoring_family.resolve_inputs(
+            network.of(filled, settings), monitoring_family.STATIONS
+        )
         plans.append(inputs)
         fingerprint = monitoring_family.expected_fingerprint(
             settings, monitoring_family.STATIONS, inputs
@@ -289,15 +291,15 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
 
         def make():
             if len(plans) == 1:  # another run reads newer inputs, and is done before this one
-                build_datasets.run(filled, settings, later, force=True)
+                build_datasets.run(network.of(filled, settings), later, force=True)
                 filled.delete(filled.stat(f"exports/events_{DAY_ONE}.parquet"))
-                build_network_stations.run(filled, settings)
-            return build_network_stations._make(filled, settings, inputs)
+                build_network_stations.run(network.of(filled, settings))
+            return build_network_stations._make(network.of(filled, settings), inputs)
 
         return Plan(fingerprint, inputs.entries, make)
 
     place = monitoring_family.STATIONS
-    publish(filled, settings, place.folder, place.job, plan)
+    update_family(network.of(filled, settings), place.folder, place.job, plan)
     manifest = filled.fetch_json("monitoring/network/stations/latest/manifest.json")
     assert f"exports/events_{DAY_ONE}.parquet" not in manifest["inputs"]
     assert len(plans) == 2
@@ -311,19 +313,19 @@ def test_alerts_are_told_when_they_are_raised_and_when_they_are_cleared(filled, 
         settings,
         monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0),
     )
-    build_data_health.run(filled, strict, reported)
+    build_data_health.run(network.of(filled, strict, reported))
     (raised,) = [alert for alert in reported.alerts if alert["code"] == "freshness"]
     assert raised["state"] == "raised"
     assert raised["family"] == "data/health"
     assert raised["artefact"] == "kpis.json"
     assert raised["value"] > raised["threshold"] == 0.0
-    build_data_health.run(filled, strict, reported, force=True)
+    build_data_health.run(network.of(filled, strict, reported), force=True)
     assert [alert["code"] for alert in reported.alerts].count("freshness") == 1
     lenient = dataclasses.replace(
         settings,
         monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=1e6),
     )
-    build_data_health.run(filled, lenient, reported)
+    build_data_health.run(network.of(filled, lenient, reported))
     assert [a["state"] for a in reported.alerts if a["code"] == "freshness"] == [
         "raised",
         "cleared",
@@ -336,8 +338,8 @@ def test_repeated_rows_in_the_lake_are_found_by_data_health(filled, settings, re
     name = layout.name(Daily(day))
     daily = pq.read_table(io.BytesIO(filled.fetch(name)[1]))
     network.put(filled, name, to_bytes(snapshot.with_repeats(daily, {"s3": 40})))
-    build_datasets.run(filled, settings, day)
-    build_data_health.run(filled, settings, reported)
+    build_datasets.run(network.of(filled, settings), day)
+    build_data_health.run(network.of(filled, settings, reported))
     (found,) = filled.fetch_json("monitoring/data/health/latest/anomalies/duplicates.json")
     assert (found["station_id"], found["dups"]) == ("s3", 40)
 
@@ -347,8 +349,8 @@ def test_an_overtaken_snapshot_costs_a_look_and_writes_nothing(filled, settings)
     older = Bin(today + 3)
     warm = build_network_overview.WarmState()
     for result in (
-        build_data_freshness.run(filled, settings, older),
-        build_network_overview.run(filled, settings, warm, older),
+        build_data_freshness.run(network.of(filled, settings), older),
+        build_network_overview.run(network.of(filled, settings), warm, older),
     ):
         assert result.counts == {"overtaken": 1}
         assert not result.outputs
@@ -359,7 +361,7 @@ def test_freshness_tells_the_weathers_own_time(lake, settings):
     at = net.at(1, 0)
     net.frame = net.frame.assign(weather_utc=at - dt.timedelta(minutes=20))
     fill(lake, settings, net, snapshots=1)
-    build_data_freshness.run(lake, settings)
+    build_data_freshness.run(network.of(lake, settings))
     reported = lake.fetch_json("monitoring/data/freshness/latest/freshness.json")
     seconds = (
         dt.datetime.fromisoformat(reported["now_utc"]).replace(tzinfo=None) - at
@@ -368,12 +370,20 @@ def test_freshness_tells_the_weathers_own_time(lake, settings):
 
 
 def test_the_intro_follows_its_sources_and_only_them(filled, settings, reported):
-    build_network_overview.run(filled, settings, build_network_overview.WarmState())
+    build_network_overview.run(network.of(filled, settings), build_network_overview.WarmState())
     name = Layout(settings).name(Monitoring("intro", "manifest.json"))
-    assert build_monitoring_intro.run(filled, settings, reported).outputs[name] == "written"
-    assert build_monitoring_intro.run(filled, settings, reported).outputs[name] == "fresh"
-    build_data_freshness.run(filled, settings)
-    assert build_monitoring_intro.run(filled, settings, reported).outputs[name] == "written"
+    assert (
+        build_monitoring_intro.run(network.of(filled, settings, reported)).outputs[name]
+        == "written"
+    )
+    assert (
+        build_monitoring_intro.run(network.of(filled, settings, reported)).outputs[name] == "fresh"
+    )
+    build_data_freshness.run(network.of(filled, settings))
+    assert (
+        build_monitoring_intro.run(network.of(filled, settings, reported)).outputs[name]
+        == "written"
+    )
     intro = filled.fetch_json("monitoring/intro/latest/intro.json")
     assert intro["kpis"]["stations_active"] == 8
     root = settings.root

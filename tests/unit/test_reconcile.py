@@ -35,25 +35,23 @@ def healthy(lake, settings):
     """A lake of two closed days, the second the last of its month, with all that follows."""
     network.upload(lake, settings, network.bins_of_days(2, every=48))
     for day in (DAY, NEXT):
-        compact_daily.run(lake, settings, day)
+        compact_daily.run(network.of(lake, settings), day)
     for day in (DAY, NEXT):
-        refresh_profiles.run(lake, settings, day)
-        build_datasets.run(lake, settings, day)
-        compact_monthly.run_for_day(lake, settings, day)
-    build_serving_forecast.run(lake, settings, build_serving_forecast.WarmState())
+        refresh_profiles.run(network.of(lake, settings), day)
+        build_datasets.run(network.of(lake, settings), day)
+        compact_monthly.run_for_day(network.of(lake, settings), day)
+    build_serving_forecast.run(network.of(lake, settings), build_serving_forecast.WarmState())
     monitor(lake, settings)
     return lake
 
 
 def monitor(lake, settings):
     """Bring every monitoring family up to date."""
-    publisher = network.PublisherLog()
-    run = pipeline.Run(lake, settings, publisher, DAY, force=False)
-    pipeline.run(run, list(pipeline.STEPS), continue_on_error=False)
+    pipeline.run(network.of(lake, settings), pipeline.STEPS, DAY)
 
 
 def fixes(lake, settings, request=ReplayRequested()) -> list[str]:  # noqa: B008
-    return [str(fix).split(":")[0] for fix in reconcile.plan(lake, settings, request)]
+    return [str(fix).split(":")[0] for fix in reconcile.plan(network.of(lake, settings), request)]
 
 
 def notice(settings, day) -> str:
@@ -87,7 +85,9 @@ def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(healthy, s
     network.upload(healthy, settings, [later])
     name = Layout(settings).name(Snapshot(later))
     assert f"finalized {name}" in fixes(healthy, settings)
-    build_serving_forecast.run(healthy, settings, build_serving_forecast.WarmState(), later)
+    build_serving_forecast.run(
+        network.of(healthy, settings), build_serving_forecast.WarmState(), later
+    )
     monitor(healthy, settings)
     assert fixes(healthy, settings) == []
     healthy.delete(healthy.stat(Layout(settings).name(Forecast(15, alias=True))))
@@ -152,13 +152,13 @@ def test_messages_are_published_once_each_and_none_in_a_dry_run(healthy, setting
     for key in (Events(NEXT), Monthly(month_of(DAY))):
         healthy.delete(healthy.stat(layout.name(key)))
     publisher = network.PublisherLog()
-    reconcile.run(healthy, settings, publisher, ReplayRequested(dry_run=True))
+    reconcile.run(network.of(healthy, settings, publisher), ReplayRequested(dry_run=True))
     assert publisher.messages == publisher.notified == []
-    reconcile.run(healthy, settings, publisher, ReplayRequested())
+    reconcile.run(network.of(healthy, settings, publisher), ReplayRequested())
     assert publisher.notified[0] == ("daily", layout.name(Daily(NEXT)), False)
     assert len(set(publisher.notified)) == len(publisher.notified)
     request = ReplayRequested(DAY, DAY, "compact_daily", force=True)
-    reconcile.run(healthy, settings, publisher, request)
+    reconcile.run(network.of(healthy, settings, publisher), request)
     assert publisher.messages[-1] == DayClosed(DAY, force=True)
     assert alerts(publisher) == publisher.messages[:-1]
 
@@ -169,21 +169,21 @@ def alerts(publisher) -> list[dict]:
 
 def test_an_unknown_stage_is_refused_with_the_known_ones(lake, settings):
     with pytest.raises(reconcile.UnknownStageError, match="build_datasets"):
-        reconcile.plan(lake, settings, ReplayRequested(stage="everything"))
+        reconcile.plan(network.of(lake, settings), ReplayRequested(stage="everything"))
 
 
 def test_the_beat_tells_that_snapshots_have_stopped_coming(lake, settings):
     publisher = network.PublisherLog()
-    reconcile.run(lake, settings, publisher, ReplayRequested())
+    reconcile.run(network.of(lake, settings, publisher), ReplayRequested())
     (alert,) = alerts(publisher)
     assert (alert["code"], alert["value"], alert["artefact"]) == ("feed_silent", None, "bronze/")
 
     bins = network.bins_of_days(1, every=96)
     network.upload(lake, settings, bins)
     publisher = network.PublisherLog()
-    reconcile.run(lake, settings, publisher, ReplayRequested())
-    reconcile.run(lake, settings, publisher, ReplayRequested(dry_run=True))
-    reconcile.run(lake, settings, publisher, ReplayRequested(stage="compact_daily"))
+    reconcile.run(network.of(lake, settings, publisher), ReplayRequested())
+    reconcile.run(network.of(lake, settings, publisher), ReplayRequested(dry_run=True))
+    reconcile.run(network.of(lake, settings, publisher), ReplayRequested(stage="compact_daily"))
     (alert,) = alerts(publisher)
     assert alert["text"].startswith("no snapshot for ")
     assert alert["value"] > alert["threshold"] == 30
@@ -196,6 +196,6 @@ def test_silence_is_counted_from_the_newest_snapshot(lake, settings):
     bins = network.bins_of_days(1, every=96)
     network.upload(lake, settings, bins)
     then = bin_start(bins[-1])
-    assert reconcile.silence(lake, settings, then + dt.timedelta(minutes=30)) is None
-    alert = reconcile.silence(lake, settings, then + dt.timedelta(minutes=31))
+    assert reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=30)) is None
+    alert = reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=31))
     assert (alert["value"], alert["generated_at"]) == (31.0, iso_z(then + dt.timedelta(minutes=31)))

@@ -19,7 +19,6 @@ from velib_core.jobs import (
 from velib_core.jobs.build_serving_forecast import WarmState
 from velib_core.jobs.compact_daily import assemble, to_bytes
 from velib_core.jobs.export_training_base import NoHistoryError
-from velib_core.lake.bucket import Entry
 from velib_core.lake.keys import (
     Daily,
     Forecast,
@@ -31,6 +30,7 @@ from velib_core.lake.keys import (
     Snapshot,
 )
 from velib_core.lake.layout import Layout
+from velib_core.lake.readable import Entry
 from velib_core.model import registry
 from velib_core.tables import views
 from velib_core.tables.snapshot import validate
@@ -69,7 +69,7 @@ def history(lake, quick):
         start = first_bin(day)
         daily = to_bytes(assemble([rows(Bin(start + n)) for n in range(288)]))
         network.put(lake, layout.name(Daily(day)), daily)
-        refresh_profiles.run(lake, quick, day)
+        refresh_profiles.run(network.of(lake, quick), day)
     observe(lake, quick, range(80))
     return lake
 
@@ -97,13 +97,13 @@ def at(n: int) -> Bin:
 
 def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, quick):
     lake = history
-    result = train_model.run(lake, quick, H)
+    result = train_model.run(network.of(lake, quick), H)
     assert result.counts["promoted"] == 1
-    model = registry.live(lake, quick, H)
+    model = registry.live(lake, Layout(quick), H)
     assert model.record["verdict"]["candidate"]["mae_lift"] > 0.2
     assert {"by_hour", "by_size"} <= set(model.record["verdict"]["candidate"])
     before = network.contents(lake)
-    assert train_model.run(lake, quick, H).counts == {"fresh": 1}
+    assert train_model.run(network.of(lake, quick), H).counts == {"fresh": 1}
     assert network.contents(lake) == before, "the same request twice changes nothing"
 
     _, old = lake.fetch("models/h60/latest.joblib")
@@ -111,7 +111,7 @@ def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, 
     assert pack.keys() == {"model", "feat_cols", "horizon_bins"}
     assert pack["horizon_bins"] == 12
 
-    build_serving_forecast.run(lake, quick, WarmState(), at(79))
+    build_serving_forecast.run(network.of(lake, quick), WarmState(), at(79))
     document = forecast(lake, quick)
     assert document == forecast(lake, quick, alias=True)
     assert document["generated_at"].endswith("Z")
@@ -130,9 +130,9 @@ def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, 
 
     # The day that the model has not seen is hindcast once it is closed.
     observe(lake, quick, range(80, 288))
-    compact_daily.run(lake, quick, TODAY)
-    refresh_profiles.run(lake, quick, TODAY)
-    build_datasets.run(lake, quick, TODAY)
+    compact_daily.run(network.of(lake, quick), TODAY)
+    refresh_profiles.run(network.of(lake, quick), TODAY)
+    build_datasets.run(network.of(lake, quick), TODAY)
     perf = _perf(lake, quick, TODAY)
     assert set(perf["model_version"].to_pylist()) == {"2.0.0", None}
     assert _perf(lake, quick, DAYS[-1])["y_pred_int"].null_count == len(
@@ -145,14 +145,14 @@ def _perf(lake, settings, day):
 
 
 def test_a_worse_candidate_is_refused_with_a_report_and_the_live_model_stays(history, quick):
-    train_model.run(history, quick, H)
-    live = registry.live(history, quick, H)
+    train_model.run(network.of(history, quick), H)
+    live = registry.live(history, Layout(quick), H)
     blunt = dataclasses.replace(quick, train_rounds=1)
-    result = train_model.run(history, blunt, H)
+    result = train_model.run(network.of(history, blunt), H)
     assert result.counts["promoted"] == 0
     report = history.fetch_json(next(iter(result.outputs)))
     assert report["verdict"]["reason"].startswith(("worse than the live", "no better than"))
-    assert registry.live(history, quick, H) == live
+    assert registry.live(history, Layout(quick), H) == live
 
 
 class KilledError(Exception):
@@ -175,36 +175,36 @@ def mortal(lake, lives: float):
 
 
 def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again(history, quick):
-    train_model.run(history, dataclasses.replace(quick, train_rounds=2), H)
-    old = registry.live(history, quick, H)
+    train_model.run(network.of(history, dataclasses.replace(quick, train_rounds=2)), H)
+    old = registry.live(history, Layout(quick), H)
     before = set(network.contents(history))
     undisturbed = mortal(history, math.inf)
-    train_model.run(undisturbed, quick, H)
-    new, after = registry.live(history, quick, H), set(network.contents(history))
+    train_model.run(network.of(undisturbed, quick), H)
+    new, after = registry.live(history, Layout(quick), H), set(network.contents(history))
     assert (old.version, new.version) == ("2.0.0", "2.0.1")
     # Before the pointer, and before the mark that follows it; what is written earlier nobody reads.
     for lives in (undisturbed.written - 2, undisturbed.written - 1):
-        registry.promote(history, quick, old)
+        registry.promote(history, Layout(quick), old)
         for name in after - before:
             history.delete(history.stat(name))
         with pytest.raises(KilledError):
-            train_model.run(mortal(history, lives), quick, H)
-        live = registry.live(history, quick, H)
+            train_model.run(network.of(mortal(history, lives), quick), H)
+        live = registry.live(history, Layout(quick), H)
         assert live.folder in {old.folder, new.folder}
-        assert registry.load(history, quick, live)
-        train_model.run(history, quick, H)
-        assert registry.live(history, quick, H).folder == new.folder
+        assert registry.load(history, Layout(quick), live)
+        train_model.run(network.of(history, quick), H)
+        assert registry.live(history, Layout(quick), H).folder == new.folder
         assert set(network.contents(history)) == after
-        assert train_model.run(history, quick, H).counts == {"fresh": 1}
+        assert train_model.run(network.of(history, quick), H).counts == {"fresh": 1}
 
 
 def test_too_little_history_is_refused_in_words(lake, settings):
     with pytest.raises(NoHistoryError, match="at least 3"):
-        train_model.run(lake, settings, H)
+        train_model.run(network.of(lake, settings), H)
 
 
 def test_without_a_model_every_station_is_null_with_the_reason(history, quick):
-    build_serving_forecast.run(history, quick, WarmState())
+    build_serving_forecast.run(network.of(history, quick), WarmState())
     document = forecast(history, quick)
     assert {row["reason"] for row in document["data"]} == {"no_model"}
     assert {row["bikes_pred"] for row in document["data"]} == {None}
@@ -213,11 +213,11 @@ def test_without_a_model_every_station_is_null_with_the_reason(history, quick):
 
 def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(history, quick):
     warm = WarmState()
-    build_serving_forecast.run(history, quick, warm, at(79))
+    build_serving_forecast.run(network.of(history, quick), warm, at(79))
     before = network.contents(history)
-    result = build_serving_forecast.run(history, quick, warm, at(40))
+    result = build_serving_forecast.run(network.of(history, quick), warm, at(40))
     assert result.counts == {"overtaken": 1}
-    late = build_serving_forecast.run(history, quick, warm, Bin(first_bin(DAYS[0])))
+    late = build_serving_forecast.run(network.of(history, quick), warm, Bin(first_bin(DAYS[0])))
     assert late.counts == {"overtaken": 1}
     assert network.contents(history) == before
     # An instance that listed before the newest snapshot landed comes last.
@@ -225,29 +225,29 @@ def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(hi
     newest = history.stat(name)
     data = history.read(newest)
     history.delete(newest)
-    build_serving_forecast.run(history, quick, WarmState(), at(78))
+    build_serving_forecast.run(network.of(history, quick), WarmState(), at(78))
     network.put(history, name, data)
     assert forecast(history, quick)["data"][0]["tbin_latest"].endswith(":35:00Z")
 
 
 def test_a_new_snapshot_and_a_repeated_event(history, quick):
     warm = WarmState()
-    build_serving_forecast.run(history, quick, warm, at(79))
-    again = build_serving_forecast.run(history, quick, warm, at(79))
+    build_serving_forecast.run(network.of(history, quick), warm, at(79))
+    again = build_serving_forecast.run(network.of(history, quick), warm, at(79))
     assert set(again.outputs.values()) == {"fresh"}
     observe(history, quick, [80])
-    build_serving_forecast.run(history, quick, warm, at(80))
+    build_serving_forecast.run(network.of(history, quick), warm, at(80))
     assert forecast(history, quick)["generated_at"] == "2025-11-04T06:40:42Z"
 
 
 def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quick):
     bundle = Layout(quick).name(ForecastBundle())
-    build_serving_forecast.run(history, quick, WarmState(), at(79))
+    build_serving_forecast.run(network.of(history, quick), WarmState(), at(79))
     empty = history.fetch_json(bundle)
     assert not problems(bundle, empty)
     assert {row["model_version"] for row in empty["data"]["60"]} == {None}
-    train_model.run(history, quick, H)
-    build_serving_forecast.run(history, quick, WarmState())
+    train_model.run(network.of(history, quick), H)
+    build_serving_forecast.run(network.of(history, quick), WarmState())
     reported = history.fetch_json(bundle)
     assert not problems(bundle, reported)
     for row, live in zip(reported["data"]["60"], forecast(history, quick)["data"], strict=True):
@@ -260,16 +260,16 @@ def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quic
 
 def test_every_forecast_is_in_the_ledger_before_it_is_published(history, quick):
     """A page is written once, its day united once it is closed, stations without a number out."""
-    train_model.run(history, quick, H)
+    train_model.run(network.of(history, quick), H)
     for n in (79, 80):
         observe(history, quick, [n])
-        build_serving_forecast.run(history, quick, WarmState(), at(n))
+        build_serving_forecast.run(network.of(history, quick), WarmState(), at(n))
     pages = [entry.name for entry in history.entries("ledger/")]
     assert len(pages) == 2
     history.delete(history.stat(Layout(quick).name(Forecast(H))))
-    build_serving_forecast.run(history, quick, WarmState(), at(80))
+    build_serving_forecast.run(network.of(history, quick), WarmState(), at(80))
     assert [entry.name for entry in history.entries("ledger/")] == pages
-    build_datasets.run(history, quick, TODAY)
+    build_datasets.run(network.of(history, quick), TODAY)
     _, data = history.fetch(Layout(quick).name(ForecastLog(TODAY)))
     forecast_log = pq.read_table(io.BytesIO(data))
     assert forecast_log.schema.equals(views.FORECAST_LOG_SCHEMA)
@@ -285,31 +285,33 @@ def test_every_forecast_is_in_the_ledger_before_it_is_published(history, quick):
 
 
 def test_a_damaged_live_model_leaves_the_last_good_one_serving(history, quick):
-    train_model.run(history, quick, H)
-    good = registry.live(history, quick, H)
-    files = registry.load(history, quick, good)
+    train_model.run(network.of(history, quick), H)
+    good = registry.live(history, Layout(quick), H)
+    files = registry.load(history, Layout(quick), good)
     broken = registry.register(
-        history, quick, H, "20301231-235500Z-00000000", files, good.record, "mark"
+        history, Layout(quick), H, "20301231-235500Z-00000000", files, good.record, "mark"
     )
     damaged = Layout(quick).name(ModelFile(H, broken.folder, "model.ubj"))
     network.put(history, damaged, b"\x80\x04junk")
-    build_serving_forecast.run(history, quick, WarmState())
+    build_serving_forecast.run(network.of(history, quick), WarmState())
     document = forecast(history, quick)
     assert document["model_version"] == good.version
     assert any(row["bikes_pred"] is not None for row in document["data"])
 
 
 def test_going_back_takes_effect_at_the_next_snapshot(history, quick):
-    train_model.run(history, quick, H)
-    first = registry.live(history, quick, H)
-    files = registry.load(history, quick, first)
-    registry.register(history, quick, H, "20301231-235500Z-11111111", files, first.record, "mark")
+    train_model.run(network.of(history, quick), H)
+    first = registry.live(history, Layout(quick), H)
+    files = registry.load(history, Layout(quick), first)
+    registry.register(
+        history, Layout(quick), H, "20301231-235500Z-11111111", files, first.record, "mark"
+    )
     warm = WarmState()
-    build_serving_forecast.run(history, quick, warm, at(79))
+    build_serving_forecast.run(network.of(history, quick), warm, at(79))
     assert forecast(history, quick)["model_version"] == "2.0.1"
-    registry.promote(history, quick, first)
+    registry.promote(history, Layout(quick), first)
     observe(history, quick, [80])
-    build_serving_forecast.run(history, quick, warm, at(80))
+    build_serving_forecast.run(network.of(history, quick), warm, at(80))
     assert forecast(history, quick)["model_version"] == "2.0.0"
 
 
@@ -319,10 +321,10 @@ def test_a_changed_day_makes_the_profiles_that_rest_on_it_again(history, quick):
     start = first_bin(DAYS[2])
     thinned = to_bytes(assemble([rows(Bin(start + n)) for n in range(0, 288, 2)]))
     network.put(history, layout.name(Daily(DAYS[2])), thinned)
-    refresh_profiles.run(history, quick, DAYS[2])
+    refresh_profiles.run(network.of(history, quick), DAYS[2])
     after = {day: history.stat(layout.name(Profile(day))) for day in DAYS}
     assert [before[day] == after[day] for day in DAYS] == [True, True, False, False, False]
-    again = refresh_profiles.run(history, quick, DAYS[0])
+    again = refresh_profiles.run(network.of(history, quick), DAYS[0])
     assert set(again.outputs.values()) == {"fresh"}
 
 
@@ -332,12 +334,12 @@ def test_profiles_do_not_depend_on_the_order_in_which_days_arrive(lake, quick, h
     for day in DAYS:
         lake.delete(lake.stat(layout.name(Profile(day))))
     for day in (DAYS[3], DAYS[0], DAYS[4], DAYS[1], DAYS[2]):
-        refresh_profiles.run(lake, quick, day)
+        refresh_profiles.run(network.of(lake, quick), day)
     assert {day: lake.stat(layout.name(Profile(day))).crc32c for day in DAYS} == expected
 
 
 def test_the_recipe_of_a_forecast_is_its_mark(history, quick):
-    build_serving_forecast.run(history, quick, WarmState())
+    build_serving_forecast.run(network.of(history, quick), WarmState())
     entry = history.stat(Layout(quick).name(Forecast(H)))
     assert isinstance(entry, Entry)
     assert entry.fingerprint.startswith("2025-11-04T06:35:00Z ")

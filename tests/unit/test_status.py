@@ -53,7 +53,7 @@ def observed(lake, settings):
     """A lake of one closed day and the snapshot that closed it; and the present, 5 min later."""
     bins = network.bins_of_days(1, every=96)
     network.upload(lake, settings, bins)
-    compact_daily.run(lake, settings, network.FIRST_DAY)
+    compact_daily.run(network.of(lake, settings), network.FIRST_DAY)
     return lake, bin_start(Bin(bins[-1] + 1))
 
 

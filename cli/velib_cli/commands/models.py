@@ -14,7 +14,7 @@ from rich.table import Table
 from velib_cli.models import list_models, roll_back
 from velib_cli.options import bucket_option, folder_option, json_option, settings_option
 from velib_cli.printed import harmless
-from velib_cli.targets import open_lake
+from velib_cli.targets import open_lake, open_writable_lake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def rollback(
     version: str | None,
 ) -> None:
     """Make an earlier model the live one, from the next snapshot on."""
-    lake, settings = open_lake(bucket, folder, file=settings_file, writable=True)
+    lake, settings = open_writable_lake(bucket, folder, settings_file)
     if horizon not in settings.horizons:
         known = ", ".join(map(str, settings.horizons))
         raise click.UsageError(f"--horizon {horizon}: this network forecasts {known} minutes ahead")

@@ -16,7 +16,7 @@ from velib_cli.report.sources import read_sources
 from velib_cli.targets import open_lake
 
 if TYPE_CHECKING:
-    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import ReadableLake
     from velib_core.settings.network import Settings
 
 
@@ -44,7 +44,9 @@ def report(bucket: str | None, folder: Path | None, settings_file: Path | None, 
     click.echo(f"{out}: {size / 2**20:.1f} MiB; open it in a browser.")
 
 
-def write_report(lake: Lake, settings: Settings, out: Path, dead_letters: int | None = None) -> int:
+def write_report(
+    lake: ReadableLake, settings: Settings, out: Path, dead_letters: int | None = None
+) -> int:
     """Write the page of a lake as it is now; return its size in bytes."""
     sources = read_sources(lake, settings, dead_letters)
     page = report_html(report_data(sources, dt.datetime.now(dt.UTC))).encode()

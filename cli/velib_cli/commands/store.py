@@ -20,7 +20,7 @@ from velib_local.mirror import MIRROR, copy_objects
 from velib_cli.targets import open_lake
 
 if TYPE_CHECKING:
-    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import ReadableLake
 
 PROJECT = "local"
 
@@ -76,7 +76,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def fill(address: str, lake: Lake) -> int:
+def fill(address: str, lake: ReadableLake) -> int:
     """Copy a lake into the bucket of a store; return how many objects it holds."""
     os.environ["STORAGE_EMULATOR_HOST"] = address
     storage.Client(project=PROJECT).create_bucket(MIRROR.removeprefix("gs://"))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from velib_core.features.profiles import Profiles
-    from velib_core.lake.bucket import Lake
     from velib_core.lake.lineage import LineageRecord
+    from velib_core.lake.readable import ReadableLake
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
@@ -101,7 +101,9 @@ class Sources:
     dead_letters: int | None
 
 
-def read_sources(lake: Lake, settings: Settings, dead_letters: int | None = None) -> Sources:
+def read_sources(
+    lake: ReadableLake, settings: Settings, dead_letters: int | None = None
+) -> Sources:
     """Read everything that the page shows; costs a listing and some hundred small objects."""
     layout = Layout(settings)
     days = observed_days(lake, layout)
@@ -125,7 +127,7 @@ def read_sources(lake: Lake, settings: Settings, dead_letters: int | None = None
     )
 
 
-def _last_day(lake: Lake, layout: Layout, days: list[Day]) -> Panel | None:
+def _last_day(lake: ReadableLake, layout: Layout, days: list[Day]) -> Panel | None:
     """Return the 24 hours up to the newest snapshot, from dailies where there are some."""
     newest = max(history.snapshot_entries(lake, layout, days[-1]), default=None) if days else None
     if newest is None:
@@ -134,7 +136,7 @@ def _last_day(lake: Lake, layout: Layout, days: list[Day]) -> Panel | None:
     return build_panel(_tables(lake, layout, start, newest), start, Bin(newest + 1))
 
 
-def _tables(lake: Lake, layout: Layout, start: Bin, newest: Bin) -> Iterator[pa.Table]:
+def _tables(lake: ReadableLake, layout: Layout, start: Bin, newest: Bin) -> Iterator[pa.Table]:
     reader = history.SnapshotReader(kept=BINS_PER_DAY)
     for day in sorted({day_of(start), day_of(newest)}):
         daily = lake.stat(layout.name(Daily(day)))
@@ -146,7 +148,7 @@ def _tables(lake: Lake, layout: Layout, start: Bin, newest: Bin) -> Iterator[pa.
             yield from reader.tables(lake, wanted)
 
 
-def _profiles(lake: Lake, settings: Settings, panel: Panel | None) -> Profiles | None:
+def _profiles(lake: ReadableLake, settings: Settings, panel: Panel | None) -> Profiles | None:
     """Return what stations usually do, by the days before the newest snapshot's."""
     if panel is None:
         return None
@@ -157,11 +159,11 @@ def _profiles(lake: Lake, settings: Settings, panel: Panel | None) -> Profiles |
         return None
 
 
-def _horizon(lake: Lake, settings: Settings, minutes: HorizonMinutes) -> Horizon:
+def _horizon(lake: ReadableLake, settings: Settings, minutes: HorizonMinutes) -> Horizon:
     layout = Layout(settings)
     try:
-        live = registry.live(lake, settings, minutes)
-        models = registry.versions(lake, settings, minutes)
+        live = registry.live(lake, layout, minutes)
+        models = registry.versions(lake, layout, minutes)
     except (ModelError, PermanentError):
         live, models = None, []
     family = "model/performance"
@@ -177,14 +179,14 @@ def _horizon(lake: Lake, settings: Settings, minutes: HorizonMinutes) -> Horizon
     )
 
 
-def _document(lake: Lake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+def _document(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
     try:
         return lake.fetch_json(name)
     except PermanentError:  # absent, or no JSON
         return None
 
 
-def _coverage(lake: Lake, layout: Layout) -> Iterator[tuple[Day, tuple[int, list[int]]]]:
+def _coverage(lake: ReadableLake, layout: Layout) -> Iterator[tuple[Day, tuple[int, list[int]]]]:
     """Yield, for the newest days with an events view, the stations and the rows of each bin."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
     by_day = layout.by_day(Events, entries)
@@ -195,14 +197,14 @@ def _coverage(lake: Lake, layout: Layout) -> Iterator[tuple[Day, tuple[int, list
         yield day, (pc.count_distinct(table["station_id"]).as_py(), counts.tolist())
 
 
-def _quarantine(lake: Lake, layout: Layout) -> tuple[int, list[dict[str, Any]]]:
+def _quarantine(lake: ReadableLake, layout: Layout) -> tuple[int, list[dict[str, Any]]]:
     """Return how many objects were refused, and the reasons of the last by name."""
     names = [e.name for e in lake.entries(f"{layout.quarantine}/") if e.name.endswith(".json")]
     reasons = [_document(lake, name) for name in names[-QUARANTINE_LISTED:]]
     return len(names), [reason for reason in reasons if isinstance(reason, dict)]
 
 
-def _lineage_records(lake: Lake, layout: Layout, days: list[Day]) -> list[LineageRecord]:
+def _lineage_records(lake: ReadableLake, layout: Layout, days: list[Day]) -> list[LineageRecord]:
     """Return how what was derived, and the newest day's snapshots, came about."""
     folders = [layout.daily, layout.monthly, layout.exports, layout.profiles, layout.models]
     folders += [layout.serving, layout.monitoring]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import traceback
 from typing import TYPE_CHECKING
 
 from velib_core import logs
@@ -29,32 +30,46 @@ def react(
 
     Returns (the event is acknowledged) after success and after a permanent error, which is
     logged with its reason. Raises after a transient one and after a bug, so that the platform
-    delivers again and in the end moves the message to the dead-letter topic. Writes one summary
-    line: what ``handle`` returned, the duration and the process's peak memory.
+    delivers again and in the end moves the message to the dead-letter topic. Writes one line: a
+    summary (what ``handle`` returned, the duration and the process's peak memory), or the error;
+    that of a bug has its stack trace.
     """
     started = time.monotonic()
     with logs.context(event_id=event["id"]):
         try:
             trigger = parse(event, settings)
-            cause = trigger.name if isinstance(trigger, ObjectFinalized) else repr(trigger)
-            with logs.context(trigger=repr(trigger)), lineage.handling(event["id"], cause):
-                summary = handle(trigger)
         except ForeignNameError as error:
             logs.log("WARNING", f"ignored: {error}")
+            return
         except PermanentError as error:
             logs.log("ERROR", f"gave up: {error}", error=type(error).__name__)
-        except TransientError as error:
-            logs.log("WARNING", f"will retry: {error}", error=type(error).__name__)
-            raise
-        else:
-            logs.log(
-                "INFO",
-                "done",
-                **summary,
-                trigger=repr(trigger),
-                duration_s=round(time.monotonic() - started, 3),
-                peak_mib=peak_mib(),
-            )
+            return
+        cause = trigger.name if isinstance(trigger, ObjectFinalized) else repr(trigger)
+        with logs.context(trigger=repr(trigger)), lineage.handling(event["id"], cause):
+            summary = _answered(handle, trigger)
+            if summary is not None:
+                seconds = round(time.monotonic() - started, 3)
+                logs.log("INFO", "done", **summary, duration_s=seconds, peak_mib=peak_mib())
+
+
+def _answered(
+    handle: Callable[[Trigger], Mapping[str, object]], trigger: Trigger
+) -> Mapping[str, object] | None:
+    """Return the summary of what a trigger led to; ``None`` after a permanent error."""
+    try:
+        return handle(trigger)
+    except PermanentError as error:
+        logs.log("ERROR", f"gave up: {error}", error=type(error).__name__)
+        return None
+    except TransientError as error:
+        logs.log("WARNING", f"will retry: {error}", error=type(error).__name__)
+        raise
+    except Exception as error:
+        # Error Reporting takes a stack trace from this field:
+        # https://cloud.google.com/error-reporting/docs/formatting-error-messages
+        trace = traceback.format_exc()
+        logs.log("ERROR", f"bug: {error!r}", error=type(error).__name__, stack_trace=trace)
+        raise
 
 
 def peak_mib() -> int:

@@ -14,7 +14,7 @@ from velib_core.events.topics import ALERTS, TOPICS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from velib_core.lake.bucket import Entry
+    from velib_core.lake.readable import Entry
     from velib_core.settings.network import Settings
 
 PUBLISH_TIMEOUT_S = 30

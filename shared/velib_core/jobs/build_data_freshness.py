@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core.jobs.family_publish import MANIFEST, Plan, publish
+from velib_core.events.job import JobResult
+from velib_core.jobs.family_update import MANIFEST, Plan, update_family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import fingerprint_of
 from velib_core.lake.keys import FreshnessCopy, Monitoring
-from velib_core.lake.layout import Layout
 from velib_core.monitoring.data import freshness
 from velib_core.tables import snapshot
 from velib_core.tables.snapshots_index import newest_snapshot, still_newest
 
 if TYPE_CHECKING:
-    from velib_core.jobs.family_publish import Documents
-    from velib_core.lake.bucket import Lake
-    from velib_core.settings.network import Settings
+    from velib_core.events.network import Network
+    from velib_core.jobs.family_update import Documents
+    from velib_core.lake.readable import ReadableNetwork
     from velib_core.tables.snapshots_index import Newest
     from velib_core.timeline.bins import Bin
 
@@ -29,27 +28,23 @@ JOB = "build_data_freshness"
 FOLDER = "data/freshness"
 
 
-def run(
-    lake: Lake, settings: Settings, arrived: Bin | None = None, *, force: bool = False
-) -> JobResult:
+def run(network: Network, arrived: Bin | None = None, *, force: bool = False) -> JobResult:
     """Tell the freshness of the newest snapshot, if that is the one that arrived.
 
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    layout = Layout(settings)
-    newest = still_newest(lake, layout, arrived)
+    layout = network.layout
+    newest = still_newest(network.lake, layout, arrived)
     if newest is None:
         return JobResult(JOB, counts={"overtaken": int(arrived is not None)})
 
     def plan() -> Plan:
-        found = newest_snapshot(lake, layout, newest.bin) or newest
-        return Plan(
-            expected_fingerprint(found), [found.entry], lambda: _make(lake, settings, found)
-        )
+        found = newest_snapshot(network.lake, layout, newest.bin) or newest
+        return Plan(expected_fingerprint(found), [found.entry], lambda: _make(network, found))
 
     copies = {"freshness.json": layout.name(FreshnessCopy())}
-    return publish(lake, settings, FOLDER, JOB, plan, force=force, copies=copies)
+    return update_family(network, FOLDER, JOB, plan, force=force, copies=copies)
 
 
 def expected_fingerprint(newest: Newest) -> str:
@@ -57,23 +52,23 @@ def expected_fingerprint(newest: Newest) -> str:
     return fingerprint_of(f"{JOB} 1", [newest.entry])
 
 
-def is_stale(lake: Lake, settings: Settings) -> bool:
+def is_stale(network: ReadableNetwork) -> bool:
     """Tell whether there is a snapshot newer than the freshness."""
-    layout = Layout(settings)
-    newest = newest_snapshot(lake, layout)
-    manifest = lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))
+    layout = network.layout
+    newest = newest_snapshot(network.lake, layout)
+    manifest = network.lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))
     return newest is not None and (
         manifest is None or manifest.fingerprint != expected_fingerprint(newest)
     )
 
 
-def _make(lake: Lake, settings: Settings, newest: Newest) -> Documents:
-    rows, _ = snapshot.from_bytes(lake.read(newest.entry), newest.bin)
+def _make(network: Network, newest: Newest) -> Documents:
+    rows, _ = snapshot.from_bytes(network.lake.read(newest.entry), newest.bin)
     now = instant_of(rows)
     return freshness.build(
         rows.select(freshness.COLUMNS),
         now=now,
-        run_metadata=run_metadata(settings, FOLDER, now, [newest.entry]),
+        run_metadata=run_metadata(network.settings, FOLDER, now, [newest.entry]),
         weather_times=_weather_times(rows),
     )
 

@@ -8,46 +8,43 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata, stockout_bounds
 from velib_core.lake.keys import Snapshot
-from velib_core.lake.layout import Layout
 from velib_core.monitoring.data import health
 from velib_core.tables import snapshot, views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from velib_core.events.publisher import Publisher
-    from velib_core.jobs.family_publish import Documents
+    from velib_core.events.job import JobResult
+    from velib_core.events.network import Network
+    from velib_core.jobs.family_update import Documents
     from velib_core.jobs.monitoring_family import Inputs
-    from velib_core.jobs.result import JobResult
-    from velib_core.lake.bucket import Lake
-    from velib_core.settings.network import Settings
 
 
-def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
+def run(network: Network, *, force: bool = False) -> JobResult:
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.resolve_inputs(lake, settings, family.HEALTH)
-        fingerprint = family.expected_fingerprint(settings, family.HEALTH, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(network, family.HEALTH)
+        fingerprint = family.expected_fingerprint(network.settings, family.HEALTH, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
 
     place = family.HEALTH
-    return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
+    return update_family(network, place.folder, place.job, plan, alerting=True, force=force)
 
 
-def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
-    limits = settings.monitoring
-    after = _events_after(lake, settings, inputs)
+def _make(network: Network, inputs: Inputs) -> Documents:
+    limits = network.settings.monitoring
+    after = _events_after(network, inputs)
     now = instant_of(after) if after is not None else inputs.closed.as_of
 
     def tables() -> Iterator[pa.Table]:
         for entry in inputs.additional_inputs["earlier"]:
-            table = family.read_day(lake, entry, health.COLUMNS)
+            table = family.read_day(network.lake, entry, health.COLUMNS)
             yield snapshot.with_repeats(_last_bin(table), {})
-        yield from family.read_days(lake, inputs.files, health.COLUMNS)
+        yield from family.read_days(network.lake, inputs.files, health.COLUMNS)
         if after is not None:
             yield snapshot.with_repeats(after, {})
 
@@ -55,22 +52,22 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
         tables(),
         window=inputs.closed.window(limits.health_days),
         now=now,
-        run_metadata=run_metadata(settings, family.HEALTH.folder, now, inputs.entries),
+        run_metadata=run_metadata(network.settings, family.HEALTH.folder, now, inputs.entries),
         thresholds=health.HealthThresholds(**limits.of("health")),
-        bounds=stockout_bounds(settings),
+        bounds=stockout_bounds(network.settings),
     )
 
 
-def _events_after(lake: Lake, settings: Settings, inputs: Inputs) -> pa.Table | None:
+def _events_after(network: Network, inputs: Inputs) -> pa.Table | None:
     """Return the events of the snapshot that closed the newest day: the age of the reports."""
     for entry in inputs.additional_inputs["after"]:
-        key = Layout(settings).key(entry.name)
+        key = network.layout.key(entry.name)
         if isinstance(key, Snapshot):
-            rows, _ = snapshot.from_bytes(lake.read(entry), key.bin)
+            rows, _ = snapshot.from_bytes(network.lake.read(entry), key.bin)
             return views.events_view(
                 rows,
-                penury_bikes=settings.penury_bikes,
-                saturation_docks=settings.saturation_docks,
+                penury_bikes=network.settings.penury_bikes,
+                saturation_docks=network.settings.saturation_docks,
             ).select(health.COLUMNS)
     return None
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, Events, ForecastLog, Perf, Profile
-from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.readers import (
     calibration_before,
@@ -34,46 +33,49 @@ from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins, pa
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.events.network import Network
+    from velib_core.lake.bucket import Lake
+    from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.tables.panel import Panel
     from velib_core.timeline.bins import Day, HorizonMinutes
 
 
-def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     """Make all views that the daily of ``day`` has a part in."""
-    layout = Layout(settings)
+    layout = network.layout
     result = JobResult("build_datasets")
-    _publish_events(lake, settings, day, result, force=force)
-    _publish_latest_alias(lake, layout, Events, result)
-    _publish_forecast_log(lake, layout, day, result)
+    _publish_events(network, day, result, force=force)
+    _publish_latest_alias(network.lake, layout, Events, result)
+    _publish_forecast_log(network.lake, layout, day, result)
     for issued in (day_after(day, -1), day, day_after(day)):
-        _publish_perf(lake, settings, issued, result, force=force)
-    _publish_latest_alias(lake, layout, Perf, result)
+        _publish_perf(network, issued, result, force=force)
+    _publish_latest_alias(network.lake, layout, Perf, result)
     return result
 
 
-def run_for_profile(lake: Lake, settings: Settings, day: Day) -> JobResult:
+def run_for_profile(network: Network, day: Day) -> JobResult:
     """Make the perf view of the day after a refreshed profile: its hindcast reads it."""
     result = JobResult("build_datasets")
-    _publish_perf(lake, settings, day_after(day), result, force=False)
-    _publish_latest_alias(lake, Layout(settings), Perf, result)
+    _publish_perf(network, day_after(day), result, force=False)
+    _publish_latest_alias(network.lake, network.layout, Perf, result)
     return result
 
 
-def run_for_model(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> JobResult:
+def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
     """Make the perf views of the days since a new live model's training window."""
     result = JobResult("build_datasets")
-    layout = Layout(settings)
-    model = registry.live(lake, settings, horizon)
+    layout = network.layout
+    model = registry.live(network.lake, network.layout, horizon)
     if model is None:
         return result
     trained_through = parse_day(str(model.record["end_date"]))
-    for day in history.dailies(lake, layout):
+    for day in history.dailies(network.lake, layout):
         if day > trained_through:
-            _publish_perf(lake, settings, day, result, force=False)
-    _publish_latest_alias(lake, layout, Perf, result)
+            _publish_perf(network, day, result, force=False)
+    _publish_latest_alias(network.lake, layout, Perf, result)
     return result
 
 
@@ -106,100 +108,93 @@ class PerfInputs:
         return fingerprint_of(f"perf 1 horizons={horizons} models={folders}", entries)
 
 
-def perf_inputs(lake: Lake, settings: Settings, day: Day) -> PerfInputs | None:
+def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
     """Return what there is to make the perf view of a day from; ``None`` without its daily.
 
     A model hindcasts only days that it was not trained on, and only once what it reads of the
     day before is there: it would say something else later.
     """
-    layout = Layout(settings)
+    layout = network.layout
     near = (day_after(day, -1), day, day_after(day))
-    stats = {d: lake.stat(layout.name(Daily(d))) for d in near}
+    stats = {d: network.lake.stat(layout.name(Daily(d))) for d in near}
     dailies = {d: entry for d, entry in stats.items() if entry is not None}
     if day not in dailies:
         return None
-    profile = profile_before(lake, layout, day)
+    profile = profile_before(network.lake, layout, day)
     models: dict[HorizonMinutes, ModelVersion] = {}
     calibrations: dict[HorizonMinutes, Entry] = {}
     yesterday = near[0]
     known = profile is not None and layout.by_day(Profile, [profile.name]).keys() == {yesterday}
     if yesterday not in dailies or known:
-        for horizon in settings.horizons:
-            model = _model_for(lake, settings, horizon, day)
+        for horizon in network.settings.horizons:
+            model = _model_for(network, horizon, day)
             if model is not None:
                 models[horizon] = model
-                calibration = calibration_before(lake, layout, model, day)
+                calibration = calibration_before(network.lake, layout, model, day)
                 calibrations |= {horizon: calibration} if calibration else {}
     return PerfInputs(dailies, models, calibrations, profile)
 
 
-def _model_for(
-    lake: Lake, settings: Settings, horizon: HorizonMinutes, day: Day
-) -> ModelVersion | None:
+def _model_for(network: ReadableNetwork, horizon: HorizonMinutes, day: Day) -> ModelVersion | None:
     """Return the newest model whose window ends before a day."""
-    for model in reversed(registry.versions(lake, settings, horizon)):
+    for model in reversed(registry.versions(network.lake, network.layout, horizon)):
         if str(model.record.get("end_date")) < str(day):
             return model
     return None
 
 
-def _publish_events(
-    lake: Lake, settings: Settings, day: Day, result: JobResult, *, force: bool
-) -> None:
-    layout = Layout(settings)
+def _publish_events(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
+    layout = network.layout
     name = layout.name(Events(day))
 
     def make(current: Entry | None) -> Artefact | None:
-        daily = lake.stat(layout.name(Daily(day)))
+        daily = network.lake.stat(layout.name(Daily(day)))
         if daily is None:
             return None
-        fingerprint = events_fingerprint(settings, daily)
+        fingerprint = events_fingerprint(network.settings, daily)
         if current and current.fingerprint == fingerprint and not force:
             return None
         view = views.events_view(
-            _table(lake, daily),
-            penury_bikes=settings.penury_bikes,
-            saturation_docks=settings.saturation_docks,
+            _table(network.lake, daily),
+            penury_bikes=network.settings.penury_bikes,
+            saturation_docks=network.settings.saturation_docks,
         )
         result.counts["events"] = view.num_rows
         return _parquet(view, fingerprint)
 
-    result.outputs[name] = lake.publish(name, make, force=force)
+    result.outputs[name] = network.lake.update(name, make, force=force)
 
 
-def _publish_perf(
-    lake: Lake, settings: Settings, day: Day, result: JobResult, *, force: bool
-) -> None:
-    layout = Layout(settings)
+def _publish_perf(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
+    layout = network.layout
     name = layout.name(Perf(day))
-    horizons = [horizon_bins(minutes) for minutes in settings.horizons]
+    horizons = [horizon_bins(minutes) for minutes in network.settings.horizons]
 
     def make(current: Entry | None) -> Artefact | None:
-        inputs = perf_inputs(lake, settings, day)
+        inputs = perf_inputs(network, day)
         if inputs is None:
             return None
-        fingerprint = inputs.fingerprint(settings)
+        fingerprint = inputs.fingerprint(network.settings)
         if current and current.fingerprint == fingerprint and not force:
             return None
-        panel = history.DailyHistory(lake, inputs.dailies)
+        panel = history.DailyHistory(network.lake, inputs.dailies)
         lookback = max(horizons)
         past = panel(
             Bin(first_bin(day) - lookback_bins(lookback)), Bin(first_bin(day_after(day)) + lookback)
         )
         hindcasts = {
-            horizon_bins(horizon): _hindcast(lake, settings, inputs, horizon, past, day)
+            horizon_bins(horizon): _hindcast(network, inputs, horizon, past, day)
             for horizon in inputs.models
         }
         view = views.perf_view(past, day, horizons, hindcasts)
         result.counts["perf"] = result.counts.get("perf", 0) + view.num_rows
         return _parquet(view, fingerprint)
 
-    result.outputs[name] = lake.publish(name, make, force=force)
+    result.outputs[name] = network.lake.update(name, make, force=force)
 
 
 def _hindcast(
-    lake: Lake,
-    settings: Settings,
+    network: Network,
     inputs: PerfInputs,
     horizon: HorizonMinutes,
     past: Panel,
@@ -209,13 +204,13 @@ def _hindcast(
     from velib_core.model.pack import from_blobs  # noqa: PLC0415
 
     model = inputs.models[horizon]
-    pack = from_blobs(registry.load(lake, settings, model), horizon_bins(horizon))
+    pack = from_blobs(registry.load(network.lake, network.layout, model), horizon_bins(horizon))
     said = hindcast_day(
         pack,
         past,
         day,
-        load_profiles(lake, settings, inputs.profile),
-        load_calibration(lake, pack, inputs.calibrations.get(horizon)),
+        load_profiles(network.lake, network.settings, inputs.profile),
+        load_calibration(network.lake, pack, inputs.calibrations.get(horizon)),
     )
     return Hindcast(model.version, said.median, said.rounded, said.mean)
 
@@ -249,12 +244,12 @@ def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResul
         result.counts["served"] = united.num_rows
         return _parquet(united, fingerprint)
 
-    result.outputs[layout.name(ForecastLog(day))] = lake.publish(
-        layout.name(ForecastLog(day)), make
-    )
+    result.outputs[layout.name(ForecastLog(day))] = lake.update(layout.name(ForecastLog(day)), make)
 
 
-def newest_view(lake: Lake, layout: Layout, kind: type[Events | Perf]) -> tuple[Day, Entry] | None:
+def newest_view(
+    lake: ReadableLake, layout: Layout, kind: type[Events | Perf]
+) -> tuple[Day, Entry] | None:
     """Return the newest dated view of a kind: the undated one is the copy of it."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
     dated = layout.by_day(kind, entries)
@@ -282,10 +277,10 @@ def _publish_latest_alias(
             return None
         return Artefact(lake.read(newest), PARQUET, fingerprint)
 
-    result.outputs[name] = lake.publish(name, make)
+    result.outputs[name] = lake.update(name, make)
 
 
-def _table(lake: Lake, entry: Entry) -> pa.Table:
+def _table(lake: ReadableLake, entry: Entry) -> pa.Table:
     return pq.read_table(io.BytesIO(lake.read(entry)))
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from velib_core.errors import ModelError
 from velib_core.features.stack import feature_rows, lookback_bins
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
-from velib_core.lake.layout import Layout
 from velib_core.logs import log
 from velib_core.model import registry, shap
 from velib_core.model.pack import from_blobs
@@ -24,12 +23,11 @@ from velib_core.tables import history
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
 
 if TYPE_CHECKING:
-    from velib_core.jobs.family_publish import Documents
+    from velib_core.events.job import JobResult
+    from velib_core.events.network import Network
+    from velib_core.jobs.family_update import Documents
     from velib_core.jobs.monitoring_family import Inputs
-    from velib_core.jobs.result import JobResult
-    from velib_core.lake.bucket import Lake
     from velib_core.model.pack import ModelPack
-    from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day, HorizonBins
 
 MOMENTS = 6
@@ -39,20 +37,20 @@ MOST_EXPLAINED = 2000
 """Forecasts explained of a horizon: contributions cost a millisecond each."""
 
 
-def run(lake: Lake, settings: Settings, *, force: bool = False) -> JobResult:
+def run(network: Network, *, force: bool = False) -> JobResult:
     """Bring the family up to date with the closed days and the live models."""
 
     def plan() -> Plan:
-        inputs = family.resolve_inputs(lake, settings, family.EXPLAINABILITY)
-        fingerprint = family.expected_fingerprint(settings, family.EXPLAINABILITY, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(network, family.EXPLAINABILITY)
+        fingerprint = family.expected_fingerprint(network.settings, family.EXPLAINABILITY, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
 
     place = family.EXPLAINABILITY
-    return publish(lake, settings, place.folder, place.job, plan, force=force)
+    return update_family(network, place.folder, place.job, plan, force=force)
 
 
-def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
-    reported = settings.monitoring.of("explain")
+def _make(network: Network, inputs: Inputs) -> Documents:
+    reported = network.settings.monitoring.of("explain")
     limits = explainability.ExplainThresholds(
         residuals=ResidualLimits(
             qq_points=reported["qq_points"],
@@ -63,47 +61,49 @@ def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
         features_topk=reported["features_topk"],
     )
     return explainability.build(
-        family.read_days(lake, inputs.files, explainability.COLUMNS),
-        window=inputs.closed.window(settings.monitoring.explain_days),
+        family.read_days(network.lake, inputs.files, explainability.COLUMNS),
+        window=inputs.closed.window(network.settings.monitoring.explain_days),
         horizons=[horizon_bins(minutes) for minutes in reported["horizons"]],
         run_metadata=run_metadata(
-            settings, family.EXPLAINABILITY.folder, inputs.closed.as_of, inputs.entries
+            network.settings, family.EXPLAINABILITY.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=limits,
-        importance=_importance(lake, settings, inputs),
-        stations=stations_in(lake, inputs.additional_inputs["names"]),
+        importance=_importance(network, inputs),
+        stations=stations_in(network.lake, inputs.additional_inputs["names"]),
     )
 
 
-def _importance(lake: Lake, settings: Settings, inputs: Inputs) -> dict[HorizonBins, Importance]:
+def _importance(network: Network, inputs: Inputs) -> dict[HorizonBins, Importance]:
     """Explain what the live models said on the newest closed day, by horizon."""
     if not inputs.closed.files:
         return {}
     found = {}
-    for minutes in settings.monitoring.explain_horizons:
+    for minutes in network.settings.monitoring.explain_horizons:
         horizon = horizon_bins(minutes)
         try:
-            model = registry.live(lake, settings, minutes)
+            model = registry.live(network.lake, network.layout, minutes)
             if model is not None:
-                pack = from_blobs(registry.load(lake, settings, model), horizon)
+                pack = from_blobs(registry.load(network.lake, network.layout, model), horizon)
                 day = max(inputs.closed.files)
-                found[horizon] = _explain(lake, settings, pack, day, model.version)
+                found[horizon] = _explain(network, pack, day, model.version)
         except ModelError as error:
             log("ERROR", f"h{minutes} is not explained: {error}")
     return found
 
 
-def _explain(lake: Lake, settings: Settings, pack: ModelPack, day: Day, version: str) -> Importance:
+def _explain(network: Network, pack: ModelPack, day: Day, version: str) -> Importance:
     """Explain one forecast of each station, made at one of `MOMENTS` bins of a day."""
-    layout = Layout(settings)
-    dailies = history.dailies(lake, layout)
+    layout = network.layout
+    dailies = history.dailies(network.lake, layout)
     near = {d: dailies[d] for d in (day_after(day, -1), day) if d in dailies}
     start = first_bin(day)
-    past = history.DailyHistory(lake, near)(
+    past = history.DailyHistory(network.lake, near)(
         Bin(start - lookback_bins(pack.horizon_bins)), Bin(start + BINS_PER_DAY)
     )
     moments = start + np.arange(MOMENTS) * (BINS_PER_DAY // MOMENTS) + BINS_PER_DAY // MOMENTS // 2
-    profiles = load_profiles(lake, settings, profile_before(lake, layout, day))
+    profiles = load_profiles(
+        network.lake, network.settings, profile_before(network.lake, layout, day)
+    )
     ids = past.stations.ids
     chosen = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), MOST_EXPLAINED)).astype(int))
     turn = np.arange(len(chosen)) % MOMENTS

@@ -6,7 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_publish import Plan, publish
+from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
 from velib_core.monitoring.model import performance, scored_log
 from velib_core.settings.env import SettingsError
@@ -15,47 +15,46 @@ from velib_core.timeline.bins import horizon_bins
 CLUSTERS = "a CSV with the columns station_id and cluster"
 
 if TYPE_CHECKING:
-    from velib_core.events.publisher import Publisher
-    from velib_core.jobs.family_publish import Documents
+    from velib_core.events.job import JobResult
+    from velib_core.events.network import Network
+    from velib_core.jobs.family_update import Documents
     from velib_core.jobs.monitoring_family import Inputs
-    from velib_core.jobs.result import JobResult
-    from velib_core.lake.bucket import Lake
-    from velib_core.settings.network import Settings
+    from velib_core.lake.readable import ReadableLake
 
 
-def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
+def run(network: Network, *, force: bool = False) -> JobResult:
     """Bring the family up to date with the closed days."""
 
     def plan() -> Plan:
-        inputs = family.resolve_inputs(lake, settings, family.PERFORMANCE)
-        fingerprint = family.expected_fingerprint(settings, family.PERFORMANCE, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(lake, settings, inputs))
+        inputs = family.resolve_inputs(network, family.PERFORMANCE)
+        fingerprint = family.expected_fingerprint(network.settings, family.PERFORMANCE, inputs)
+        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
 
     place = family.PERFORMANCE
-    return publish(lake, settings, place.folder, place.job, plan, publisher=publisher, force=force)
+    return update_family(network, place.folder, place.job, plan, alerting=True, force=force)
 
 
-def _make(lake: Lake, settings: Settings, inputs: Inputs) -> Documents:
-    limits = settings.monitoring
+def _make(network: Network, inputs: Inputs) -> Documents:
+    limits = network.settings.monitoring
     return performance.build(
-        family.read_days(lake, inputs.files, performance.COLUMNS),
+        family.read_days(network.lake, inputs.files, performance.COLUMNS),
         window=inputs.closed.window(limits.performance_days),
         horizons=[horizon_bins(minutes) for minutes in limits.performance_horizons],
         run_metadata=run_metadata(
-            settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries
+            network.settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=performance.PerformanceThresholds(
             **limits.of("performance", but=("days", "horizons", "clusters"))
         ),
         forecast_log=family.read_days(
-            lake, inputs.additional_inputs["forecast_log"], scored_log.FORECAST_LOG_COLUMNS
+            network.lake, inputs.additional_inputs["forecast_log"], scored_log.FORECAST_LOG_COLUMNS
         ),
-        stations=stations_in(lake, inputs.additional_inputs["names"]),
-        clusters=_clusters(lake, inputs),
+        stations=stations_in(network.lake, inputs.additional_inputs["names"]),
+        clusters=_clusters(network.lake, inputs),
     )
 
 
-def _clusters(lake: Lake, inputs: Inputs) -> dict[str, str] | None:
+def _clusters(lake: ReadableLake, inputs: Inputs) -> dict[str, str] | None:
     """Return the group of each station out of PERF_CLUSTERS_CSV; ``None`` where there is none."""
     for entry in inputs.additional_inputs["clusters"]:
         try:

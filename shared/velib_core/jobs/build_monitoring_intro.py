@@ -6,22 +6,21 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from velib_core.jobs.family_publish import MANIFEST, Plan, publish
+from velib_core.jobs.family_update import MANIFEST, Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
 from velib_core.lake.bucket import fingerprint_of
 from velib_core.lake.keys import Forecast, ModelFile, Monitoring
-from velib_core.lake.layout import Layout
 from velib_core.model.registry import POINTER
 from velib_core.monitoring import intro
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from velib_core.events.publisher import Publisher
-    from velib_core.jobs.family_publish import Documents
-    from velib_core.jobs.result import JobResult
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.events.job import JobResult
+    from velib_core.events.network import Network
+    from velib_core.jobs.family_update import Documents
     from velib_core.lake.keys import Key
+    from velib_core.lake.readable import Entry, ReadableNetwork
     from velib_core.settings.network import Settings
 
 JOB = "build_monitoring_intro"
@@ -36,17 +35,17 @@ _FAMILIES = {
 """Documents of the page under the names it tells them by: the family, then what of it."""
 
 
-def run(lake: Lake, settings: Settings, publisher: Publisher, *, force: bool = False) -> JobResult:
+def run(network: Network, *, force: bool = False) -> JobResult:
     """Bring the page up to date with the documents that it is made of."""
 
     def plan() -> Plan:
-        found = _resolve_inputs(lake, settings)
+        found = _resolve_inputs(network)
         entries = list(found.values())
         return Plan(
-            expected_fingerprint(settings, entries), entries, lambda: _make(lake, settings, found)
+            expected_fingerprint(network.settings, entries), entries, lambda: _make(network, found)
         )
 
-    return publish(lake, settings, FOLDER, JOB, plan, publisher=publisher, force=force)
+    return update_family(network, FOLDER, JOB, plan, alerting=True, force=force)
 
 
 def expected_fingerprint(settings: Settings, entries: Iterable[Entry]) -> str:
@@ -56,11 +55,13 @@ def expected_fingerprint(settings: Settings, entries: Iterable[Entry]) -> str:
     return fingerprint_of(f"{JOB} 1 {settings.tz} {reported}", entries)
 
 
-def is_stale(lake: Lake, settings: Settings) -> bool:
+def is_stale(network: ReadableNetwork) -> bool:
     """Tell whether the page was made from other documents than those there are."""
-    found = list(_resolve_inputs(lake, settings).values())
-    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, MANIFEST)))
-    stale = manifest is None or manifest.fingerprint != expected_fingerprint(settings, found)
+    found = list(_resolve_inputs(network).values())
+    manifest = network.lake.stat(network.layout.name(Monitoring(FOLDER, MANIFEST)))
+    stale = manifest is None or manifest.fingerprint != expected_fingerprint(
+        network.settings, found
+    )
     return bool(found) and stale
 
 
@@ -72,27 +73,30 @@ def _sources(settings: Settings) -> dict[str, Key]:
     return keys
 
 
-def _resolve_inputs(lake: Lake, settings: Settings) -> dict[str, Entry]:
-    layout = Layout(settings)
-    stats = {name: lake.stat(layout.name(key)) for name, key in _sources(settings).items()}
+def _resolve_inputs(network: ReadableNetwork) -> dict[str, Entry]:
+    layout = network.layout
+    stats = {
+        name: network.lake.stat(layout.name(key))
+        for name, key in _sources(network.settings).items()
+    }
     return {name: entry for name, entry in stats.items() if entry is not None}
 
 
-def _make(lake: Lake, settings: Settings, found: dict[str, Entry]) -> Documents:
-    layout, limits = Layout(settings), settings.monitoring
-    read = {name: json.loads(lake.read(entry)) for name, entry in found.items()}
+def _make(network: Network, found: dict[str, Entry]) -> Documents:
+    layout, limits = network.layout, network.settings.monitoring
+    read = {name: json.loads(network.lake.read(entry)) for name, entry in found.items()}
     now = _instant(read)
-    names = {name: layout.name(key) for name, key in _sources(settings).items()}
+    names = {name: layout.name(key) for name, key in _sources(network.settings).items()}
     return intro.build(
         intro.IntroSources(
             **{name.partition("_")[0]: read.get(name) for name in _FAMILIES},
-            models={h: read.get(f"model_h{h}") for h in settings.horizons},
-            forecasts={h: read.get(f"forecast_h{h}_latest") for h in settings.horizons},
-            uris={name: f"gs://{settings.bucket}/{name_}" for name, name_ in names.items()},
+            models={h: read.get(f"model_h{h}") for h in network.settings.horizons},
+            forecasts={h: read.get(f"forecast_h{h}_latest") for h in network.settings.horizons},
+            uris={name: f"gs://{network.settings.bucket}/{name_}" for name, name_ in names.items()},
         ),
-        horizons=settings.horizons,
+        horizons=network.settings.horizons,
         now=now,
-        run_metadata=run_metadata(settings, FOLDER, now, found.values()),
+        run_metadata=run_metadata(network.settings, FOLDER, now, found.values()),
         thresholds=intro.IntroThresholds(
             **limits.of("intro"), psi_ok=limits.drift_psi_medium, psi_warn=limits.drift_psi_high
         ),

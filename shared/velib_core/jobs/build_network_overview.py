@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from velib_core.events.job import JobResult
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_publish import MANIFEST, Plan, publish
+from velib_core.jobs.family_update import MANIFEST, Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import Artefact, fingerprint_of
 from velib_core.lake.keys import Events, Monitoring, OverviewDay
-from velib_core.lake.layout import Layout
 from velib_core.monitoring.network import overview
 from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, summarise
 from velib_core.tables import history
@@ -30,8 +29,10 @@ from velib_core.timeline.bins import Bin, Day, bin_start, day_after, day_of
 from velib_core.timeline.windows import today_so_far
 
 if TYPE_CHECKING:
-    from velib_core.jobs.family_publish import Documents
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.events.network import Network
+    from velib_core.jobs.family_update import Documents
+    from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
     from velib_core.settings.network import Settings
 
 JOB = "build_network_overview"
@@ -70,8 +71,7 @@ class _Inputs:
 
 
 def run(
-    lake: Lake,
-    settings: Settings,
+    network: Network,
     warm: WarmState,
     arrived: Bin | None = None,
     *,
@@ -82,36 +82,43 @@ def run(
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    if arrived is not None and still_newest(lake, Layout(settings), arrived) is None:
+    if arrived is not None and still_newest(network.lake, network.layout, arrived) is None:
         return JobResult(JOB, counts={"overtaken": 1})
 
     def plan() -> Plan:
-        inputs = _resolve_inputs(lake, settings, arrived)
+        inputs = _resolve_inputs(network, arrived)
         entries = inputs.entries if inputs else []
         return Plan(
-            expected_fingerprint(settings, entries),
+            expected_fingerprint(network.settings, entries),
             entries,
-            lambda: _make(lake, settings, warm, inputs),
+            lambda: _make(network, warm, inputs),
         )
 
-    return publish(lake, settings, FOLDER, JOB, plan, force=force)
+    return update_family(network, FOLDER, JOB, plan, force=force)
 
 
-def run_for_day(
-    lake: Lake, settings: Settings, warm: WarmState, day: Day, *, force: bool = False
-) -> JobResult:
+def run_for_day(network: Network, warm: WarmState, day: Day, *, force: bool = False) -> JobResult:
     """Sum a closed day up, and tell the network again where that is new to it."""
-    summed = sum_day(lake, settings, day, force=force)
-    result = run(lake, settings, warm, force=force)
+    summed = sum_day(network, day, force=force)
+    result = run(network, warm, force=force)
     result.outputs |= summed.outputs
     return result
 
 
-def days_to_sum(lake: Lake, settings: Settings) -> list[Day]:
+def run_for_days(network: Network, *, force: bool = False) -> JobResult:
+    """Sum up the closed days that are not yet, and tell the network as it is."""
+    result = JobResult(JOB)
+    for day in days_to_sum(network):
+        result.outputs |= sum_day(network, day).outputs
+    result.outputs |= run(network, WarmState(), force=force).outputs
+    return result
+
+
+def days_to_sum(network: ReadableNetwork) -> list[Day]:
     """Return the days with events whose sums are missing or of other events, in order."""
-    layout = Layout(settings)
-    views = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
-    sums = {entry.name: entry for entry in lake.entries(_sums_folder(layout))}
+    layout = network.layout
+    views = {entry.name: entry for entry in network.lake.entries(f"{layout.exports}/")}
+    sums = {entry.name: entry for entry in network.lake.entries(_sums_folder(layout))}
     found = []
     for day, name in sorted(layout.by_day(Events, views).items()):
         held = sums.get(layout.name(OverviewDay(day)))
@@ -120,22 +127,22 @@ def days_to_sum(lake: Lake, settings: Settings) -> list[Day]:
     return found
 
 
-def sum_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+def sum_day(network: Network, day: Day, *, force: bool = False) -> JobResult:
     """Sum a closed day up."""
-    layout = Layout(settings)
+    layout = network.layout
     name = layout.name(OverviewDay(day))
 
     def make(current: Entry | None) -> Artefact | None:
-        events = lake.stat(layout.name(Events(day)))
+        events = network.lake.stat(layout.name(Events(day)))
         if events is None:
             return None
         fingerprint = _sums_fingerprint(events)
         if current and current.fingerprint == fingerprint and not force:
             return None
-        sums = summarise(family.read_day(lake, events, HISTORY_COLUMNS))
+        sums = summarise(family.read_day(network.lake, events, HISTORY_COLUMNS))
         return Artefact(sums_to_bytes(sums), _BINARY, fingerprint)
 
-    return JobResult(JOB, {name: lake.publish(name, make, force=force)})
+    return JobResult(JOB, {name: network.lake.update(name, make, force=force)})
 
 
 def expected_fingerprint(settings: Settings, entries: list[Entry]) -> str:
@@ -145,14 +152,14 @@ def expected_fingerprint(settings: Settings, entries: list[Entry]) -> str:
     return fingerprint_of(f"{JOB} 1 {settings.tz} {bounds} {reported}", entries)
 
 
-def is_stale(lake: Lake, settings: Settings) -> bool:
+def is_stale(network: ReadableNetwork) -> bool:
     """Tell whether there are snapshots or sums that the overview was not made from."""
-    inputs = _resolve_inputs(lake, settings)
+    inputs = _resolve_inputs(network)
     if inputs is None:
         return False
-    manifest = lake.stat(Layout(settings).name(Monitoring(FOLDER, MANIFEST)))
+    manifest = network.lake.stat(network.layout.name(Monitoring(FOLDER, MANIFEST)))
     return manifest is None or manifest.fingerprint != expected_fingerprint(
-        settings, inputs.entries
+        network.settings, inputs.entries
     )
 
 
@@ -182,34 +189,34 @@ def sums_from_bytes(data: bytes) -> DaySums | None:
         )
 
 
-def _resolve_inputs(lake: Lake, settings: Settings, arrived: Bin | None = None) -> _Inputs | None:
-    layout = Layout(settings)
-    newest = newest_snapshot(lake, layout, arrived)
+def _resolve_inputs(network: ReadableNetwork, arrived: Bin | None = None) -> _Inputs | None:
+    layout = network.layout
+    newest = newest_snapshot(network.lake, layout, arrived)
     if newest is None:
         return None
-    today = today_so_far(bin_start(newest.bin), settings.tz)
-    snapshots = history.recent_entries(lake, layout, newest.bin, today.bins)
-    limits = settings.monitoring
+    today = today_so_far(bin_start(newest.bin), network.settings.tz)
+    snapshots = history.recent_entries(network.lake, layout, newest.bin, today.bins)
+    limits = network.settings.monitoring
     back = max(limits.overview_window_days, limits.overview_reference_days, LAG_DAYS) + 1
     since = day_after(day_of(newest.bin), -back)
-    sums = {entry.name: entry for entry in lake.entries(_sums_folder(layout))}
+    sums = {entry.name: entry for entry in network.lake.entries(_sums_folder(layout))}
     days = layout.by_day(OverviewDay, sums)
     known = [sums[name] for day, name in sorted(days.items()) if since <= day]
     return _Inputs(newest.bin, snapshots, known)
 
 
-def _make(lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs | None) -> Documents:
-    limits = settings.monitoring
-    tables = list(warm.snapshots.tables(lake, inputs.today)) if inputs else []
+def _make(network: Network, warm: WarmState, inputs: _Inputs | None) -> Documents:
+    limits = network.settings.monitoring
+    tables = list(warm.snapshots.tables(network.lake, inputs.today)) if inputs else []
     now = bin_start(inputs.newest) if inputs else dt.datetime.now(dt.UTC)
     entries = inputs.entries if inputs else []
     return overview.build(
-        [_events(pa.concat_tables(tables), settings)] if tables else [],
-        [_sums(lake, warm, entry) for entry in (inputs.days if inputs else [])],
+        [_events(pa.concat_tables(tables), network.settings)] if tables else [],
+        [_sums(network.lake, warm, entry) for entry in (inputs.days if inputs else [])],
         now=now,
-        run_metadata=run_metadata(settings, FOLDER, now, entries),
+        run_metadata=run_metadata(network.settings, FOLDER, now, entries),
         thresholds=overview.OverviewThresholds(**limits.of("overview")),
-        bounds=stockout_bounds(settings),
+        bounds=stockout_bounds(network.settings),
     )
 
 
@@ -221,7 +228,7 @@ def _events(rows: pa.Table, settings: Settings) -> pa.Table:
     ).select(overview.COLUMNS)
 
 
-def _sums(lake: Lake, warm: WarmState, entry: Entry) -> DaySums | None:
+def _sums(lake: ReadableLake, warm: WarmState, entry: Entry) -> DaySums | None:
     key = (entry.name, entry.generation)
     if key not in warm.days:
         for old in [known for known in warm.days if known[0] == entry.name]:

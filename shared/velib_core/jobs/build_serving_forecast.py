@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.errors import ModelError
+from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import (
     JSON,
     PARQUET,
@@ -29,7 +29,6 @@ from velib_core.lake.bucket import (
     json_bytes,
 )
 from velib_core.lake.keys import Forecast, ForecastBundle, ForecastLogPartition, ServingManifest
-from velib_core.lake.layout import Layout
 from velib_core.logs import log
 from velib_core.model import registry
 from velib_core.model.inference import STALE_AFTER_MINUTES, no_forecast, predict
@@ -48,8 +47,10 @@ from velib_core.timeline.bins import BIN_SECONDS, Bin, bin_start, day_of, horizo
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from velib_core.events.network import Network
     from velib_core.features.profiles import Profiles
-    from velib_core.lake.bucket import Entry, Lake, Outcome
+    from velib_core.lake.bucket import Lake, Outcome
+    from velib_core.lake.readable import Entry
     from velib_core.model.pack import ModelPack
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
@@ -87,45 +88,47 @@ class _Inputs:
         return f"{iso_z(bin_start(self.newest))} {fingerprint_of(recipe, entries)}"
 
 
-def run(lake: Lake, settings: Settings, warm: WarmState, arrived: Bin | None = None) -> JobResult:
+def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobResult:
     """Publish the forecasts from the newest snapshot, if that is the one that arrived.
 
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    layout = Layout(settings)
+    layout = network.layout
     result = JobResult("build_serving_forecast")
-    inputs = _find_inputs(lake, settings, arrived)
+    inputs = _find_inputs(network, arrived)
     if inputs is None:
         result.counts["overtaken"] = int(arrived is not None)
         return result
-    network = _Network(lake, settings, warm, inputs)
-    fingerprints = [_publish_horizon(network, horizon, result) for horizon in settings.horizons]
+    serving = _Serving(network, warm, inputs)
+    fingerprints = [
+        _publish_horizon(serving, horizon, result) for horizon in network.settings.horizons
+    ]
     whole = f"{iso_z(bin_start(inputs.newest))} {fingerprint_of(' '.join(fingerprints), [])}"
-    for key, make in ((ForecastBundle(), network.bundle), (ServingManifest(), network.manifest)):
+    for key, make in ((ForecastBundle(), serving.bundle), (ServingManifest(), serving.manifest)):
         name = layout.name(key)
-        result.outputs[name] = _publish_unless_older(lake, name, whole, make)
+        result.outputs[name] = _publish_unless_older(network.lake, name, whole, make)
     return result
 
 
-def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResult) -> str:
+def _publish_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResult) -> str:
     """Publish one horizon under both names, the API's first; return the mark of what is said."""
-    lake, layout = network.lake, Layout(network.settings)
-    model, pack = _usable_model(network, horizon)
+    lake, layout = serving.network.lake, serving.network.layout
+    model, pack = _usable_model(serving, horizon)
     calibration = None
     if model is not None:
-        today = day_of(network.inputs.newest)
+        today = day_of(serving.inputs.newest)
         calibration = calibration_before(lake, layout, model, today)
-    fingerprint = network.inputs.fingerprint(model, calibration)
+    fingerprint = serving.inputs.fingerprint(model, calibration)
     made: list[dict[str, Any]] = []
 
     def document() -> dict[str, Any]:
         if not made:
-            table = network.forecast(horizon, pack, calibration)
+            table = serving.forecast(horizon, pack, calibration)
             version = model.version if model and pack else None
             if version is not None:
-                _record(network, horizon, table, version, fingerprint)
-            made.append(network.document(horizon, table, version))
+                _record(serving, horizon, table, version, fingerprint)
+            made.append(serving.document(horizon, table, version))
         return made[0]
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
@@ -135,23 +138,23 @@ def _publish_horizon(network: _Network, horizon: HorizonMinutes, result: JobResu
         forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
         result.counts[f"h{horizon}_forecasts"] = forecasts
-        network.made[horizon] = made[0]
+        serving.made[horizon] = made[0]
     return fingerprint
 
 
 def _record(
-    network: _Network, horizon: HorizonMinutes, table: pa.Table, version: str, fingerprint: str
+    serving: _Serving, horizon: HorizonMinutes, table: pa.Table, version: str, fingerprint: str
 ) -> None:
     """Enter a forecast in the ledger, before it is published: none is ever served unrecorded.
 
     A page is named by what the forecast was made from, so entering it twice changes nothing.
     """
-    newest = network.inputs.newest
+    newest = serving.inputs.newest
     digest = hashlib.sha256(fingerprint.encode()).hexdigest()[:8]
-    name = Layout(network.settings).name(ForecastLogPartition(newest, horizon, digest))
+    name = serving.network.layout.name(ForecastLogPartition(newest, horizon, digest))
     partition = views.forecast_log_partition(table, newest, version)
     artefact = Artefact(snapshot.to_bytes(partition), PARQUET, fingerprint)
-    network.lake.publish(name, lambda current: None if current else artefact)
+    serving.network.lake.update(name, lambda current: None if current else artefact)
 
 
 def _publish_unless_older(
@@ -165,24 +168,24 @@ def _publish_unless_older(
             return None
         return Artefact(json_bytes(document()), JSON, fingerprint)
 
-    return lake.publish(name, make, cache=CACHE)
+    return lake.update(name, make, cache=CACHE)
 
 
-class _Network:
+class _Serving:
     """The network as of the newest snapshot; its panel is laid out only if a forecast is due."""
 
-    def __init__(self, lake: Lake, settings: Settings, warm: WarmState, inputs: _Inputs) -> None:
-        self.lake, self.settings, self.warm, self.inputs = lake, settings, warm, inputs
+    def __init__(self, network: Network, warm: WarmState, inputs: _Inputs) -> None:
+        self.network, self.warm, self.inputs = network, warm, inputs
         self.made: dict[HorizonMinutes, dict[str, Any]] = {}
 
     @functools.cached_property
     def tables(self) -> list[pa.Table]:
-        return list(self.warm.snapshots.tables(self.lake, self.inputs.snapshots))
+        return list(self.warm.snapshots.tables(self.network.lake, self.inputs.snapshots))
 
     @functools.cached_property
     def panel(self) -> Panel:
         newest = self.inputs.newest
-        start = Bin(newest - _history_bins(self.settings) + 1)
+        start = Bin(newest - _history_bins(self.network.settings) + 1)
         return build_panel(self.tables, start, Bin(newest + 1))
 
     @functools.cached_property
@@ -196,7 +199,10 @@ class _Network:
         entry = self.inputs.profile
         key = entry.crc32c if entry else ""
         if self.warm.profiles is None or self.warm.profiles[0] != key:
-            self.warm.profiles = (key, load_profiles(self.lake, self.settings, entry))
+            self.warm.profiles = (
+                key,
+                load_profiles(self.network.lake, self.network.settings, entry),
+            )
         return self.warm.profiles[1]
 
     def forecast(
@@ -206,7 +212,7 @@ class _Network:
         at = self.inputs.newest
         if pack is None:
             return no_forecast(self.panel, horizon_bins(horizon), at, NO_MODEL)
-        blend_weight = load_calibration(self.lake, pack, calibration)
+        blend_weight = load_calibration(self.network.lake, pack, calibration)
         return predict(pack, self.panel, self.profiles, at, blend_weight)
 
     def document(
@@ -240,7 +246,7 @@ class _Network:
             )
         }
         data = {}
-        for horizon in self.settings.horizons:
+        for horizon in self.network.settings.horizons:
             found = self.made.get(horizon) or self._published(horizon)
             if found["generated_at"] != generated:
                 raise InputChangedError(f"h{horizon} is of {found['generated_at']} by now")
@@ -251,13 +257,13 @@ class _Network:
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": generated,
-            "horizons": list(self.settings.horizons),
+            "horizons": list(self.network.settings.horizons),
             "data": data,
         }
 
     def _published(self, horizon: HorizonMinutes) -> dict[str, Any]:
-        document: dict[str, Any] = self.lake.fetch_json(
-            Layout(self.settings).name(Forecast(horizon))
+        document: dict[str, Any] = self.network.lake.fetch_json(
+            self.network.layout.name(Forecast(horizon))
         )
         return document
 
@@ -266,33 +272,35 @@ class _Network:
         return {
             "schema_version": SCHEMA_VERSION,
             "generated_at": iso_z(self.observed),
-            "latest_prefix": f"{self.settings.serving_prefix}/latest",
-            "horizons": list(self.settings.horizons),
+            "latest_prefix": f"{self.network.settings.serving_prefix}/latest",
+            "horizons": list(self.network.settings.horizons),
             "snapshot": iso_z(bin_start(self.inputs.newest)),
         }
 
 
-def _find_inputs(lake: Lake, settings: Settings, arrived: Bin | None) -> _Inputs | None:
+def _find_inputs(network: Network, arrived: Bin | None) -> _Inputs | None:
     """Return what is newest, or ``None`` where what arrived is not, or nothing ever did."""
-    layout = Layout(settings)
-    newest = still_newest(lake, layout, arrived)
+    layout = network.layout
+    newest = still_newest(network.lake, layout, arrived)
     if newest is None:
         return None
-    entries = history.recent_entries(lake, layout, newest.bin, _history_bins(settings))
-    profile = profile_before(lake, layout, day_of(newest.bin))
+    entries = history.recent_entries(
+        network.lake, layout, newest.bin, _history_bins(network.settings)
+    )
+    profile = profile_before(network.lake, layout, day_of(newest.bin))
     return _Inputs(newest.bin, entries, profile)
 
 
 def _usable_model(
-    network: _Network, horizon: HorizonMinutes
+    serving: _Serving, horizon: HorizonMinutes
 ) -> tuple[ModelVersion | None, ModelPack | None]:
     """Return the live model, or the last good one where the live one is damaged."""
-    packs = network.warm.packs
-    for model in registry.usable(network.lake, network.settings, horizon):
+    packs = serving.warm.packs
+    for model in registry.usable(serving.network.lake, serving.network.layout, horizon):
         key = f"h{horizon}/{model.folder}"
         if key not in packs:
             try:
-                files = registry.load(network.lake, network.settings, model)
+                files = registry.load(serving.network.lake, serving.network.layout, model)
                 pack = from_blobs(files, horizon_bins(horizon))
             except ModelError as error:
                 log("ERROR", f"model {model.version} of h{horizon} cannot be used: {error}")

@@ -8,34 +8,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed
 from velib_core.jobs import compact_daily
-from velib_core.jobs.result import JobResult
 from velib_core.lake.keys import Daily
-from velib_core.lake.layout import Layout
 from velib_core.tables.snapshots_index import observed_days
 from velib_core.timeline.bins import day_of
 
 if TYPE_CHECKING:
-    from velib_core.events.publisher import Publisher
-    from velib_core.lake.bucket import Lake
-    from velib_core.settings.network import Settings
+    from velib_core.events.network import Network
     from velib_core.timeline.bins import Bin
 
 
-def run(lake: Lake, settings: Settings, publisher: Publisher, arrived: Bin) -> JobResult:
+def run(network: Network, arrived: Bin) -> JobResult:
     """Publish `DayClosed` for the days that the snapshot of bin ``arrived`` shows to need it."""
-    layout = Layout(settings)
+    layout = network.layout
     result = JobResult("close_day")
-    days = observed_days(lake, layout)
+    days = observed_days(network.lake, layout)
     closed = days[:-1]
-    compacted = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
+    compacted = {entry.name: entry for entry in network.lake.entries(f"{layout.daily}/")}
     for day in closed:
         daily = compacted.get(layout.name(Daily(day)))
         late = day == day_of(arrived) and compact_daily.is_stale(
-            list(lake.entries(layout.bronze_day(day))), daily
+            list(network.lake.entries(layout.bronze_day(day))), daily
         )
         if daily is None or late:
-            publisher.publish(DayClosed(day))
+            network.publisher.publish(DayClosed(day))
             result.published.append(f"day-closed {day}")
     return result

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from velib_core.jobs.result import JobResult
+from velib_core.events.job import JobResult
 from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
@@ -31,8 +31,9 @@ from velib_core.timeline.bins import BINS_PER_HOUR, Bin, day_of, today
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from velib_core.lake.bucket import Entry, Lake
-    from velib_core.settings.network import Settings
+    from velib_core.events.network import Network
+    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import Entry
     from velib_core.timeline.bins import Day
 
 RECIPE = "compact_daily 2"
@@ -48,24 +49,24 @@ def is_stale(listing: Sequence[Entry], daily: Entry | None) -> bool:
     return daily is None or daily.fingerprint != fingerprint_of(RECIPE, listing)
 
 
-def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     """Compact one day; a day without snapshots is left as it is.
 
     Raises `velib_core.errors.TransientError` where the store fails or a race is lost too often.
     """
-    layout = Layout(settings)
+    layout = network.layout
     name = layout.name(Daily(day))
     result = JobResult("compact_daily")
     listing: list[Entry] = []
 
     def make(current: Entry | None) -> Artefact | None:
-        listing[:] = lake.entries(layout.bronze_day(day))
+        listing[:] = network.lake.entries(layout.bronze_day(day))
         fingerprint = fingerprint_of(RECIPE, listing)
         if not listing or (current and current.fingerprint == fingerprint and not force):
             return None
-        tables = _read_snapshots(lake, layout, day, listing, result)
+        tables = _read_snapshots(network.lake, layout, day, listing, result)
         if current is not None:
-            tables.append(_rows_of_other_bins(lake, layout, current, tables, result))
+            tables.append(_rows_of_other_bins(network.lake, layout, current, tables, result))
         repeats = collections.Counter[str]()
         for part in tables:
             repeats.update(snapshot.repeats_of(part))
@@ -73,9 +74,9 @@ def run(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> Job
         result.counts["rows_out"] = table.num_rows
         return Artefact(to_bytes(table), PARQUET, fingerprint)
 
-    result.outputs[name] = lake.publish(name, make, force=force)
-    if settings.delete_after_compact and listing and day < today():
-        result.counts["deleted"] = _delete_verified(lake, layout, day, listing)
+    result.outputs[name] = network.lake.update(name, make, force=force)
+    if network.settings.delete_after_compact and listing and day < today():
+        result.counts["deleted"] = _delete_verified(network.lake, layout, day, listing)
     return result
 
 

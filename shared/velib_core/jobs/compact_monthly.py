@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.jobs.result import JobResult
+from velib_core.events.job import JobResult
 from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, Monthly
 from velib_core.lake.layout import Layout, month_days, month_of
@@ -16,9 +16,9 @@ from velib_core.tables import snapshot
 from velib_core.timeline.bins import day_after
 
 if TYPE_CHECKING:
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.events.network import Network
     from velib_core.lake.keys import Month
-    from velib_core.settings.network import Settings
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.timeline.bins import Day
 
 RECIPE = "compact_monthly 1"
@@ -30,7 +30,7 @@ def months_touched(day: Day) -> list[Month]:
     return [month_of(day_after(this, -1)), this]
 
 
-def inputs(lake: Lake, layout: Layout, month: Month) -> list[Entry]:
+def inputs(lake: ReadableLake, layout: Layout, month: Month) -> list[Entry]:
     """Return the dailies of a month in order, or nothing where it is not complete."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
     dailies = layout.by_day(Daily, entries)
@@ -40,7 +40,7 @@ def inputs(lake: Lake, layout: Layout, month: Month) -> list[Entry]:
     return [entries[dailies[day]] for day in days if day in dailies]
 
 
-def is_stale(lake: Lake, layout: Layout, month: Month, monthly: Entry | None) -> bool:
+def is_stale(lake: ReadableLake, layout: Layout, month: Month, monthly: Entry | None) -> bool:
     """Tell whether a complete month has dailies that its file was not made from."""
     parts = inputs(lake, layout, month)
     if not parts:
@@ -48,30 +48,30 @@ def is_stale(lake: Lake, layout: Layout, month: Month, monthly: Entry | None) ->
     return monthly is None or monthly.fingerprint != fingerprint_of(RECIPE, parts)
 
 
-def run_for_day(lake: Lake, settings: Settings, day: Day, *, force: bool = False) -> JobResult:
+def run_for_day(network: Network, day: Day, *, force: bool = False) -> JobResult:
     """Compact the months that a changed daily may have completed or changed."""
     result = JobResult("compact_monthly")
     for month in months_touched(day):
-        made = run(lake, settings, month, force=force)
+        made = run(network, month, force=force)
         result.outputs |= made.outputs
         result.counts |= made.counts
     return result
 
 
-def run(lake: Lake, settings: Settings, month: Month, *, force: bool = False) -> JobResult:
+def run(network: Network, month: Month, *, force: bool = False) -> JobResult:
     """Compact one month; an incomplete one is left alone."""
-    layout = Layout(settings)
+    layout = network.layout
     name = layout.name(Monthly(month))
     result = JobResult("compact_monthly")
 
     def make(current: Entry | None) -> Artefact | None:
-        parts = inputs(lake, layout, month)
+        parts = inputs(network.lake, layout, month)
         fingerprint = fingerprint_of(RECIPE, parts)
         if not parts or (current and current.fingerprint == fingerprint and not force):
             return None
         result.counts["days"] = len(parts)
-        data = snapshot.concatenate(lake.read(part) for part in parts)
+        data = snapshot.concatenate(network.lake.read(part) for part in parts)
         return Artefact(data, PARQUET, fingerprint)
 
-    result.outputs[name] = lake.publish(name, make, force=force)
+    result.outputs[name] = network.lake.update(name, make, force=force)
     return result

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.errors import PermanentError
+from velib_core.events.job import JobResult
 from velib_core.events.messages import TrainRequested
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, TrainingBase
-from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
 
 if TYPE_CHECKING:
-    from velib_core.events.publisher import Publisher
-    from velib_core.lake.bucket import Entry, Lake
-    from velib_core.settings.network import Settings
+    from velib_core.events.network import Network
+    from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.timeline.bins import Day
 
 RECIPE = "export_training_base 1"
@@ -25,46 +24,42 @@ class NoHistoryError(PermanentError):
     """There is no daily in the window that was asked for."""
 
 
-def run(
-    lake: Lake, settings: Settings, *, last: Day | None = None, window_days: int | None = None
-) -> JobResult:
+def run(network: Network, *, last: Day | None = None, window_days: int | None = None) -> JobResult:
     """Export the ``window_days`` days that end with ``last`` (by default the newest daily).
 
     Raises `NoHistoryError` where no daily lies in the window.
     """
-    layout = Layout(settings)
-    span = window_days or settings.lookback_days
+    layout = network.layout
+    span = window_days or network.settings.lookback_days
     result = JobResult("export_training_base")
-    newest = last or newest_daily(lake, layout)
+    newest = last or newest_daily(network.lake, layout)
     name = layout.name(TrainingBase(newest))
 
     def make(current: Entry | None) -> Artefact | None:
-        parts = window(lake, layout, newest, span)
+        parts = window(network.lake, layout, newest, span)
         fingerprint = fingerprint_of(RECIPE, parts)
         if current and current.fingerprint == fingerprint:
             return None
         result.counts["days"] = len(parts)
-        data = snapshot.concatenate(lake.read(part) for part in parts)
+        data = snapshot.concatenate(network.lake.read(part) for part in parts)
         return Artefact(data, PARQUET, fingerprint)
 
-    result.outputs[name] = lake.publish(name, make)
+    result.outputs[name] = network.lake.update(name, make)
     return result
 
 
-def on_request(
-    lake: Lake, settings: Settings, publisher: Publisher, request: TrainRequested
-) -> JobResult:
+def on_request(network: Network, request: TrainRequested) -> JobResult:
     """Export the base, then ask for one training a horizon; a request of those is not ours."""
     if request.horizon is not None:
         return JobResult("export_training_base")
-    result = run(lake, settings, window_days=request.window_days)
-    for horizon in settings.horizons:
-        publisher.publish(TrainRequested(horizon, request.window_days))
+    result = run(network, window_days=request.window_days)
+    for horizon in network.settings.horizons:
+        network.publisher.publish(TrainRequested(horizon, request.window_days))
         result.published.append(f"train h{horizon}")
     return result
 
 
-def newest_daily(lake: Lake, layout: Layout) -> Day:
+def newest_daily(lake: ReadableLake, layout: Layout) -> Day:
     """Return the newest day that is compacted; raise `NoHistoryError` where none is."""
     names = [entry.name for entry in lake.entries(f"{layout.daily}/")]
     days = layout.by_day(Daily, names)
@@ -73,7 +68,7 @@ def newest_daily(lake: Lake, layout: Layout) -> Day:
     return max(days)
 
 
-def window(lake: Lake, layout: Layout, last: Day, days: int) -> list[Entry]:
+def window(lake: ReadableLake, layout: Layout, last: Day, days: int) -> list[Entry]:
     """Return the dailies of the days ``last − days + 1 … last``, in order.
 
     Raises `NoHistoryError` where there is none.

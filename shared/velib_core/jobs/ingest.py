@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from velib_core.events.job import JobResult
 from velib_core.feeds import gbfs, http, open_meteo
 from velib_core.feeds.http import FeedError, FeedUnavailableError
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
-from velib_core.lake.layout import Layout
 from velib_core.logs import log
 from velib_core.tables import quarantine, snapshot
 from velib_core.tables.quarantine import Reject
@@ -30,8 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from velib_core.errors import InvalidValueError
+    from velib_core.events.network import Network
     from velib_core.feeds.gbfs import Document
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.bucket import Lake
+    from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Bin
 
@@ -147,7 +149,7 @@ def polled_at(answer: http.Answer) -> dt.datetime:
     return answer.date or dt.datetime.now(dt.UTC)
 
 
-def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
+def run(network: Network, feeds: Feeds) -> JobResult:
     """Ingest the feed's newest snapshot.
 
     Raises
@@ -158,7 +160,7 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
         Where a feed is no GBFS, or has not one usable station; its bytes are in quarantine.
 
     """
-    layout = Layout(settings)
+    lake, layout = network.lake, network.layout
     try:
         reading = feeds.read()
     except UnreadableFeedError as error:
@@ -166,7 +168,7 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
         quarantine.keep(lake, layout, Reject(f"feed/{error.field}", data, str(error)))
         raise
     observed = gbfs.observed_at(reading.status, reading.polled)
-    air = open_meteo.observe(feeds.session, settings, observed)
+    air = open_meteo.observe(feeds.session, network.settings, observed)
     rows, defects = gbfs.snapshot_rows(
         reading.status, reading.information, reading.electric, observed, air
     )
@@ -179,7 +181,7 @@ def run(lake: Lake, settings: Settings, feeds: Feeds) -> JobResult:
         raise FeedError("station_status.data.stations", 0, "at least one usable station")
     rows = snapshot.with_repeats(rows, snapshot.count_repeats(defects))
     name = layout.name(Snapshot(bin_))
-    outcome = lake.publish(name, lambda current: _artefact(lake, layout, current, rows, bin_))
+    outcome = lake.update(name, lambda current: _artefact(lake, layout, current, rows, bin_))
     counts = {
         "stations": rows.num_rows,
         "defects": len(defects),

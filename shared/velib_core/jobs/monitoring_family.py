@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from velib_core import logs
-from velib_core.jobs.family_publish import MANIFEST
+from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.bucket import (
     fingerprint_of,
 )
 from velib_core.lake.keys import Events, ForecastLog, ModelFile, Monitoring, Perf
-from velib_core.lake.layout import Layout
 from velib_core.model.registry import POINTER
 from velib_core.monitoring.documents import RunMetadata, StockoutBounds
 from velib_core.monitoring.panels import day_panel
@@ -37,7 +36,7 @@ from velib_core.timeline.windows import complete_days, days_before, share_of_his
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
     from velib_core.settings.network import Settings
     from velib_core.tables.panel import Stations
     from velib_core.timeline.windows import LocalDays
@@ -97,17 +96,17 @@ REGULARITY_WEEKS = 5
 """How far back the dynamics compare a day with earlier ones of its weekday."""
 
 
-def closed_days(lake: Lake, settings: Settings, view: type[Events | Perf]) -> ClosedDays:
+def closed_days(network: ReadableNetwork, view: type[Events | Perf]) -> ClosedDays:
     """Look up the day files of a kind. The instant is that of the events, whichever the kind."""
-    layout = Layout(settings)
-    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
+    layout = network.layout
+    entries = {entry.name: entry for entry in network.lake.entries(f"{layout.exports}/")}
     newest = max(layout.by_day(Events, entries), default=None)
     files = {day: entries[name] for day, name in layout.by_day(view, entries).items()}
     as_of = dt.datetime.now(dt.UTC)
     if newest is not None:
         as_of = bin_start(first_bin(day_after(newest)))
         files = {day: entry for day, entry in files.items() if day <= newest}
-    return ClosedDays(as_of, dict(sorted(files.items())), settings.tz)
+    return ClosedDays(as_of, dict(sorted(files.items())), network.settings.tz)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,30 +126,31 @@ class Inputs:
         ]
 
 
-def resolve_inputs(lake: Lake, settings: Settings, family: Family) -> Inputs:
+def resolve_inputs(network: ReadableNetwork, family: Family) -> Inputs:
     """Return what the documents of a family are to be made from now."""
-    closed = closed_days(lake, settings, family.view)
-    limits = settings.monitoring
+    closed = closed_days(network, family.view)
+    limits = network.settings.monitoring
     if family is DRIFT:
-        window, reference = drift_windows(closed, settings)
+        window, reference = drift_windows(closed, network.settings)
         return Inputs(closed, closed.of([*reference.utc_days(), *window.utc_days()]))
     if family is DYNAMICS:
-        return Inputs(closed, closed.of(dynamics_days(closed, settings)))
+        return Inputs(closed, closed.of(dynamics_days(closed, network.settings)))
     window = closed.window(getattr(limits, f"{family.settings}_days"))
     files = closed.of(window.utc_days())
     if family is HEALTH:
         earlier = days_before(window, limits.drift_reference_days).utc_days()[:-1]
-        after = _snapshot_after(lake, settings, closed)
+        after = _snapshot_after(network, closed)
         return Inputs(closed, files, {"earlier": closed.of(earlier), "after": after})
     if family is STATIONS:
         return Inputs(closed, files)
-    additional_inputs = {"names": _newest_events(lake, settings)}
+    additional_inputs = {"names": _newest_events(network)}
     if family is PERFORMANCE:
-        additional_inputs["forecast_log"] = _forecast_logs(lake, settings, window.utc_days())
-        additional_inputs["clusters"] = _found(lake, [_clusters_name(settings)])
+        additional_inputs["forecast_log"] = _forecast_logs(network, window.utc_days())
+        additional_inputs["clusters"] = _found(network.lake, [_clusters_name(network.settings)])
     else:
         pointers = (ModelFile(h, None, POINTER) for h in limits.explain_horizons)
-        additional_inputs["models"] = _found(lake, [Layout(settings).name(key) for key in pointers])
+        names = [network.layout.name(key) for key in pointers]
+        additional_inputs["models"] = _found(network.lake, names)
     return Inputs(closed, files, additional_inputs)
 
 
@@ -174,23 +174,23 @@ def dynamics_days(closed: ClosedDays, settings: Settings) -> list[Day]:
     return sorted(days)
 
 
-def _snapshot_after(lake: Lake, settings: Settings, closed: ClosedDays) -> list[Entry]:
+def _snapshot_after(network: ReadableNetwork, closed: ClosedDays) -> list[Entry]:
     """Return the first snapshot after the newest closed day: the one that closed it."""
     if not closed.files:
         return []
-    entries = snapshot_entries(lake, Layout(settings), day_after(max(closed.files)))
+    entries = snapshot_entries(network.lake, network.layout, day_after(max(closed.files)))
     return [entries[min(entries)]] if entries else []
 
 
-def _newest_events(lake: Lake, settings: Settings) -> list[Entry]:
+def _newest_events(network: ReadableNetwork) -> list[Entry]:
     """Return the newest events view: it knows the names and places of stations."""
-    files = closed_days(lake, settings, Events).files
+    files = closed_days(network, Events).files
     return [files[max(files)]] if files else []
 
 
-def _forecast_logs(lake: Lake, settings: Settings, days: Iterable[Day]) -> list[Entry]:
-    layout = Layout(settings)
-    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/served_")}
+def _forecast_logs(network: ReadableNetwork, days: Iterable[Day]) -> list[Entry]:
+    layout = network.layout
+    entries = {entry.name: entry for entry in network.lake.entries(f"{layout.exports}/served_")}
     by_day = layout.by_day(ForecastLog, entries)
     return [entries[by_day[day]] for day in days if day in by_day]
 
@@ -204,7 +204,7 @@ def _clusters_name(settings: Settings) -> str:
     return bucket_and_folder(address)[1] if address else ""
 
 
-def _found(lake: Lake, names: Iterable[str]) -> list[Entry]:
+def _found(lake: ReadableLake, names: Iterable[str]) -> list[Entry]:
     stats = (lake.stat(name) for name in names if name)
     return [entry for entry in stats if entry is not None]
 
@@ -217,18 +217,18 @@ def expected_fingerprint(settings: Settings, family: Family, inputs: Inputs) -> 
     return fingerprint_of(recipe, inputs.entries)
 
 
-def is_stale(lake: Lake, settings: Settings, family: Family) -> bool:
+def is_stale(network: ReadableNetwork, family: Family) -> bool:
     """Tell whether a family has inputs that its manifest was not made from."""
-    inputs = resolve_inputs(lake, settings, family)
+    inputs = resolve_inputs(network, family)
     if not inputs.files:
         return False
-    manifest = lake.stat(Layout(settings).name(Monitoring(family.folder, MANIFEST)))
+    manifest = network.lake.stat(network.layout.name(Monitoring(family.folder, MANIFEST)))
     return manifest is None or manifest.fingerprint != expected_fingerprint(
-        settings, family, inputs
+        network.settings, family, inputs
     )
 
 
-def read_day(lake: Lake, entry: Entry, columns: Sequence[str]) -> pa.Table:
+def read_day(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Table:
     """Read columns of a day file; strings stay dictionaries, at a fraction of the memory."""
     return pq.read_table(
         io.BytesIO(lake.read(entry)),
@@ -237,7 +237,9 @@ def read_day(lake: Lake, entry: Entry, columns: Sequence[str]) -> pa.Table:
     )
 
 
-def read_days(lake: Lake, entries: Iterable[Entry], columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_days(
+    lake: ReadableLake, entries: Iterable[Entry], columns: Sequence[str]
+) -> Iterator[pa.Table]:
     """Read day files one after another, in the order given.
 
     One that is no Parquet, or lacks a column, is named in the log and left out: its day is
@@ -274,7 +276,7 @@ def instant_of(table: pa.Table) -> dt.datetime:
     return newest.replace(tzinfo=dt.UTC)
 
 
-def stations_in(lake: Lake, views: Iterable[Entry]) -> Stations | None:
+def stations_in(lake: ReadableLake, views: Iterable[Entry]) -> Stations | None:
     """Return the stations that the last of these events views describes; ``None`` without any."""
     found = None
     for view in views:

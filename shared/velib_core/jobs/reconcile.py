@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from velib_core import logs
 from velib_core.errors import InvalidValueError, ModelError
+from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
 from velib_core.jobs import (
     build_data_freshness,
@@ -25,8 +26,7 @@ from velib_core.jobs import (
     monitoring_family,
     refresh_profiles,
 )
-from velib_core.jobs.family_publish import MANIFEST
-from velib_core.jobs.result import JobResult
+from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.keys import (
     Daily,
     Events,
@@ -39,6 +39,7 @@ from velib_core.lake.keys import (
 )
 from velib_core.lake.layout import Layout, month_of
 from velib_core.lake.listed import ListedLake
+from velib_core.lake.readable import ReadableNetwork
 from velib_core.model import registry
 from velib_core.tables import history
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
@@ -47,12 +48,11 @@ from velib_core.timeline.bins import bin_start, day_of, iso_z
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from velib_core.events.publisher import Publisher
+    from velib_core.events.network import Network
     from velib_core.jobs.monitoring_family import Family
-    from velib_core.lake.bucket import Entry, Lake
     from velib_core.lake.keys import Key
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.registry import ModelVersion
-    from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day
 
 
@@ -80,13 +80,16 @@ class Fix:
 class _Scope:
     """What is looked at: the lake, the days asked for, and whether to replay what is fresh."""
 
-    lake: Lake
-    settings: Settings
+    network: ReadableNetwork
     request: ReplayRequested
 
     @property
+    def lake(self) -> ReadableLake:
+        return self.network.lake
+
+    @property
     def layout(self) -> Layout:
-        return Layout(self.settings)
+        return self.network.layout
 
     def holds(self, day: Day) -> bool:
         first, last = self.request.first, self.request.last
@@ -98,65 +101,64 @@ class _Scope:
         return {day: entries[name] for day, name in sorted(found.items()) if self.holds(day)}
 
 
-def run(
-    lake: Lake, settings: Settings, publisher: Publisher, request: ReplayRequested
-) -> JobResult:
+def run(network: Network, request: ReplayRequested) -> JobResult:
     """Publish what is needed in the scope of the request, each message once.
 
     Raises `UnknownStageError` where the stage is none of `STAGES`.
     """
     result = JobResult("reconcile")
-    topic = Layout(settings).topic_of_folder
-    for fix in plan(lake, settings, request):
+    topic = network.layout.topic_of_folder
+    for fix in plan(network, request):
         result.published.append(str(fix))
         if request.dry_run:
             continue
         match fix.subject:
             case DayClosed() as message:
-                publisher.publish(message)
+                network.publisher.publish(message)
             case entry:
-                publisher.republish(topic(entry.name), entry, force=request.force)
+                network.publisher.republish(topic(entry.name), entry, force=request.force)
     result.counts["repairs"] = len(result.published)
     if request == ReplayRequested():
-        alert = silence(lake, settings, dt.datetime.now(dt.UTC))
+        alert = silence(network, dt.datetime.now(dt.UTC))
         result.counts["silent"] = alert is not None
         if alert:
             logs.log("WARNING", f"alert raised: {alert['text']}")
-            publisher.publish_alert(alert)
+            network.publisher.publish_alert(alert)
     return result
 
 
-def silence(lake: Lake, settings: Settings, now: dt.datetime) -> dict[str, object] | None:
+def silence(network: ReadableNetwork, now: dt.datetime) -> dict[str, object] | None:
     """Return the alert that no snapshot has come for too long by ``now``, or ``None``.
 
     What follows snapshots is never run while none comes, so the hourly beat is what can tell. It
     tells at every beat until a snapshot comes.
     """
-    newest = newest_snapshot(lake, Layout(settings))
-    limit = settings.monitoring.silence_max_min
+    newest = newest_snapshot(network.lake, network.layout)
+    limit = network.settings.monitoring.silence_max_min
     age = round((now - bin_start(newest.bin)).total_seconds() / 60, 1) if newest else None
     if age is not None and age <= limit:
         return None
     reported = "no snapshot has ever come" if age is None else f"no snapshot for {age:.0f} minutes"
     return {
-        "network": settings.network,
+        "network": network.settings.network,
         "family": "feed",
         "state": "raised",
         "generated_at": iso_z(now),
         "level": "high",
         "code": "feed_silent",
         "text": reported,
-        "artefact": newest.entry.name if newest else f"{Layout(settings).bronze}/",
+        "artefact": newest.entry.name if newest else f"{network.layout.bronze}/",
         "value": age,
         "threshold": limit,
     }
 
 
-def plan(lake: Lake, settings: Settings, request: ReplayRequested) -> list[Fix]:
+def plan(network: ReadableNetwork, request: ReplayRequested) -> list[Fix]:
     """Return the repairs in the order of the chain; messages that agree are named once."""
     if request.stage is not None and request.stage not in STAGES:
         raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
-    scope = _Scope(ListedLake(lake, _derived(Layout(settings))), settings, request)
+    listed = ListedLake(network.lake, _derived(network.layout))
+    scope = _Scope(ReadableNetwork(network.settings, listed), request)
     wanted = [request.stage] if request.stage else list(STAGES)
     fixes: dict[object, Fix] = {}
     for stage in wanted:
@@ -218,18 +220,19 @@ def _incomplete_months(scope: _Scope) -> Iterator[Fix]:
 
 
 def _stale_views(scope: _Scope) -> Iterator[Fix]:
+    settings = scope.network.settings
     views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
     for day, daily in scope.dailies().items():
         events = views.get(scope.layout.name(Events(day)))
         perf = views.get(scope.layout.name(Perf(day)))
-        inputs = build_datasets.perf_inputs(scope.lake, scope.settings, day)
+        inputs = build_datasets.perf_inputs(scope.network, day)
         if scope.request.force:
             yield Fix(daily, "forced")
         elif events is None or events.fingerprint != build_datasets.events_fingerprint(
-            scope.settings, daily
+            settings, daily
         ):
             yield Fix(daily, "events view missing or stale")
-        elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(scope.settings)):
+        elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(settings)):
             yield Fix(daily, "perf view missing or stale")
     yield from _incomplete_forecast_logs(scope)
     yield from _old_copies(scope)
@@ -248,20 +251,19 @@ def _old_copies(scope: _Scope) -> Iterator[Fix]:
 
 
 def _stale_profiles(scope: _Scope) -> Iterator[Fix]:
-    lake, settings = scope.lake, scope.settings
-    dailies = history.dailies(lake, scope.layout)
+    dailies = history.dailies(scope.lake, scope.layout)
     models = list(_live_models(scope))
     for day, daily in scope.dailies().items():
-        up_to_date = refresh_profiles.is_up_to_date(lake, settings, dailies, day, models)
+        up_to_date = refresh_profiles.is_up_to_date(scope.network, dailies, day, models)
         if scope.request.force or not up_to_date:
             yield Fix(daily, "profile or calibration missing or stale")
             return  # the later ones rest on it and follow
 
 
 def _live_models(scope: _Scope) -> Iterator[ModelVersion]:
-    for horizon in scope.settings.horizons:
+    for horizon in scope.network.settings.horizons:
         try:
-            model = registry.live(scope.lake, scope.settings, horizon)
+            model = registry.live(scope.lake, scope.layout, horizon)
         except ModelError as error:
             logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
             continue
@@ -283,12 +285,12 @@ def _old_family(family: Family) -> Callable[[_Scope], Iterator[Fix]]:
     """Return the stage of a family that is made from the views of closed days."""
 
     def stage(scope: _Scope) -> Iterator[Fix]:
-        files = monitoring_family.closed_days(scope.lake, scope.settings, family.view).files
+        files = monitoring_family.closed_days(scope.network, family.view).files
         days = [day for day in files if scope.holds(day)]
         if not days:
             return
         forced = scope.request.force
-        if forced or monitoring_family.is_stale(scope.lake, scope.settings, family):
+        if forced or monitoring_family.is_stale(scope.network, family):
             yield Fix(files[max(days)], f"{family.folder} missing or stale")
 
     return stage
@@ -297,15 +299,15 @@ def _old_family(family: Family) -> Callable[[_Scope], Iterator[Fix]]:
 def _old_overview(scope: _Scope) -> Iterator[Fix]:
     views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
     by_day = scope.layout.by_day(Events, views)
-    for day in build_network_overview.days_to_sum(scope.lake, scope.settings):
+    for day in build_network_overview.days_to_sum(scope.network):
         if scope.holds(day):
             yield Fix(views[by_day[day]], "the overview's sums of the day are missing or stale")
-    stale = build_network_overview.is_stale(scope.lake, scope.settings)
+    stale = build_network_overview.is_stale(scope.network)
     yield from _behind_the_newest(scope, stale, "the overview is older than the newest snapshot")
 
 
 def _old_freshness(scope: _Scope) -> Iterator[Fix]:
-    stale = build_data_freshness.is_stale(scope.lake, scope.settings)
+    stale = build_data_freshness.is_stale(scope.network)
     yield from _behind_the_newest(scope, stale, "the freshness is older than the newest snapshot")
 
 
@@ -316,7 +318,7 @@ def _behind_the_newest(scope: _Scope, stale: bool, reason: str) -> Iterator[Fix]
 
 
 def _old_intro(scope: _Scope) -> Iterator[Fix]:
-    stale = build_monitoring_intro.is_stale(scope.lake, scope.settings)
+    stale = build_monitoring_intro.is_stale(scope.network)
     manifest = scope.lake.stat(scope.layout.name(Monitoring("network/overview", MANIFEST)))
     if manifest and (stale or scope.request.force):
         yield Fix(manifest, "the intro is older than what it is made of")
@@ -326,7 +328,7 @@ def _old_forecasts(scope: _Scope) -> Iterator[Fix]:
     newest = newest_snapshot(scope.lake, scope.layout)
     if newest is None or not scope.holds(day_of(newest.bin)):
         return
-    keys: list[Key] = [Forecast(horizon, alias=True) for horizon in scope.settings.horizons]
+    keys: list[Key] = [Forecast(horizon, alias=True) for horizon in scope.network.settings.horizons]
     for key in [*keys, ServingManifest()]:
         published = scope.lake.stat(scope.layout.name(key))
         fingerprint = (published.fingerprint or "") if published else ""

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
 from velib_core.errors import ModelError
+from velib_core.events.job import JobResult
 from velib_core.features.stack import features_hash8
 from velib_core.jobs.export_training_base import NoHistoryError
-from velib_core.jobs.result import JobResult
 from velib_core.lake.bucket import fingerprint_of
-from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.evaluation import Evaluation, evaluate
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from velib_core.events.messages import TrainRequested
-    from velib_core.lake.bucket import Lake
+    from velib_core.events.network import Network
     from velib_core.model.pack import ModelPack
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day, HorizonMinutes
@@ -71,16 +70,25 @@ class Verdict:
         }
 
 
-def on_request(lake: Lake, settings: Settings, request: TrainRequested) -> JobResult:
+def on_request(network: Network, request: TrainRequested) -> JobResult:
     """Train the horizon that is asked for; a request without one is the export's."""
     if request.horizon is None:
         return JobResult("train_model")
-    return run(lake, settings, request.horizon, window_days=request.window_days)
+    return run(network, request.horizon, window_days=request.window_days)
+
+
+def run_for_horizons(
+    network: Network, horizons: Sequence[HorizonMinutes], *, last: Day | None = None
+) -> JobResult:
+    """Train one horizon after another; ``last`` is the newest day to learn from."""
+    result = JobResult("train_model")
+    for horizon in horizons:
+        result.add(run(network, horizon, last=last))
+    return result
 
 
 def run(
-    lake: Lake,
-    settings: Settings,
+    network: Network,
     horizon: HorizonMinutes,
     *,
     window_days: int | None = None,
@@ -103,7 +111,7 @@ def run(
         Where the window holds fewer than `LEAST_DAYS` days, or nothing to learn from.
 
     """
-    layout = Layout(settings)
+    lake, layout, settings = network.lake, network.layout, network.settings
     result = JobResult("train_model")
     dailies = history.dailies(lake, layout)
     newest = last or max(dailies, default=None)
@@ -113,7 +121,7 @@ def run(
         raise NoHistoryError(f"{len(window)} dailies to train on, at least {LEAST_DAYS} are needed")
     options = f"tz={settings.tz} rows={settings.train_max_rows} rounds={settings.train_rounds}"
     fingerprint = fingerprint_of(f"{RECIPE} h{horizon} {options}", window.values())
-    if registry.was_tried(lake, settings, horizon, fingerprint):
+    if registry.was_tried(lake, layout, horizon, fingerprint):
         result.counts["fresh"] = 1
         return result
     past = history.DailyHistory(lake, window)
@@ -127,18 +135,18 @@ def run(
     files = to_blobs(pack)
     stamp = bin_start(Bin(first_bin(newest) + BINS_PER_DAY - 1))
     folder = registry.folder_name(f"{stamp:%Y%m%d-%H%M%SZ}", files)
-    verdict = judge(lake, settings, horizon, pack, past, days)
+    verdict = judge(network, horizon, pack, past, days)
     logs.log("INFO", f"candidate {folder}: {verdict.reason}", horizon=horizon)
     description = _description(pack, verdict, days)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
     if verdict.promoted:
         old_pack = to_joblib(train_legacy_export(pack, past, days, how))
         model = registry.register(
-            lake, settings, horizon, folder, files, description, fingerprint, old_pack
+            lake, layout, horizon, folder, files, description, fingerprint, old_pack
         )
         result.outputs[f"h{horizon} {model.version}"] = "written"
     else:
-        name = registry.refuse(lake, settings, horizon, folder, description, fingerprint)
+        name = registry.refuse(lake, layout, horizon, folder, description, fingerprint)
         result.outputs[name] = "written"
     return result
 
@@ -156,8 +164,7 @@ def _tell(horizon: HorizonMinutes) -> Callable[[str], None]:
 
 
 def judge(
-    lake: Lake,
-    settings: Settings,
+    network: Network,
     horizon: HorizonMinutes,
     pack: ModelPack,
     past: history.DailyHistory,
@@ -172,7 +179,7 @@ def judge(
     if ours >= still:
         reason = f"no better than persistence: {ours:.4f} against {still:.4f} bikes"
         return Verdict(False, reason, candidate, None)
-    champion = _live_pack(lake, settings, horizon)
+    champion = _live_pack(network, horizon)
     live = evaluate(champion, past, days, held_out) if champion else None
     if live is not None and ours > live.overall.mae * (1 + TOLERANCE):
         reason = f"worse than the live model: {ours:.4f} against {live.overall.mae:.4f} bikes"
@@ -180,13 +187,13 @@ def judge(
     return Verdict(True, f"{ours:.4f} bikes against {still:.4f} of persistence", candidate, live)
 
 
-def _live_pack(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelPack | None:
+def _live_pack(network: Network, horizon: HorizonMinutes) -> ModelPack | None:
     """Return the live model; one that is damaged is no rival."""
     try:
-        model = registry.live(lake, settings, horizon)
+        model = registry.live(network.lake, network.layout, horizon)
         if model is None:
             return None
-        files = registry.load(lake, settings, model)
+        files = registry.load(network.lake, network.layout, model)
         return from_blobs(files, horizon_bins(horizon))
     except ModelError as error:
         logs.log("ERROR", f"the live model cannot be compared with: {error}")

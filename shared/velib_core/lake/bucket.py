@@ -6,7 +6,7 @@ Three facts carry the correctness of everything above:
 * An artefact carries in its metadata the *fingerprint* of what it was made from: the names and
   checksums of its inputs and the recipe. Equal fingerprints mean that making it again would give
   the same bytes, so duplicates cost one look, and what is stale can be found without clocks.
-* `publish` notes the live generation before any input is read and redoes the work when it lost
+* `Lake.update` notes the live generation before any input is read and redoes the work when it lost
   the race, so the last write has seen every input.
 """
 
@@ -16,7 +16,7 @@ import base64
 import dataclasses
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import google_crc32c
 from google.api_core import exceptions as api
@@ -26,6 +26,7 @@ from google.cloud.storage.exceptions import DataCorruption
 
 from velib_core.errors import PermanentError, TransientError
 from velib_core.lake import lineage
+from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake
 from velib_core.timeline.bins import iso_z
 
 if TYPE_CHECKING:
@@ -53,10 +54,6 @@ PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
 
 
-class ObjectMissingError(PermanentError):
-    """An object that was asked for is not there."""
-
-
 class InputChangedError(TransientError):
     """An input was replaced or deleted between its listing and its reading."""
 
@@ -67,17 +64,6 @@ class RaceLostError(TransientError):
 
 class StoreError(TransientError):
     """The store could not answer."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One live object: its name, generation, size in bytes, CRC32C (base64) and fingerprint."""
-
-    name: str
-    generation: int
-    size: int
-    crc32c: str
-    fingerprint: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +79,7 @@ Outcome = Literal["written", "fresh", "absent"]
 """Of one artefact: made and written; made from the same inputs already; nothing to make it from."""
 
 
-class Lake:
+class Lake(ReadableLake):
     """The objects of one bucket."""
 
     def __init__(self, bucket: storage.Bucket) -> None:
@@ -150,27 +136,13 @@ class Lake:
             raise InputChangedError(f"{entry.name} changed while it was being read") from error
         return data
 
-    def fetch(self, name: str) -> tuple[Entry, bytes]:
-        """Return the live object of a name; raise `ObjectMissingError` where there is none."""
-        entry = self.stat(name)
-        if entry is None:
-            raise ObjectMissingError(f"{name} does not exist")
-        return entry, self.read(entry)
-
-    def fetch_json(self, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
-        """Return a JSON object's value; raise `ObjectMissingError` or `PermanentError`."""
-        try:
-            return json.loads(self.fetch(name)[1])
-        except ValueError as error:
-            raise PermanentError(f"{name} is not JSON: {error}") from error
-
     def write(
         self, name: str, artefact: Artefact, *, expected_generation: int, cache: str | None = None
     ) -> int:
         """Replace an object if its live generation is still the expected one (0: none exists).
 
         Returns the new generation. Raises `google.api_core.exceptions.PreconditionFailed` where
-        the race was lost: `publish` is the caller that knows what to do then.
+        the race was lost: `Lake.update` is the caller that knows what to do then.
         """
         blob = self.bucket.blob(name)
         blob.metadata = {_INPUTS: artefact.fingerprint} | lineage.note()
@@ -194,7 +166,7 @@ class Lake:
         except (ObjectMissingError, api.PreconditionFailed):
             return
 
-    def publish(
+    def update(
         self,
         name: str,
         make: Callable[[Entry | None], Artefact | None],
@@ -250,13 +222,6 @@ def connect(settings: Settings) -> Lake:
     """Open the bucket of a deployment (or of the emulator that STORAGE_EMULATOR_HOST names)."""
     client = storage.Client(project=settings.project or None)
     return Lake(client.bucket(settings.bucket))
-
-
-def within(entries: Iterable[Entry], start: str | None, stop: str | None) -> Iterator[Entry]:
-    """Yield the entries whose names are from ``start`` on and before ``stop``, where given."""
-    for entry in entries:
-        if (start is None or start <= entry.name) and (stop is None or entry.name < stop):
-            yield entry
 
 
 def fingerprint_of(recipe: str, inputs: Iterable[Entry]) -> str:

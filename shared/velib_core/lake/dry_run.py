@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core import logs
-from velib_core.lake.bucket import Artefact, Entry, Lake, Outcome, is_same
+from velib_core.lake.bucket import Artefact, Lake, Outcome, is_same
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from velib_core.lake.readable import Entry
 
 
 class DryLake(Lake):
     """A lake that is read as ever and only says what would be written."""
 
-    def publish(
+    def update(
         self,
         name: str,
         make: Callable[[Entry | None], Artefact | None],

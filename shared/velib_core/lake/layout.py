@@ -12,7 +12,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING
 
-from velib_core.errors import InvalidValueError
+from velib_core.errors import shorten
 from velib_core.lake.keys import (
     CalibrationOf,
     Daily,
@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
 
 
-class ForeignNameError(InvalidValueError):
-    """An object name that is none of ours."""
+class ForeignNameError(ValueError):
+    """An object name that is none of ours; what that means is for whoever has the name to say."""
 
     def __init__(self, name: str) -> None:
-        super().__init__("object name", name, "a name of this network's layout")
+        expected = "a name of this network's layout"
+        super().__init__(f"object name: got {shorten(name)}, expected {expected}")
 
 
 _DAY = r"(\d{4}-\d{2}-\d{2})"

@@ -6,9 +6,9 @@ documents day after day. Asked of the store each time, they would grow with days
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import Entry, Lake, within
+from velib_core.lake.readable import Entry, ReadableLake, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,17 +19,13 @@ KEPT_BYTES = 1 << 20
 """Documents up to this size are kept once they are read: what describes a model is smaller."""
 
 
-class ChangedListingError(RuntimeError):
-    """A lake as of one moment was asked to change."""
-
-
-class ListedLake(Lake):
+class ListedLake(ReadableLake):
     """Answers from one listing of each of some folders, and asks another lake about the others.
 
-    It is for looking only. ``folders`` are prefixes that end in ``/`` and lie apart.
+    ``folders`` are prefixes that end in ``/`` and lie apart.
     """
 
-    def __init__(self, lake: Lake, folders: Iterable[str]) -> None:
+    def __init__(self, lake: ReadableLake, folders: Iterable[str]) -> None:
         self._lake = lake
         self._prefixes = tuple(folders)
         self._listings: dict[str, dict[str, Entry]] = {}
@@ -72,14 +68,6 @@ class ListedLake(Lake):
         if len(data) <= KEPT_BYTES:
             self._kept[key] = data
         return data
-
-    def write(self, name: str, *_: object, **__: object) -> NoReturn:
-        """Refuse."""
-        raise ChangedListingError(f"{name}: a lake as of one moment is not written")
-
-    def delete(self, entry: Entry) -> NoReturn:
-        """Refuse."""
-        raise ChangedListingError(f"{entry.name}: a lake as of one moment is not written")
 
     def _listing(self, name: str) -> dict[str, Entry] | None:
         """Return the listing of the folder that a name or prefix lies in, if it is one of ours."""

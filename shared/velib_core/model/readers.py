@@ -15,29 +15,31 @@ from velib_core.model.blending import Calibration, calibration_from_json
 from velib_core.timeline.bins import horizon_bins
 
 if TYPE_CHECKING:
-    from velib_core.lake.bucket import Entry, Lake
     from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.pack import ModelPack
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day
 
 
-def profile_before(lake: Lake, layout: Layout, day: Day) -> Entry | None:
+def profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry | None:
     """Return the newest profile that ends before a day."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.profiles}/profiles_")}
     days = {d: name for d, name in layout.by_day(Profile, entries).items() if d < day}
     return entries[days[max(days)]] if days else None
 
 
-def load_profiles(lake: Lake, settings: Settings, entry: Entry | None) -> Profiles:
+def load_profiles(lake: ReadableLake, settings: Settings, entry: Entry | None) -> Profiles:
     """Read a profile; that of a network without a past where there is none."""
     if entry is None:
         return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
     return from_bytes(lake.read(entry))
 
 
-def calibration_before(lake: Lake, layout: Layout, model: ModelVersion, day: Day) -> Entry | None:
+def calibration_before(
+    lake: ReadableLake, layout: Layout, model: ModelVersion, day: Day
+) -> Entry | None:
     """Return a model's newest calibration that ends before a day."""
     prefix = layout.calibrations(model.horizon, model.folder)
     found = None
@@ -48,7 +50,7 @@ def calibration_before(lake: Lake, layout: Layout, model: ModelVersion, day: Day
     return found
 
 
-def load_calibration(lake: Lake, pack: ModelPack, entry: Entry | None) -> Calibration:
+def load_calibration(lake: ReadableLake, pack: ModelPack, entry: Entry | None) -> Calibration:
     """Read a calibration; that of the model's training where there is none since."""
     return (
         pack.calibration if entry is None else calibration_from_json(json.loads(lake.read(entry)))

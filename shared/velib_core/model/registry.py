@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
 from velib_core.errors import ModelError, PermanentError
-from velib_core.lake.bucket import JSON, Artefact, ObjectMissingError, json_bytes
+from velib_core.lake.bucket import JSON, Artefact, json_bytes
 from velib_core.lake.keys import ModelFile
-from velib_core.lake.layout import Layout
+from velib_core.lake.readable import ObjectMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from velib_core.lake.bucket import Lake
-    from velib_core.settings.network import Settings
+    from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import ReadableLake
     from velib_core.timeline.bins import HorizonMinutes
 
 FIRST_VERSION = (2, 0, 0)
@@ -63,9 +64,8 @@ def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:
     return f"{newest_bin_stamp}-{digest.hexdigest()[:8]}"
 
 
-def versions(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[ModelVersion]:
+def versions(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> list[ModelVersion]:
     """Return the registered models of a horizon, oldest version first."""
-    layout = Layout(settings)
     below = lake.folders(layout.name(ModelFile(horizon, None, "")) + "/")
     stamps = [folder.rstrip("/").rpartition("/")[2] for folder in below]
 
@@ -82,12 +82,12 @@ def versions(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> list[Mo
     return sorted(known, key=lambda model: _numbers(model.version))
 
 
-def live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersion | None:
+def live(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> ModelVersion | None:
     """Return the model that the pointer names, or ``None`` where there is no pointer.
 
     Raises `ModelError` for a pointer that is none.
     """
-    name = Layout(settings).name(ModelFile(horizon, None, POINTER))
+    name = layout.name(ModelFile(horizon, None, POINTER))
     try:
         record = lake.fetch_json(name)
     except ObjectMissingError:
@@ -100,9 +100,8 @@ def live(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> ModelVersio
     return ModelVersion(horizon, folder, _version_of(record), record)
 
 
-def load(lake: Lake, settings: Settings, model: ModelVersion) -> dict[str, bytes]:
+def load(lake: ReadableLake, layout: Layout, model: ModelVersion) -> dict[str, bytes]:
     """Read a model's files; raise `ModelError` where one is missing or not what was recorded."""
-    layout = Layout(settings)
     recorded = model.record.get("files")
     if not isinstance(recorded, dict) or not recorded:
         raise ModelError(f"{model.folder}: files: got {recorded!r}, expected names and checksums")
@@ -118,27 +117,27 @@ def load(lake: Lake, settings: Settings, model: ModelVersion) -> dict[str, bytes
     return files
 
 
-def usable(lake: Lake, settings: Settings, horizon: HorizonMinutes) -> Iterator[ModelVersion]:
+def usable(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> Iterator[ModelVersion]:
     """Yield the live model and then the earlier ones, in the order in which to try them.
 
     A live model that turns out to be damaged is passed over for the last good one. The earlier
     ones are looked up only then: there is one more each week.
     """
     try:
-        current = live(lake, settings, horizon)
+        current = live(lake, layout, horizon)
     except ModelError as error:
         logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
         current = None
     if current is not None:
         yield current
-    for model in reversed(versions(lake, settings, horizon)):
+    for model in reversed(versions(lake, layout, horizon)):
         if current is None or _numbers(model.version) < _numbers(current.version):
             yield model
 
 
 def register(
     lake: Lake,
-    settings: Settings,
+    layout: Layout,
     horizon: HorizonMinutes,
     folder: str,
     files: Mapping[str, bytes],
@@ -166,8 +165,7 @@ def register(
         The model in the format of older programs, for them to read as ``latest.joblib``.
 
     """
-    layout = Layout(settings)
-    known = {model.folder: model for model in versions(lake, settings, horizon)}
+    known = {model.folder: model for model in versions(lake, layout, horizon)}
     model = known.get(folder)
     if model is None:
         version = _next_version(list(known.values()), description)
@@ -179,14 +177,13 @@ def register(
         if old_pack is not None:
             _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
         _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
-    promote(lake, settings, model)
+    promote(lake, layout, model)
     _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, fingerprint)
     return model
 
 
-def promote(lake: Lake, settings: Settings, model: ModelVersion) -> None:
+def promote(lake: Lake, layout: Layout, model: ModelVersion) -> None:
     """Point to a registered model: it is live from the next forecast on."""
-    layout = Layout(settings)
     old_pack = lake.stat(layout.name(ModelFile(model.horizon, model.folder, OLD_PACK)))
     if old_pack is not None:
         copy = layout.name(ModelFile(model.horizon, None, OLD_POINTER))
@@ -198,21 +195,23 @@ def promote(lake: Lake, settings: Settings, model: ModelVersion) -> None:
 
 def refuse(
     lake: Lake,
-    settings: Settings,
+    layout: Layout,
     horizon: HorizonMinutes,
     folder: str,
     report: Mapping[str, Any],
     fingerprint: str,
 ) -> str:
     """Leave the report of a candidate that is not good enough; return its name."""
-    name = Layout(settings).name(ModelFile(horizon, folder, REFUSAL))
+    name = layout.name(ModelFile(horizon, folder, REFUSAL))
     _put_json(lake, name, report, fingerprint)
     return name
 
 
-def was_tried(lake: Lake, settings: Settings, horizon: HorizonMinutes, fingerprint: str) -> bool:
+def was_tried(
+    lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, fingerprint: str
+) -> bool:
     """Tell whether a model was trained on just this before, and registered or refused."""
-    prefix = Layout(settings).name(ModelFile(horizon, None, "")) + "/"
+    prefix = layout.name(ModelFile(horizon, None, "")) + "/"
     return any(
         entry.fingerprint == fingerprint and entry.name.endswith((RECORD, REFUSAL))
         for entry in lake.entries(prefix)
@@ -232,12 +231,12 @@ def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> 
 
 
 def _put(lake: Lake, name: str, data: bytes, fingerprint: str) -> None:
-    lake.publish(name, lambda _: Artefact(data, "application/octet-stream", fingerprint))
+    lake.update(name, lambda _: Artefact(data, "application/octet-stream", fingerprint))
 
 
 def _put_json(lake: Lake, name: str, document: Mapping[str, Any], fingerprint: str) -> None:
     data = json_bytes(document)
-    lake.publish(name, lambda _: Artefact(data, JSON, fingerprint), cache=NO_CACHE)
+    lake.update(name, lambda _: Artefact(data, JSON, fingerprint), cache=NO_CACHE)
 
 
 def _version_of(record: Any) -> str:  # noqa: ANN401 -- JSON is any value

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.timeline.bins import Day
 
 READERS = 8
@@ -60,18 +60,18 @@ PANEL_COLUMNS = [
 """What `velib_core.tables.panel.build_panel` reads; other columns are not decoded."""
 
 
-def daily_table(lake: Lake, entry: Entry) -> pa.Table:
+def daily_table(lake: ReadableLake, entry: Entry) -> pa.Table:
     """Return the rows of a daily that a panel needs."""
     return pq.read_table(io.BytesIO(lake.read(entry)), columns=PANEL_COLUMNS)
 
 
-def dailies(lake: Lake, layout: Layout) -> dict[Day, Entry]:
+def dailies(lake: ReadableLake, layout: Layout) -> dict[Day, Entry]:
     """Return every daily by day, in order."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
     return {day: entries[name] for day, name in sorted(layout.by_day(Daily, entries).items())}
 
 
-def snapshot_entries(lake: Lake, layout: Layout, day: Day) -> dict[Bin, Entry]:
+def snapshot_entries(lake: ReadableLake, layout: Layout, day: Day) -> dict[Bin, Entry]:
     """Return the snapshot objects of a day by bin; foreign names are left to the compaction."""
     return _by_bin(layout, lake.entries(layout.bronze_day(day)))
 
@@ -95,7 +95,7 @@ class SnapshotReader:
         self._kept = kept
         self._tables: collections.OrderedDict[tuple[str, int], pa.Table] = collections.OrderedDict()
 
-    def tables(self, lake: Lake, entries: dict[Bin, Entry]) -> Iterator[pa.Table]:
+    def tables(self, lake: ReadableLake, entries: dict[Bin, Entry]) -> Iterator[pa.Table]:
         """Yield the rows of snapshots in order of time; unreadable ones are logged, left out."""
         wanted = [(bin_, entry) for bin_, entry in sorted(entries.items())]
         missing = [pair for pair in wanted if _identity(pair[1]) not in self._tables]
@@ -118,12 +118,14 @@ class SnapshotReader:
             self._tables.popitem(last=False)
 
 
-def recent_entries(lake: Lake, layout: Layout, newest: Bin, bins: int) -> dict[Bin, Entry]:
+def recent_entries(lake: ReadableLake, layout: Layout, newest: Bin, bins: int) -> dict[Bin, Entry]:
     """Return the snapshot objects of the ``bins`` bins that end with ``newest``, in order."""
     return snapshots_between(lake, layout, Bin(newest - bins + 1), Bin(newest + 1))
 
 
-def snapshots_between(lake: Lake, layout: Layout, start: Bin, stop: Bin) -> dict[Bin, Entry]:
+def snapshots_between(
+    lake: ReadableLake, layout: Layout, start: Bin, stop: Bin
+) -> dict[Bin, Entry]:
     """Return the snapshot objects of the bins ``[start, stop)``, in order: their names sort so."""
     first, last = layout.name(Snapshot(start)), layout.name(Snapshot(stop))
     return _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last))
@@ -140,7 +142,7 @@ class DailyHistory:
     `KEPT_DAYS` days, however long the history is.
     """
 
-    def __init__(self, lake: Lake, entries: Mapping[Day, Entry]) -> None:
+    def __init__(self, lake: ReadableLake, entries: Mapping[Day, Entry]) -> None:
         self._lake = lake
         self._entries = dict(sorted(entries.items()))
         self._panels: collections.OrderedDict[Day, Panel] = collections.OrderedDict()

@@ -47,8 +47,8 @@ def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:
     target = layout.quarantined(reject.source, digest)
     if reject.data is not None:
         copy = Artefact(reject.data, "application/octet-stream", digest)
-        lake.publish(target, lambda _: copy)
+        lake.update(target, lambda _: copy)
     note = Artefact(json_bytes(report), JSON, digest)
-    if lake.publish(f"{target}.json", lambda kept: None if kept else note) == "written":
+    if lake.update(f"{target}.json", lambda kept: None if kept else note) == "written":
         message = f"quarantined {reject.source}: {reject.reason}"
         logs.log("ERROR", message, defects=len(reject.defects))

@@ -11,7 +11,7 @@ from velib_core.tables.history import snapshot_entries, snapshots_between
 from velib_core.timeline.bins import Bin, day_after, first_bin, today
 
 if TYPE_CHECKING:
-    from velib_core.lake.bucket import Entry, Lake
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.timeline.bins import Bin, Day
 
 
@@ -22,7 +22,7 @@ class Newest(NamedTuple):
     entry: Entry
 
 
-def newest_snapshot(lake: Lake, layout: Layout, since: Bin | None = None) -> Newest | None:
+def newest_snapshot(lake: ReadableLake, layout: Layout, since: Bin | None = None) -> Newest | None:
     """Return the newest snapshot, ``None`` where there is none yet.
 
     ``since`` is a bin after which few have come: only those are listed, if there are any.
@@ -40,7 +40,7 @@ def newest_snapshot(lake: Lake, layout: Layout, since: Bin | None = None) -> New
     return None
 
 
-def still_newest(lake: Lake, layout: Layout, arrived: Bin | None) -> Newest | None:
+def still_newest(lake: ReadableLake, layout: Layout, arrived: Bin | None) -> Newest | None:
     """Return the snapshot that arrived, ``None`` where it is not the newest or is gone.
 
     That is one call to the store, however late the event is. Where none arrived, the newest.
@@ -68,7 +68,7 @@ def _end() -> Bin:
     return first_bin(day_after(today(), 2))
 
 
-def observed_days(lake: Lake, layout: Layout) -> list[Day]:
+def observed_days(lake: ReadableLake, layout: Layout) -> list[Day]:
     """Return the days that have snapshots, in order.
 
     A folder of a day after tomorrow (by this machine's clock) cannot be an observation; it is

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from google.api_core.exceptions import PreconditionFailed
 
 from velib_core import logs
-from velib_core.jobs.result import JobResult
+from velib_core.events.job import JobResult
 from velib_core.lake.bucket import (
     JSON,
     RACES,
@@ -22,14 +22,13 @@ from velib_core.lake.bucket import (
     json_bytes,
 )
 from velib_core.lake.keys import Monitoring
-from velib_core.lake.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from velib_core.events.publisher import Publisher
-    from velib_core.lake.bucket import Entry, Lake, Outcome
-    from velib_core.settings.network import Settings
+    from velib_core.events.network import Network
+    from velib_core.lake.bucket import Lake, Outcome
+    from velib_core.lake.readable import Entry, ReadableLake
 
 MANIFEST = "manifest.json"
 
@@ -51,14 +50,13 @@ class Plan(NamedTuple):
     make: Callable[[], Documents]
 
 
-def publish(
-    lake: Lake,
-    settings: Settings,
+def update_family(
+    network: Network,
     folder: str,
     job: str,
     plan: Callable[[], Plan],
     *,
-    publisher: Publisher | None = None,
+    alerting: bool = False,
     force: bool = False,
     copies: Mapping[str, str] | None = None,
 ) -> JobResult:
@@ -70,19 +68,19 @@ def publish(
         Of the family, below the monitoring prefix.
     plan
         Looks up the inputs afresh; what it returns is made only where it is due.
-    publisher
-        Where changed alerts are told; ``None`` for a family that has none.
+    alerting
+        Whether its manifest has alerts; changes of them are published.
     copies
         Object names that repeat a document, by the document.
 
     Raises `RaceLostError` after too many lost races.
 
     """
-    layout, result = Layout(settings), JobResult(job)
+    layout, result = network.layout, JobResult(job)
     manifest = layout.name(Monitoring(folder, MANIFEST))
     below = manifest.removesuffix(MANIFEST)
     for _ in range(RACES):
-        live = {entry.name: entry for entry in lake.entries(below)}
+        live = {entry.name: entry for entry in network.lake.entries(below)}
         due = plan()
         held = live.get(manifest)
         if held and held.fingerprint == due.fingerprint and not force:
@@ -95,13 +93,15 @@ def publish(
             targets = {layout.name(Monitoring(folder, name)): data for name, data in blobs.items()}
             for name, target in (copies or {}).items():
                 targets[target] = blobs[name]
-                repeated = lake.stat(target)
+                repeated = network.lake.stat(target)
                 live |= {target: repeated} if repeated else {}
-            outcomes = _write_all(lake, targets, due.fingerprint, live)
-            if publisher is not None:
-                _publish_alerts(lake, settings, publisher, folder, last, held, result)
+            outcomes = _write_all(network.lake, targets, due.fingerprint, live)
+            if alerting:
+                _publish_alerts(network, folder, last, held, result)
             last["checksums"] = {name: crc32c(data) for name, data in blobs.items()}
-            outcomes |= _write_all(lake, {manifest: json_bytes(last)}, due.fingerprint, live)
+            outcomes |= _write_all(
+                network.lake, {manifest: json_bytes(last)}, due.fingerprint, live
+            )
         except (InputChangedError, PreconditionFailed):
             continue
         result.outputs |= outcomes
@@ -132,33 +132,31 @@ def _write_all(
 
 
 def _publish_alerts(
-    lake: Lake,
-    settings: Settings,
-    publisher: Publisher,
+    network: Network,
     folder: str,
     manifest: Mapping[str, Any],
     held: Entry | None,
     result: JobResult,
 ) -> None:
     """Publish the alerts that the manifest on its way raises or clears against the live one."""
-    before = {_identity(alert): alert for alert in _alerts_in(lake, held)}
+    before = {_identity(alert): alert for alert in _alerts_in(network.lake, held)}
     after = {_identity(alert): alert for alert in manifest["alerts"]}
     changes = [("raised", after[key]) for key in after if key not in before]
     changes += [("cleared", before[key]) for key in before if key not in after]
     for state, alert in changes:
         body = {
-            "network": settings.network,
+            "network": network.settings.network,
             "family": folder,
             "state": state,
             "generated_at": manifest["generated_at"],
             **alert,
         }
-        publisher.publish_alert(body)
+        network.publisher.publish_alert(body)
         logs.log("WARNING" if state == "raised" else "INFO", f"alert {state}: {alert['text']}")
         result.published.append(f"alert {state} {folder} {alert['code']}")
 
 
-def _alerts_in(lake: Lake, manifest: Entry | None) -> list[dict[str, Any]]:
+def _alerts_in(lake: ReadableLake, manifest: Entry | None) -> list[dict[str, Any]]:
     """Return the alerts of a live manifest; none where it cannot be read as one."""
     if manifest is None:
         return []

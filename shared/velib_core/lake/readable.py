@@ -1,0 +1,96 @@
+"""A lake that is read: what every kind of lake answers, and the network that it belongs to."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol
+
+from velib_core.errors import PermanentError
+from velib_core.lake.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from velib_core.lake.lineage import LineageRecord
+    from velib_core.settings.network import Settings
+
+
+class ObjectMissingError(PermanentError):
+    """An object that was asked for is not there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One live object: its name, generation, size in bytes, CRC32C (base64) and fingerprint."""
+
+    name: str
+    generation: int
+    size: int
+    crc32c: str
+    fingerprint: str | None
+
+
+class ReadableLake(Protocol):
+    """The objects of a bucket, a folder or a listing, as far as they can be read."""
+
+    @abstractmethod
+    def stat(self, name: str) -> Entry | None:
+        """Return an object's entry, or ``None`` where there is none."""
+
+    @abstractmethod
+    def entries(
+        self, prefix: str, start: str | None = None, stop: str | None = None
+    ) -> Iterator[Entry]:
+        """Yield the objects whose names start with a prefix, in order of name.
+
+        Of these only those from ``start`` on and before ``stop``, where they are given.
+        """
+
+    @abstractmethod
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names one level below a prefix that ends in ``/``, each ending in ``/``."""
+
+    @abstractmethod
+    def lineage_records(self, prefix: str) -> Iterator[LineageRecord]:
+        """Yield how each object below a prefix came about, in order of name."""
+
+    @abstractmethod
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of exactly the generation that was listed."""
+
+    def fetch(self, name: str) -> tuple[Entry, bytes]:
+        """Return the live object of a name; raise `ObjectMissingError` where there is none."""
+        entry = self.stat(name)
+        if entry is None:
+            raise ObjectMissingError(f"{name} does not exist")
+        return entry, self.read(entry)
+
+    def fetch_json(self, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+        """Return a JSON object's value; raise `ObjectMissingError` or `PermanentError`."""
+        try:
+            return json.loads(self.fetch(name)[1])
+        except ValueError as error:
+            raise PermanentError(f"{name} is not JSON: {error}") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadableNetwork:
+    """One network, to be looked at: its settings and its lake."""
+
+    settings: Settings
+    lake: ReadableLake
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The names of the network's objects."""
+        return Layout(self.settings)
+
+
+def within(entries: Iterable[Entry], start: str | None, stop: str | None) -> Iterator[Entry]:
+    """Yield the entries whose names are from ``start`` on and before ``stop``, where given."""
+    for entry in entries:
+        if (start is None or start <= entry.name) and (stop is None or entry.name < stop):
+            yield entry
