@@ -99,7 +99,7 @@ class Meter:
         for name, function in cloud.functions.items():
             found[name] = Use(
                 events=events[name],
-                cpu_s=cpu_of(function.pid),
+                cpu_s=sum(map(cpu_of, function.pids)),
                 class_a=done.get((name, CREATE), 0) + done.get((name, LIST), 0),
                 class_b=done.get((name, GET), 0),
                 published=done.get((name, PUBLISH), 0),
@@ -107,10 +107,8 @@ class Meter:
         return found
 
 
-def cpu_of(pid: int | None) -> float:
+def cpu_of(pid: int) -> float:
     """Return the CPU seconds that a process and its children have used."""
-    if pid is None:
-        return 0.0
     pids = [pid]
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         pids += [int(child) for child in task.read_text("ascii").split()]

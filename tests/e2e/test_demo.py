@@ -1,13 +1,12 @@
 """``velib demo``: days of a simulated city by events alone, down to forecasts of trained models."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
 from chromium import chromium, open_page, requests_of
+from commands import velib
 from documents import problems
 
 pytestmark = pytest.mark.e2e
@@ -19,14 +18,7 @@ SCHEMAS = Path(__file__).parents[1] / "contract" / "schemas"
 def demo(tmp_path_factory):
     """The report and the folder of a small demo."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    command = [sys.executable, "-m", "velib_cli.main", "demo", "--days", "3", "--json"]
-    done = subprocess.run(
-        [*command, "--stations", "12", "--out", str(out)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = velib("demo", "--days", "3", "--stations", "12", "--out", out, "--json")
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout), out
 

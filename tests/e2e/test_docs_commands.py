@@ -10,10 +10,8 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
+from commands import run, wait_until
 from document_blocks import DOCUMENTS, blocks, commands, quoted
 from velib_cli.main import cli
 from velib_core.jobs import compact_daily
@@ -29,7 +28,8 @@ from velib_core.launcher import JOBS
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, first_bin, parse_day
 from velib_deploy.function_specs import REPOSITORY
-from velib_local.emulator.object_store import free_port
+from velib_local.emulator import processes
+from velib_local.emulator.processes import free_port
 from velib_local.records import record_entries
 
 pytestmark = pytest.mark.e2e
@@ -114,17 +114,9 @@ def environment(**extra):
     return {k: v for k, v in os.environ.items() if k in kept} | extra
 
 
-def sh(command, cwd, timeout=300, **env):
+def sh(command, cwd, **env):
     """Run a command as a person would; return its exit code and all it said."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=cwd,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    done = run("bash", "-euo", "pipefail", "-c", command, cwd=cwd, env=environment(**env))
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said
     return done.returncode, said
@@ -207,31 +199,21 @@ def test_what_is_not_run_is_still_told_and_still_refused_for_a_reason():
 
 @contextlib.contextmanager
 def started(command, cwd, until, log, **env):
-    """Start a command that stays; end it as Ctrl-C would."""
+    """Start a command that stays; end it with the block."""
     with log.open("wb") as sink:
-        process = subprocess.Popen(
+        process = processes.start(
             ["bash", "-c", f"exec {command}"],
             cwd=cwd,
             env=environment(PYTHONUNBUFFERED="1", **env),
             stdout=sink,
             stderr=sink,
-            start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 60
-        while not until():
-            assert process.poll() is None, log.read_text("utf-8")
-            assert time.monotonic() < deadline, log.read_text("utf-8")
-            time.sleep(0.05)
+        wait_until(lambda: until() or process.poll() is not None, command)
+        assert process.poll() is None, log.read_text("utf-8")
         yield
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            # The platform's server waits for its workers, and they for a connection kept alive.
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        processes.stop(process)
 
 
 def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
@@ -248,7 +230,7 @@ def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
 
     def listening():
         with contextlib.suppress(requests.ConnectionError):
-            requests.get(f"http://127.0.0.1:{port}", headers={"Connection": "close"}, timeout=30)
+            requests.get(f"http://127.0.0.1:{port}", headers={"Connection": "close"}, timeout=60)
             return True
         return False
 
@@ -318,7 +300,7 @@ def run_example(lines, home):
             parse(shlex.split(line)[1:])
             continue
         dry = " --dry-run" if line.startswith("./deploy.sh") else ""
-        code, said = sh(line + dry, home, timeout=600, **env)
+        code, said = sh(line + dry, home, **env)
         assert code == 0, f"{line}\n{said}"
         yield line, said
 
@@ -343,12 +325,11 @@ def test_a_new_function_runs_in_the_local_cloud_and_shows_in_the_tables(copy):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_make_demo_takes_a_few_minutes_and_status_and_models_tell_of_it(desk, tmp_path):
     home = tmp_path / "fresh"
     shutil.copytree(desk, home, symlinks=True, ignore=shutil.ignore_patterns("out"))
     command = (REPOSITORY / "Makefile").read_text("utf-8").partition("\ndemo:")[2].splitlines()[1]
-    code, said = sh(command.strip().replace("$(VELIB)", ".venv/bin/velib"), home, timeout=800)
+    code, said = sh(command.strip().replace("$(VELIB)", ".venv/bin/velib"), home)
     assert code == 0, said
     assert "What was made" in said
     _, said = sh(".venv/bin/velib models --dir out/demo", home)
@@ -356,7 +337,6 @@ def test_make_demo_takes_a_few_minutes_and_status_and_models_tell_of_it(desk, tm
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_recording_is_replayed_and_judged_as_the_readme_says(desk, tmp_path):
     own = [c for heading, c in reported() if heading == "Use your own data"]
     lines = [c for c in own if c.startswith(SLOW[1:]) and "--out" in c]
@@ -365,12 +345,12 @@ def test_a_recording_is_replayed_and_judged_as_the_readme_says(desk, tmp_path):
     home = tmp_path / "fresh"
     shutil.copytree(desk, home, symlinks=True, ignore=shutil.ignore_patterns("out"))
     pq.write_table(table, home / "recording.parquet")
-    code, said = sh(replay, home, timeout=300)
+    code, said = sh(replay, home)
     assert code == 0, said
     assert list((home / "out" / "replay" / "daily").glob("*.parquet"))
     table = record(parse_day("2025-11-10"), 14, every=1)
     pq.write_table(table, home / "recording.parquet")
-    code, said = sh(backtest, home, timeout=500)
+    code, said = sh(backtest, home)
     assert code == 0, said
     assert (home / "out" / "backtest" / "report.html").is_file()
 

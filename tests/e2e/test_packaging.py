@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import venv
 
 import network
@@ -27,7 +26,7 @@ from velib_core.lake.layout import Layout
 from velib_core.timeline.bins import HorizonMinutes, day_after
 from velib_deploy.function_specs import load_specs, place
 from velib_deploy.staging import read_pins, stage
-from velib_local.emulator.object_store import free_port
+from velib_local.emulator import processes
 from velib_local.emulator.pubsub import PubSubServer
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
@@ -36,7 +35,6 @@ pytestmark = pytest.mark.e2e
 
 SPECS = load_specs()
 HEAVY = {"pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu"}
-START_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def pubsub(settings, monkeypatch):
 
         def published(topic):
             name = f"projects/{settings.project}/subscriptions/{topic}"
-            pulled = subscriber.pull(subscription=name, max_messages=100, timeout=10)
+            pulled = subscriber.pull(subscription=name, max_messages=100, timeout=60)
             return [json.loads(item.message.data) for item in pulled.received_messages]
 
         yield published
@@ -87,7 +85,7 @@ def pubsub(settings, monkeypatch):
 @contextlib.contextmanager
 def running(name, folder, python, settings, log, **env):
     """Start a staged function as the platform does; yield how to send it a push body."""
-    port = free_port()
+    port = processes.free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"],
@@ -99,29 +97,18 @@ def running(name, folder, python, settings, log, **env):
     command = [python, "-m", "functions_framework", "--target", SPECS[name].entry_point]
     command += ["--signature-type", "cloudevent", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=sink, stderr=sink)
+        process = processes.start(command, cwd=folder, env=environment, stdout=sink, stderr=sink)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_until_listening(address, process, log)
+        processes.wait_until_answering(address, process, log)
         yield lambda topic, message: push(address, settings.topic(topic), message)
     finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_until_listening(address, process, log):
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(requests.ConnectionError):
-            requests.get(address, timeout=START_S)
-            return
-        time.sleep(0.05)
-    pytest.fail(f"the function did not start: {log.read_text('utf-8')[-3000:]}")
+        processes.stop(process)
 
 
 def push(address, topic, message):
     body = {"message": {"messageId": "1", **message}, "subscription": "projects/p/subscriptions/s"}
-    return requests.post(f"{address}/{topic}", json=body, timeout=120).status_code
+    return requests.post(f"{address}/{topic}", json=body).status_code
 
 
 def body_of(message):

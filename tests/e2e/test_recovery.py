@@ -3,11 +3,11 @@
 import json
 import math
 import os
-import subprocess
 import sys
 
 import network
 import pytest
+from commands import run
 from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
@@ -51,7 +51,8 @@ def run_job(job, day):
     """Run a job of a day as a person does at a terminal."""
     env = os.environ | QUICK | {"JOB": job, "DAY": str(day), "GCS_BUCKET_ROOT": f"gs://{BUCKET}"}
     command = [sys.executable, "-m", "velib_core.launcher"]
-    subprocess.run(command, env=env, check=True, capture_output=True, timeout=300)
+    done = run(*command, env=env)
+    assert done.returncode == 0, done.stderr
 
 
 def reported(lake):

@@ -1,8 +1,6 @@
 """``velib replay``: every observation of a recording is in the dailies exactly once."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -10,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import velib
 
 pytestmark = pytest.mark.e2e
 
@@ -24,16 +23,11 @@ FILES = {
 FAST = "velib_2025-09_15min.parquet"
 
 
-def velib(*arguments: str) -> str:
-    command = [sys.executable, "-m", "velib_cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def replay(source: Path, out: Path, first: str | None = None, last: str | None = None) -> dict:
     days = [*(("--from", first) if first else ()), *(("--to", last) if last else ())]
-    return json.loads(velib("replay", "--source", source, "--out", out, "--json", *days))
+    done = velib("replay", "--source", source, "--out", out, "--json", *days)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
 
 
 def differences(source: Path, out: Path, first: str | None, last: str | None) -> tuple[int, int]:
@@ -120,14 +114,9 @@ def test_a_replayed_recording_is_in_the_dailies_exactly_once(recording, tmp_path
     again = tmp_path / "again"
     replay(recording, again)
     assert dailies(again) == before
-    state = json.loads(_status(out))
+    state = json.loads(velib("status", "--dir", out, "--json").stdout)
     assert state["repairs"] == []
     assert state["dailies"] == 2
-
-
-def _status(out: Path) -> str:
-    command = [sys.executable, "-m", "velib_cli.main", "status", "--dir", str(out), "--json"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
 
 
 def test_days_outside_the_request_are_not_replayed(recording, tmp_path):
@@ -168,9 +157,7 @@ def test_a_recording_that_cannot_be_played_is_refused_in_one_line(
     recording, tmp_path, change, named, code
 ):
     change(recording)
-    command = [sys.executable, "-m", "velib_cli.main", "replay"]
-    command += ["--source", str(recording), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = velib("replay", "--source", recording, "--out", tmp_path / "out")
     assert done.returncode == code
     assert named in done.stderr.replace("\n", "")
     assert "Traceback" not in done.stderr

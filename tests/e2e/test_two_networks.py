@@ -180,7 +180,6 @@ def plan(name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_whole_networks_with_models_leave_beside_each_other_what_they_leave_alone():
     def lived(names, rule=None):
         with running(names, rule=rule) as parts:

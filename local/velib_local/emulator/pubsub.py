@@ -28,10 +28,13 @@ from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Delivery: TypeAlias = "Callable[[str, types.PubsubMessage], Sequence[float]]"
 """(subscription, message) → the delay in seconds of each copy to deliver; empty loses it."""
+
+Push: TypeAlias = "Callable[[str, Mapping[str, Any]], int]"
+"""(endpoint, push body) → the HTTP status of the answer, 0 where there was none."""
 
 MAX_PARALLEL_PUSHES = 4
 """Of one subscription; Google's own emulator sends two at a time."""
@@ -39,6 +42,25 @@ MAX_PARALLEL_PUSHES = 4
 _BACKOFF_S = (0.1, 10.0)
 _MAX_ATTEMPTS = 100
 _ACK_DEADLINE_S = 600.0
+
+
+def post(endpoint: str, body: Mapping[str, Any]) -> int:
+    """Push over HTTP."""
+    try:
+        response = _HTTP.request(
+            "POST",
+            endpoint,
+            body=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            timeout=urllib3.Timeout(connect=5.0, read=_ACK_DEADLINE_S),
+            retries=False,
+        )
+    except urllib3.exceptions.HTTPError:
+        return 0
+    return int(response.status)
+
+
+_HTTP = urllib3.PoolManager(maxsize=16)
 
 
 def deliver_once(subscription: str, message: types.PubsubMessage) -> Sequence[float]:
@@ -58,18 +80,22 @@ class _Pending:
 class _Subscription:
     """One subscription's queue: what is due, what is out, and who pushes it."""
 
-    def __init__(self, config: types.Subscription, dead_letter: Callable[..., None]) -> None:
+    def __init__(
+        self, config: types.Subscription, dead_letter: Callable[..., None], push: Push
+    ) -> None:
         self.config = config
+        self._name = config.name
+        self._endpoint = config.push_config.push_endpoint
+        self._push_to = push
         self.queue: list[_Pending] = []
         self.out: dict[str, _Pending] = {}
         self.wake = threading.Condition()
         self.closed = False
         self._dead_letter = dead_letter
         self._order = itertools.count()
-        self._http = urllib3.PoolManager(maxsize=MAX_PARALLEL_PUSHES)
         self._threads = [
             threading.Thread(target=self._push_for_ever, daemon=True)
-            for _ in range(MAX_PARALLEL_PUSHES if config.push_config.push_endpoint else 0)
+            for _ in range(MAX_PARALLEL_PUSHES if self._endpoint else 0)
         ]
         for thread in self._threads:
             thread.start()
@@ -102,7 +128,7 @@ class _Subscription:
                 self.wake.wait(max(0.0, min(due, deadline) - now))
         return None
 
-    def wait_until_idle(self, ack_id: str, *, acknowledged: bool) -> None:
+    def answer(self, ack_id: str, *, acknowledged: bool) -> None:
         """Forget a delivered message, or plan its next attempt."""
         with self.wake:
             pending = self.out.pop(ack_id, None)
@@ -133,32 +159,21 @@ class _Subscription:
             taken = self.take(timeout=60.0)
             if taken is not None:
                 ack_id, pending = taken
-                self.wait_until_idle(ack_id, acknowledged=self._push(pending))
+                self.answer(ack_id, acknowledged=self._push(pending))
 
     def _push(self, pending: _Pending) -> bool:
-        message = pending.message
+        message = types.PubsubMessage.pb(pending.message)
         body = {
-            "subscription": self.config.name,
+            "subscription": self._name,
             "message": {
                 "data": base64.b64encode(message.data).decode(),
                 "attributes": dict(message.attributes),
                 "messageId": message.message_id,
-                "publishTime": types.PubsubMessage.pb(message).publish_time.ToJsonString(),
+                "publishTime": message.publish_time.ToJsonString(),
             },
             "deliveryAttempt": pending.attempt,
         }
-        try:
-            response = self._http.request(
-                "POST",
-                self.config.push_config.push_endpoint,
-                body=json.dumps(body).encode(),
-                headers={"Content-Type": "application/json"},
-                timeout=urllib3.Timeout(connect=5.0, read=_ACK_DEADLINE_S),
-                retries=False,
-            )
-        except urllib3.exceptions.HTTPError:
-            return False
-        return 200 <= response.status < 300
+        return 200 <= self._push_to(self._endpoint, body) < 300
 
 
 class PubSubServer:
@@ -215,6 +230,12 @@ class PubSubServer:
                     self._subscriptions[name].put(message, delay)
         return ids
 
+    def subscribe(self, config: types.Subscription, push: Push = post) -> None:
+        """Add a subscription to a topic that exists; what it pushes goes through ``push``."""
+        with self._lock:
+            self._subscriptions[config.name] = _Subscription(config, self._dead_letter, push)
+            self._topics[config.topic].append(config.name)
+
     def _dead_letter(
         self, config: types.Subscription, message: types.PubsubMessage, attempts: int
     ) -> None:
@@ -261,13 +282,11 @@ class PubSubServer:
     def _create_subscription(
         self, request: types.Subscription, context: grpc.ServicerContext
     ) -> object:
-        with self._lock:
-            if request.topic not in self._topics:
-                context.abort(grpc.StatusCode.NOT_FOUND, request.topic)
-            if request.name in self._subscriptions:
-                context.abort(grpc.StatusCode.ALREADY_EXISTS, request.name)
-            self._subscriptions[request.name] = _Subscription(request, self._dead_letter)
-            self._topics[request.topic].append(request.name)
+        if request.topic not in self._topics:
+            context.abort(grpc.StatusCode.NOT_FOUND, request.topic)
+        if request.name in self._subscriptions:
+            context.abort(grpc.StatusCode.ALREADY_EXISTS, request.name)
+        self.subscribe(request)
         return request
 
     def _get_subscription(
@@ -315,7 +334,7 @@ class PubSubServer:
     ) -> object:
         subscription = self._find(request.subscription, context)
         for ack_id in request.ack_ids:
-            subscription.wait_until_idle(ack_id, acknowledged=True)
+            subscription.answer(ack_id, acknowledged=True)
         return empty_pb2.Empty()
 
     def _modify_ack_deadline(
@@ -324,7 +343,7 @@ class PubSubServer:
         subscription = self._find(request.subscription, context)
         if request.ack_deadline_seconds == 0:
             for ack_id in request.ack_ids:
-                subscription.wait_until_idle(ack_id, acknowledged=False)
+                subscription.answer(ack_id, acknowledged=False)
         return empty_pb2.Empty()
 
     def _find(self, name: str, context: grpc.ServicerContext) -> _Subscription:

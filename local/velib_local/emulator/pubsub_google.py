@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from velib_local.emulator.object_store import LocalServerError, free_port
+from velib_local.emulator import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-START_TIMEOUT_S = 30.0
 _JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
 
 
@@ -44,27 +40,16 @@ def google_emulator(log: Path) -> Iterator[str]:
     """
     jar = find_emulator()
     if jar is None:
-        raise LocalServerError(
+        raise processes.LocalServerError(
             "Google's Pub/Sub emulator is not installed here: install the Cloud SDK with the "
             "component pubsub-emulator and Java, or use --pubsub=embedded"
         )
-    port = free_port()
+    port = processes.free_port()
     command = ["java", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+        process = processes.start(command, stdout=sink, stderr=sink)
     try:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                if time.monotonic() > deadline or process.poll() is not None:
-                    raise LocalServerError(
-                        f"Google's Pub/Sub emulator did not start: {log.read_text()[-2000:]}"
-                    ) from None
-                time.sleep(0.05)
+        processes.wait_until_answering(f"http://127.0.0.1:{port}/", process, log)
         yield f"127.0.0.1:{port}"
     finally:
-        process.kill()
-        process.wait()
+        processes.stop(process)

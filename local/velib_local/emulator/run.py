@@ -69,21 +69,25 @@ def feed(
     advanced: Callable[[], None],
     train_every_days: int,
 ) -> list[Day]:
-    """Show each state and beat once for it; return the UTC days they cover, in order.
+    """Show each state and tick once for it; return the UTC days they cover, in order.
 
-    Each time so many more days are over, training is asked for, as the weekly schedule does; the
-    feed waits until it is done, since the feed's time is faster than the machine's.
+    The feed's time is faster than the machine's, so the feed waits for what would long be done
+    when the next snapshot comes: the forecast of each snapshot, and what follows the end of a day.
+    So the forecasts do not depend on the machine. Each time so many more days are over, training
+    is asked for, as the weekly schedule does.
     """
     days: dict[Day, None] = {}
     for state in states:
-        day = bins.day_of(bins.bin_of(state.last_updated))
-        begins = day not in days
-        due = begins and len(days) > 0 and len(days) % train_every_days == 0
+        bin_ = bins.bin_of(state.last_updated)
+        day = bins.day_of(bin_)
+        over = len(days) if day not in days else 0
         days[day] = None
         server.show(state)
         cloud.tick()
-        if due:
+        cloud.wait_for_forecast(bin_)
+        if over:
             cloud.wait_until_idle()
+        if over and over % train_every_days == 0:
             cloud.publish(TrainRequested())
             cloud.wait_until_idle()
         advanced()
