@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Callable
@@ -43,10 +44,10 @@ class Row:
 
     def last(self, ago: int, slack: int) -> Value:
         """The newest observation that is ``ago`` to ``ago + slack`` bins old."""
-        return next(iter(known(self.bikes(ago + n) for n in range(slack + 1))), None)
+        return last(self.seen, self.s, self.t - ago, slack)
 
     def step(self, ago: int = 0) -> Value:
-        return minus(self.bikes(ago), self.last(ago + 1, 5))
+        return step(self.seen, self.s, self.t - ago)
 
     def get(self, variable: str) -> Value:
         return self.seen.get(variable, self.s, self.t)
@@ -58,6 +59,19 @@ class Row:
     @property
     def station(self) -> str:
         return self.seen.ids[self.s]
+
+
+def last(seen: Observations, s: int, t: int, slack: int) -> Value:
+    for u in range(t, t - slack - 1, -1):
+        if (bikes := seen.bikes(s, u)) is not None:
+            return bikes
+    return None
+
+
+@functools.cache
+def step(seen: Observations, s: int, t: int) -> Value:
+    bikes = seen.bikes(s, t)
+    return None if bikes is None else minus(bikes, last(seen, s, t - 1, 5))
 
 
 def value(name: str, row: Row) -> Value:

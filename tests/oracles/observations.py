@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 Value = float | None
@@ -30,6 +31,11 @@ class Observations:
 
     def bikes(self, s: int, t: int) -> Value:
         return self.get("bikes", s, t)
+
+    @functools.cache  # noqa: B019 -- as long-lived as the tests that hold it
+    def row(self, t: int) -> list[Value]:
+        """The bikes of all stations in a bin."""
+        return [self.bikes(s, t) for s in range(len(self.ids))]
 
     def air(self, variable: str, t: int) -> Value:
         series = self.weather[variable]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PRIOR = 6
 FROZEN_STATIONS, FROZEN_BINS = 200, 12
 SUMS = ("n", "change", "moved", "square", "zeros")
+ZERO = (0,) * 5
 EPOCH = dt.date(1970, 1, 1)
 
 
@@ -26,30 +27,33 @@ def bins_of(day: dt.date) -> range:
 
 @functools.cache
 def is_frozen(seen: Observations, u: int) -> bool:
-    pairs = [(seen.bikes(s, u), seen.bikes(s, u - FROZEN_BINS)) for s in range(len(seen.ids))]
+    pairs = zip(seen.row(u), seen.row(u - FROZEN_BINS), strict=True)
     both = [(a, b) for a, b in pairs if a is not None and b is not None]
     return len(both) >= FROZEN_STATIONS and all(a == b for a, b in both)
 
 
 @dataclasses.dataclass(eq=False)
 class Profile:
-    """Sums by (station, day type, half hour), and of all stations by (day type, half hour).
+    """Sums in the order of `SUMS`, by (station, day type, half hour) and by the latter two.
 
     ``level`` holds a count and a sum of bikes; ``activity`` is that of the day folded last.
     """
 
     tz: str
     horizon: int
-    change: dict[str, collections.Counter]
-    network: dict[str, collections.Counter]
-    level: collections.defaultdict
+    change: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(5))
+    network: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(5))
+    level: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(2))
     activity: Value = None
+
+
+def _zeros(count: int) -> collections.defaultdict:
+    return collections.defaultdict(lambda: [0] * count)
 
 
 def fold(seen: Observations, days: list[dt.date], horizon: int, tz: str) -> Profile:
     """Fold days in order."""
-    change, network = ({name: collections.Counter() for name in SUMS} for _ in range(2))
-    profile = Profile(tz, horizon, change, network, collections.defaultdict(lambda: [0, 0]))
+    profile = Profile(tz, horizon)
     for day in days:
         _fold_day(profile, seen, day)
     return profile
@@ -57,30 +61,33 @@ def fold(seen: Observations, days: list[dt.date], horizon: int, tz: str) -> Prof
 
 def _fold_day(profile: Profile, seen: Observations, day: dt.date) -> None:
     tz, h = profile.tz, profile.horizon
-    moved, expected = 0.0, 0.0
+    moved = expected = 0.0
     found = []
     for u in bins_of(day):
         at = (clock.day_type(u, tz), clock.half_hour(u, tz))
         origin = (clock.day_type(u - h, tz), clock.half_hour(u - h, tz))
         usual = _usual(profile, u - h)
         frozen = is_frozen(seen, u)
-        for s, station in enumerate(seen.ids):
-            now, before = seen.bikes(s, u), seen.bikes(s, u - h)
-            if now is not None:
-                profile.level[station, *at][0] += 1
-                profile.level[station, *at][1] += now
-            if now is None or before is None or frozen:
+        for station, now, before in zip(seen.ids, seen.row(u), seen.row(u - h), strict=True):
+            if now is None:
                 continue
-            found.append(((station, *origin), now - before))
+            level = profile.level[station, *at]
+            level[0] += 1
+            level[1] += now
+            if before is None or frozen:
+                continue
+            found.append((station, origin, now - before))
             if usual is not None:
                 moved += abs(now - before)
                 expected += usual
     profile.activity = moved / expected if expected > 0 else None
-    for key, d in found:
-        added = (1, d, abs(d), d * d, int(d == 0))
-        for name, value in zip(SUMS, added, strict=True):
-            profile.change[name][key] += value
-            profile.network[name][key[1:]] += value
+    for station, origin, d in found:
+        for sums in (profile.change[station, *origin], profile.network[origin]):
+            sums[0] += 1
+            sums[1] += d
+            sums[2] += abs(d)
+            sums[3] += d * d
+            sums[4] += d == 0
 
 
 def _read(t: int, tz: str, at) -> float:
@@ -90,9 +97,11 @@ def _read(t: int, tz: str, at) -> float:
 
 
 def read_change(profile: Profile, name: str, station: str, t: int, kinds=None) -> float:
-    sums = profile.change[name]
+    n, sums = SUMS.index(name), profile.change
     return _read(
-        t, profile.tz, lambda kind, slot: sum(sums[station, k, slot] for k in kinds or [kind])
+        t,
+        profile.tz,
+        lambda kind, slot: sum(sums.get((station, k, slot), ZERO)[n] for k in kinds or [kind]),
     )
 
 
@@ -113,8 +122,8 @@ def network_usual(profile: Profile, t: int) -> Value:
 
 def _usual(profile: Profile, t: int) -> Value:
     n, moved = (
-        _read(t, profile.tz, lambda kind, slot: profile.network[name][kind, slot])  # noqa: B023
-        for name in ("n", "moved")
+        _read(t, profile.tz, lambda kind, slot: profile.network.get((kind, slot), ZERO)[place])  # noqa: B023
+        for place in (0, 2)
     )
     return moved / n if n else None
 
@@ -128,8 +137,7 @@ def activity(profile: Profile, seen: Observations, t: int, width: int) -> Value:
         if is_frozen(seen, u):
             continue
         usual = network_usual(profile, u - h) or 0.0
-        for s in range(len(seen.ids)):
-            now, before = seen.bikes(s, u), seen.bikes(s, u - h)
+        for now, before in zip(seen.row(u), seen.row(u - h), strict=True):
             if now is not None and before is not None:
                 moved += abs(now - before)
                 expected += usual

@@ -23,7 +23,7 @@ from velib_core.features.cal_features import (
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
-from velib_core.features.profiles import empty_profiles, update_with_day
+from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, update_with_day
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows
 from velib_core.tables.panel import Stations
@@ -170,21 +170,34 @@ def statics_of(start: str, days: int):
     return fit_static_features(met(panel_of(start, days)))
 
 
+def days_of(season: Season) -> list[Day]:
+    return [parse_day(day) for day in season.folded]
+
+
+@functools.cache
+def profiles_of(season: Season):
+    profiles = empty_profiles(TZ, (HorizonBins(season.horizon),))
+    for day in days_of(season):
+        profiles = update_with_day(profiles, panel_of(season.start, season.days), day)
+    return profiles
+
+
+@functools.cache
+def folded_by_definition(season: Season):
+    seen = seen_of(season.start, season.days)
+    return oracle_profiles.fold(seen, days_of(season), season.horizon, TZ)
+
+
 @functools.cache
 def computed(season: Season):
     """Return the features by the code, and by the definitions for some stations."""
     panel, seen = panel_of(season.start, season.days), seen_of(season.start, season.days)
-    horizon = HorizonBins(season.horizon)
-    days = [parse_day(day) for day in season.folded]
-    profiles = empty_profiles(TZ, (horizon,))
-    for day in days:
-        profiles = update_with_day(profiles, panel, Day(day))
     statics = statics_of(season.start, season.days)
     near = neighbours_of(season.start, season.days)
-    folded = oracle_profiles.fold(seen, days, season.horizon, TZ)
+    folded = folded_by_definition(season)
     at = np.array([bin_of(stamp) for stamp in season.rows])
-    found = feature_rows(panel, at, horizon, statics, profiles)
-    some = [*range(26), *range(30, 200, 17), UNMET]
+    found = feature_rows(panel, at, HorizonBins(season.horizon), statics, profiles_of(season))
+    some = [*range(26), *range(30, 200, 34), UNMET]
     rows = [
         oracle.Row(
             seen,
@@ -222,6 +235,30 @@ def test_a_feature_is_what_it_is_defined_as(name):
             atol=2e-5,
             err_msg=str(season),
         )
+
+
+@pytest.mark.parametrize("season", SEASONS, ids=lambda season: season.rows[0])
+def test_profiles_are_the_sums_of_their_definition(season):
+    panel = panel_of(season.start, season.days)
+    profiles = profiles_of(season)
+    folded = folded_by_definition(season)
+    assert set(profiles.stations) == (set(panel.stations.ids) if season.folded else set())
+    for n, name in enumerate(oracle_profiles.SUMS):
+        _assert_sums(profiles, profiles.change[0, n], {k: v[n] for k, v in folded.change.items()})
+        assert CHANGE_SUMS[n] == {"zeros": "still"}.get(name, name)
+    for n in (0, 1):
+        sums = {key: value[n] for key, value in folded.level.items()}
+        _assert_sums(profiles, profiles.level[n], sums)
+    activity = np.nan if folded.activity is None else folded.activity
+    np.testing.assert_allclose(profiles.relative_activity[0], activity, rtol=1e-9)
+
+
+def _assert_sums(profiles, found, expected):
+    place = {station: s for s, station in enumerate(profiles.stations.tolist())}
+    sums = np.zeros_like(found)
+    for (station, kind, slot), value in expected.items():
+        sums[kind, slot, place[station]] = value
+    np.testing.assert_array_equal(found, sums)
 
 
 def test_every_feature_is_documented_once_and_nothing_else():

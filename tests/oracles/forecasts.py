@@ -1,0 +1,158 @@
+"""From the model's classes to the published numbers, by the definitions of docs/FEATURES.md."""
+
+from __future__ import annotations
+
+import bisect
+import math
+
+REACH = 60
+MAGNITUDES = (1, 2, 3, 4, 6, 9, 14)
+LEAST_SHARE = 0.002
+UNSEEN = 0.001
+
+Classes = list[dict[int, float]]
+"""For each class the share of each whole change in it."""
+
+
+def clipped(change: float) -> int:
+    return max(-REACH, min(REACH, round(change)))
+
+
+def classes_of(changes: list[float]) -> Classes:
+    """The classes of training changes (NaN are left out), from the largest fall to the rise."""
+    seen = [clipped(change) for change in changes if not math.isnan(change)]
+
+    def starts(side: int) -> list[int]:
+        def share(magnitude: int) -> float:
+            return sum(change * side >= magnitude for change in seen) / len(seen)
+
+        return [1, *(m for m in MAGNITUDES[1:] if share(m) >= LEAST_SHARE)]
+
+    falls, rises = starts(-1), starts(1)
+    count = {change: max(seen.count(change), UNSEEN) for change in range(-REACH, REACH + 1)}
+
+    def members(side: int, edges: list[int]) -> list[list[int]]:
+        ends = [*edges[1:], REACH + 1]
+        return [[side * m for m in range(low, end)] for low, end in zip(edges, ends, strict=True)]
+
+    groups = [*reversed(members(-1, falls)), [0], *members(1, rises)]
+    return [{d: count[d] / sum(count[e] for e in group) for d in group} for group in groups]
+
+
+def class_of(classes: Classes, change: float) -> int:
+    return next(n for n, shares in enumerate(classes) if clipped(change) in shares)
+
+
+def distribution(classes: Classes, probability: list[float], blend_weight: float = 1.0):
+    """The probability of each whole change, blended with persistence."""
+    found = {
+        d: blend_weight * p * share
+        for p, shares in zip(probability, classes, strict=True)
+        for d, share in shares.items()
+    }
+    found[0] += 1 - blend_weight
+    return found
+
+
+def median_change(classes: Classes, probability: list[float], blend_weight: float) -> float:
+    """Where half the distribution lies, each whole change spread evenly over ± half a bike.
+
+    A thousandth of that is kept from either end, so that it rounds to the whole median.
+    """
+    found = distribution(classes, probability, blend_weight)
+    changes = sorted(found)
+    half = sum(found.values()) / 2
+    upto = 0.0
+    for d in changes:
+        # A tie between moving and resting goes to resting.
+        if upto + found[d] >= half + (1e-9 if d < 0 else -1e-9):
+            part = (half - upto) / found[d] if found[d] else 0
+            return d - 0.5 + min(max(part, 0.001), 0.999)
+        upto += found[d]
+    raise AssertionError("the distribution has no half")
+
+
+def mean_change(classes: Classes, probability: list[float]) -> float:
+    return sum(d * p for d, p in distribution(classes, probability).items())
+
+
+def chance(classes: Classes, probability: list[float], holds) -> float:
+    return min(sum(p for d, p in distribution(classes, probability).items() if holds(d)), 1)
+
+
+def damped(
+    probability: list[float], unchanged: int, paces: list[float | None], weight: float
+) -> list[float]:
+    """Probabilities of movement damped where the network is less active than usual."""
+    known = weight / (weight + 6)
+    factor = 1.0
+    for pace in paces:
+        factor *= 1 + ((1.0 if pace is None else pace) - 1) * known
+    factor = min(factor, 1)
+    scaled = [p if n == unchanged else p * factor for n, p in enumerate(probability)]
+    return [p / sum(scaled) for p in scaled]
+
+
+def ceiling(bikes: float, capacity: float) -> float:
+    return max(capacity, bikes) if capacity > 0 else capacity
+
+
+def half_even(value: float) -> int:
+    return round(value)
+
+
+WEIGHTS = [1 - 0.05 * n for n in range(11)]
+
+
+class Blend:
+    """Decayed sums over days of hindcasts, and the blend weights that follow from them."""
+
+    def __init__(self) -> None:
+        self.gain = [0.0] * len(WEIGHTS)
+        self.cross = self.square = self.n = 0.0
+
+    def add_day(self, classes: Classes, rows) -> None:
+        """Add a day; a row is (class probabilities, bikes, capacity, true bikes)."""
+        keep = math.exp(-1 / 3)
+        self.gain = [keep * gain for gain in self.gain]
+        self.cross, self.square, self.n = keep * self.cross, keep * self.square, keep * self.n
+        for probability, bikes, capacity, true in rows:
+            for n, weight in enumerate(WEIGHTS):
+                median = bikes + median_change(classes, probability, weight)
+                whole = half_even(min(max(median, 0), ceiling(bikes, capacity)))
+                self.gain[n] += abs(true - bikes) - abs(true - whole)
+                self.gain[n] -= 0.05 if whole != bikes else 0
+            mean = mean_change(classes, probability)
+            self.cross += mean * (true - bikes)
+            self.square += mean**2
+            self.n += 1
+
+    def median_weight(self, horizon: int) -> float:
+        allowed = [n for n, w in enumerate(WEIGHTS) if horizon <= 6 or w <= 0.9 + 1e-9]
+        best = max(self.gain[n] for n in allowed)
+        return min(WEIGHTS[n] for n in allowed if self.gain[n] == best)
+
+    def mean_weight(self) -> float:
+        if not self.square:
+            return 0.0
+        found = (self.cross + 0.05 * self.square) / (1.05 * self.square)
+        return min(max(found, 0), 1)
+
+
+def published(classes: Classes, probability, blend: Blend, horizon: int, bikes, capacity, docks):
+    """Median, whole, mean, probability of a bike and of a dock."""
+    most = ceiling(bikes, capacity)
+    median = bikes + median_change(classes, probability, blend.median_weight(horizon))
+    median = min(max(median, 0), most)
+    weight = blend.mean_weight()
+    mean = min(max(bikes + weight * mean_change(classes, probability), 0), most)
+    p_bike = weight * chance(classes, probability, lambda d: bikes + d >= 1)
+    p_dock = weight * chance(classes, probability, lambda d: docks - d >= 1)
+    p_bike += (1 - weight) * (bikes >= 1)
+    p_dock += (1 - weight) * (docks >= 1)
+    return median, half_even(median), mean, p_bike, p_dock
+
+
+def group_of(value: float, edges) -> int:
+    """How many rising edges lie at or below a value."""
+    return bisect.bisect_right(edges, value)

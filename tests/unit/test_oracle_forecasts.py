@@ -1,0 +1,207 @@
+"""Distributions, blending and what is published, against `oracles.forecasts`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import forecasts as oracle
+from velib_core.features.stack import FEATURES
+from velib_core.model.blending import BLEND_WEIGHTS, add_day, fresh_calibration
+from velib_core.model.change_distribution import (
+    MAX_CHANGE,
+    ceiling,
+    chance_of_fall,
+    chance_of_rise,
+    count_changes,
+    fit_classes,
+    mean_change,
+    median_change,
+)
+from velib_core.model.inference import class_probabilities, publish
+from velib_core.timeline.bins import HorizonBins
+
+SHORT, LONG = HorizonBins(3), HorizonBins(12)
+
+
+def sample(seed: int, spread: float) -> np.ndarray:
+    changes = np.random.default_rng(seed).standard_t(2, 4000) * spread
+    changes[:3] = (np.nan, 500, -500)
+    return changes.astype(np.float32)
+
+
+@functools.cache
+def fitted(seed: int, spread: float):
+    changes = sample(seed, spread)
+    return fit_classes(count_changes(changes)), oracle.classes_of(changes.tolist())
+
+
+SPREADS = (0.05, 0.4, 1.5, 6.0)
+FITTED = [(seed, spread) for seed in (0, 1) for spread in SPREADS]
+
+
+def probabilities(classes, seed: int, n: int = 12) -> np.ndarray:
+    """Sure, doubtful and even rows; the rows that tie at a half among them."""
+    rng = np.random.default_rng(seed)
+    count = len(classes.lows)
+    drawn = rng.dirichlet(np.full(count, 0.3), n)
+    drawn[0] = np.eye(count)[rng.integers(count)]
+    drawn[1] = (np.eye(count)[classes.unchanged] + np.eye(count)[0]) / 2
+    drawn[2] = (np.eye(count)[classes.unchanged] + np.eye(count)[-1]) / 2
+    return drawn.astype(np.float32)
+
+
+@pytest.mark.parametrize("fit", FITTED)
+def test_classes_and_the_shares_within_them(fit):
+    found, expected = fitted(*fit)
+    assert found.lows.tolist() == [min(shares) for shares in expected]
+    for shares, of_class in zip(found.shares, expected, strict=True):
+        whole = [of_class.get(d, 0) for d in range(-MAX_CHANGE, MAX_CHANGE + 1)]
+        np.testing.assert_allclose(shares, whole, rtol=1e-9)
+    changes = np.array([-300, -61, -14, -13, -2, -1, 0, 1, 2, 3.4, 5, 8, 9, 14, 60, 99], np.float32)
+    assert found.of(changes).tolist() == [oracle.class_of(expected, c) for c in changes.tolist()]
+    assert found.unchanged == oracle.class_of(expected, 0)
+
+
+def test_no_change_at_all_is_nothing_to_learn_from():
+    with pytest.raises(ValueError, match="no change to learn from"):
+        fit_classes(count_changes(np.array([np.nan], np.float32)))
+
+
+@pytest.mark.parametrize("fit", FITTED)
+@pytest.mark.parametrize("weight", BLEND_WEIGHTS)
+def test_the_median_of_a_blended_distribution(fit, weight):
+    found, expected = fitted(*fit)
+    rows = probabilities(found, 5)
+    medians = [oracle.median_change(expected, row.tolist(), weight) for row in rows]
+    np.testing.assert_allclose(median_change(found, rows, weight), medians, atol=2e-3)
+    assert np.rint(median_change(found, rows, weight))[1:3].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("fit", FITTED)
+def test_the_mean_and_the_tails(fit):
+    found, expected = fitted(*fit)
+    rows = probabilities(found, 6)
+    means = [oracle.mean_change(expected, row.tolist()) for row in rows]
+    np.testing.assert_allclose(mean_change(found, rows), means, rtol=1e-5, atol=1e-5)
+    for limit in (-200, -61, -60, -3, -1.5, -1, 0, 0.5, 1, 2, 60, 61, 200):
+        least = np.full(len(rows), limit, np.float32)
+        rises = [
+            oracle.chance(expected, row.tolist(), functools.partial(np.less_equal, limit))
+            for row in rows
+        ]
+        falls = [
+            oracle.chance(expected, row.tolist(), functools.partial(np.greater_equal, limit))
+            for row in rows
+        ]
+        np.testing.assert_allclose(chance_of_rise(found, rows, least), rises, atol=1e-5)
+        np.testing.assert_allclose(chance_of_fall(found, rows, least), falls, atol=1e-5)
+
+
+def test_the_ceiling_is_the_capacity_or_the_bikes_there():
+    bikes = np.array([5, 30, 3, 3, 20], np.float32)
+    capacity = np.array([20, 20, 0, np.nan, 20], np.float32)
+    np.testing.assert_array_equal(ceiling(bikes, capacity), [20, 30, 0, np.nan, 20])
+
+
+@dataclasses.dataclass
+class Saying:
+    """A booster that says what it is told to."""
+
+    probability: np.ndarray
+
+    def inplace_predict(self, features):
+        return self.probability[: len(features)].copy()
+
+
+@dataclasses.dataclass
+class Pack:
+    model: Saying
+    classes: object
+    horizon_bins: HorizonBins = LONG
+    feat_cols: tuple[str, ...] = FEATURES
+
+
+PACE = st.one_of(st.none(), st.floats(0, 3, width=32))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(PACE, PACE, st.floats(0, 60, width=32)), min_size=1, max_size=12))
+def test_activity_damping(rows):
+    found, expected = fitted(0, 1.5)
+    said = probabilities(found, 7)
+    features = np.full((len(rows), len(FEATURES)), np.nan, np.float32)
+    for row, (hour, yesterday, weight) in zip(features, rows, strict=True):
+        row[FEATURES.index("network_pace_1h")] = np.nan if hour is None else hour
+        row[FEATURES.index("network_pace_yesterday")] = np.nan if yesterday is None else yesterday
+        row[FEATURES.index("profile_weight")] = weight
+        row[FEATURES.index("network_pace_3h")] = 0.1
+    damped = class_probabilities(Pack(Saying(said), found), features)
+    unchanged = oracle.class_of(expected, 0)
+    for row, (hour, yesterday, weight), before in zip(damped, rows, said, strict=False):
+        hoped = oracle.damped(before.tolist(), unchanged, [hour, yesterday], weight)
+        np.testing.assert_allclose(row, hoped, rtol=1e-4, atol=1e-6)
+
+
+DAY = st.tuples(st.integers(0, 10_000), st.sampled_from([-1, 0, 1, 3]))
+
+
+def day_of(classes, seed: int, lean: int):
+    """Hindcasts of a day: probabilities, bikes, capacity, docks and what came true."""
+    rng = np.random.default_rng(seed)
+    rows = probabilities(classes, seed, 14)
+    bikes = rng.integers(0, 24, len(rows)).astype(np.float32)
+    capacity = np.full(len(rows), 20, np.float32)
+    docks = np.maximum(capacity - bikes - rng.integers(0, 2, len(rows)), 0).astype(np.float32)
+    likely = np.rint(mean_change(classes, rows)) * lean + rng.integers(-1, 2, len(rows))
+    return rows, bikes, capacity, docks, np.clip(bikes + likely, 0, 24).astype(np.float32)
+
+
+def blended(fit, days):
+    """The calibration after some days, by the code and by the definition."""
+    classes, expected = fitted(*fit)
+    calibration, blend = fresh_calibration(), oracle.Blend()
+    for seed, lean in days:
+        rows, bikes, capacity, _, true = day_of(classes, seed, lean)
+        calibration = add_day(calibration, classes, rows, bikes, capacity, true)
+        columns = (rows.tolist(), bikes.tolist(), capacity.tolist(), true.tolist())
+        blend.add_day(expected, zip(*columns, strict=True))
+    return calibration, blend
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(DAY, max_size=3))
+def test_blend_weights_are_those_that_did_best_of_late(days):
+    calibration, blend = blended((0, 1.5), days)
+    np.testing.assert_allclose(BLEND_WEIGHTS, oracle.WEIGHTS)
+    np.testing.assert_allclose(calibration.gain, blend.gain, atol=1e-6)
+    found = (calibration.cross, calibration.square, calibration.n)
+    np.testing.assert_allclose(found, (blend.cross, blend.square, blend.n), rtol=1e-5, atol=1e-6)
+    assert calibration.mean_blend_weight == pytest.approx(blend.mean_weight(), abs=1e-6)
+    gains = np.round(calibration.gain, 9)
+    rounded = dataclasses.replace(calibration, gain=gains)
+    blend.gain = gains.tolist()
+    for horizon in (SHORT, HorizonBins(6), HorizonBins(7), LONG):
+        assert rounded.blend_weight(horizon) == pytest.approx(blend.median_weight(horizon))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(DAY, max_size=2), st.integers(0, 10_000), st.sampled_from([SHORT, LONG]))
+def test_published_numbers(days, seed, horizon):
+    calibration, blend = blended((1, 0.4), days)
+    gains = np.round(calibration.gain, 9)
+    calibration = dataclasses.replace(calibration, gain=gains)
+    blend.gain = gains.tolist()
+    classes, expected = fitted(1, 0.4)
+    rows, bikes, capacity, docks, _ = day_of(classes, seed, 0)
+    found = publish(Pack(Saying(rows), classes, horizon), calibration, rows, bikes, capacity, docks)
+    for n, row in enumerate(rows.tolist()):
+        at = (float(bikes[n]), float(capacity[n]), float(docks[n]))
+        median, whole, *others = oracle.published(expected, row, blend, horizon, *at)
+        assert found.median[n] == pytest.approx(median, abs=2e-3)
+        assert found.rounded[n] == whole or abs(median % 1 - 0.5) < 2e-3
+        assert [column[n] for column in found[2:]] == pytest.approx(others, abs=1e-5)

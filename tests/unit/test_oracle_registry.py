@@ -1,0 +1,149 @@
+"""Which model is live, which is next, and which candidate becomes one: by the definitions."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import network
+import numpy as np
+import pytest
+from panels import changed, make_panel
+from velib_core.jobs import train_model
+from velib_core.lake.keys import ModelFile
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.evaluation import evaluate
+from velib_core.model.pack import to_blobs
+from velib_core.model.training import TrainingOptions, train
+from velib_core.timeline.bins import HorizonBins, HorizonMinutes, day_after, day_of, horizon_bins
+
+H = HorizonMinutes(60)
+BINS = horizon_bins(H)
+SHAPE = {"features_hash8": "05d0fddd", "horizon_bins": 12, "metrics": {"mae": 1.0}}
+
+
+def register(lake, settings, n: int, description=SHAPE, files=None) -> registry.ModelVersion:
+    files = files or {"model.ubj": str(n).encode()}
+    folder = registry.folder_name(f"20251128-{n:06d}Z", files)
+    return registry.register(lake, settings, H, folder, files, description, f"mark {n}")
+
+
+def test_versions_are_numbers_and_not_text(lake, settings):
+    made = [register(lake, settings, n).version for n in range(12)]
+    assert made == [f"2.0.{n}" for n in range(12)]
+    assert [m.version for m in registry.versions(lake, settings, H)] == made
+    minors = []
+    for n in range(12, 24):
+        other = {**SHAPE, "features_hash8": f"{n:08d}"}
+        minors.append(register(lake, settings, n, other).version)
+    assert minors == [f"2.{n}.0" for n in range(1, 13)]
+    ordered = [m.version for m in registry.versions(lake, settings, H)]
+    assert ordered == made + minors
+    assert registry.live(lake, settings, H).version == "2.12.0"
+
+
+@pytest.mark.parametrize("back_to", [0, 8, 9, 10, 11])
+def test_after_the_live_model_come_the_older_ones_and_never_a_newer(lake, settings, back_to):
+    models = [register(lake, settings, n) for n in range(12)]
+    registry.promote(lake, settings, models[back_to])
+    tried = [m.version for m in registry.usable(lake, settings, H)]
+    assert tried == [f"2.0.{n}" for n in range(back_to, -1, -1)]
+
+
+def test_a_changed_horizon_or_feature_is_a_minor_version_and_else_a_patch(lake, settings):
+    changes = [{}, {"seed": 1}, {"features_hash8": "0"}, {"horizon_bins": 3}, {"horizon_bins": 3}]
+    description, made = dict(SHAPE), []
+    for n, change in enumerate(changes):
+        description |= change
+        made.append(register(lake, settings, n, dict(description)).version)
+    assert made == ["2.0.0", "2.0.1", "2.1.0", "2.2.0", "2.2.1"]
+
+
+FEW = TrainingOptions(max_rows=3_000, rounds=10, threads=1)
+DAYS = 5
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """A tide that persistence cannot follow."""
+    panel = make_panel(days=DAYS, stations=5, missing=0)
+    t, s = np.ogrid[: panel.bins, :5]
+    bikes = np.rint(4 + 4 * np.sin(2 * math.pi * (t / 96 + s / 5))).astype(np.float32)
+    return changed(panel, {"bikes": bikes, "docks_available": panel["capacity"] - bikes})
+
+
+@pytest.fixture(scope="module")
+def days(panel):
+    return [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+
+
+@pytest.fixture(scope="module")
+def good(panel, days):
+    return train(panel.window, panel.stations, days, HorizonBins(BINS), "Europe/Paris", FEW)
+
+
+def rounds(pack, count: int):
+    """The same model before its last rounds: a weaker one."""
+    return dataclasses.replace(pack, model=pack.model[:count])
+
+
+def make_live(lake, settings, pack) -> None:
+    register(lake, settings, 0, SHAPE, to_blobs(pack))
+
+
+def judged(lake, settings, pack, panel, days):
+    return train_model.judge(lake, settings, H, pack, panel.window, days)
+
+
+def errors_of(pack, panel, days):
+    held_out = [day for day in days if str(day) >= pack.about["first_validation_day"]]
+    return evaluate(pack, panel.window, days, held_out).overall
+
+
+@pytest.fixture(scope="module")
+def ranked(good, panel, days):
+    """Models that beat persistence, each with its error on the days that judge them, best first."""
+    models = [rounds(good, count) for count in range(1, good.model.num_boosted_rounds() + 1)]
+    errors = [errors_of(model, panel, days) for model in models]
+    beating = [(e.mae, m) for e, m in zip(errors, models, strict=True) if e.mae < e.mae_persistence]
+    return sorted(beating, key=lambda pair: pair[0])
+
+
+def test_the_gate_promotes_what_is_not_worse_than_the_live_model_and_nothing_else(
+    lake, settings, panel, days, ranked
+):
+    picked = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+    assert picked[0][0] < 0.98 * picked[-1][0]
+    for (ours, candidate), (theirs, live) in itertools.product(picked, repeat=2):
+        make_live(lake, settings, live)
+        verdict = judged(lake, settings, candidate, panel, days)
+        assert verdict.candidate.overall.mae == pytest.approx(ours)
+        assert verdict.live.overall.mae == pytest.approx(theirs)
+        assert ours < verdict.candidate.overall.mae_persistence
+        assert verdict.promoted == (ours <= theirs * 1.002), (ours, theirs)
+        assert verdict.reason.startswith("worse than the live model") != verdict.promoted
+
+
+def test_the_gate_refuses_what_does_not_beat_persistence(lake, settings, panel, days, good):
+    still = changed(panel, {"bikes": np.full_like(panel["bikes"], 5)})
+    verdict = judged(lake, settings, good, still, days)
+    assert not verdict.promoted
+    assert verdict.reason.startswith("no better than persistence")
+
+
+def test_the_gate_refuses_where_nothing_was_observed(lake, settings, panel, days, good):
+    bikes = panel["bikes"].copy()
+    bikes[(DAYS - 2) * 288 :] = np.nan
+    verdict = judged(lake, settings, good, changed(panel, {"bikes": bikes}), days)
+    assert (verdict.promoted, verdict.candidate) == (False, None)
+
+
+def test_a_live_model_that_cannot_be_read_is_no_rival(lake, settings, panel, days, ranked):
+    make_live(lake, settings, ranked[0][1])
+    folder = registry.live(lake, settings, H).folder
+    network.put(lake, Layout(settings).name(ModelFile(H, folder, "model.ubj")), b"junk")
+    verdict = judged(lake, settings, ranked[-1][1], panel, days)
+    assert verdict.promoted
+    assert verdict.live is None
