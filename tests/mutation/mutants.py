@@ -384,7 +384,7 @@ MUTANTS = [
         "jobs/compact_daily.py",
         "oracle_lake",
         ("today's snapshots are deleted", "day < today()", "day <= today()"),
-        ("snapshots are deleted unasked", "if settings.delete_after_compact and", "if"),
+        ("snapshots are deleted unasked", "delete_after_compact and", "bucket and"),
         ("gone bins are forgotten", "if current is not None:", "if current is None:"),
         ("late snapshots beside the old rows", "kept = ~np.isin(", "kept = np.ones_like("),
     ),

@@ -66,13 +66,13 @@ def test_a_daily_holds_each_stations_newest_row_of_every_bin_ever_seen(lake, set
             held[bin_] = observed(bin_, rng.randrange(3))
             data = snapshot.to_bytes(held[bin_])
             network.put(lake, Layout(settings).name(Snapshot(bin_)), data)
-        compact_daily.run(lake, settings, DAY)
+        compact_daily.run(network.of(lake, settings), DAY)
         assert daily_of(lake, settings) == newest(held.values())
         for entry in list(lake.entries("bronze/")):
             if rng.random() < 0.4:
                 lake.delete(entry)
     if list(lake.entries("bronze/")):
-        compact_daily.run(lake, settings, DAY)
+        compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings) == newest(held.values())
 
 
@@ -82,7 +82,7 @@ def test_todays_snapshots_are_not_deleted_after_compaction(lake, settings, age, 
     bins = [Bin(first_bin(day) + n) for n in (0, 1, 7)]
     network.upload(lake, settings, bins)
     cleaning = dataclasses.replace(settings, delete_after_compact=True)
-    result = compact_daily.run(lake, cleaning, day)
+    result = compact_daily.run(network.of(lake, cleaning), day)
     assert result.counts.get("deleted", 0) == deleted
     assert len(list(lake.entries("bronze/"))) == len(bins) - deleted
     assert len(daily_of(lake, settings, day)) == 3 * network.STATIONS
@@ -90,7 +90,7 @@ def test_todays_snapshots_are_not_deleted_after_compaction(lake, settings, age, 
 
 def test_nothing_is_deleted_unless_asked_for(lake, settings):
     network.upload(lake, settings, [START])
-    compact_daily.run(lake, settings, DAY)
+    compact_daily.run(network.of(lake, settings), DAY)
     assert len(list(lake.entries("bronze/"))) == 1
 
 

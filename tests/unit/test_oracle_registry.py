@@ -27,28 +27,28 @@ SHAPE = {"features_hash8": "05d0fddd", "horizon_bins": 12, "metrics": {"mae": 1.
 def register(lake, settings, n: int, description=SHAPE, files=None) -> registry.ModelVersion:
     files = files or {"model.ubj": str(n).encode()}
     folder = registry.folder_name(f"20251128-{n:06d}Z", files)
-    return registry.register(lake, settings, H, folder, files, description, f"mark {n}")
+    return registry.register(lake, Layout(settings), H, folder, files, description, f"mark {n}")
 
 
 def test_versions_are_numbers_and_not_text(lake, settings):
     made = [register(lake, settings, n).version for n in range(12)]
     assert made == [f"2.0.{n}" for n in range(12)]
-    assert [m.version for m in registry.versions(lake, settings, H)] == made
+    assert [m.version for m in registry.versions(lake, Layout(settings), H)] == made
     minors = []
     for n in range(12, 24):
         other = {**SHAPE, "features_hash8": f"{n:08d}"}
         minors.append(register(lake, settings, n, other).version)
     assert minors == [f"2.{n}.0" for n in range(1, 13)]
-    ordered = [m.version for m in registry.versions(lake, settings, H)]
+    ordered = [m.version for m in registry.versions(lake, Layout(settings), H)]
     assert ordered == made + minors
-    assert registry.live(lake, settings, H).version == "2.12.0"
+    assert registry.live(lake, Layout(settings), H).version == "2.12.0"
 
 
 @pytest.mark.parametrize("back_to", [0, 8, 9, 10, 11])
 def test_after_the_live_model_come_the_older_ones_and_never_a_newer(lake, settings, back_to):
     models = [register(lake, settings, n) for n in range(12)]
-    registry.promote(lake, settings, models[back_to])
-    tried = [m.version for m in registry.usable(lake, settings, H)]
+    registry.promote(lake, Layout(settings), models[back_to])
+    tried = [m.version for m in registry.usable(lake, Layout(settings), H)]
     assert tried == [f"2.0.{n}" for n in range(back_to, -1, -1)]
 
 
@@ -94,7 +94,7 @@ def make_live(lake, settings, pack) -> None:
 
 
 def judged(lake, settings, pack, panel, days):
-    return train_model.judge(lake, settings, H, pack, panel.window, days)
+    return train_model.judge(network.of(lake, settings), H, pack, panel.window, days)
 
 
 def errors_of(pack, panel, days):
@@ -142,7 +142,7 @@ def test_the_gate_refuses_where_nothing_was_observed(lake, settings, panel, days
 
 def test_a_live_model_that_cannot_be_read_is_no_rival(lake, settings, panel, days, ranked):
     make_live(lake, settings, ranked[0][1])
-    folder = registry.live(lake, settings, H).folder
+    folder = registry.live(lake, Layout(settings), H).folder
     network.put(lake, Layout(settings).name(ModelFile(H, folder, "model.ubj")), b"junk")
     verdict = judged(lake, settings, ranked[-1][1], panel, days)
     assert verdict.promoted
