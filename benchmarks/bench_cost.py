@@ -138,10 +138,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
             "BENCH_SNAPSHOTS": str(288 - SNAPSHOTS - WARM_UP),
         }
         measure.in_own_process(views.__file__, "fill", str(stations))
-        feeds = {
-            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
-            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
-        }
+        feeds = feed.environment()
         with deployed(servers, env | feeds, proxy=behind_proxy(meter.rule)) as cloud:
             start = bin_start(first_bin(TODAY)) + dt.timedelta(hours=22)
             city = City(stations, seed=1, start=start)

@@ -109,10 +109,7 @@ class Run:
 def running(rule=None, only=None, logs=None):
     """Start a cloud whose functions are checked by a rule, and a city."""
     with FeedServer() as feed:
-        env = {
-            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
-            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
-        }
+        env = feed.environment()
         with local_cloud(
             env | SETTINGS, proxy=behind_proxy(rule) if rule else None, only=only, logs=logs
         ) as cloud:

@@ -181,10 +181,7 @@ def test_ingest_alone_takes_a_snapshot(installed, settings, lake, pubsub, tmp_pa
     city = City(stations=20, seed=1, start=dt.datetime(2025, 11, 3, 8, 0, tzinfo=dt.UTC))
     with FeedServer() as feed:
         feed.show(city.state())
-        env = {
-            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
-            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
-        }
+        env = feed.environment()
         with running("ingest", folder, python, settings, tmp_path / "log", **env) as send:
             assert send("tick", body_of(Tick())) == 200
     names = [entry.name for entry in lake.entries(f"{Layout(settings).bronze}/")]

@@ -279,10 +279,7 @@ def soak(tmp_path_factory):
     with contextlib.ExitStack() as stack:
         feed = stack.enter_context(FeedServer())
         servers = stack.enter_context(local_servers(delivery=faults.deliver, logs=logs))
-        env = SETTINGS | {
-            "GBFS_URL": f"{feed.base_url}/gbfs/2/gbfs.json",
-            "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
-        }
+        env = SETTINGS | feed.environment()
         whole = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
         settings = Settings.from_env(whole | env)
         remember_the_past(city, connect(settings), Layout(settings))

@@ -60,9 +60,7 @@ def running(names, only=None, rule=None):
             env = {
                 "VELIB_NETWORK": name,
                 "GCS_BUCKET_ROOT": f"gs://{BUCKET}/{name}",
-                "GBFS_URL": f"{feed.base_url}/{version}/gbfs.json",
-                "OPENMETEO_URL": f"{feed.base_url}/v1/forecast",
-            }
+            } | feed.environment(version)
             cloud = stack.enter_context(
                 deployed(
                     servers,

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 import requests
-from velib_core.feeds import gbfs, open_meteo
+from velib_core.feeds import gbfs, kinds, open_meteo, stations
+from velib_core.feeds.observed import observed_at
 from velib_core.settings.network import Settings
 from velib_local.simulation.feed_server import FeedServer
 from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
@@ -67,15 +68,13 @@ def read_by_ingestion(server, session, dialect):
         feed: gbfs.decode(feed, session.get(url, timeout=10).content)
         for feed, url in gbfs.feed_urls(found).items()
     }
-    electric = gbfs.electric_types(documents.get("vehicle_types"))
-    observed = gbfs.observed_at(documents["station_status"], NOON)
-    return gbfs.snapshot_rows(
-        documents["station_status"],
-        documents["station_information"],
-        electric,
-        observed,
-        open_meteo.Weather(),
-    )
+    listed = documents.get("vehicle_types")
+    types, _ = kinds.vehicle_kinds(listed) if listed else kinds.NO_TYPES
+    status = stations.read_status(documents["station_status"], types)
+    information = stations.read_information(documents["station_information"])
+    stamp = documents["station_status"].last_updated
+    found = observed_at(stamp, status.reports(), NOON, "Europe/Paris")
+    return stations.snapshot_rows(status, information, {}, found)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

@@ -1,11 +1,15 @@
 import datetime as dt
 import json
+import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from velib_core.feeds import gbfs
+from velib_core.feeds import gbfs, stations
 from velib_core.feeds.http import FeedError
+from velib_core.feeds.kinds import NO_TYPES, vehicle_kinds
+from velib_core.feeds.observed import AHEAD, Observed, observed_at
 from velib_core.feeds.open_meteo import Weather
 from velib_core.lake.bucket import json_bytes
 from velib_core.tables import snapshot
@@ -30,21 +34,34 @@ def bytes_of(feed, data, **top):
     return json.dumps({"last_updated": STAMP, "ttl": 60, "data": data} | top).encode()
 
 
-def rows_of(records, about=(ABOUT,), electric=None):
-    """Return the rows and all defects of status records, through bytes as a feed sends them."""
-    table, defects = gbfs.snapshot_rows(
-        gbfs.decode("station_status", bytes_of("station_status", {"stations": records})),
-        gbfs.decode("station_information", bytes_of("info", {"stations": list(about)})),
-        electric or {},
-        NOON,
-        Weather(11.0, 0.5, 3.0, dt.datetime(2025, 11, 3, 12)),
+def observed(at=NOON):
+    return Observed(at, True, dt.timedelta(), at + AHEAD)
+
+
+def rows_of_files(status, about=b'{"data": {"stations": []}}', types=None, known=None):
+    """Return the rows and all defects of files as a feed sends them."""
+    kinds, _ = vehicle_kinds(gbfs.decode("vehicle_types", types)) if types else NO_TYPES
+    table, defects = stations.snapshot_rows(
+        stations.read_status(gbfs.decode("station_status", status), kinds),
+        stations.read_information(gbfs.decode("station_information", about)),
+        known or {},
+        observed(),
     )
-    validate, more = snapshot.validate(table, bin_of(NOON))
-    return validate, defects + more
+    weather = Weather(11.0, 0.5, 3.0, dt.datetime(2025, 11, 3, 12))
+    valid, more = snapshot.validate(stations.at_instant(table, NOON, weather), bin_of(NOON))
+    return valid, defects + more
 
 
-def only_row(record, about=(ABOUT,), electric=None):
-    table, defects = rows_of([record], about, electric)
+def rows_of(records, about=(ABOUT,), types=()):
+    return rows_of_files(
+        bytes_of("station_status", {"stations": records}),
+        bytes_of("station_information", {"stations": list(about)}),
+        bytes_of("vehicle_types", {"vehicle_types": list(types)}),
+    )
+
+
+def only_row(record, about=(ABOUT,), types=()):
+    table, defects = rows_of([record], about, types)
     assert not defects
     (row,) = table.to_pylist()
     return row
@@ -87,7 +104,13 @@ def test_station_ids_are_text_and_integers_join_with_strings(said, expected):
     assert (row["station_id"], row["name"]) == (expected, "Bastille")
 
 
-TYPES = {"boost": True, "classic": False}
+TYPES = [
+    {"vehicle_type_id": "boost", "form_factor": "bicycle", "propulsion_type": "electric_assist"},
+    {"vehicle_type_id": "classic", "form_factor": "cargo_bicycle", "propulsion_type": "human"},
+    {"vehicle_type_id": "gift", "form_factor": "bicycle", "propulsion_type": "unheard-of"},
+    {"vehicle_type_id": "kick", "form_factor": "scooter_standing", "propulsion_type": "electric"},
+    {"vehicle_type_id": 5, "propulsion_type": "electric"},
+]
 
 
 @pytest.mark.parametrize(
@@ -118,22 +141,68 @@ TYPES = {"boost": True, "classic": False}
     ],
 )
 def test_the_split_is_read_from_every_dialect_and_null_where_none_tells(fields, mechanical, ebike):
-    row = only_row(GOOD | fields, electric=TYPES)
+    row = only_row(GOOD | fields, types=TYPES)
     assert (row["mechanical"], row["ebike"]) == (mechanical, ebike)
 
 
-def test_vehicle_types_tell_which_a_motor_helps():
-    types = [
-        {"vehicle_type_id": "a", "propulsion_type": "human"},
-        {"vehicle_type_id": "b", "propulsion_type": "electric_assist"},
-        {"vehicle_type_id": 3, "propulsion_type": "electric"},
-        {"vehicle_type_id": "d", "propulsion_type": "combustion"},
-        {"vehicle_type_id": "e", "propulsion_type": ["electric"]},
-        "junk",
-    ]
+def counted(**counts):
+    return [{"vehicle_type_id": name, "count": count} for name, count in counts.items()]
+
+
+@pytest.mark.parametrize(
+    ("fields", "bikes"),
+    [
+        # the count is of bikes only, or of all that stands there
+        ({"num_bikes_available": 2, "vehicle_types_available": counted(boost=2, kick=9)}, 2),
+        ({"num_bikes_available": 11, "vehicle_types_available": counted(boost=2, kick=9)}, 2),
+        ({"num_vehicles_available": 11, "vehicle_types_available": counted(boost=2, kick=9)}, 2),
+        ({"num_vehicles_available": 9, "vehicle_types_available": counted(kick=9)}, 0),
+        ({"num_vehicles_available": 9, "vehicle_types_available": counted(gift=9)}, 9),
+        ({"num_vehicles_available": 9}, 9),
+    ],
+)
+def test_a_scooter_is_no_bike(fields, bikes):
+    record = {"station_id": "good"} | fields
+    row = only_row(record, types=TYPES)
+    assert row["bikes"] == bikes
+    assert (row["mechanical"] or 0) + (row["ebike"] or 0) <= bikes
+
+
+def test_vehicles_whose_types_do_not_add_up_are_no_count_of_bikes():
+    record = {"station_id": "bad", "num_vehicles_available": 20}
+    record |= {"vehicle_types_available": counted(boost=2, kick=9)}
+    table, defects = rows_of([record, GOOD], types=TYPES)
+    assert table["station_id"].to_pylist() == ["good"]
+    assert [(d.field, d.refused) for d in defects] == [("num_vehicles_available", True)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"vehicle_types_available": counted(boost=0, classic=0)}, "vehicle_types_available"),
+        ({"num_bikes_available_types": {"electric": 3}}, "num_bikes_available_types"),
+        ({"num_ebikes_available": 9}, "num_ebikes_available"),
+    ],
+)
+def test_a_split_that_does_not_add_up_is_unknown_and_told(fields, field):
+    table, defects = rows_of([GOOD | fields], types=TYPES)
+    (row,) = table.to_pylist()
+    assert (row["bikes"], row["mechanical"], row["ebike"]) == (4, None, None)
+    assert [(d.field, d.refused) for d in defects] == [(field, False)]
+
+
+def test_the_source_that_adds_up_wins_over_a_more_specific_one_that_does_not():
+    fields = {"vehicle_types_available": counted(boost=9), "num_ebikes_available": 1}
+    row = only_row(GOOD | fields, types=TYPES)
+    assert (row["mechanical"], row["ebike"]) == (3, 1)
+
+
+def test_vehicle_types_that_cannot_be_read_are_told():
+    types = ["junk", {"propulsion_type": "human"}, {"vehicle_type_id": "a", "form_factor": 7}]
     read = gbfs.decode("vehicle_types", bytes_of("vehicle_types", {"vehicle_types": types}))
-    assert gbfs.electric_types(read) == {"a": False, "b": True, "3": True}
-    assert gbfs.electric_types(None) == {}
+    kinds, problems = vehicle_kinds(read)
+    assert not kinds
+    assert [p.field for p in problems] == ["vehicle_types"] * 2 + ["vehicle_types.form_factor"]
 
 
 def test_version_3_names_and_stamps_are_read():
@@ -158,6 +227,11 @@ def test_version_3_names_and_stamps_are_read():
         ({"station_status": "out_of_service"}, "CLOSED"),
         ({"is_renting": 0}, "CLOSED"),
         ({"is_returning": False}, "CLOSED"),
+        ({"is_renting": 0, "num_bikes_available": 0}, "OK"),
+        ({"is_returning": 0, "num_docks_available": 0}, "OK"),
+        ({"is_renting": 0, "is_returning": 0, "num_bikes_available": 0}, "CLOSED"),
+        ({"is_installed": 0}, "CLOSED"),
+        ({"station_status": "active", "is_installed": 0}, "CLOSED"),
         ({"is_renting": None}, "OK"),
         ({"is_renting": None, "is_returning": None}, None),
     ],
@@ -175,6 +249,10 @@ REFUSED_RECORDS = [
     ("boolean id", GOOD | {"station_id": True}, "station_id"),
     ("fractional id", GOOD | {"station_id": 1.5}, "station_id"),
     ("half a surrogate pair as id", GOOD | {"station_id": "\ud800"}, "station_id"),
+    ("NUL at the end of an id", GOOD | {"station_id": "good\0"}, "station_id"),
+    ("line feed in an id", GOOD | {"station_id": "go\nod"}, "station_id"),
+    ("999 bikes in 10 docks", BAD | {"num_bikes_available": 999}, "bikes"),
+    ("not a number of bikes", BAD | {"num_bikes_available": math.nan}, "num_bikes_available"),
     ("endless id", GOOD | {"station_id": "9" * 500}, "station_id"),
     ("endless whole number as id", GOOD | {"station_id": 10**500}, "station_id"),
     ("no count", {"station_id": "bad"}, "num_bikes_available"),
@@ -204,15 +282,22 @@ NULLED_FIELDS = [
         "last_reported",
         "last_reported_utc",
     ),
-    ("milliseconds", {"last_reported": STAMP * 1000}, "last_reported", "last_reported_utc"),
+    ("reported in picoseconds", {"last_reported": 1e30}, "last_reported", "last_reported_utc"),
+    (
+        "docks that no such station has",
+        {"num_docks_available": 99},
+        "docks_available",
+        "docks_available",
+    ),
+    (
+        "not a number of docks",
+        {"num_docks_available": math.inf},
+        "num_docks_available",
+        "docks_available",
+    ),
+    ("999 docks in all", {"capacity": 999}, "capacity", "capacity"),
     ("reported in words", {"last_reported": "noon"}, "last_reported", "last_reported_utc"),
     ("reported at 1e308", {"last_reported": 1e308}, "last_reported", "last_reported_utc"),
-    (
-        "more ebikes than bikes",
-        {"num_ebikes_available": 9},
-        "num_ebikes_available",
-        "mechanical",
-    ),
     (
         "split in words",
         {"num_bikes_available_types": [{"mechanical": "x"}]},
@@ -227,7 +312,7 @@ NULLED_FIELDS = [
     ),
     ("negative capacity", {"capacity": -1}, "capacity", "capacity"),
     ("absurd capacity", {"capacity": 10**30}, "capacity", "capacity"),
-    ("latitude in words", {"lat": "48.85"}, "lat", "lat"),
+    ("latitude in words", {"lat": "48° 51"}, "lat", "lat"),
     ("latitude off the globe", {"lat": 4885.0}, "lat", "lat"),
     ("longitude beyond a double", {"lon": 10**400}, "lon", "lon"),
     ("name that is no text", {"name": 5}, "name", "name"),
@@ -249,7 +334,10 @@ def test_a_bad_record_is_refused_by_name_and_the_rest_stays(record, field):
     ("changes", "field", "column"), [pytest.param(*case, id=name) for name, *case in NULLED_FIELDS]
 )
 def test_a_bad_field_becomes_null_by_name_and_its_row_stays(changes, field, column):
-    table, defects = rows_of([BAD | changes, GOOD], [ABOUT, ABOUT | BAD | changes])
+    described = {name: value for name, value in changes.items() if name in ABOUT}
+    status = {name: value for name, value in changes.items() if name not in ABOUT}
+    about = [ABOUT, ABOUT | {"station_id": "bad"} | described]
+    table, defects = rows_of([BAD | status, GOOD], about)
     bad, good = table.to_pylist()
     assert (bad["station_id"], bad["bikes"], bad[column]) == ("bad", 4, None)
     assert (good["bikes"], good["capacity"], good["name"]) == (4, 10, "Bastille")
@@ -259,9 +347,9 @@ def test_a_bad_field_becomes_null_by_name_and_its_row_stays(changes, field, colu
     assert json_bytes([defect.as_json() for defect in defects])
 
 
-@pytest.mark.parametrize("count", [4, 4.0, "4", "-0"])
+@pytest.mark.parametrize("count", [4, 4.0, "4", " 4.0 ", "-0"])
 def test_whole_counts_are_read_however_they_are_written(count):
-    assert only_row(GOOD | {"num_bikes_available": count})["bikes"] == abs(int(count))
+    assert only_row(GOOD | {"num_bikes_available": count})["bikes"] == abs(float(count))
 
 
 def test_reports_of_years_ago_are_kept_and_unknown_fields_are_ignored():
@@ -276,17 +364,14 @@ BAD_DOCUMENTS = [
     ("nothing", b"", "station_status: got b''"),
     ("truncated", VALID[:-9], "JSON in UTF-8"),
     ("UTF-16", VALID.decode().encode("utf-16"), "JSON in UTF-8"),
-    ("Latin-1", '{"data": {"é": 1}}'.encode("latin-1"), "JSON in UTF-8"),
     ("10 MB of junk", b"\x8f\x00junk" * 1_700_000, "JSON in UTF-8"),
-    ("NaN", b'{"data": {"stations": [NaN]}}', "NaN is not JSON"),
-    ("Infinity", b'{"data": {"stations": [-Infinity]}}', "-Infinity is not JSON"),
     ("nested without end", b'{"data":' + b"[" * 100_000, "JSON in UTF-8"),
     ("a list", b"[]", "station_status: got [], expected a JSON object"),
     ("a number", b"7", "station_status: got 7, expected a JSON object"),
-    ("no data", b"{}", "station_status.data: got None"),
-    ("data that is a list", b'{"data": [1]}', "station_status.data: got [1]"),
+    ("no data", b"{}", "station_status.data.stations: got None"),
+    ("data that is a number", b'{"data": 7}', "station_status.data: got 7"),
     ("no stations", b'{"data": {}}', "station_status.data.stations: got None, expected a list"),
-    ("stations by id", b'{"data": {"stations": {"1": {}}}}', "station_status.data.stations: got {"),
+    ("stations by id", b'{"data": {"stations": {"1": 3}}}', "station_status.data.stations: got {"),
 ]
 
 
@@ -305,22 +390,51 @@ def test_records_nested_to_any_depth_cost_no_more_than_themselves(depth):
     nested = b"[" * depth + b"]" * depth
     body = b'{"data": {"stations": [' + nested + b", " + json.dumps(GOOD).encode() + b"]}}"
     try:
-        status = gbfs.decode("station_status", body)
+        table, defects = rows_of_files(body)
     except FeedError:
         return
-    information = gbfs.decode("station_information", b'{"data": {"stations": []}}')
-    table, defects = gbfs.snapshot_rows(status, information, {}, NOON, Weather())
     assert table["station_id"].to_pylist() == ["good"]
     assert json_bytes([defect.as_json() for defect in defects])
 
 
+def test_capacities_of_0_throughout_are_unknown_and_a_single_one_is_what_it_says():
+    none, some = ABOUT | {"capacity": 0}, ABOUT | {"station_id": "bad"}
+    table, defects = rows_of([GOOD, BAD], [none, some | {"capacity": 0}])
+    assert table["capacity"].to_pylist() == [None, None]
+    assert [(defect.station_id, defect.field) for defect in defects] == [(None, "capacity")]
+    table, defects = rows_of([GOOD, BAD], [none, some])
+    assert (table["capacity"].to_pylist(), defects) == ([10, 0], [])
+
+
 def test_an_absurdly_long_number_costs_its_record_only():
     body = b'{"data": {"stations": [{"station_id": "x", "num_bikes_available": %s}, %s]}}'
-    status = gbfs.decode("station_status", body % (b"9" * 100_000, json.dumps(GOOD).encode()))
-    information = gbfs.decode("station_information", b'{"data": {"stations": []}}')
-    table, defects = gbfs.snapshot_rows(status, information, {}, NOON, Weather())
+    table, defects = rows_of_files(body % (b"9" * 100_000, json.dumps(GOOD).encode()))
     assert table["station_id"].to_pylist() == ["good"]
     assert [defect.field for defect in defects] == ["num_bikes_available"]
+
+
+WRAPPINGS = [
+    b'{"data": {"stations": [%s]}}',
+    b'{"data": [%s]}',
+    b'{"stations": [%s]}',
+    b'{"data": {"stations": {"good": %s}}}',
+    b'\xef\xbb\xbf{"data": {"stations": [%s]}}',
+    b'{"caf\xe9": 1, "data": {"stations": [%s]}}',
+]
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_the_list_of_stations_is_found_where_feeds_put_it(wrapping):
+    table, defects = rows_of_files(wrapping % json.dumps(GOOD).encode())
+    assert (table["station_id"].to_pylist(), defects) == (["good"], [])
+
+
+def test_a_name_whose_bytes_are_damaged_is_none_and_the_rest_of_the_file_stays():
+    about = bytes_of("info", {"stations": [ABOUT]}).replace(b"Bastille", b"Ch\xe2teau")
+    table, defects = rows_of_files(bytes_of("s", {"stations": [GOOD]}), about)
+    (row,) = table.to_pylist()
+    assert (row["name"], row["capacity"]) == (None, 10)
+    assert [defect.field for defect in defects] == ["name"]
 
 
 @pytest.mark.parametrize(
@@ -330,6 +444,11 @@ def test_an_absurdly_long_number_costs_its_record_only():
         ({"last_updated": None, "lastUpdatedOther": STAMP}, NOON),
         ({"last_updated": "2025-11-03T13:07:30+01:00"}, NOON),
         ({"last_updated": "2025-11-03T12:07:30Z"}, NOON),
+        ({"last_updated": str(STAMP)}, NOON),
+        ({"last_updated": STAMP * 1000}, NOON),
+        ({"last_updated": STAMP * 10**6}, NOON),
+        ({"last_updated": STAMP * 10**9}, NOON),
+        ({"last_updated": "Mon, 03 Nov 2025 12:07:30 GMT"}, NOON),
         ({"last_updated": "soon"}, None),
         ({"last_updated": True}, None),
         ({"last_updated": 10**30}, None),
@@ -352,13 +471,14 @@ def test_the_feeds_stamp_is_read_in_every_dialect(top, said):
     ],
 )
 def test_an_absurd_stamp_gives_way_to_the_time_of_the_poll(ahead, kept):
-    status = gbfs.Document("station_status", {}, NOON + ahead, 0)
-    assert gbfs.observed_at(status, NOON) == (NOON + ahead if kept else NOON)
+    found = observed_at(NOON + ahead, np.array([]), NOON, "Europe/Paris")
+    assert (found.at, found.by_stamp) == ((NOON + ahead, True) if kept else (NOON, False))
+    assert len(found.defects) == (not kept)
 
 
 @pytest.mark.parametrize(
     ("ttl", "read"),
-    [(3600, 3600), (0, 0), (-1, 0), (10**9, 86400), ("60", 0), (True, 0), (None, 0)],
+    [(3600, 3600), (0, 0), (-1, 0), (10**9, 86400), ("60", 60), ("soon", 0), (True, 0), (None, 0)],
 )
 def test_a_ttl_is_whole_seconds_of_at_most_a_day(ttl, read):
     assert gbfs.decode("gbfs", bytes_of("gbfs", {}, ttl=ttl)).ttl_s == read
@@ -374,7 +494,15 @@ LISTING = [
 ]
 
 
-@pytest.mark.parametrize("data", [{"feeds": LISTING}, {"nl": {"feeds": LISTING}, "fr": {}}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"feeds": LISTING},
+        {"nl": {"feeds": LISTING}, "fr": {}},
+        {"nl": LISTING},
+        {"nl": {"feeds": LISTING[:1]}, "fr": {"feeds": LISTING}},
+    ],
+)
 def test_discovery_of_2_and_3_yields_http_addresses_only(data):
     urls = gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))
     assert urls == {"station_status": "https://x/status", "station_information": "http://x/info"}
@@ -426,15 +554,13 @@ OBSERVATIONS = st.dictionaries(
 
 @given(OBSERVATIONS, OBSERVATIONS)
 def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(first, second):
-    def observed(counts, second_of_bin):
+    def seen(counts, second_of_bin):
         records = [{"station_id": key, "num_bikes_available": n} for key, n in counts.items()]
-        status = gbfs.Document("station_status", {"stations": records}, None, 0)
-        information = gbfs.Document("station_information", {"stations": []}, None, 0)
+        table, _ = rows_of(records, [])
         at = NOON.replace(second=second_of_bin)
-        table, _ = gbfs.snapshot_rows(status, information, {}, at, Weather())
-        return snapshot.validate(table)[0]
+        return snapshot.validate(stations.at_instant(table, at, Weather()))[0]
 
-    older, newer = observed(first, 1), observed(second, 2)
+    older, newer = seen(first, 1), seen(second, 2)
     merged = snapshot.merge(older, newer)
     assert merged.equals(snapshot.merge(newer, older))
     united = {row["station_id"]: row["bikes"] for row in merged.to_pylist()}
@@ -455,10 +581,15 @@ def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electri
         feed: (recordings / "raw" / f"{prefix}{feed}.json").read_bytes()
         for feed in ("station_status", "station_information")
     }
-    status, information = (gbfs.decode(feed, body) for feed, body in bodies.items())
-    observed = gbfs.observed_at(status, status.last_updated)
-    raw, _ = gbfs.snapshot_rows(status, information, {}, observed, Weather())
-    table, defects = snapshot.validate(raw, bin_of(observed))
+    files = {feed: gbfs.decode(feed, body) for feed, body in bodies.items()}
+    status = stations.read_status(files["station_status"], {})
+    information = stations.read_information(files["station_information"])
+    at = files["station_status"].last_updated
+    found = observed_at(at, status.reports(), at, "Europe/Paris")
+    raw, defects = stations.snapshot_rows(status, information, {}, found)
+    table, more = snapshot.validate(raw, bin_of(found.at))
+    defects += more
+    assert found.at == at
     records = json.loads(bodies["station_status"])["data"]["stations"]
     about = json.loads(bodies["station_information"])["data"]["stations"]
     known = {str(r["station_id"]) for r in about} & {str(r["station_id"]) for r in records}

@@ -13,6 +13,7 @@ from velib_core.feeds.http import FeedError, FeedUnavailableError
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import ingest
 from velib_core.lake.bucket import Lake
+from velib_core.timeline.clock import SIMULATED_CLOCK
 from velib_local.simulation.feed_server import FeedServer, FeedState
 from velib_local.simulation.feed_state import StationInformation, StationStatus
 
@@ -42,6 +43,7 @@ def state(second: int, bikes=(8, 3, 0), *, air=MILD, **changes) -> FeedState:
 def server(monkeypatch):
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with FeedServer() as feed:
+        monkeypatch.setenv(SIMULATED_CLOCK, str(feed.clock_file))
         feed.show(state(30))
         yield feed
 
@@ -167,10 +169,9 @@ def test_an_unreadable_object_in_the_way_is_quarantined_and_replaced(lake, confi
         ("/gbfs/2/station_status.json", b""),
         ("/gbfs/2/station_status.json", b'{"data": {"stations": [{"stati'),
         ("/gbfs/2/station_status.json", b"\x00junk" * 2_000_000),
-        ("/gbfs/2/station_information.json", b'{"data": {}}'),
         ("/gbfs/2/gbfs.json", b"\xff\xfe{"),
     ],
-    ids=["html", "empty", "truncated", "10 MB", "information", "discovery"],
+    ids=["html", "empty", "truncated", "10 MB", "discovery"],
 )
 def test_bytes_that_are_no_feed_are_permanent_and_kept_with_their_reason(
     lake, configured, feeds, server, path, body
@@ -218,7 +219,7 @@ def test_a_bad_record_is_reported_once_a_day_however_often_it_comes(
     assert len(names(lake, "quarantine/")) == 2
 
 
-@pytest.mark.parametrize("feed", ["gbfs", "station_information", "station_status"])
+@pytest.mark.parametrize("feed", ["gbfs", "station_status"])
 def test_an_outage_is_transient_and_over_when_the_feed_is_back(
     lake, configured, feeds, server, feed
 ):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
     from velib_local.emulator.cloud import PubSubKind
     from velib_local.emulator.run import ChainReport
-    from velib_local.simulation.feed_server import FeedServer, FeedState
+    from velib_local.simulation.feed_server import FeedState
 
 DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 """A Monday: the commute shows at once."""
@@ -244,7 +244,8 @@ def _run_chain(run: _Run, as_json: bool) -> None:
         raise click.UsageError(f"--out {out} is not empty and not a folder of an earlier run")
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(FeedServer())
-        env = _feed_env(server, weather=run.weather) | dict(run.env)
+        weather = {"METEO_DISABLE": "0" if run.weather else "1"}
+        env = server.environment() | weather | dict(run.env)
         cloud = stack.enter_context(local_cloud(env, kind=run.pubsub, logs=out / RECORDS))
         with _progress("snapshots", run.count) as advanced:
             report = chain.run(
@@ -305,14 +306,6 @@ def keep_settings(settings: Settings, out: Path) -> None:
     kept = [line for line in changed if line.partition("=")[0] not in known]
     kept += [f"{name}={value}\n" for name, value in known.items()]
     (out / RECORDS / SETTINGS).write_text("".join(kept), "utf-8")
-
-
-def _feed_env(server: FeedServer, *, weather: bool) -> dict[str, str]:
-    return {
-        "GBFS_URL": f"{server.base_url}/gbfs/2/gbfs.json",
-        "OPENMETEO_URL": f"{server.base_url}/v1/forecast",
-        "METEO_DISABLE": "0" if weather else "1",
-    }
 
 
 @contextlib.contextmanager

@@ -12,10 +12,14 @@ import email.utils
 import http
 import http.server
 import json
+import tempfile
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from velib_core.timeline.clock import SIMULATED_CLOCK
 
 from velib_local.simulation import feed_documents
 from velib_local.simulation.feed_state import FeedState
@@ -55,9 +59,9 @@ class FeedServer:
     """Serves the state it was last shown, on a free port of 127.0.0.1.
 
     A document is encoded when it is first asked for and kept until another state is shown. The
-    ``Date`` header is the state's ``now``, because readers take the time from it. Bodies are not
-    compressed: on one machine that costs more than it saves. Until a state is shown, every path
-    answers 503.
+    ``Date`` header is the state's ``now``, and so is the simulated clock in ``clock_file``, which a
+    local cloud gives its functions (`velib_core.timeline.clock`). Bodies are not compressed: on one
+    machine that costs more than it saves. Until a state is shown, every path answers 503.
 
     Used as a context manager; ``base_url`` ends without a slash.
     """
@@ -66,6 +70,8 @@ class FeedServer:
         self._faults: list[_Fault] = []
         self._lock = threading.Lock()
         self._shown: _Shown | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="velib-clock-")
+        self.clock_file = Path(self._folder.name) / "now"
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.feed = self
         self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -84,9 +90,24 @@ class FeedServer:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
+        self._folder.cleanup()
+
+    def environment(self, dialect: str = "gbfs/2") -> dict[str, str]:
+        """Return what makes functions read this feed, by its clock."""
+        return {
+            "GBFS_URL": f"{self.base_url}/{dialect}/gbfs.json",
+            "OPENMETEO_URL": f"{self.base_url}{FORECAST_PATH}",
+            SIMULATED_CLOCK: str(self.clock_file),
+        }
 
     def show(self, state: FeedState) -> None:
-        """Show a state from now on; a request under way is answered from the one before."""
+        """Show a state from now on; a request under way is answered from the one before.
+
+        The clock moves first: nothing is ever seen before its time.
+        """
+        fresh = self.clock_file.with_suffix(".new")
+        fresh.write_text(state.now.isoformat(), "utf-8")
+        fresh.replace(self.clock_file)
         self._shown = _Shown(state, self.base_url)
 
     def fail(self, path_prefix: str, status: int = 503, times: int | None = None) -> None:

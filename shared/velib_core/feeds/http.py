@@ -1,17 +1,36 @@
-"""One HTTP GET as a careful client makes it: bounded in time, in size and in retries."""
+"""One HTTP GET as a careful client makes it: bounded in time, in size, in hops and in retries.
+
+A call ends when its budget is over, whatever the server does (or does not): a thread of its own
+makes it, and its sockets are shut then.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import email.utils
+import ipaddress
+import queue
+import socket
+import threading
 import time
+import urllib.parse
+import zlib
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
+import requests.adapters
 import tenacity
 import urllib3
+import urllib3.connection
 
 from velib_core.errors import InvalidValueError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 10.0
@@ -24,7 +43,10 @@ BUDGET_S = 12.0
 MAX_BODY_BYTES = 32 << 20
 """About 60 times the largest feed of a network of 1,500 stations, decompressed."""
 
+MAX_REDIRECTS = 3
+
 _CHUNK = 1 << 16
+_GZIP_OR_ZLIB = 47  # zlib.decompressobj: https://docs.python.org/3/library/zlib.html
 
 
 class FeedError(InvalidValueError):
@@ -49,33 +71,127 @@ class Answer:
 
 
 def open_session() -> requests.Session:
-    """Return a session that keeps connections and follows few redirects."""
-    session = requests.Session()
-    session.max_redirects = 3
+    """Return a session that keeps connections and leaves redirects to `get`."""
+    session = _Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter())
     session.headers["User-Agent"] = "velib-forecast"
+    session.headers["Accept-Encoding"] = "gzip"
     return session
 
 
-def get(session: requests.Session, url: str, budget_s: float = BUDGET_S) -> Answer:
+def get(
+    session: requests.Session, url: str, budget_s: float = BUDGET_S, *, origin: str = ""
+) -> Answer:
     """Fetch one URL, trying again with jitter while the budget lasts.
 
-    A server's Retry-After is waited for; one beyond the budget ends the attempts.
+    A server's Retry-After is waited for; one beyond the budget ends the attempts. Neither ``url``
+    nor a redirect may lead to this machine or its links (loopback, link-local), unless ``origin``
+    is there too: the configured address that named it, by default ``url`` itself.
 
     Raises
     ------
     FeedUnavailableError
         After timeouts, broken connections, 429 and 5xx, each tried again before.
     FeedError
-        After any other status than 2xx, and for a body over `MAX_BODY_BYTES`.
+        After any other status than 2xx, for a body over `MAX_BODY_BYTES`, and for an address that
+        may not be asked. No message holds the query of an address, which may be secret.
 
     """
+    deadline = time.monotonic() + budget_s
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(FeedUnavailableError),
         stop=tenacity.stop_after_attempt(ATTEMPTS) | tenacity.stop_before_delay(budget_s),
         wait=_pause_s,
         reraise=True,
     )
-    return retrying(_get_once, session, url, time.monotonic() + budget_s)
+    wanted = redacted(url)
+    return _within(
+        deadline, wanted, lambda: retrying(_follow, session, url, origin or url, deadline)
+    )
+
+
+def redacted(url: str) -> str:
+    """Return an address without what may be secret in it: user, password, query, fragment."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        query = "…" if parts.query else ""
+        return urllib.parse.urlunsplit((parts.scheme, host, parts.path, query, ""))
+    except ValueError:
+        return "an address that cannot be parsed"
+
+
+class _Call(threading.local):
+    """The sockets that this thread's call has used."""
+
+    sockets: list[socket.socket] | None = None
+
+
+_CALL = _Call()
+
+
+class _Watched:
+    """Makes a connection note its socket, so that it can be shut while a thread waits for it."""
+
+    sock: socket.socket | None
+
+    def request(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 -- urllib3's own
+        super().request(*args, **options)  # type: ignore[misc]
+        if _CALL.sockets is not None and self.sock is not None:
+            _CALL.sockets.append(self.sock)
+
+
+class _HttpConnection(_Watched, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _HttpsConnection(_Watched, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HttpConnection
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HttpsConnection
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Hide redirects from requests, which reads their bodies whole, however large."""
+
+
+def _within(deadline: float, wanted: str, call: Callable[[], T]) -> T:
+    """Return what a call returns, or raise `FeedUnavailableError` when the deadline is over."""
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    sockets: list[socket.socket] = []
+
+    def work() -> None:
+        _CALL.sockets = sockets
+        try:
+            answers.put((call(), None))
+        except BaseException as error:  # noqa: BLE001 -- raised by the thread that waits
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=max(deadline - time.monotonic(), 0.0))
+    except queue.Empty:
+        for used in sockets:
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(used, socket.SHUT_RDWR)
+        raise FeedUnavailableError(f"{wanted} did not answer in time") from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]
 
 
 def _pause_s(state: tenacity.RetryCallState) -> float:
@@ -85,38 +201,107 @@ def _pause_s(state: tenacity.RetryCallState) -> float:
     return max(asked, jittered(state))
 
 
-def _get_once(session: requests.Session, url: str, deadline: float) -> Answer:
+def _follow(session: requests.Session, url: str, origin: str, deadline: float) -> Answer:
+    """Fetch a URL through its redirects, none of whose bodies is read."""
+    for _ in range(MAX_REDIRECTS + 1):
+        _check_address(url, origin)
+        found = _get_once(session, url, deadline)
+        if isinstance(found, Answer):
+            return found
+        url = found
+    raise FeedError(redacted(url), "one more", f"at most {MAX_REDIRECTS} redirects")
+
+
+def _check_address(url: str, origin: str) -> None:
+    """Raise `FeedError` where an address is none of HTTP, or leads where its origin may not."""
+    expected = "an http(s) address"
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _port = parts.hostname, parts.port
+        named_by = urllib.parse.urlsplit(origin).hostname
+    except ValueError as error:
+        raise FeedError("address", redacted(url), expected) from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise FeedError("address", redacted(url), expected)
+    if host != named_by and _is_local(host) and not _is_local(named_by or ""):
+        raise FeedError("address", redacted(url), "one beyond this machine and its links")
+
+
+def _is_local(host: str) -> bool:
+    """Tell whether a name leads to a loopback, link-local or unspecified address."""
+    try:
+        found = {str(item[4][0]) for item in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in found]
+    plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
+    return any(a.is_loopback or a.is_link_local or a.is_unspecified for a in plain)
+
+
+def _get_once(session: requests.Session, url: str, deadline: float) -> Answer | str:
+    """Return the answer, or the address to which it redirects."""
     left = max(deadline - time.monotonic(), 0.01)
     timeout = (min(CONNECT_TIMEOUT_S, left), min(READ_TIMEOUT_S, left))
+    wanted = redacted(url)
     try:
-        with session.get(url, timeout=timeout, stream=True) as answer:
-            if answer.status_code == 429 or answer.status_code >= 500:
-                message = f"{url} answered {answer.status_code}"
-                raise FeedUnavailableError(message, _retry_after_s(answer))
-            if not 200 <= answer.status_code < 300:
-                raise FeedError(url, answer.status_code, "status 200")
-            body = _body(url, answer.raw, deadline)
-            return Answer(url, body, _date(answer.headers.get("Date")))
-    except requests.TooManyRedirects as error:
-        raise FeedError(url, str(error), "at most 3 redirects") from error
+        with session.get(url, timeout=timeout, stream=True, allow_redirects=False) as answer:
+            status = answer.status_code
+            if answer.is_redirect:
+                return urllib.parse.urljoin(url, answer.headers["Location"])
+            if status == 429 or status >= 500:
+                raise FeedUnavailableError(f"{wanted} answered {status}", _retry_after_s(answer))
+            if not 200 <= status < 300:
+                raise FeedError(wanted, status, "status 200")
+            return Answer(url, _body(wanted, answer, deadline), _date(answer.headers.get("Date")))
     except ValueError as error:  # what requests and urllib3 say of addresses they cannot use
-        raise FeedError("address", url, "an http(s) address") from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise FeedUnavailableError(f"{url}: {error}") from error
+        raise FeedError("address", wanted, "an http(s) address") from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise FeedUnavailableError(f"{wanted}: {_cause(error)}") from None
 
 
-def _body(url: str, raw: urllib3.HTTPResponse, deadline: float) -> bytes:
+def _cause(error: BaseException) -> str:
+    """Return the kind of an error and, where the system named it, its reason; no address."""
+    reason: object = error
+    while isinstance(reason, Exception) and not isinstance(reason, OSError | TimeoutError):
+        inner = getattr(reason, "reason", None) or (reason.args[0] if reason.args else None)
+        if not isinstance(inner, Exception):
+            break
+        reason = inner
+    said = reason.strerror if isinstance(reason, OSError) else None
+    return f"{type(error).__name__} ({said})" if said else type(error).__name__
+
+
+def _body(wanted: str, answer: requests.Response, deadline: float) -> bytes:
     """Read a body, decompressed; as it arrives, so that a trickle cannot outlast the deadline."""
+    unpacked = _decoder(wanted, answer.headers.get("Content-Encoding", ""))
     parts: list[bytes] = []
     size = 0
-    while part := raw.read1(_CHUNK, decode_content=True):
-        size += len(part)
+    while part := answer.raw.read1(_CHUNK, decode_content=False):
+        parts.append(unpacked(part, MAX_BODY_BYTES - size + 1))
+        size += len(parts[-1])
         if size > MAX_BODY_BYTES:
-            raise FeedError(url, f"more than {size} bytes", f"at most {MAX_BODY_BYTES} bytes")
+            raise FeedError(wanted, "a longer body", f"at most {MAX_BODY_BYTES} bytes")
         if time.monotonic() > deadline:
-            raise FeedUnavailableError(f"{url}: {size} bytes arrived in time, and no more")
-        parts.append(part)
+            raise FeedUnavailableError(f"{wanted}: {size} bytes arrived in time, and no more")
     return b"".join(parts)
+
+
+def _decoder(wanted: str, encoding: str) -> Callable[[bytes, int], bytes]:
+    """Return what unpacks a body part by part, each to no more than so many bytes."""
+    name = encoding.strip().lower()
+    if name in {"", "identity"}:
+        return lambda part, _most: part
+    if name not in {"gzip", "x-gzip", "deflate"}:
+        raise FeedError(wanted, encoding[:40], "a body that is plain or gzip")
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def unpack(part: bytes, most: int) -> bytes:
+        try:
+            return unpacker.decompress(part, most)
+        except zlib.error:
+            raise FeedUnavailableError(f"{wanted}: a body that is not {name}") from None
+
+    return unpack
 
 
 def _retry_after_s(answer: requests.Response) -> float:

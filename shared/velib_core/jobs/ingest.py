@@ -1,12 +1,11 @@
 """A tick → the feed's snapshot of its own bin under ``bronze/``.
 
-The clock is the feed's: a snapshot belongs to the bin in which the feed says it was made, however
-late the tick was delivered, and a feed that stands still makes no new bins.
+A snapshot belongs to the bin in which the feed was made, by the best evidence there is
+(`velib_core.feeds.observed`), however late the tick was delivered. A frozen feed makes no new bins.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING
@@ -15,138 +14,40 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.events.job import JobResult
-from velib_core.feeds import gbfs, http, open_meteo
-from velib_core.feeds.http import FeedError, FeedUnavailableError
+from velib_core.feeds import open_meteo, stations
+from velib_core.feeds.http import FeedError
+from velib_core.feeds.observed import observed_at
+from velib_core.feeds.poll import Feeds, UnreadableFeedError
 from velib_core.lake.bucket import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.logs import log
 from velib_core.tables import quarantine, snapshot
+from velib_core.tables.history import snapshots_between
 from velib_core.tables.quarantine import Reject
-from velib_core.tables.snapshot import SnapshotError
-from velib_core.timeline.bins import bin_of, day_of
+from velib_core.tables.snapshot import Defect, SnapshotError
+from velib_core.tables.snapshots_index import newest_snapshot
+from velib_core.timeline.bins import BINS_PER_HOUR, Bin, bin_of, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from velib_core.errors import InvalidValueError
     from velib_core.events.network import Network
-    from velib_core.feeds.gbfs import Document
+    from velib_core.feeds.observed import Observed
+    from velib_core.feeds.poll import Poll
+    from velib_core.feeds.stations import Place
     from velib_core.lake.bucket import Lake
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry
-    from velib_core.settings.network import Settings
-    from velib_core.timeline.bins import Bin
 
 _MINUTE = dt.timedelta(minutes=1)
-
-AGAIN_BUDGET_S = 3.0
-"""For a second look at an unreadable document; a tick must end within its 60 s all the same."""
 
 MAX_KEPT_BYTES = 1 << 20
 """How much of an unreadable feed is kept to be looked at."""
 
+FROZEN_LOOKBACK = BINS_PER_HOUR
+"""Bins in which a feed without a usable stamp is looked for as it was before."""
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """The feeds at one tick.
-
-    ``polled`` is the status server's clock (aware, UTC); ``electric`` tells of each vehicle type
-    whether a motor helps it.
-    """
-
-    polled: dt.datetime
-    status: Document
-    information: Document
-    electric: Mapping[str, bool]
-
-
-class Feeds:
-    """A network's feeds as one function instance sees them.
-
-    What changes rarely (addresses, station information, vehicle types) is fetched again only
-    when its ``ttl`` after ``last_updated`` is over by the status feed's clock. The status feed is
-    fetched at every tick, whatever its ttl: that is what a tick is for, and Vélib' Métropole
-    announces an hour for a feed that changes every minute.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._cache: dict[str, tuple[Document, dt.datetime]] = {}
-        self._clock = dt.datetime.min.replace(tzinfo=dt.UTC)
-        self.session = http.open_session()
-
-    def read(self) -> Reading:
-        """Read the feeds.
-
-        Raises `velib_core.feeds.http.FeedError` or `FeedUnavailableError` where the status feed, or
-        one that was never read before, is not to be had. Without vehicle types the split into
-        mechanical and electric bikes is unknown, and that is all.
-        """
-        try:
-            urls = self._urls()
-            answer, status = self._fetch("station_status", urls["station_status"])
-        except (FeedError, FeedUnavailableError):
-            self._cache.pop("gbfs", None)  # feeds move; the next tick looks their addresses up
-            raise
-        self._clock = polled_at(answer)
-        information = self._cached("station_information", urls["station_information"])
-        types = None
-        if "vehicle_types" in urls:
-            try:
-                types = self._cached("vehicle_types", urls["vehicle_types"])
-            except (FeedError, FeedUnavailableError) as error:
-                log("WARNING", f"no vehicle types: {error}")
-        return Reading(self._clock, status, information, gbfs.electric_types(types))
-
-    def _urls(self) -> dict[str, str]:
-        if not self._settings.gbfs_url:
-            return {
-                "station_status": self._settings.status_url,
-                "station_information": self._settings.info_url,
-            }
-        return gbfs.feed_urls(self._cached("gbfs", self._settings.gbfs_url))
-
-    def _cached(self, feed: str, url: str) -> Document:
-        """Return a document, fetched again where its ttl is over; an old one beats none."""
-        held = self._cache.get(feed)
-        if held is not None and self._clock < held[1]:
-            return held[0]
-        try:
-            answer, document = self._fetch(feed, url)
-        except (FeedError, FeedUnavailableError) as error:
-            if held is None:
-                raise
-            log("WARNING", f"{feed} is past its ttl and could not be fetched again: {error}")
-            return held[0]
-        made = gbfs.observed_at(document, polled_at(answer))
-        self._cache[feed] = (document, made + dt.timedelta(seconds=document.ttl_s))
-        return document
-
-    def _fetch(self, feed: str, url: str) -> tuple[http.Answer, Document]:
-        """Fetch a document; an unreadable one at once again, since most are only cut off."""
-        answer = http.get(self.session, url)
-        try:
-            return answer, gbfs.decode(feed, answer.body)
-        except FeedError as error:
-            log("WARNING", f"{feed} is asked for again: {error}")
-        answer = http.get(self.session, url, AGAIN_BUDGET_S)
-        try:
-            return answer, gbfs.decode(feed, answer.body)
-        except FeedError as error:
-            raise UnreadableFeedError(error, answer) from error
-
-
-class UnreadableFeedError(FeedError):
-    """A feed whose bytes are no GBFS; carries them, so that they can be kept."""
-
-    def __init__(self, error: InvalidValueError, answer: http.Answer) -> None:
-        super().__init__(error.field, error.value, error.expected)
-        self.answer = answer
-
-
-def polled_at(answer: http.Answer) -> dt.datetime:
-    """Return when a feed was asked: by its server's clock, by this machine's where it is mute."""
-    return answer.date or dt.datetime.now(dt.UTC)
+_COUNTS = ("bikes", "docks_available")
 
 
 def run(network: Network, feeds: Feeds) -> JobResult:
@@ -162,23 +63,23 @@ def run(network: Network, feeds: Feeds) -> JobResult:
     """
     lake, layout = network.lake, network.layout
     try:
-        reading = feeds.read()
+        poll = feeds.read()
     except UnreadableFeedError as error:
-        data = error.answer.body[:MAX_KEPT_BYTES]
-        quarantine.keep(lake, layout, Reject(f"feed/{error.field}", data, str(error)))
+        _keep_unreadable(lake, layout, error)
         raise
-    observed = gbfs.observed_at(reading.status, reading.polled)
-    air = open_meteo.observe(feeds.session, network.settings, observed)
-    rows, defects = gbfs.snapshot_rows(
-        reading.status, reading.information, reading.electric, observed, air
-    )
-    bin_ = bin_of(observed)
-    rows, more = snapshot.validate(rows, bin_)
-    defects += more
+    for unreadable in poll.unreadable:
+        _keep_unreadable(lake, layout, unreadable)
+    observed, rows, defects = observe(poll, network.settings.tz, _known_places(lake, layout, poll, feeds))
+    observed = _unless_seen(lake, layout, poll, observed, rows)
+    air = open_meteo.observe(feeds.session, network.settings, observed.at)
+    bin_ = bin_of(observed.at)
+    rows, more = snapshot.validate(stations.at_instant(rows, observed.at, air), bin_)
+    defects = [*observed.defects, *defects, *more]
     if defects:
         _keep_defects(lake, layout, bin_, defects)
     if not rows.num_rows:
         raise FeedError("station_status.data.stations", 0, "at least one usable station")
+    feeds.places = {**feeds.places, **stations.places_of(rows)}
     rows = snapshot.with_repeats(rows, snapshot.count_repeats(defects))
     name = layout.name(Snapshot(bin_))
     outcome = lake.update(name, lambda current: _artefact(lake, layout, current, rows, bin_))
@@ -190,8 +91,96 @@ def run(network: Network, feeds: Feeds) -> JobResult:
     }
     newest = pc.max(rows["last_reported_utc"].cast(pa.timestamp("s"))).as_py()
     if newest is not None:
-        counts["newest_report_age_min"] = (snapshot.naive(reading.polled) - newest) // _MINUTE
+        age = snapshot.naive(poll.polled) - newest
+        counts["newest_report_age_min"] = max(age // _MINUTE, 0)
     return JobResult("ingest", {name: outcome}, counts)
+
+
+def observe(
+    poll: Poll, tz: str, known: Mapping[str, Place]
+) -> tuple[Observed, pa.Table, list[Defect]]:
+    """Return when a poll's status file was made, its rows (weather null), and their defects."""
+    reports = poll.status.reports()
+    observed = observed_at(poll.status_file.last_updated, reports, poll.polled, tz)
+    return observed, *stations.snapshot_rows(poll.status, poll.information, known, observed)
+
+
+def _known_places(lake: Lake, layout: Layout, poll: Poll, feeds: Feeds) -> Mapping[str, Place]:
+    """Return what earlier snapshots say of the stations; read from the lake at a cold start."""
+    described = poll.information.places
+    if not feeds.places and any(
+        None in described.get(record.station_id, stations.Place()) for record in poll.status.records
+    ):
+        newest = newest_snapshot(lake, layout, Bin(bin_of(poll.polled) - FROZEN_LOOKBACK))
+        held = _read(lake, newest.entry, newest.bin) if newest else None
+        feeds.places = {} if held is None else stations.places_of(held)
+    return feeds.places
+
+
+def _unless_seen(
+    lake: Lake, layout: Layout, poll: Poll, observed: Observed, rows: pa.Table
+) -> Observed:
+    """Return when the rows were made, with the lake as evidence.
+
+    A stamp under which other content was seen before is one that nobody maintains. A feed without
+    a usable stamp that shows, reports and all, what the newest snapshot holds is frozen.
+    """
+    now = bin_of(poll.polled)
+    if observed.by_stamp:
+        bin_ = bin_of(observed.at)
+        if bin_ >= now:
+            return observed
+        entry = lake.stat(layout.name(Snapshot(bin_)))
+        held = _read(lake, entry, bin_) if entry else None
+        if held is None or not _differs(_at(held, observed.at), rows):
+            return observed
+        said, expected = observed.at.isoformat(), "another than that of other counts"
+        defect = Defect(None, "last_updated", said, expected, refused=False)
+        return observed._replace(at=poll.polled.replace(microsecond=0), defects=(defect,))
+    if not rows["last_reported_utc"].null_count < rows.num_rows:
+        return observed
+    recent = snapshots_between(lake, layout, Bin(now - FROZEN_LOOKBACK), now)
+    for bin_, entry in sorted(recent.items())[-1:]:
+        held = _read(lake, entry, bin_)
+        if held is not None and _with_reports(held) == _with_reports(rows):
+            at = pc.max(held["ts_utc"].cast(pa.timestamp("s"))).as_py().replace(tzinfo=dt.UTC)
+            return observed._replace(at=at)
+    return observed
+
+
+def _differs(held: pa.Table, rows: pa.Table) -> bool:
+    """Tell whether a station has other counts in two tables."""
+    before, now = (_by_station(table, _COUNTS) for table in (held, rows))
+    return any(before[station] != now[station] for station in before.keys() & now.keys())
+
+
+def _with_reports(rows: pa.Table) -> dict[str, list[object]]:
+    return _by_station(rows, (*_COUNTS, "last_reported_utc"))
+
+
+def _by_station(rows: pa.Table, names: tuple[str, ...]) -> dict[str, list[object]]:
+    whole = [rows[name].cast(pa.int64()).to_pylist() for name in names]
+    return {
+        station: rest for station, *rest in zip(rows["station_id"].to_pylist(), *whole, strict=True)
+    }
+
+
+def _at(held: pa.Table, at: dt.datetime) -> pa.Table:
+    return held.filter(pc.equal(held["ts_utc"], pa.scalar(snapshot.naive(at), snapshot.STAMP)))
+
+
+def _read(lake: Lake, entry: Entry, bin_: Bin) -> pa.Table | None:
+    """Return the rows of a snapshot object, ``None`` where it is none."""
+    try:
+        return snapshot.from_bytes(lake.read(entry), bin_)[0]
+    except SnapshotError as error:
+        log("WARNING", f"{entry.name} is no snapshot: {error}")
+        return None
+
+
+def _keep_unreadable(lake: Lake, layout: Layout, error: UnreadableFeedError) -> None:
+    data = error.body[:MAX_KEPT_BYTES]
+    quarantine.keep(lake, layout, Reject(f"feed/{error.field}", data, str(error)))
 
 
 def _artefact(

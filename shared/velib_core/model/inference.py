@@ -15,6 +15,7 @@ from velib_core.model.change_distribution import (
     mean_change,
     median_change,
 )
+from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import (
     BIN_MINUTES,
     BIN_SECONDS,
@@ -66,13 +67,6 @@ class ForecastLogPartition(NamedTuple):
     mean: NDArray[np.float32]
     p_bike: NDArray[np.float32]
     p_dock: NDArray[np.float32]
-
-
-def in_service(panel: Panel) -> NDArray[np.bool_]:
-    """Return where a station was observed, has docks and is not reported out of service."""
-    there: NDArray[np.bool_] = ~np.isnan(panel["bikes"])
-    there &= (panel["capacity"] > 0) & (panel["ok"] != 0)
-    return there
 
 
 def free_docks(panel: Panel) -> NDArray[np.float32]:
@@ -217,7 +211,7 @@ def hindcast_day(
     """
     start = first_bin(day)
     today = panel.window(start, Bin(start + BINS_PER_DAY))
-    usable = in_service(today)
+    usable = observed_in_service(today)
     docks = free_docks(today)
     out = ForecastLogPartition(
         *(np.full(usable.shape, np.nan, np.float32) for _ in ForecastLogPartition._fields)

@@ -19,9 +19,10 @@ from velib_core.features.spatial_features import StaticFeatures, fit_static_feat
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.blending import Calibration, add_day, fresh_calibration
 from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
-from velib_core.model.inference import class_probabilities, free_docks, in_service, publish
+from velib_core.model.inference import class_probabilities, free_docks, publish
 from velib_core.model.pack import ModelPack
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
+from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def rows_of_day(
     now = panel.window(Bin(int(at.min())), Bin(int(at.max()) + 1))
     later = panel.window(Bin(now.start + horizon), Bin(now.stop + horizon))["bikes"]
     rows = at - now.start
-    keep = in_service(now)[rows] & ~np.isnan(later[rows])
+    keep = observed_in_service(now)[rows] & ~np.isnan(later[rows])
     t, station = np.nonzero(keep)
     features = feature_rows(panel, at, horizon, static_features, profiles)
     bikes, capacity = now["bikes"][rows][keep], now["capacity"][rows][keep]
@@ -307,7 +308,7 @@ def _survey(history: History, split: _Split, horizon: HorizonBins) -> tuple[NDAr
     counts = np.zeros_like(count_changes(np.array([], np.float32)))
     for day in split.learn:
         panel = history(first_bin(day), Bin(first_bin(day_after(day)) + horizon))
-        bikes = np.where(in_service(panel), panel["bikes"], np.nan)
+        bikes = np.where(observed_in_service(panel), panel["bikes"], np.nan)
         counts += count_changes(panel["bikes"][horizon:] - bikes[:-horizon])
     return counts, int(counts.sum())
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.tables.panel import WEATHER_VARIABLES, Panel, Stations, bins_of, build_panel
-from velib_core.tables.views import free_docks
+from velib_core.tables.service import free_docks
 from velib_core.timeline.bins import Bin
 
 if TYPE_CHECKING:

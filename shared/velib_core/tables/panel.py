@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from velib_core.tables.service import OK, closed
 from velib_core.timeline.bins import BIN_SECONDS, Bin
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ STATION_VARIABLES = (
 
 WEATHER_VARIABLES = ("temp_C", "precip_mm", "wind_mps")
 """Columns that are one value a snapshot and become ``float32[T]``."""
-
-OK_STATUS = "OK"
 
 FROZEN_BINS = 12
 """A feed that shows what it showed an hour before stands still..."""
@@ -69,8 +68,9 @@ class Panel:
     """The network over the bins ``[start, start + T)``.
 
     ``values`` holds the station variables ``float32[T, S]`` that were asked for, and two more:
-    ``ok`` (1 where the reported status is OK, 0 where it is anything else, NaN unobserved or
-    unstated) and ``age_min`` (minutes from the station's own last report to the snapshot).
+    ``ok`` (0 where the station is `velib_core.tables.service.closed`, 1 where it is reported as in
+    order, NaN unobserved or unstated) and ``age_min`` (minutes from the station's own last report
+    to the snapshot, never below 0).
     ``weather`` holds ``float32[T]``.
     """
 
@@ -242,9 +242,10 @@ def _positions(
 
 def _variable(part: pa.Table, name: str) -> NDArray[np.float32] | None:
     if name == "ok":
-        if "status" not in part.column_names:
-            return None
-        return _to_float32(pc.cast(pc.equal(part["status"], OK_STATUS), pa.float32()))
+        known = "status" in part.column_names
+        status = part["status"] if known else pa.nulls(part.num_rows, pa.string())
+        in_order = pc.cast(pc.equal(status, OK), pa.float32())
+        return _to_float32(pc.if_else(closed(part), pa.scalar(0.0, pa.float32()), in_order))
     if name == "age_min":
         if not {"ts_utc", "last_reported_utc"} <= set(part.column_names):
             return None
@@ -253,7 +254,10 @@ def _variable(part: pa.Table, name: str) -> NDArray[np.float32] | None:
             pc.cast(part["ts_utc"].cast(unit, safe=False), pa.int64()),
             pc.cast(part["last_reported_utc"].cast(unit, safe=False), pa.int64()),
         )
-        return _to_float32(pc.divide(pc.cast(age, pa.float64()), 60.0))
+        # A station's clock may be ahead of the feed's; its report is then as new as can be.
+        return _to_float32(
+            pc.max_element_wise(pc.divide(pc.cast(age, pa.float64()), 60.0), 0.0, skip_nulls=False)
+        )
     return _floats(part, name)
 
 

@@ -138,14 +138,14 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
     """
     typed = _cast(table)
     defects: list[Defect] = []
-    typed = _refuse(typed, _bad_rows(typed, bin_), defects)
+    typed = refuse(typed, _bad_rows(typed, bin_), defects)
     for field, (low, high) in _RANGES.items():
         if field != "bikes":
-            typed = _nullify(
+            typed = nullify(
                 typed, field, _outside(typed[field], low, high), f"{low}…{high}", defects
             )
     too_long = pc.greater(pc.utf8_length(typed["name"]), MAX_NAME_LENGTH)
-    typed = _nullify(typed, "name", too_long, f"at most {MAX_NAME_LENGTH} characters", defects)
+    typed = nullify(typed, "name", too_long, f"at most {MAX_NAME_LENGTH} characters", defects)
     return _newest_rows(typed, defects), defects
 
 
@@ -206,9 +206,13 @@ def _outside(column: pa.ChunkedArray, low: float, high: float) -> pa.ChunkedArra
     return pc.invert(inside)
 
 
-def _refuse(
+def refuse(
     table: pa.Table, rules: Iterable[tuple[str, Any, str]], defects: list[Defect]
 ) -> pa.Table:
+    """Return the rows that keep every rule (field, mask of breaches, expectation); list the others.
+
+    A row that breaks several is listed once, for the first.
+    """
     refused = pa.chunked_array([pa.repeat(pa.scalar(value=False), table.num_rows)])
     for field, mask, expected in rules:
         broken = pc.fill_null(mask, fill_value=False)
@@ -218,9 +222,10 @@ def _refuse(
     return table.filter(pc.invert(refused)) if pc.any(refused).as_py() else table
 
 
-def _nullify(
+def nullify(
     table: pa.Table, field: str, mask: pa.ChunkedArray, expected: str, defects: list[Defect]
 ) -> pa.Table:
+    """Return the table with null for a field where the mask is true; list the values that were."""
     broken = pc.fill_null(mask, fill_value=False)
     if not pc.any(broken).as_py():
         return table

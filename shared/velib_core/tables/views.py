@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from velib_core.tables.service import free_docks, in_service
 from velib_core.tables.snapshot import STAMP, repeats_of, with_repeats
 from velib_core.timeline.bins import (
     BIN_MINUTES,
@@ -112,26 +113,6 @@ class Hindcast:
     y_pred: NDArray[np.float32]
     y_pred_int: NDArray[np.float32]
     y_mean: NDArray[np.float32]
-
-
-def in_service(table: pa.Table) -> pa.ChunkedArray:
-    """Tell of each row whether its station can be used (bool, never null).
-
-    It can where the status is not other than OK, the capacity is not 0, and neither
-    ``is_installed`` nor ``is_renting`` is 0; what the feed does not say counts as in order.
-    """
-    usable = pc.fill_null(pc.equal(table["status"], "OK"), fill_value=True)
-    for flag in ("is_installed", "is_renting"):
-        usable = pc.and_(usable, pc.fill_null(pc.not_equal(table[flag], 0), fill_value=True))
-    return pc.and_(usable, pc.fill_null(pc.greater(table["capacity"], 0), fill_value=True))
-
-
-def free_docks(table: pa.Table) -> pa.ChunkedArray:
-    """Return the free docks of each row: as reported, else capacity − bikes, never below 0."""
-    computed = pc.max_element_wise(
-        pc.subtract(table["capacity"], table["bikes"]), 0, skip_nulls=False
-    )
-    return pc.coalesce(table["docks_available"], computed)
 
 
 def events_view(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:

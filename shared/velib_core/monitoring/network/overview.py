@@ -33,6 +33,7 @@ from velib_core.monitoring.network.day_sums import (
 )
 from velib_core.monitoring.panels import assemble, day_panel, name_of
 from velib_core.monitoring.stats import run_lengths
+from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import Bin, bin_start, day_of, iso_z
 from velib_core.timeline.windows import complete_days, today_so_far
 
@@ -57,6 +58,7 @@ COLUMNS = (
     "status",
     "is_installed",
     "is_renting",
+    "is_returning",
     "is_penury",
     "is_saturation",
     "name",
@@ -67,7 +69,7 @@ COLUMNS = (
 )
 """Columns of the events view that are read."""
 
-_VARIABLES = (*HISTORY_VARIABLES, "capacity", "ok", "age_min", "is_installed", "is_renting")
+_VARIABLES = (*HISTORY_VARIABLES, "capacity", "ok", "age_min")
 
 
 _MEASURES = ("bike_avail", "dock_avail", "penury", "saturation")
@@ -160,11 +162,9 @@ def _now(panel: Panel, limits: OverviewThresholds) -> _Now:
     """Tell the stations of the newest bin apart."""
     if not panel.bins:
         return _Now(*(np.zeros(len(panel.stations), bool) for _ in range(3)))
-    last = {name: panel[name][-1] for name in panel.values}
-    seen = np.isfinite(last["bikes"])
-    out = (last["ok"] == 0) | (last["is_installed"] == 0) | (last["is_renting"] == 0)
-    out |= last["capacity"] == 0
-    return _Now(seen, seen & ~out, seen & (last["age_min"] > limits.stale_min))
+    seen = np.isfinite(panel["bikes"][-1])
+    stale = seen & (panel["age_min"][-1] > limits.stale_min)
+    return _Now(seen, observed_in_service(panel)[-1], stale)
 
 
 def _kpis(

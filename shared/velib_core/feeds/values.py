@@ -1,0 +1,143 @@
+"""One value of a feed, read where there is only one way to read it; ``None`` everywhere else.
+
+Feeds write numbers and flags as text, times in four units, and missing values as ``NaN``. A
+reader takes what `json` decoded and returns the typed value. It never guesses.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import math
+import re
+import unicodedata
+
+_COUNT = re.compile(r"[+-]?[0-9]{1,18}(\.0+)?")
+_REAL = re.compile(r"[+-]?[0-9]{1,18}([.,][0-9]{1,30})?")
+_DIGITS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,9})?")
+_FLAGS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+"""From this number on, a count since 1970 has so many ticks a second: as seconds it would lie
+beyond the year 5000."""
+
+_YEAR_1, _YEAR_9999 = -62135596800, 253402214400
+"""What `datetime` can hold, less a day for every zone."""
+
+_EXACT = 1 << 53
+_LARGEST = 1 << 62
+
+
+def count(value: object) -> int | None:
+    """Read a whole number. One beyond 64 bits is cut to them and left to the range check."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text.partition(".")[0]) if _COUNT.fullmatch(text) else None
+    if isinstance(value, float) and not value.is_integer():
+        return None
+    if isinstance(value, int | float):
+        return max(-_LARGEST, min(_LARGEST, int(value)))
+    return None
+
+
+def real(value: object) -> float | None:
+    """Read a finite number; a text may have a decimal point or comma."""
+    if isinstance(value, str) and _REAL.fullmatch(value.strip()):
+        return float(value.strip().replace(",", "."))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def flag(value: object) -> int | None:
+    """Read 1 or 0: a boolean, a number, or the words for them."""
+    if isinstance(value, str):
+        return _FLAGS.get(value.strip().lower())
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return int(value)
+    return None
+
+
+def text(value: object) -> str | None:
+    """Read a name: a string, or the first of 3.x's ``[{"text": …, "language": …}]``.
+
+    Control characters become spaces. A text that the feed's encoding has damaged is no name.
+    """
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        value = value[0].get("text")
+    if not isinstance(value, str) or _damaged(value):
+        return None
+    if not value.isprintable():
+        value = "".join(" " if _is_control(c) else c for c in value)
+    return value.strip()
+
+
+def identifier(value: object) -> str | None:
+    """Read a station's id as text; one with control characters would be taken for another's."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT:
+        value = int(value)
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, str) or _damaged(value):
+        return None
+    stripped = value.strip()
+    if not stripped or (not stripped.isprintable() and any(map(_is_control, stripped))):
+        return None
+    return stripped
+
+
+def instant(value: object) -> dt.datetime | None:
+    """Read an instant as aware UTC; see `posix`."""
+    seconds = posix(value)
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+def posix(value: object) -> float | None:
+    """Read an instant as seconds since 1970.
+
+    A number, also as text, is a count since 1970 in seconds (2.x), milli-, micro- or nanoseconds:
+    its size tells which. Any other text is RFC 3339 (3.x) or RFC 5322; without a zone it is UTC.
+    """
+    if isinstance(value, str):
+        stripped = value.strip()
+        if not _DIGITS.fullmatch(stripped):
+            return _posix_of_text(stripped)
+        value = float(stripped)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    per_second = next((unit for least, unit in _UNITS if value >= least), 1)
+    seconds = value / per_second if value < _LARGEST else math.inf
+    return float(seconds) if _YEAR_1 <= seconds <= _YEAR_9999 else None
+
+
+def _posix_of_text(stripped: str) -> float | None:
+    try:
+        stamp = _parse(stripped)
+        return (stamp if stamp.tzinfo else stamp.replace(tzinfo=dt.UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _parse(stripped: str) -> dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(stripped)
+    except ValueError:
+        return email.utils.parsedate_to_datetime(stripped)
+
+
+def _damaged(value: str) -> bool:
+    """Tell whether a text holds halves of surrogate pairs, or stands for bytes that were none."""
+    if "�" in value:
+        return True
+    return not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
