@@ -53,7 +53,11 @@ def test_events_mean_what_the_contract_says(rows):
           select tbin_utc, station_id,
             case when capacity > 0 then bikes / capacity end as occ,
             coalesce(capacity, 0) > 0 and coalesce(status, 'OK') = 'OK'
-              and coalesce(is_renting, 1) = 1 as usable,
+              and coalesce(is_installed, 1) = 1
+              and not (coalesce(is_renting, 1) = 0 and bikes > 0)
+              and not (coalesce(is_returning, 1) = 0
+                and coalesce(docks_available, greatest(capacity - bikes, 0), 0) > 0)
+              and not (coalesce(is_renting, 1) = 0 and coalesce(is_returning, 1) = 0) as usable,
             least(2.0, 0.1 * capacity) as bound,
             coalesce(docks_available, greatest(capacity - bikes, 0)) as docks,
             bikes, hour(tbin_utc) as utc_h, minute(tbin_utc) as utc_m
