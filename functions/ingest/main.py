@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from velib_core.events import runtime
 from velib_core.events.messages import Tick, Trigger, UnexpectedTriggerError
+from velib_core.feeds.poll import Feeds
 from velib_core.jobs import ingest as job
 
 if TYPE_CHECKING:
@@ -24,5 +25,5 @@ def ingest(trigger: Trigger) -> Job | None:
 
 
 @cache
-def _feeds() -> job.Feeds:
-    return job.Feeds(runtime.settings())
+def _feeds() -> Feeds:
+    return Feeds(runtime.settings())

@@ -147,9 +147,10 @@ def job_of(name: str, launch: _Launch) -> Job:  # noqa: PLR0911 -- a table reads
     """
     match name:
         case "ingest":
+            from velib_core.feeds.poll import Feeds
             from velib_core.jobs import ingest
 
-            return partial(ingest.run, feeds=ingest.Feeds(launch.settings))
+            return partial(ingest.run, feeds=Feeds(launch.settings))
         case "compact_monthly":
             from velib_core.jobs import compact_monthly
 

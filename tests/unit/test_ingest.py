@@ -11,6 +11,7 @@ import pytest
 from velib_core.feeds import http
 from velib_core.feeds.http import FeedError, FeedUnavailableError
 from velib_core.feeds.open_meteo import Weather
+from velib_core.feeds.poll import Feeds
 from velib_core.jobs import ingest
 from velib_core.lake.bucket import Lake
 from velib_core.timeline.clock import SIMULATED_CLOCK
@@ -65,7 +66,7 @@ def at_server(settings, server, gbfs=""):
 
 @pytest.fixture
 def feeds(configured):
-    return ingest.Feeds(configured)
+    return Feeds(configured)
 
 
 def stored(lake, name=BINNED):
@@ -83,7 +84,7 @@ def bikes(lake):
 @pytest.mark.parametrize("gbfs", ["/gbfs/2/gbfs.json", "/gbfs/3/gbfs.json", "/velib/gbfs.json", ""])
 def test_a_tick_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gbfs):
     configured = at_server(settings, server, gbfs)
-    result = ingest.run(network.of(lake, configured), ingest.Feeds(configured))
+    result = ingest.run(network.of(lake, configured), Feeds(configured))
     assert result.outputs == {BINNED: "written"}
     assert result.counts == {
         "stations": 3,
@@ -252,7 +253,7 @@ def test_without_vehicle_types_the_split_is_unknown_and_the_snapshot_is_written(
 ):
     server.fail("/gbfs/3/vehicle_types.json")
     configured = at_server(settings, server, "/gbfs/3/gbfs.json")
-    ingest.run(network.of(lake, configured), ingest.Feeds(configured))
+    ingest.run(network.of(lake, configured), Feeds(configured))
     rows = {row["station_id"]: row for row in stored(lake)}
     assert (rows["36255"]["bikes"], rows["36255"]["ebike"]) == (8, None)
 
@@ -315,7 +316,7 @@ def test_two_instances_at_once_lose_no_station(lake, configured, feeds, server, 
 
     def overtake():
         server.show(state(90, bikes=(7, 2)))
-        ingest.run(network.of(lake, configured), ingest.Feeds(configured))
+        ingest.run(network.of(lake, configured), Feeds(configured))
 
     ingest.run(network.of(OvertakenLake(lake.bucket, overtake), configured), feeds)
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 0}

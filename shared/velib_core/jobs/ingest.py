@@ -69,7 +69,9 @@ def run(network: Network, feeds: Feeds) -> JobResult:
         raise
     for unreadable in poll.unreadable:
         _keep_unreadable(lake, layout, unreadable)
-    observed, rows, defects = observe(poll, network.settings.tz, _known_places(lake, layout, poll, feeds))
+    observed, rows, defects = observe(
+        poll, network.settings.tz, _known_places(lake, layout, poll, feeds)
+    )
     observed = _unless_seen(lake, layout, poll, observed, rows)
     air = open_meteo.observe(feeds.session, network.settings, observed.at)
     bin_ = bin_of(observed.at)
