@@ -33,6 +33,7 @@ from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
 from velib_core.model.training import TrainingOptions, train
+from velib_core.recipes import overview
 from velib_core.settings.network import Settings
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel
@@ -125,7 +126,7 @@ def fill(stations: int) -> None:
         rows = today.filter(pc.equal(today["tbin_utc"], pa.scalar(stamp)))
         put_bytes(lake, Snapshot(bin_), snapshot.to_bytes(rows))
     learn(lake, dailies)
-    for day in build_network_overview.days_to_sum(measure.network_of(lake, SETTINGS))[:-1]:
+    for day in overview.days_to_sum(measure.network_of(lake, SETTINGS))[:-1]:
         build_network_overview.sum_day(measure.network_of(lake, SETTINGS), day)
 
 

@@ -10,9 +10,9 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import PermanentError
-from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.keys import Monitoring, ServingManifest
 from velib_core.lake.layout import Layout
+from velib_core.monitoring.documents import MANIFEST
 from velib_core.settings.env import SettingsError, as_horizons, as_zone, variables
 from velib_core.settings.monitoring import MonitoringSettings
 from velib_core.settings.network import Settings

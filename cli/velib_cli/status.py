@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from velib_core.errors import ModelError, PermanentError
 from velib_core.events.messages import ReplayRequested
 from velib_core.jobs import reconcile
-from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.keys import Daily, Events, ForecastLog, ForecastLogPartition, Monitoring, Perf
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.lake.readable import ReadableNetwork
 from velib_core.model import registry
+from velib_core.monitoring.documents import MANIFEST
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
 from velib_core.timeline.bins import bin_start, day_after, first_bin, iso_z, parse_day
 

@@ -12,6 +12,7 @@ from velib_core.jobs import build_datasets, compact_daily
 from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Events, Snapshot
 from velib_core.lake.layout import Layout
+from velib_core.recipes.daily import is_stale
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, day_after, first_bin
 
@@ -163,7 +164,7 @@ def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(lake, settings):
     assert daily_of(lake, settings).num_rows == 0
     layout = Layout(settings)
     listing = list(lake.entries(layout.bronze_day(DAY)))
-    assert not compact_daily.is_stale(listing, lake.stat(layout.name(Daily(DAY))))
+    assert not is_stale(listing, lake.stat(layout.name(Daily(DAY))))
 
 
 def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(lake, settings):

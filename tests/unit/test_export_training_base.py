@@ -7,6 +7,7 @@ from velib_core.events.messages import TrainRequested
 from velib_core.jobs import compact_daily, export_training_base
 from velib_core.lake.keys import TrainingBase
 from velib_core.lake.layout import Layout
+from velib_core.tables.history import NoHistoryError
 from velib_core.timeline.bins import HorizonMinutes, day_after
 
 DAYS = [day_after(network.FIRST_DAY, n) for n in range(3)]
@@ -33,7 +34,7 @@ def test_the_base_holds_the_days_of_the_window_and_no_others(history, settings):
 
 
 def test_without_history_the_request_is_refused(lake, settings):
-    with pytest.raises(export_training_base.NoHistoryError):
+    with pytest.raises(NoHistoryError):
         export_training_base.run(network.of(lake, settings))
 
 

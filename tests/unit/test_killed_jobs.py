@@ -7,6 +7,7 @@ find what is unfinished. Both are tried at the first write, at the last two and 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 import threading
 from typing import TYPE_CHECKING
@@ -15,16 +16,10 @@ import network
 import pytest
 from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.jobs import (
-    build_data_drift,
     build_data_freshness,
-    build_data_health,
     build_datasets,
-    build_model_explainability,
-    build_model_performance,
     build_monitoring_intro,
-    build_network_dynamics,
     build_network_overview,
-    build_network_stations,
     build_serving_forecast,
     compact_daily,
     compact_monthly,
@@ -33,18 +28,11 @@ from velib_core.jobs import (
     refresh_profiles,
     train_model,
 )
-from velib_core.jobs.monitoring_family import (
-    DRIFT,
-    DYNAMICS,
-    EXPLAINABILITY,
-    HEALTH,
-    PERFORMANCE,
-    STATIONS,
-)
 from velib_core.lake.bucket import PARQUET, Artefact, Lake, is_same
 from velib_core.lake.keys import Daily, Monitoring, ServingManifest, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
+from velib_core.recipes.families import FAMILIES
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
 
@@ -218,6 +206,10 @@ def monitored(run, folder, stage, before=views_change):
     return Job(run, before, Monitoring(folder, "manifest.json"), stage)
 
 
+def run_of(job):
+    return importlib.import_module(f"velib_core.jobs.{job}").run
+
+
 JOBS = {
     "compact_daily": Job(compact, snapshots_come, Daily(LATE), "compact_daily"),
     # What it leaves is left to the bucket's lifecycle: the sweep does not look for it.
@@ -233,15 +225,10 @@ JOBS = {
         serve, a_snapshot_comes, ServingManifest(), "build_serving_forecast"
     ),
     **{
-        family.job: monitored(run, family.folder, family.job)
-        for family, run in (
-            (HEALTH, build_data_health.run),
-            (DRIFT, build_data_drift.run),
-            (PERFORMANCE, build_model_performance.run),
-            (EXPLAINABILITY, build_model_explainability.run),
-            (STATIONS, build_network_stations.run),
-            (DYNAMICS, build_network_dynamics.run),
+        family.job: monitored(
+            importlib.import_module(f"velib_core.jobs.{family.job}").run, family.folder, family.job
         )
+        for family in FAMILIES
     },
     "build_network_overview": monitored(
         inspect_project, "network/overview", "build_network_overview"

@@ -22,12 +22,12 @@ from velib_core.jobs import (
     build_monitoring_intro,
     build_network_overview,
     build_network_stations,
-    monitoring_family,
 )
 from velib_core.jobs.compact_daily import to_bytes
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
+from velib_core.recipes.stations import FAMILY
 from velib_core.tables import snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.timeline.bins import Bin, day_after, first_bin, parse_day
@@ -281,13 +281,9 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
     plans = []
 
     def plan():
-        inputs = monitoring_family.resolve_inputs(
-            network.of(filled, settings), monitoring_family.STATIONS
-        )
+        inputs = FAMILY.inputs(network.of(filled, settings))
         plans.append(inputs)
-        fingerprint = monitoring_family.expected_fingerprint(
-            settings, monitoring_family.STATIONS, inputs
-        )
+        fingerprint = FAMILY.fingerprint(settings, inputs)
 
         def make():
             if len(plans) == 1:  # another run reads newer inputs, and is done before this one
@@ -298,8 +294,7 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
 
         return Plan(fingerprint, inputs.entries, make)
 
-    place = monitoring_family.STATIONS
-    update_family(network.of(filled, settings), place.folder, place.job, plan)
+    update_family(network.of(filled, settings), FAMILY.folder, FAMILY.job, plan)
     manifest = filled.fetch_json("monitoring/network/stations/latest/manifest.json")
     assert f"exports/events_{DAY_ONE}.parquet" not in manifest["inputs"]
     assert len(plans) == 2

@@ -18,7 +18,6 @@ from velib_core.jobs import (
 )
 from velib_core.jobs.build_serving_forecast import WarmState
 from velib_core.jobs.compact_daily import assemble, to_bytes
-from velib_core.jobs.export_training_base import NoHistoryError
 from velib_core.lake.keys import (
     Daily,
     Forecast,
@@ -33,6 +32,7 @@ from velib_core.lake.layout import Layout
 from velib_core.lake.readable import Entry
 from velib_core.model import registry
 from velib_core.tables import views
+from velib_core.tables.history import NoHistoryError
 from velib_core.tables.snapshot import validate
 from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
 

@@ -5,39 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.monitoring.data import drift
+from velib_core.recipes import drift as recipe
 
 if TYPE_CHECKING:
-    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
-    from velib_core.jobs.family_update import Documents
-    from velib_core.jobs.monitoring_family import Inputs
-
-
-def run(network: Network, *, force: bool = False) -> JobResult:
-    """Bring the family up to date with the closed days."""
-
-    def plan() -> Plan:
-        inputs = family.resolve_inputs(network, family.DRIFT)
-        fingerprint = family.expected_fingerprint(network.settings, family.DRIFT, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
-
-    place = family.DRIFT
-    return update_family(network, place.folder, place.job, plan, alerting=True, force=force)
+    from velib_core.monitoring.documents import Documents
+    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:
-    window, reference = family.drift_windows(inputs.closed, network.settings)
+    window, reference = recipe.windows(inputs.closed, network.settings)
     limits = network.settings.monitoring.of("drift", but=("days", "reference_days"))
     return drift.build(
         family.read_days(network.lake, inputs.files, drift.COLUMNS),
         window=window,
         reference_days=len(reference.days),
         run_metadata=run_metadata(
-            network.settings, family.DRIFT.folder, inputs.closed.as_of, inputs.entries
+            network.settings, recipe.FAMILY.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=drift.DriftThresholds(**limits),
         bounds=stockout_bounds(network.settings),
     )
+
+
+run = family.job_of(recipe.FAMILY, _make)
+"""Brings the family up to date with the closed days."""

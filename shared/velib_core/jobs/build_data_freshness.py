@@ -9,23 +9,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.events.job import JobResult
-from velib_core.jobs.family_update import MANIFEST, Plan, update_family
+from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata
-from velib_core.lake.bucket import fingerprint_of
-from velib_core.lake.keys import FreshnessCopy, Monitoring
+from velib_core.lake.keys import FreshnessCopy
 from velib_core.monitoring.data import freshness
+from velib_core.recipes import freshness as recipe
 from velib_core.tables import snapshot
 from velib_core.tables.snapshots_index import newest_snapshot, still_newest
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
-    from velib_core.jobs.family_update import Documents
-    from velib_core.lake.readable import ReadableNetwork
+    from velib_core.monitoring.documents import Documents
     from velib_core.tables.snapshots_index import Newest
     from velib_core.timeline.bins import Bin
-
-JOB = "build_data_freshness"
-FOLDER = "data/freshness"
 
 
 def run(network: Network, arrived: Bin | None = None, *, force: bool = False) -> JobResult:
@@ -37,29 +33,16 @@ def run(network: Network, arrived: Bin | None = None, *, force: bool = False) ->
     layout = network.layout
     newest = still_newest(network.lake, layout, arrived)
     if newest is None:
-        return JobResult(JOB, counts={"overtaken": int(arrived is not None)})
+        return JobResult(recipe.JOB, counts={"overtaken": int(arrived is not None)})
 
     def plan() -> Plan:
         found = newest_snapshot(network.lake, layout, newest.bin) or newest
-        return Plan(expected_fingerprint(found), [found.entry], lambda: _make(network, found))
+        return Plan(
+            recipe.expected_fingerprint(found), [found.entry], lambda: _make(network, found)
+        )
 
     copies = {"freshness.json": layout.name(FreshnessCopy())}
-    return update_family(network, FOLDER, JOB, plan, force=force, copies=copies)
-
-
-def expected_fingerprint(newest: Newest) -> str:
-    """Return the fingerprint of the freshness of a snapshot."""
-    return fingerprint_of(f"{JOB} 1", [newest.entry])
-
-
-def is_stale(network: ReadableNetwork) -> bool:
-    """Tell whether there is a snapshot newer than the freshness."""
-    layout = network.layout
-    newest = newest_snapshot(network.lake, layout)
-    manifest = network.lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))
-    return newest is not None and (
-        manifest is None or manifest.fingerprint != expected_fingerprint(newest)
-    )
+    return update_family(network, recipe.FOLDER, recipe.JOB, plan, force=force, copies=copies)
 
 
 def _make(network: Network, newest: Newest) -> Documents:
@@ -68,7 +51,7 @@ def _make(network: Network, newest: Newest) -> Documents:
     return freshness.build(
         rows.select(freshness.COLUMNS),
         now=now,
-        run_metadata=run_metadata(network.settings, FOLDER, now, [newest.entry]),
+        run_metadata=run_metadata(network.settings, recipe.FOLDER, now, [newest.entry]),
         weather_times=_weather_times(rows),
     )
 

@@ -8,31 +8,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata, stockout_bounds
 from velib_core.lake.keys import Snapshot
 from velib_core.monitoring.data import health
+from velib_core.recipes import health as recipe
 from velib_core.tables import snapshot, views
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
-    from velib_core.jobs.family_update import Documents
-    from velib_core.jobs.monitoring_family import Inputs
-
-
-def run(network: Network, *, force: bool = False) -> JobResult:
-    """Bring the family up to date with the closed days."""
-
-    def plan() -> Plan:
-        inputs = family.resolve_inputs(network, family.HEALTH)
-        fingerprint = family.expected_fingerprint(network.settings, family.HEALTH, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
-
-    place = family.HEALTH
-    return update_family(network, place.folder, place.job, plan, alerting=True, force=force)
+    from velib_core.monitoring.documents import Documents
+    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:
@@ -52,7 +39,7 @@ def _make(network: Network, inputs: Inputs) -> Documents:
         tables(),
         window=inputs.closed.window(limits.health_days),
         now=now,
-        run_metadata=run_metadata(network.settings, family.HEALTH.folder, now, inputs.entries),
+        run_metadata=run_metadata(network.settings, recipe.FAMILY.folder, now, inputs.entries),
         thresholds=health.HealthThresholds(**limits.of("health")),
         bounds=stockout_bounds(network.settings),
     )
@@ -75,3 +62,7 @@ def _events_after(network: Network, inputs: Inputs) -> pa.Table | None:
 def _last_bin(table: pa.Table) -> pa.Table:
     """Return the rows of a day's last bin: that a station was there is all that is asked."""
     return table.filter(pc.equal(table["tbin_utc"], pc.max(table["tbin_utc"])))
+
+
+run = family.job_of(recipe.FAMILY, _make)
+"""Brings the family up to date with the closed days."""

@@ -8,7 +8,6 @@ ledger unites the forecasts that were published in the day.
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import io
 from typing import TYPE_CHECKING
 
@@ -17,28 +16,23 @@ import pyarrow.parquet as pq
 
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
-from velib_core.lake.keys import Daily, Events, ForecastLog, Perf, Profile
+from velib_core.lake.bucket import PARQUET, Artefact
+from velib_core.lake.keys import Daily, Events, ForecastLog, Perf
 from velib_core.model import registry
 from velib_core.model.readers import (
-    calibration_before,
     load_calibration,
     load_profiles,
-    profile_before,
 )
+from velib_core.recipes import views as recipe
 from velib_core.tables import history, views
 from velib_core.tables.views import Hindcast
 from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins, parse_day
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from velib_core.events.network import Network
     from velib_core.lake.bucket import Lake
     from velib_core.lake.layout import Layout
-    from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
-    from velib_core.model.registry import ModelVersion
-    from velib_core.settings.network import Settings
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.tables.panel import Panel
     from velib_core.timeline.bins import Day, HorizonMinutes
 
@@ -79,70 +73,6 @@ def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
     return result
 
 
-def events_fingerprint(settings: Settings, daily: Entry) -> str:
-    """Return the fingerprint that the events view of a daily must carry to be up to date."""
-    bounds = f"penury={settings.penury_bikes} saturation={settings.saturation_docks}"
-    return fingerprint_of(f"events 2 {bounds}", [daily])
-
-
-@dataclasses.dataclass(frozen=True)
-class PerfInputs:
-    """What the perf view of a day is made from.
-
-    ``dailies`` are those of the day before (the look-back), its own and the next (the truth),
-    where they exist; ``models`` the model of each horizon that had not seen the day, with the
-    calibration and the profile that end before it.
-    """
-
-    dailies: dict[Day, Entry]
-    models: dict[HorizonMinutes, ModelVersion]
-    calibrations: dict[HorizonMinutes, Entry]
-    profile: Entry | None
-
-    def fingerprint(self, settings: Settings) -> str:
-        """Return the fingerprint that a perf view made from these must carry."""
-        horizons = ",".join(map(str, settings.horizons))
-        folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
-        entries = [*self.dailies.values(), *self.calibrations.values()]
-        entries += [self.profile] if self.profile and self.models else []
-        return fingerprint_of(f"perf 1 horizons={horizons} models={folders}", entries)
-
-
-def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
-    """Return what there is to make the perf view of a day from; ``None`` without its daily.
-
-    A model hindcasts only days that it was not trained on, and only once what it reads of the
-    day before is there: it would say something else later.
-    """
-    layout = network.layout
-    near = (day_after(day, -1), day, day_after(day))
-    stats = {d: network.lake.stat(layout.name(Daily(d))) for d in near}
-    dailies = {d: entry for d, entry in stats.items() if entry is not None}
-    if day not in dailies:
-        return None
-    profile = profile_before(network.lake, layout, day)
-    models: dict[HorizonMinutes, ModelVersion] = {}
-    calibrations: dict[HorizonMinutes, Entry] = {}
-    yesterday = near[0]
-    known = profile is not None and layout.by_day(Profile, [profile.name]).keys() == {yesterday}
-    if yesterday not in dailies or known:
-        for horizon in network.settings.horizons:
-            model = _model_for(network, horizon, day)
-            if model is not None:
-                models[horizon] = model
-                calibration = calibration_before(network.lake, layout, model, day)
-                calibrations |= {horizon: calibration} if calibration else {}
-    return PerfInputs(dailies, models, calibrations, profile)
-
-
-def _model_for(network: ReadableNetwork, horizon: HorizonMinutes, day: Day) -> ModelVersion | None:
-    """Return the newest model whose window ends before a day."""
-    for model in reversed(registry.versions(network.lake, network.layout, horizon)):
-        if str(model.record.get("end_date")) < str(day):
-            return model
-    return None
-
-
 def _publish_events(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
     layout = network.layout
     name = layout.name(Events(day))
@@ -151,7 +81,7 @@ def _publish_events(network: Network, day: Day, result: JobResult, *, force: boo
         daily = network.lake.stat(layout.name(Daily(day)))
         if daily is None:
             return None
-        fingerprint = events_fingerprint(network.settings, daily)
+        fingerprint = recipe.events_fingerprint(network.settings, daily)
         if current and current.fingerprint == fingerprint and not force:
             return None
         view = views.events_view(
@@ -171,7 +101,7 @@ def _publish_perf(network: Network, day: Day, result: JobResult, *, force: bool)
     horizons = [horizon_bins(minutes) for minutes in network.settings.horizons]
 
     def make(current: Entry | None) -> Artefact | None:
-        inputs = perf_inputs(network, day)
+        inputs = recipe.perf_inputs(network, day)
         if inputs is None:
             return None
         fingerprint = inputs.fingerprint(network.settings)
@@ -195,7 +125,7 @@ def _publish_perf(network: Network, day: Day, result: JobResult, *, force: bool)
 
 def _hindcast(
     network: Network,
-    inputs: PerfInputs,
+    inputs: recipe.PerfInputs,
     horizon: HorizonMinutes,
     past: Panel,
     day: Day,
@@ -215,11 +145,6 @@ def _hindcast(
     return Hindcast(model.version, said.median, said.rounded, said.mean)
 
 
-def forecast_log_fingerprint(partitions: Sequence[Entry]) -> str:
-    """Return the fingerprint that the ledger of a day must carry when it has all its pages."""
-    return fingerprint_of("ledger 1", partitions)
-
-
 def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
     """Unite the day's published forecasts; a day without any gets no ledger.
 
@@ -228,7 +153,7 @@ def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResul
 
     def make(current: Entry | None) -> Artefact | None:
         partitions = list(lake.entries(layout.forecast_log_day(day)))
-        fingerprint = forecast_log_fingerprint(partitions)
+        fingerprint = recipe.forecast_log_fingerprint(partitions)
         if not partitions or (current and current.fingerprint == fingerprint):
             return None
         with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
@@ -247,20 +172,6 @@ def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResul
     result.outputs[layout.name(ForecastLog(day))] = lake.update(layout.name(ForecastLog(day)), make)
 
 
-def newest_view(
-    lake: ReadableLake, layout: Layout, kind: type[Events | Perf]
-) -> tuple[Day, Entry] | None:
-    """Return the newest dated view of a kind: the undated one is the copy of it."""
-    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
-    dated = layout.by_day(kind, entries)
-    return (max(dated), entries[dated[max(dated)]]) if dated else None
-
-
-def latest_alias_fingerprint(newest: Entry) -> str:
-    """Return the fingerprint that the undated copy of a view must carry."""
-    return fingerprint_of("rolling 1", [newest])
-
-
 def _publish_latest_alias(
     lake: Lake, layout: Layout, kind: type[Events | Perf], result: JobResult
 ) -> None:
@@ -268,11 +179,11 @@ def _publish_latest_alias(
     name = layout.name(kind(None))
 
     def make(current: Entry | None) -> Artefact | None:
-        found = newest_view(lake, layout, kind)
+        found = recipe.newest_view(lake, layout, kind)
         if found is None:
             return None
         _, newest = found
-        fingerprint = latest_alias_fingerprint(newest)
+        fingerprint = recipe.latest_alias_fingerprint(newest)
         if current and current.fingerprint == fingerprint:
             return None
         return Artefact(lake.read(newest), PARQUET, fingerprint)

@@ -9,7 +9,6 @@ import numpy as np
 from velib_core.errors import ModelError
 from velib_core.features.stack import feature_rows, lookback_bins
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
 from velib_core.logs import log
 from velib_core.model import registry, shap
@@ -19,15 +18,15 @@ from velib_core.monitoring.model import explainability
 from velib_core.monitoring.model.importance import Importance
 from velib_core.monitoring.model.reliability import CalibrationLimits
 from velib_core.monitoring.model.residuals import ResidualLimits
+from velib_core.recipes import explainability as recipe
 from velib_core.tables import history
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
 
 if TYPE_CHECKING:
-    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
-    from velib_core.jobs.family_update import Documents
-    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.model.pack import ModelPack
+    from velib_core.monitoring.documents import Documents
+    from velib_core.recipes.closed_days import Inputs
     from velib_core.timeline.bins import Day, HorizonBins
 
 MOMENTS = 6
@@ -35,18 +34,6 @@ MOMENTS = 6
 
 MOST_EXPLAINED = 2000
 """Forecasts explained of a horizon: contributions cost a millisecond each."""
-
-
-def run(network: Network, *, force: bool = False) -> JobResult:
-    """Bring the family up to date with the closed days and the live models."""
-
-    def plan() -> Plan:
-        inputs = family.resolve_inputs(network, family.EXPLAINABILITY)
-        fingerprint = family.expected_fingerprint(network.settings, family.EXPLAINABILITY, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
-
-    place = family.EXPLAINABILITY
-    return update_family(network, place.folder, place.job, plan, force=force)
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:
@@ -65,7 +52,7 @@ def _make(network: Network, inputs: Inputs) -> Documents:
         window=inputs.closed.window(network.settings.monitoring.explain_days),
         horizons=[horizon_bins(minutes) for minutes in reported["horizons"]],
         run_metadata=run_metadata(
-            network.settings, family.EXPLAINABILITY.folder, inputs.closed.as_of, inputs.entries
+            network.settings, recipe.FAMILY.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=limits,
         importance=_importance(network, inputs),
@@ -124,3 +111,7 @@ def _explain(network: Network, pack: ModelPack, day: Day, version: str) -> Impor
         bins=[Bin(bin_) for bin_ in moments[turn[seen]].tolist()],
         model_version=version,
     )
+
+
+run = family.job_of(recipe.FAMILY, _make)
+"""Brings the family up to date with the closed days."""

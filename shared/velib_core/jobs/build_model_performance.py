@@ -6,32 +6,19 @@ import csv
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
 from velib_core.monitoring.model import performance, scored_log
+from velib_core.recipes import performance as recipe
 from velib_core.settings.env import SettingsError
 from velib_core.timeline.bins import horizon_bins
 
 CLUSTERS = "a CSV with the columns station_id and cluster"
 
 if TYPE_CHECKING:
-    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
-    from velib_core.jobs.family_update import Documents
-    from velib_core.jobs.monitoring_family import Inputs
     from velib_core.lake.readable import ReadableLake
-
-
-def run(network: Network, *, force: bool = False) -> JobResult:
-    """Bring the family up to date with the closed days."""
-
-    def plan() -> Plan:
-        inputs = family.resolve_inputs(network, family.PERFORMANCE)
-        fingerprint = family.expected_fingerprint(network.settings, family.PERFORMANCE, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
-
-    place = family.PERFORMANCE
-    return update_family(network, place.folder, place.job, plan, alerting=True, force=force)
+    from velib_core.monitoring.documents import Documents
+    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:
@@ -41,7 +28,7 @@ def _make(network: Network, inputs: Inputs) -> Documents:
         window=inputs.closed.window(limits.performance_days),
         horizons=[horizon_bins(minutes) for minutes in limits.performance_horizons],
         run_metadata=run_metadata(
-            network.settings, family.PERFORMANCE.folder, inputs.closed.as_of, inputs.entries
+            network.settings, recipe.FAMILY.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=performance.PerformanceThresholds(
             **limits.of("performance", but=("days", "horizons", "clusters"))
@@ -63,3 +50,7 @@ def _clusters(lake: ReadableLake, inputs: Inputs) -> dict[str, str] | None:
         except (UnicodeDecodeError, KeyError, csv.Error) as error:
             raise SettingsError("PERF_CLUSTERS_CSV", entry.name, CLUSTERS) from error
     return None
+
+
+run = family.job_of(recipe.FAMILY, _make)
+"""Brings the family up to date with the closed days."""

@@ -5,27 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
-from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.monitoring.network import stations
+from velib_core.recipes import stations as recipe
 
 if TYPE_CHECKING:
-    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
-    from velib_core.jobs.family_update import Documents
-    from velib_core.jobs.monitoring_family import Inputs
-
-
-def run(network: Network, *, force: bool = False) -> JobResult:
-    """Bring the family up to date with the closed days."""
-
-    def plan() -> Plan:
-        inputs = family.resolve_inputs(network, family.STATIONS)
-        fingerprint = family.expected_fingerprint(network.settings, family.STATIONS, inputs)
-        return Plan(fingerprint, inputs.entries, lambda: _make(network, inputs))
-
-    place = family.STATIONS
-    return update_family(network, place.folder, place.job, plan, force=force)
+    from velib_core.monitoring.documents import Documents
+    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:
@@ -34,8 +21,12 @@ def _make(network: Network, inputs: Inputs) -> Documents:
         family.read_days(network.lake, inputs.files, stations.COLUMNS),
         window=inputs.closed.window(limits.stations_days),
         run_metadata=run_metadata(
-            network.settings, family.STATIONS.folder, inputs.closed.as_of, inputs.entries
+            network.settings, recipe.FAMILY.folder, inputs.closed.as_of, inputs.entries
         ),
         thresholds=stations.StationsThresholds(**limits.of("stations")),
         bounds=stockout_bounds(network.settings),
     )
+
+
+run = family.job_of(recipe.FAMILY, _make)
+"""Brings the family up to date with the closed days."""

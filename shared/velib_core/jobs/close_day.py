@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed
-from velib_core.jobs import compact_daily
 from velib_core.lake.keys import Daily
+from velib_core.recipes.daily import is_stale
 from velib_core.tables.snapshots_index import observed_days
 from velib_core.timeline.bins import day_of
 
@@ -29,7 +29,7 @@ def run(network: Network, arrived: Bin) -> JobResult:
     compacted = {entry.name: entry for entry in network.lake.entries(f"{layout.daily}/")}
     for day in closed:
         daily = compacted.get(layout.name(Daily(day)))
-        late = day == day_of(arrived) and compact_daily.is_stale(
+        late = day == day_of(arrived) and is_stale(
             list(network.lake.entries(layout.bronze_day(day))), daily
         )
         if daily is None or late:

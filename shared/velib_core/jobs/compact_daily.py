@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from velib_core.events.job import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
+from velib_core.lake.bucket import PARQUET, Artefact
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.recipes import daily
 from velib_core.tables import quarantine, snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.tables.quarantine import Reject
@@ -36,17 +37,8 @@ if TYPE_CHECKING:
     from velib_core.lake.readable import Entry
     from velib_core.timeline.bins import Day
 
-RECIPE = "compact_daily 2"
-
 READERS = 8
 """Parallel downloads: a day is 288 small objects, and each costs a round trip."""
-
-
-def is_stale(listing: Sequence[Entry], daily: Entry | None) -> bool:
-    """Tell whether a day's snapshots (`Layout.bronze_day`) are others than its daily is of."""
-    if not listing:
-        return False
-    return daily is None or daily.fingerprint != fingerprint_of(RECIPE, listing)
 
 
 def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
@@ -61,7 +53,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
 
     def make(current: Entry | None) -> Artefact | None:
         listing[:] = network.lake.entries(layout.bronze_day(day))
-        fingerprint = fingerprint_of(RECIPE, listing)
+        fingerprint = daily.fingerprint(listing)
         if not listing or (current and current.fingerprint == fingerprint and not force):
             return None
         tables = _read_snapshots(network.lake, layout, day, listing, result)

@@ -9,43 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.events.job import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
-from velib_core.lake.keys import Daily, Monthly
-from velib_core.lake.layout import Layout, month_days, month_of
+from velib_core.lake.bucket import PARQUET, Artefact
+from velib_core.lake.keys import Monthly
+from velib_core.lake.layout import month_of
+from velib_core.recipes import monthly
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import day_after
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
     from velib_core.lake.keys import Month
-    from velib_core.lake.readable import Entry, ReadableLake
+    from velib_core.lake.readable import Entry
     from velib_core.timeline.bins import Day
-
-RECIPE = "compact_monthly 1"
 
 
 def months_touched(day: Day) -> list[Month]:
     """Return the months that a changed daily may complete or change: its own and the last."""
     this = month_of(day)
     return [month_of(day_after(this, -1)), this]
-
-
-def inputs(lake: ReadableLake, layout: Layout, month: Month) -> list[Entry]:
-    """Return the dailies of a month in order, or nothing where it is not complete."""
-    entries = {entry.name: entry for entry in lake.entries(f"{layout.daily}/")}
-    dailies = layout.by_day(Daily, entries)
-    days = month_days(month)
-    if not dailies or max(dailies) < days[-1]:
-        return []
-    return [entries[dailies[day]] for day in days if day in dailies]
-
-
-def is_stale(lake: ReadableLake, layout: Layout, month: Month, monthly: Entry | None) -> bool:
-    """Tell whether a complete month has dailies that its file was not made from."""
-    parts = inputs(lake, layout, month)
-    if not parts:
-        return False
-    return monthly is None or monthly.fingerprint != fingerprint_of(RECIPE, parts)
 
 
 def run_for_day(network: Network, day: Day, *, force: bool = False) -> JobResult:
@@ -65,8 +46,8 @@ def run(network: Network, month: Month, *, force: bool = False) -> JobResult:
     result = JobResult("compact_monthly")
 
     def make(current: Entry | None) -> Artefact | None:
-        parts = inputs(network.lake, layout, month)
-        fingerprint = fingerprint_of(RECIPE, parts)
+        parts = monthly.inputs(network.lake, layout, month)
+        fingerprint = monthly.fingerprint(parts)
         if not parts or (current and current.fingerprint == fingerprint and not force):
             return None
         result.counts["days"] = len(parts)

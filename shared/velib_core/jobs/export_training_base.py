@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.errors import PermanentError
 from velib_core.events.job import JobResult
 from velib_core.events.messages import TrainRequested
 from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
 from velib_core.lake.keys import Daily, TrainingBase
 from velib_core.tables import snapshot
+from velib_core.tables.history import NoHistoryError
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from velib_core.timeline.bins import Day
 
 RECIPE = "export_training_base 1"
-
-
-class NoHistoryError(PermanentError):
-    """There is no daily in the window that was asked for."""
 
 
 def run(network: Network, *, last: Day | None = None, window_days: int | None = None) -> JobResult:

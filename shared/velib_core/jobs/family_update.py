@@ -22,6 +22,7 @@ from velib_core.lake.bucket import (
     json_bytes,
 )
 from velib_core.lake.keys import Monitoring
+from velib_core.monitoring.documents import MANIFEST, Documents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -30,16 +31,10 @@ if TYPE_CHECKING:
     from velib_core.lake.bucket import Lake, Outcome
     from velib_core.lake.readable import Entry, ReadableLake
 
-MANIFEST = "manifest.json"
-
-
 CACHE = "no-cache, max-age=0"
 
 
 WRITERS = 8
-
-
-Documents = dict[str, Any]
 
 
 class Plan(NamedTuple):

@@ -16,17 +16,6 @@ from velib_core import logs
 from velib_core.errors import InvalidValueError, ModelError
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
-from velib_core.jobs import (
-    build_data_freshness,
-    build_datasets,
-    build_monitoring_intro,
-    build_network_overview,
-    compact_daily,
-    compact_monthly,
-    monitoring_family,
-    refresh_profiles,
-)
-from velib_core.jobs.family_update import MANIFEST
 from velib_core.lake.keys import (
     Daily,
     Events,
@@ -41,6 +30,12 @@ from velib_core.lake.layout import Layout, month_of
 from velib_core.lake.listed import ListedLake
 from velib_core.lake.readable import ReadableNetwork
 from velib_core.model import registry
+from velib_core.monitoring.documents import MANIFEST
+from velib_core.recipes import freshness, intro, overview, profiles, views
+from velib_core.recipes.closed_days import closed_days
+from velib_core.recipes.daily import is_stale as is_daily_stale
+from velib_core.recipes.families import FAMILIES
+from velib_core.recipes.monthly import is_stale as is_monthly_stale
 from velib_core.tables import history
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
 from velib_core.timeline.bins import bin_start, day_of, iso_z
@@ -49,10 +44,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from velib_core.events.network import Network
-    from velib_core.jobs.monitoring_family import Family
     from velib_core.lake.keys import Key
     from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.registry import ModelVersion
+    from velib_core.recipes.closed_days import Family
     from velib_core.timeline.bins import Day
 
 
@@ -205,7 +200,7 @@ def _unclosed_days(scope: _Scope) -> Iterator[Fix]:
             yield Fix(DayClosed(day, force=True), "forced")
         return
     for day, listing in _by_day(scope, layout.bronze, layout.bronze_day, over):
-        if compact_daily.is_stale(listing, dailies.get(day)):
+        if is_daily_stale(listing, dailies.get(day)):
             yield Fix(DayClosed(day), "stale" if day in dailies else "no daily")
 
 
@@ -213,7 +208,7 @@ def _incomplete_months(scope: _Scope) -> Iterator[Fix]:
     dailies = scope.dailies()
     for month in sorted({month_of(day) for day in dailies}):
         monthly = scope.lake.stat(scope.layout.name(Monthly(month)))
-        stale = compact_monthly.is_stale(scope.lake, scope.layout, month, monthly)
+        stale = is_monthly_stale(scope.lake, scope.layout, month, monthly)
         if stale or (scope.request.force and monthly):
             newest = max(day for day in dailies if month_of(day) == month)
             yield Fix(dailies[newest], f"month {month:%Y-%m} is stale")
@@ -221,16 +216,14 @@ def _incomplete_months(scope: _Scope) -> Iterator[Fix]:
 
 def _stale_views(scope: _Scope) -> Iterator[Fix]:
     settings = scope.network.settings
-    views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
+    exports = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
     for day, daily in scope.dailies().items():
-        events = views.get(scope.layout.name(Events(day)))
-        perf = views.get(scope.layout.name(Perf(day)))
-        inputs = build_datasets.perf_inputs(scope.network, day)
+        events = exports.get(scope.layout.name(Events(day)))
+        perf = exports.get(scope.layout.name(Perf(day)))
+        inputs = views.perf_inputs(scope.network, day)
         if scope.request.force:
             yield Fix(daily, "forced")
-        elif events is None or events.fingerprint != build_datasets.events_fingerprint(
-            settings, daily
-        ):
+        elif events is None or events.fingerprint != views.events_fingerprint(settings, daily):
             yield Fix(daily, "events view missing or stale")
         elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(settings)):
             yield Fix(daily, "perf view missing or stale")
@@ -241,12 +234,12 @@ def _stale_views(scope: _Scope) -> Iterator[Fix]:
 def _old_copies(scope: _Scope) -> Iterator[Fix]:
     dailies = scope.dailies()
     for kind in (Events, Perf):
-        found = build_datasets.newest_view(scope.lake, scope.layout, kind)
+        found = views.newest_view(scope.lake, scope.layout, kind)
         if found is None or found[0] != max(dailies, default=None):
             continue  # the newest is asked for already
         day, newest = found
         copy = scope.lake.stat(scope.layout.name(kind(None)))
-        if copy is None or copy.fingerprint != build_datasets.latest_alias_fingerprint(newest):
+        if copy is None or copy.fingerprint != views.latest_alias_fingerprint(newest):
             yield Fix(dailies[day], "the rolling view is not the newest day's")
 
 
@@ -254,7 +247,7 @@ def _stale_profiles(scope: _Scope) -> Iterator[Fix]:
     dailies = history.dailies(scope.lake, scope.layout)
     models = list(_live_models(scope))
     for day, daily in scope.dailies().items():
-        up_to_date = refresh_profiles.is_up_to_date(scope.network, dailies, day, models)
+        up_to_date = profiles.is_up_to_date(scope.network, dailies, day, models)
         if scope.request.force or not up_to_date:
             yield Fix(daily, "profile or calibration missing or stale")
             return  # the later ones rest on it and follow
@@ -276,7 +269,7 @@ def _incomplete_forecast_logs(scope: _Scope) -> Iterator[Fix]:
     layout, dailies = scope.layout, scope.dailies()
     for day, partitions in _by_day(scope, layout.forecast_log, layout.forecast_log_day, dailies):
         forecast_log = held.get(layout.name(ForecastLog(day)))
-        fingerprint = build_datasets.forecast_log_fingerprint(partitions)
+        fingerprint = views.forecast_log_fingerprint(partitions)
         if partitions and (forecast_log is None or forecast_log.fingerprint != fingerprint):
             yield Fix(dailies[day], "ledger missing or without some of its pages")
 
@@ -285,29 +278,29 @@ def _old_family(family: Family) -> Callable[[_Scope], Iterator[Fix]]:
     """Return the stage of a family that is made from the views of closed days."""
 
     def stage(scope: _Scope) -> Iterator[Fix]:
-        files = monitoring_family.closed_days(scope.network, family.view).files
+        files = closed_days(scope.network, family.view).files
         days = [day for day in files if scope.holds(day)]
         if not days:
             return
         forced = scope.request.force
-        if forced or monitoring_family.is_stale(scope.network, family):
+        if forced or family.is_stale(scope.network):
             yield Fix(files[max(days)], f"{family.folder} missing or stale")
 
     return stage
 
 
 def _old_overview(scope: _Scope) -> Iterator[Fix]:
-    views = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
-    by_day = scope.layout.by_day(Events, views)
-    for day in build_network_overview.days_to_sum(scope.network):
+    exports = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
+    by_day = scope.layout.by_day(Events, exports)
+    for day in overview.days_to_sum(scope.network):
         if scope.holds(day):
-            yield Fix(views[by_day[day]], "the overview's sums of the day are missing or stale")
-    stale = build_network_overview.is_stale(scope.network)
+            yield Fix(exports[by_day[day]], "the overview's sums of the day are missing or stale")
+    stale = overview.is_stale(scope.network)
     yield from _behind_the_newest(scope, stale, "the overview is older than the newest snapshot")
 
 
 def _old_freshness(scope: _Scope) -> Iterator[Fix]:
-    stale = build_data_freshness.is_stale(scope.network)
+    stale = freshness.is_stale(scope.network)
     yield from _behind_the_newest(scope, stale, "the freshness is older than the newest snapshot")
 
 
@@ -318,7 +311,7 @@ def _behind_the_newest(scope: _Scope, stale: bool, reason: str) -> Iterator[Fix]
 
 
 def _old_intro(scope: _Scope) -> Iterator[Fix]:
-    stale = build_monitoring_intro.is_stale(scope.network)
+    stale = intro.is_stale(scope.network)
     manifest = scope.lake.stat(scope.layout.name(Monitoring("network/overview", MANIFEST)))
     if manifest and (stale or scope.request.force):
         yield Fix(manifest, "the intro is older than what it is made of")
@@ -343,7 +336,7 @@ STAGES: Mapping[str, Callable[[_Scope], Iterator[Fix]]] = {
     "build_datasets": _stale_views,
     "build_serving_forecast": _old_forecasts,
     "build_data_freshness": _old_freshness,
-    **{family.job: _old_family(family) for family in monitoring_family.FAMILIES},
+    **{family.job: _old_family(family) for family in FAMILIES},
     "build_network_overview": _old_overview,
     "build_monitoring_intro": _old_intro,
 }

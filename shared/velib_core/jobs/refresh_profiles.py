@@ -16,7 +16,7 @@ from velib_core.features.profiles import (
     to_bytes,
     update_with_day,
 )
-from velib_core.lake.bucket import JSON, Artefact, Outcome, fingerprint_of, json_bytes
+from velib_core.lake.bucket import JSON, Artefact, Outcome, json_bytes
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.lake.listed import ListedLake
 from velib_core.lake.readable import ReadableNetwork
@@ -29,21 +29,19 @@ from velib_core.model.readers import (
     load_profiles,
     profile_before,
 )
+from velib_core.recipes import profiles as recipe
 from velib_core.tables import history
-from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins, parse_day
+from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
 
     from velib_core.events.network import Network
-    from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.pack import ModelPack
     from velib_core.model.registry import ModelVersion
-    from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day, HorizonMinutes
 
-RECIPE = "refresh_profiles 2"
 _BINARY = "application/octet-stream"
 
 
@@ -58,7 +56,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     before = ReadableNetwork(network.settings, listed)
     rewritten = True
     for closed in [d for d in dailies if d >= day]:
-        if not rewritten and is_up_to_date(before, dailies, closed, versions):
+        if not rewritten and recipe.is_up_to_date(before, dailies, closed, versions):
             continue
         made = JobResult("refresh_profiles")
         for model, pack in models:
@@ -68,27 +66,6 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
         result.outputs |= made.outputs
         rewritten = "written" in made.outputs.values()
     return result
-
-
-def is_up_to_date(
-    network: ReadableNetwork,
-    dailies: Mapping[Day, Entry],
-    day: Day,
-    models: Iterable[ModelVersion],
-) -> bool:
-    """Tell whether a day's profile and calibrations are made from all that there is."""
-    layout = network.layout
-    profile = network.lake.stat(layout.name(Profile(day)))
-    inputs = profile_inputs(network.lake, layout, dailies, day)
-    if profile is None or profile.fingerprint != profile_fingerprint(network.settings, inputs):
-        return False
-    for model in models:
-        if day > _trained_through(model):
-            held = network.lake.stat(layout.name(CalibrationOf(model.horizon, model.folder, day)))
-            inputs = _calibration_inputs(network.lake, layout, dailies, day, model)
-            if held is None or held.fingerprint != _calibration_fingerprint(model, inputs):
-                return False
-    return True
 
 
 def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
@@ -101,28 +78,14 @@ def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
     return result
 
 
-def profile_inputs(
-    lake: ReadableLake, layout: Layout, dailies: Mapping[Day, Entry], day: Day
-) -> list[Entry]:
-    """Return what the profile of a day is made from: that before it, its daily and the last."""
-    entries = [profile_before(lake, layout, day), dailies.get(day_after(day, -1)), dailies.get(day)]
-    return [entry for entry in entries if entry is not None]
-
-
-def profile_fingerprint(settings: Settings, inputs: Sequence[Entry]) -> str:
-    """Return the fingerprint that a profile made from these inputs must carry."""
-    horizons = ",".join(map(str, settings.horizons))
-    return fingerprint_of(f"{RECIPE} tz={settings.tz} horizons={horizons}", inputs)
-
-
 def _publish_profile(
     network: Network, dailies: Mapping[Day, Entry], day: Day, *, force: bool
 ) -> Outcome:
     layout = network.layout
 
     def make(current: Entry | None) -> Artefact | None:
-        inputs = profile_inputs(network.lake, layout, dailies, day)
-        fingerprint = profile_fingerprint(network.settings, inputs)
+        inputs = recipe.profile_inputs(network.lake, layout, dailies, day)
+        fingerprint = recipe.profile_fingerprint(network.settings, inputs)
         if current and current.fingerprint == fingerprint and not force:
             return None
         before = load_profiles(
@@ -148,14 +111,14 @@ def _publish_calibration(
     """Carry a model's calibration on by a day; days that it was trained on are left out."""
     from velib_core.model.training import calibrate_day  # noqa: PLC0415 -- loads the training libraries
 
-    if day <= _trained_through(model):
+    if day <= recipe.trained_through(model):
         return
     layout = network.layout
     name = layout.name(CalibrationOf(model.horizon, model.folder, day))
 
     def make(current: Entry | None) -> Artefact | None:
-        inputs = _calibration_inputs(network.lake, layout, dailies, day, model)
-        fingerprint = _calibration_fingerprint(model, inputs)
+        inputs = recipe.calibration_inputs(network.lake, layout, dailies, day, model)
+        fingerprint = recipe.calibration_fingerprint(model, inputs)
         if current and current.fingerprint == fingerprint:
             return None
         held = calibration_before(network.lake, layout, model, day)
@@ -170,27 +133,6 @@ def _publish_calibration(
         return Artefact(json_bytes(carried.as_json()), JSON, fingerprint)
 
     result.outputs[name] = network.lake.update(name, make)
-
-
-def _calibration_inputs(
-    lake: ReadableLake, layout: Layout, dailies: Mapping[Day, Entry], day: Day, model: ModelVersion
-) -> list[Entry]:
-    """Return what a model's calibration of a day is made from."""
-    entries = [
-        calibration_before(lake, layout, model, day),
-        profile_before(lake, layout, day),
-        dailies.get(day_after(day, -1)),
-        dailies.get(day),
-    ]
-    return [entry for entry in entries if entry is not None]
-
-
-def _calibration_fingerprint(model: ModelVersion, inputs: Sequence[Entry]) -> str:
-    return fingerprint_of(f"{RECIPE} {model.folder}", inputs)
-
-
-def _trained_through(model: ModelVersion) -> Day:
-    return parse_day(str(model.record["end_date"]))
 
 
 def _history(lake: ReadableLake, dailies: Mapping[Day, Entry], day: Day) -> history.DailyHistory:

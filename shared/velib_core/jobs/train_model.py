@@ -15,7 +15,6 @@ from velib_core import logs
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import features_hash8
-from velib_core.jobs.export_training_base import NoHistoryError
 from velib_core.lake.bucket import fingerprint_of
 from velib_core.model import registry
 from velib_core.model.evaluation import Evaluation, evaluate
@@ -23,6 +22,7 @@ from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
 from velib_core.model.training import TrainingOptions, train
 from velib_core.tables import history
+from velib_core.tables.history import NoHistoryError
 from velib_core.timeline.bins import (
     BINS_PER_DAY,
     Bin,
@@ -107,7 +107,7 @@ def run(
 
     Raises
     ------
-    velib_core.jobs.export_training_base.NoHistoryError
+    velib_core.tables.history.NoHistoryError
         Where the window holds fewer than `LEAST_DAYS` days, or nothing to learn from.
 
     """

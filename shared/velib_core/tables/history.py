@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from velib_core.errors import PermanentError
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.logs import log
@@ -58,6 +59,10 @@ PANEL_COLUMNS = [
     *WEATHER_VARIABLES,
 ]
 """What `velib_core.tables.panel.build_panel` reads; other columns are not decoded."""
+
+
+class NoHistoryError(PermanentError):
+    """There is no daily in the window that was asked for, or too few."""
 
 
 def daily_table(lake: ReadableLake, entry: Entry) -> pa.Table:

@@ -1,0 +1,32 @@
+"""What the freshness documents are made from: the newest snapshot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.keys import Monitoring
+from velib_core.monitoring.documents import MANIFEST
+from velib_core.tables.snapshots_index import newest_snapshot
+
+if TYPE_CHECKING:
+    from velib_core.lake.readable import ReadableNetwork
+    from velib_core.tables.snapshots_index import Newest
+
+JOB = "build_data_freshness"
+FOLDER = "data/freshness"
+
+
+def expected_fingerprint(newest: Newest) -> str:
+    """Return the fingerprint of the freshness of a snapshot."""
+    return fingerprint_of(f"{JOB} 1", [newest.entry])
+
+
+def is_stale(network: ReadableNetwork) -> bool:
+    """Tell whether there is a snapshot newer than the freshness."""
+    layout = network.layout
+    newest = newest_snapshot(network.lake, layout)
+    manifest = network.lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))
+    return newest is not None and (
+        manifest is None or manifest.fingerprint != expected_fingerprint(newest)
+    )

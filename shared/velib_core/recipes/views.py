@@ -1,0 +1,103 @@
+"""What the views of a day are made from: dailies, profiles, models, logged forecasts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.keys import Daily, Events, Perf, Profile
+from velib_core.model import registry
+from velib_core.model.readers import calibration_before, profile_before
+from velib_core.timeline.bins import Day, HorizonMinutes, day_after
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
+
+
+def events_fingerprint(settings: Settings, daily: Entry) -> str:
+    """Return the fingerprint that the events view of a daily must carry to be up to date."""
+    bounds = f"penury={settings.penury_bikes} saturation={settings.saturation_docks}"
+    return fingerprint_of(f"events 2 {bounds}", [daily])
+
+
+@dataclasses.dataclass(frozen=True)
+class PerfInputs:
+    """What the perf view of a day is made from.
+
+    ``dailies`` are those of the day before (the look-back), its own and the next (the truth),
+    where they exist; ``models`` the model of each horizon that had not seen the day, with the
+    calibration and the profile that end before it.
+    """
+
+    dailies: dict[Day, Entry]
+    models: dict[HorizonMinutes, ModelVersion]
+    calibrations: dict[HorizonMinutes, Entry]
+    profile: Entry | None
+
+    def fingerprint(self, settings: Settings) -> str:
+        """Return the fingerprint that a perf view made from these must carry."""
+        horizons = ",".join(map(str, settings.horizons))
+        folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
+        entries = [*self.dailies.values(), *self.calibrations.values()]
+        entries += [self.profile] if self.profile and self.models else []
+        return fingerprint_of(f"perf 1 horizons={horizons} models={folders}", entries)
+
+
+def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
+    """Return what there is to make the perf view of a day from; ``None`` without its daily.
+
+    A model hindcasts only days that it was not trained on, and only once what it reads of the
+    day before is there: it would say something else later.
+    """
+    layout = network.layout
+    near = (day_after(day, -1), day, day_after(day))
+    stats = {d: network.lake.stat(layout.name(Daily(d))) for d in near}
+    dailies = {d: entry for d, entry in stats.items() if entry is not None}
+    if day not in dailies:
+        return None
+    profile = profile_before(network.lake, layout, day)
+    models: dict[HorizonMinutes, ModelVersion] = {}
+    calibrations: dict[HorizonMinutes, Entry] = {}
+    yesterday = near[0]
+    known = profile is not None and layout.by_day(Profile, [profile.name]).keys() == {yesterday}
+    if yesterday not in dailies or known:
+        for horizon in network.settings.horizons:
+            model = _model_for(network, horizon, day)
+            if model is not None:
+                models[horizon] = model
+                calibration = calibration_before(network.lake, layout, model, day)
+                calibrations |= {horizon: calibration} if calibration else {}
+    return PerfInputs(dailies, models, calibrations, profile)
+
+
+def _model_for(network: ReadableNetwork, horizon: HorizonMinutes, day: Day) -> ModelVersion | None:
+    """Return the newest model whose window ends before a day."""
+    for model in reversed(registry.versions(network.lake, network.layout, horizon)):
+        if str(model.record.get("end_date")) < str(day):
+            return model
+    return None
+
+
+def forecast_log_fingerprint(partitions: Sequence[Entry]) -> str:
+    """Return the fingerprint that the ledger of a day must carry when it has all its pages."""
+    return fingerprint_of("ledger 1", partitions)
+
+
+def newest_view(
+    lake: ReadableLake, layout: Layout, kind: type[Events | Perf]
+) -> tuple[Day, Entry] | None:
+    """Return the newest dated view of a kind: the undated one is the copy of it."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
+    dated = layout.by_day(kind, entries)
+    return (max(dated), entries[dated[max(dated)]]) if dated else None
+
+
+def latest_alias_fingerprint(newest: Entry) -> str:
+    """Return the fingerprint that the undated copy of a view must carry."""
+    return fingerprint_of("rolling 1", [newest])
