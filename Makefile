@@ -16,6 +16,7 @@ lint: .venv
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports
 
 slow: .venv
 	.venv/bin/python -m pytest -m slow

@@ -254,7 +254,7 @@ def copy(tmp_path):
     home = tmp_path / "tree"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "data")
     home.mkdir()
-    for folder in ("shared", "local", "functions", "tests", "docs"):
+    for folder in ("shared", "local", "cli", "deploy", "functions", "tests", "docs"):
         shutil.copytree(REPOSITORY / folder, home / folder, ignore=ignored)
     for path in REPOSITORY.iterdir():
         if path.is_file():
@@ -292,7 +292,8 @@ def touched(example):
 
 
 def run_example(lines, home):
-    env = {"PYTHONPATH": f"{home}/shared:{home}/local", "PYTHON": ".venv/bin/python"}
+    paths = ":".join(f"{home}/{root}" for root in ("shared", "local", "cli", "deploy"))
+    env = {"PYTHONPATH": paths, "PYTHON": ".venv/bin/python"}
     for line in map(filled, lines):
         if line.startswith("gcloud"):
             continue  # parsed with the others

@@ -9,7 +9,7 @@ from cloudevents.http import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 from velib_core.errors import PermanentError, TransientError
-from velib_core.events import messages
+from velib_core.events import messages, runtime
 from velib_core.events.parsing import PUBSUB_EVENT, STORAGE_EVENT, parse
 from velib_core.events.topics import TOPICS
 from velib_core.lake.keys import Daily
@@ -137,32 +137,47 @@ def test_an_object_of_ours_with_a_foreign_name_is_no_trigger(name):
         parse(notification(objectId=name), SETTINGS)
 
 
-def _answer(target, body, path="/projects/p/topics/velib-daily"):
-    app = functions_framework.create_app(*target, "cloudevent")
-    return app.test_client().post(path, json=body).status_code
+SOURCE = """
+from velib_core import errors
+from velib_core.events import runtime
+from velib_core.events.job import JobResult
+from velib_core.lake.layout import ForeignNameError
+
+
+def job(network):
+    {doing}
+
+
+@runtime.function
+def f(trigger):
+    return job
+"""
 
 
 @pytest.fixture
-def function(tmp_path):
-    """A function whose job raises what its message asks for, under the real framework."""
+def answer(tmp_path, monkeypatch, capfd):
+    """Send an event to a function whose job does something, under the real framework.
 
-    def make(raised: str):
+    Returns the status, and what the process wrote.
+    """
+    monkeypatch.setenv("GCS_BUCKET_ROOT", "gs://bucket/velib")
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+
+    def send(doing: str, body: dict) -> tuple[int, list[str]]:
+        runtime.settings.cache_clear()
+        runtime.network.cache_clear()
         source = tmp_path / "main.py"
-        source.write_text(
-            "import functions_framework\n"
-            "from velib_core import errors\n"
-            "from velib_core.events import handler\n"
-            "from velib_core.settings.network import Settings\n"
-            "SETTINGS = Settings.from_env({'GCS_BUCKET_ROOT': 'gs://bucket/velib'})\n"
-            "def job(trigger):\n"
-            f"    {raised}\n"
-            "@functions_framework.cloud_event\n"
-            "def f(event):\n"
-            "    handler.react(event, SETTINGS, job)\n"
-        )
-        return "f", str(source)
+        source.write_text(SOURCE.format(doing=doing))
+        client = functions_framework.create_app("f", str(source)).test_client()
+        capfd.readouterr()
+        status = client.post("/projects/p/topics/velib-daily", json=body).status_code
+        written = capfd.readouterr()
+        return status, [*written.out.splitlines(), *written.err.splitlines()]
 
-    return make
+    yield send
+    runtime.settings.cache_clear()
+    runtime.network.cache_clear()
 
 
 def _push(name: str = DAILY) -> dict:
@@ -174,22 +189,44 @@ def _push(name: str = DAILY) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("raised", "status"),
+    ("doing", "status", "severity"),
     [
-        ("return {'rows': 1}", 200),
-        ("raise errors.PermanentError('the input is wrong')", 200),
-        ("raise errors.TransientError('try again')", 500),
-        ("raise ZeroDivisionError", 500),
+        ("return JobResult('f', counts={'rows': 1})", 200, "INFO"),
+        ("raise errors.PermanentError('the input is wrong')", 200, "ERROR"),
+        ("raise errors.TransientError('try again')", 500, "WARNING"),
+        ("raise ZeroDivisionError", 500, "ERROR"),
     ],
 )
-def test_success_and_permanent_errors_are_acknowledged_and_the_rest_is_retried(
-    function, raised, status
+def test_every_answer_is_one_line_and_only_the_permanent_ones_are_acknowledged(
+    answer, doing, status, severity
 ):
-    assert _answer(function(raised), _push()) == status
+    answered, (line,) = answer(doing, _push())
+    assert (answered, json.loads(line)["severity"]) == (status, severity)
 
 
-def test_a_foreign_object_is_acknowledged_without_running_the_job(function):
-    assert _answer(function("raise ZeroDivisionError"), _push("velib/daily/x")) == 200
+@pytest.mark.parametrize("bug", ["1 / 0", "raise ForeignNameError('a/b')"])
+def test_a_bug_is_one_error_with_its_stack_trace_and_is_delivered_again(answer, bug):
+    status, (line,) = answer(bug, _push())
+    written = json.loads(line)
+    assert (status, written["severity"]) == (500, "ERROR")
+    first, *_, last = written["stack_trace"].splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert last.partition(":")[0].rpartition(".")[2] == written["error"]
+    assert bug in written["stack_trace"]
+    assert written["event_id"]
+    assert DAILY in written["trigger"]
+
+
+def test_a_foreign_object_is_acknowledged_without_running_the_job(answer):
+    status, (line,) = answer("raise ZeroDivisionError", _push("velib/daily/x"))
+    assert (status, json.loads(line)["severity"]) == (200, "WARNING")
+
+
+def test_a_wrong_setting_is_named_and_loses_no_event(answer, monkeypatch):
+    monkeypatch.setenv("GCS_BUCKET_ROOT", "bucket")
+    status, (line,) = answer("return JobResult('f')", _push())
+    assert (status, json.loads(line)["severity"]) == (500, "ERROR")
+    assert "GCS_BUCKET_ROOT" in line
 
 
 def test_the_errors_of_events_are_permanent():

@@ -41,20 +41,20 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     """Make all views that the daily of ``day`` has a part in."""
     layout = network.layout
     result = JobResult("build_datasets")
-    _publish_events(network, day, result, force=force)
-    _publish_latest_alias(network.lake, layout, Events, result)
-    _publish_forecast_log(network.lake, layout, day, result)
+    _update_events(network, day, result, force=force)
+    _update_latest_alias(network.lake, layout, Events, result)
+    _update_forecast_log(network.lake, layout, day, result)
     for issued in (day_after(day, -1), day, day_after(day)):
-        _publish_perf(network, issued, result, force=force)
-    _publish_latest_alias(network.lake, layout, Perf, result)
+        _update_perf(network, issued, result, force=force)
+    _update_latest_alias(network.lake, layout, Perf, result)
     return result
 
 
 def run_for_profile(network: Network, day: Day) -> JobResult:
     """Make the perf view of the day after a refreshed profile: its hindcast reads it."""
     result = JobResult("build_datasets")
-    _publish_perf(network, day_after(day), result, force=False)
-    _publish_latest_alias(network.lake, network.layout, Perf, result)
+    _update_perf(network, day_after(day), result, force=False)
+    _update_latest_alias(network.lake, network.layout, Perf, result)
     return result
 
 
@@ -68,12 +68,12 @@ def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
     trained_through = parse_day(str(model.record["end_date"]))
     for day in history.dailies(network.lake, layout):
         if day > trained_through:
-            _publish_perf(network, day, result, force=False)
-    _publish_latest_alias(network.lake, layout, Perf, result)
+            _update_perf(network, day, result, force=False)
+    _update_latest_alias(network.lake, layout, Perf, result)
     return result
 
 
-def _publish_events(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
+def _update_events(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
     layout = network.layout
     name = layout.name(Events(day))
 
@@ -95,12 +95,14 @@ def _publish_events(network: Network, day: Day, result: JobResult, *, force: boo
     result.outputs[name] = network.lake.update(name, make, force=force)
 
 
-def _publish_perf(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
+def _update_perf(network: Network, day: Day, result: JobResult, *, force: bool) -> None:
     layout = network.layout
     name = layout.name(Perf(day))
     horizons = [horizon_bins(minutes) for minutes in network.settings.horizons]
+    rows = 0
 
     def make(current: Entry | None) -> Artefact | None:
+        nonlocal rows
         inputs = recipe.perf_inputs(network, day)
         if inputs is None:
             return None
@@ -117,10 +119,11 @@ def _publish_perf(network: Network, day: Day, result: JobResult, *, force: bool)
             for horizon in inputs.models
         }
         view = views.perf_view(past, day, horizons, hindcasts)
-        result.counts["perf"] = result.counts.get("perf", 0) + view.num_rows
+        rows = view.num_rows
         return _parquet(view, fingerprint)
 
-    result.outputs[name] = network.lake.update(name, make, force=force)
+    outcome = network.lake.update(name, make, force=force)
+    result.add(JobResult(result.job, {name: outcome}, {"perf": rows} if rows else {}))
 
 
 def _hindcast(
@@ -145,7 +148,7 @@ def _hindcast(
     return Hindcast(model.version, said.median, said.rounded, said.mean)
 
 
-def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
+def _update_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
     """Unite the day's published forecasts; a day without any gets no ledger.
 
     Forecasts whose page is gone stay: pages expire one by one, and the ledger is all there is then.
@@ -172,7 +175,7 @@ def _publish_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResul
     result.outputs[layout.name(ForecastLog(day))] = lake.update(layout.name(ForecastLog(day)), make)
 
 
-def _publish_latest_alias(
+def _update_latest_alias(
     lake: Lake, layout: Layout, kind: type[Events | Perf], result: JobResult
 ) -> None:
     """Make the undated view the copy of the newest day's."""

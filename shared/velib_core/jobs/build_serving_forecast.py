@@ -102,16 +102,16 @@ def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobRes
         return result
     serving = _Serving(network, warm, inputs)
     fingerprints = [
-        _publish_horizon(serving, horizon, result) for horizon in network.settings.horizons
+        _update_horizon(serving, horizon, result) for horizon in network.settings.horizons
     ]
     whole = f"{iso_z(bin_start(inputs.newest))} {fingerprint_of(' '.join(fingerprints), [])}"
     for key, make in ((ForecastBundle(), serving.bundle), (ServingManifest(), serving.manifest)):
         name = layout.name(key)
-        result.outputs[name] = _publish_unless_older(network.lake, name, whole, make)
+        result.outputs[name] = _update_unless_older(network.lake, name, whole, make)
     return result
 
 
-def _publish_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResult) -> str:
+def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResult) -> str:
     """Publish one horizon under both names, the API's first; return the mark of what is said."""
     lake, layout = serving.network.lake, serving.network.layout
     model, pack = _usable_model(serving, horizon)
@@ -133,7 +133,7 @@ def _publish_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResu
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
         name = layout.name(key)
-        result.outputs[name] = _publish_unless_older(lake, name, fingerprint, document)
+        result.outputs[name] = _update_unless_older(lake, name, fingerprint, document)
     if made:
         forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
@@ -157,7 +157,7 @@ def _record(
     serving.network.lake.update(name, lambda current: None if current else artefact)
 
 
-def _publish_unless_older(
+def _update_unless_older(
     lake: Lake, name: str, fingerprint: str, document: Callable[[], dict[str, Any]]
 ) -> Outcome:
     """Publish a document unless the live one is of a newer snapshot, or made from the same."""

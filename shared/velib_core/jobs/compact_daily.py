@@ -46,19 +46,19 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
 
     Raises `velib_core.errors.TransientError` where the store fails or a race is lost too often.
     """
-    layout = network.layout
+    lake, layout = network.lake, network.layout
     name = layout.name(Daily(day))
     result = JobResult("compact_daily")
-    listing: list[Entry] = []
 
     def make(current: Entry | None) -> Artefact | None:
-        listing[:] = network.lake.entries(layout.bronze_day(day))
+        listing = list(lake.entries(layout.bronze_day(day)))
+        result.counts.clear()  # of an attempt that lost the race
         fingerprint = daily.fingerprint(listing)
         if not listing or (current and current.fingerprint == fingerprint and not force):
             return None
-        tables = _read_snapshots(network.lake, layout, day, listing, result)
+        tables = _read_snapshots(lake, layout, day, listing, result)
         if current is not None:
-            tables.append(_rows_of_other_bins(network.lake, layout, current, tables, result))
+            tables.append(_rows_of_other_bins(lake, layout, current, tables, result))
         repeats = collections.Counter[str]()
         for part in tables:
             repeats.update(snapshot.repeats_of(part))
@@ -66,9 +66,9 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
         result.counts["rows_out"] = table.num_rows
         return Artefact(to_bytes(table), PARQUET, fingerprint)
 
-    result.outputs[name] = network.lake.update(name, make, force=force)
-    if network.settings.delete_after_compact and listing and day < today():
-        result.counts["deleted"] = _delete_verified(network.lake, layout, day, listing)
+    result.outputs[name] = lake.update(name, make, force=force)
+    if network.settings.delete_after_compact and result.outputs[name] != "absent" and day < today():
+        result.counts["deleted"] = _delete_verified(lake, layout, day)
     return result
 
 
@@ -173,8 +173,11 @@ def _holds(daily: pa.Table, rows: pa.Table) -> bool:
     return bool(daily.slice(start, stop - start).equals(rows))
 
 
-def _delete_verified(lake: Lake, layout: Layout, day: Day, listing: Sequence[Entry]) -> int:
+def _delete_verified(lake: Lake, layout: Layout, day: Day) -> int:
     """Delete the snapshots all of whose rows the daily, read back, is found to hold."""
+    listing = list(lake.entries(layout.bronze_day(day)))
+    if not listing:
+        return 0
     _, data = lake.fetch(layout.name(Daily(day)))
     daily = pq.read_table(io.BytesIO(data))
     deleted = 0

@@ -33,9 +33,7 @@ def run_for_day(network: Network, day: Day, *, force: bool = False) -> JobResult
     """Compact the months that a changed daily may have completed or changed."""
     result = JobResult("compact_monthly")
     for month in months_touched(day):
-        made = run(network, month, force=force)
-        result.outputs |= made.outputs
-        result.counts |= made.counts
+        result.add(run(network, month, force=force))
     return result
 
 

@@ -60,9 +60,9 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
             continue
         made = JobResult("refresh_profiles")
         for model, pack in models:
-            _publish_calibration(network, dailies, closed, model, pack, made)
+            _update_calibration(network, dailies, closed, model, pack, made)
         name = layout.name(Profile(closed))
-        made.outputs[name] = _publish_profile(network, dailies, closed, force=force)
+        made.outputs[name] = _update_profile(network, dailies, closed, force=force)
         result.outputs |= made.outputs
         rewritten = "written" in made.outputs.values()
     return result
@@ -74,11 +74,11 @@ def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
     dailies = history.dailies(network.lake, network.layout)
     for model, pack in _live_models(network):
         for day in dailies if model.horizon == horizon else ():
-            _publish_calibration(network, dailies, day, model, pack, result)
+            _update_calibration(network, dailies, day, model, pack, result)
     return result
 
 
-def _publish_profile(
+def _update_profile(
     network: Network, dailies: Mapping[Day, Entry], day: Day, *, force: bool
 ) -> Outcome:
     layout = network.layout
@@ -100,7 +100,7 @@ def _publish_profile(
     return network.lake.update(layout.name(Profile(day)), make, force=force)
 
 
-def _publish_calibration(
+def _update_calibration(
     network: Network,
     dailies: Mapping[Day, Entry],
     day: Day,

@@ -83,7 +83,9 @@ def run_for_horizons(
     """Train one horizon after another; ``last`` is the newest day to learn from."""
     result = JobResult("train_model")
     for horizon in horizons:
-        result.add(run(network, horizon, last=last))
+        made = run(network, horizon, last=last)
+        result.outputs |= made.outputs
+        result.counts |= {f"h{horizon}_{name}": count for name, count in made.counts.items()}
     return result
 
 

@@ -104,7 +104,7 @@ def partly(status: Status, reasons: Sequence[str]) -> Status:
     return Status("partial", "; ".join(filter(None, (status.reason, *reasons))))
 
 
-def publish(
+def with_manifest(
     documents: Mapping[str, Any],
     run_metadata: RunMetadata,
     version: str,

@@ -11,7 +11,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any, Literal
 
 from velib_core.monitoring.data.drift import DriftThresholds
-from velib_core.monitoring.documents import Alert, Documents, RunMetadata, Status, publish
+from velib_core.monitoring.documents import Alert, Documents, RunMetadata, Status, with_manifest
 from velib_core.timeline.bins import HorizonMinutes, iso_z
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def build(
         if getattr(sources, name) is None
     ]
     status = Status("partial", f"no {', '.join(missing)}") if missing else Status("ok")
-    return publish(
+    return with_manifest(
         {"intro.json": document},
         run_metadata,
         VERSION,

@@ -27,8 +27,8 @@ from velib_core.monitoring.documents import (
     Status,
     StockoutBounds,
     partly,
-    publish,
     status_of_days,
+    with_manifest,
     with_values,
 )
 from velib_core.monitoring.panels import zones
@@ -147,7 +147,7 @@ def build(
         "features_detected.json": sorted(n for n, row in rows.items() if row["n_cur"]),
         "alerts.json": [dataclasses.asdict(alert) for alert in alerts],
     }
-    return publish(
+    return with_manifest(
         documents,
         run_metadata,
         VERSION,

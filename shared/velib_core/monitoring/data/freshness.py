@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core.monitoring.documents import OK, Documents, RunMetadata, Status, publish
+from velib_core.monitoring.documents import OK, Documents, RunMetadata, Status, with_manifest
 from velib_core.timeline.bins import bin_of, bin_start, iso_z
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def build(
             "schema": VERSION,
         },
     }
-    return publish(
+    return with_manifest(
         {"freshness.json": document},
         run_metadata,
         VERSION,

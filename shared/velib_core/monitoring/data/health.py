@@ -32,8 +32,8 @@ from velib_core.monitoring.documents import (
     Status,
     StockoutBounds,
     percent,
-    publish,
     status_of_days,
+    with_manifest,
 )
 from velib_core.monitoring.panels import assemble, day_panel, encode, name_of, newest_rows
 from velib_core.tables.panel import bins_of
@@ -140,7 +140,7 @@ def build(
         **{f"anomalies/{name}.json": items for name, items in anomalies.items()},
         "anomalies/manifest.json": _anomalies_manifest(run_metadata, anomalies, limits),
     }
-    return publish(
+    return with_manifest(
         documents,
         run_metadata,
         VERSION,

@@ -18,9 +18,9 @@ from velib_core.monitoring.documents import (
     RunMetadata,
     Status,
     partly,
-    publish,
     repeat_at_root,
     status_of_days,
+    with_manifest,
 )
 from velib_core.monitoring.model import forecast_grid
 from velib_core.monitoring.model.importance import Importance, importance_document
@@ -111,7 +111,7 @@ def build(
                 "days": made["overview"]["days"],
             }
         )
-    return publish(
+    return with_manifest(
         repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
         run_metadata,
         VERSION,

@@ -20,10 +20,10 @@ from velib_core.monitoring.documents import (
     Status,
     partly,
     percent,
-    publish,
     ratio,
     repeat_at_root,
     status_of_days,
+    with_manifest,
     with_values,
 )
 from velib_core.monitoring.model import forecast_grid
@@ -120,7 +120,7 @@ def build(
             }
         )
         alerts += _alerts(made["kpis"], folder, limits)
-    return publish(
+    return with_manifest(
         repeat_at_root(documents, f"h{horizon_minutes(horizons[0])}"),
         run_metadata,
         VERSION,

@@ -15,8 +15,8 @@ from velib_core.monitoring.documents import (
     Documents,
     RunMetadata,
     StockoutBounds,
-    publish,
     status_of_days,
+    with_manifest,
     with_values,
 )
 from velib_core.monitoring.panels import assemble, day_panel, name_of, zones
@@ -127,7 +127,7 @@ def build(
         "regularity_today.json": head | {"regularity_today": inner | regularity},
     }
     seen = np.isfinite(panel["bikes"])
-    return publish(
+    return with_manifest(
         documents,
         run_metadata,
         VERSION,

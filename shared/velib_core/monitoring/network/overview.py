@@ -21,7 +21,7 @@ from velib_core.monitoring.documents import (
     StockoutBounds,
     clock,
     percent,
-    publish,
+    with_manifest,
     with_values,
 )
 from velib_core.monitoring.network.day_sums import (
@@ -146,7 +146,7 @@ def build(
         "snapshot_map.json": head | {"rows": _map(panel, state)},
         "stations_tension.json": head | {"rows": _tension(tension, panel.stations)},
     }
-    return publish(
+    return with_manifest(
         documents,
         run_metadata,
         VERSION,

@@ -19,8 +19,8 @@ from velib_core.monitoring.documents import (
     StockoutBounds,
     clock,
     partly,
-    publish,
     status_of_days,
+    with_manifest,
 )
 from velib_core.monitoring.panels import name_of, to_grid
 from velib_core.monitoring.stats import nan_stats
@@ -145,7 +145,7 @@ def build(
         "stats7": {"rows": _stats(panel, profiles, groups)},
     }
     documents = {f"{name}.json": head | body for name, body in bodies.items()}
-    return publish(
+    return with_manifest(
         documents,
         run_metadata,
         VERSION,
