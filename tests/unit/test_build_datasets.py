@@ -3,7 +3,9 @@ import io
 import network
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.api_core.exceptions import PreconditionFailed
 from velib_core.jobs import build_datasets, compact_daily
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Events, ForecastLog, ForecastLogPartition, Perf
 from velib_core.lake.layout import Layout
 from velib_core.tables import views
@@ -44,6 +46,25 @@ def test_the_next_daily_gives_the_perf_view_its_last_truths(lake, settings):
     # of the two hourly bins a day whose hour-ahead truth lies past midnight, both are found
     assert before - after == 2 * network.STATIONS
     assert read(lake, settings, Perf(None)) == read(lake, settings, Perf(NEXT))
+
+
+def test_rows_are_counted_once_where_a_race_is_lost(lake, settings):
+    class Raced(Lake):
+        """Another writer comes first, once."""
+
+        lost = False
+
+        def write(self, name, artefact, **options):
+            if "perf_" in name and not self.lost:
+                self.lost = True
+                raise PreconditionFailed("another came first")
+            return super().write(name, artefact, **options)
+
+    compact(lake, settings, DAY)
+    raced = Raced(lake.bucket)
+    result = build_datasets.run(network.of(raced, settings), DAY)
+    assert raced.lost
+    assert result.counts["perf"] == read(lake, settings, Perf(DAY)).num_rows
 
 
 def test_an_older_day_does_not_take_the_rolling_copy(lake, settings):

@@ -1,5 +1,7 @@
 import datetime as dt
 import json
+import subprocess
+import sys
 import threading
 
 import network
@@ -36,15 +38,26 @@ def test_yesterday_is_the_default_day(lake, settings, environ):
     assert lake.stat(f"daily/compact_{yesterday}.parquet") is not None
 
 
-def test_a_dry_run_says_what_it_would_write_and_writes_nothing(observed, environ, capsys):
+@pytest.mark.parametrize("flag", ["1", "true"])
+def test_a_dry_run_says_what_it_would_write_and_writes_nothing(observed, environ, capsys, flag):
     before = network.contents(observed)
     lock = f"{environ['GCS_BUCKET_ROOT']}/locks/x"
-    env = environ | {"JOB": "compact_daily", "DAY": str(DAY), "DRY_RUN": "1", "GCS_LOCK": lock}
+    env = environ | {"JOB": "compact_daily", "DAY": str(DAY), "DRY_RUN": flag, "GCS_LOCK": lock}
     assert launcher.launch(env) == launcher.DONE
     said = [json.loads(line)["message"] for line in capsys.readouterr().err.splitlines()]
     assert f"dry run: would write daily/compact_{DAY}.parquet" in said
     assert any(message.startswith("dry run: reads bronze/") for message in said)
     assert network.contents(observed) == before
+
+
+def test_only_the_job_that_is_launched_is_imported():
+    code = (
+        "import sys; from velib_core import launcher;"
+        "launcher.launch({'GCS_BUCKET_ROOT': 'gs://b', 'JOB': 'compact_daily', 'DAY': 'x'});"
+        "print(*(name for name in sys.modules if name.startswith('velib_core.jobs.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() in ([], ["velib_core.jobs.compact_daily"])
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,12 @@ def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again
         assert train_model.run(network.of(history, quick), H).counts == {"fresh": 1}
 
 
+def test_the_summary_of_several_trainings_tells_of_each(history, quick):
+    result = train_model.run_for_horizons(network.of(history, quick), [H])
+    assert result.counts == {f"h{H}_days": len(DAYS), f"h{H}_promoted": 1}
+    assert list(result.outputs) == [f"h{H} 2.0.0"]
+
+
 def test_too_little_history_is_refused_in_words(lake, settings):
     with pytest.raises(NoHistoryError, match="at least 3"):
         train_model.run(network.of(lake, settings), H)
