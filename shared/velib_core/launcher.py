@@ -140,7 +140,7 @@ JOBS = (
 """Every job that can be launched."""
 
 
-def job_of(name: str, launch: _Launch) -> Job:  # noqa: PLR0911 -- a table reads best as one match
+def job_of(name: str, launch: _Launch) -> Job:
     """Return a job, bound to what the environment says that it is about; only it is imported.
 
     Raises `SettingsError` where there is none of the name, or a variable is wrong.

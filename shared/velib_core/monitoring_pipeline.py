@@ -75,7 +75,7 @@ def parse_steps(text: str) -> list[str]:
     return list(wanted) or list(STEPS)
 
 
-def job_of(step: str, day: Day, *, force: bool) -> Job:  # noqa: C901, PLR0911 -- a table
+def job_of(step: str, day: Day, *, force: bool) -> Job:
     """Return the job of a step; only its module is imported. ``day`` is for steps of one day."""
     match step:
         case "data_freshness":

@@ -252,7 +252,7 @@ def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
 def copy(tmp_path):
     """A copy of the tree to change, in the environment of this one."""
     home = tmp_path / "tree"
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", "data")
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     home.mkdir()
     for folder in ("shared", "local", "cli", "deploy", "functions", "tests", "docs"):
         shutil.copytree(REPOSITORY / folder, home / folder, ignore=ignored)
