@@ -6,6 +6,7 @@ import itertools
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from google.cloud import storage
 from velib_core.lake.bucket import connect
@@ -14,6 +15,11 @@ from velib_local.emulator.object_store import object_store
 
 PROJECT = "velib-test"
 _BUCKETS = itertools.count(1)
+
+hypothesis.settings.register_profile(
+    "first-failure", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
+"""Does not look for a smaller example of what failed."""
 
 
 @pytest.fixture(scope="session")

@@ -115,18 +115,22 @@ def panel_of(start: str, days: int):
     values["bikes"][:, 22] = 7  # never moves
     weather = {name: array.copy() for name, array in panel.weather.items()}
     weather["temp_C"][::5] = np.nan
-    freeze(values["bikes"], days)
+    freeze(values["bikes"])
     return dataclasses.replace(
         changed(panel, values, weather), stations=places(panel.stations, values["capacity"])
     )
 
 
-def freeze(bikes, days) -> None:
-    """Two standstills: of a folded evening, and of the morning whose rows are compared."""
-    for at, length in ((6 * 288 + 250, 30), (3 * 288 + 60, 40), (2 * 288 + 100, 40)):
-        seen = np.where(np.isnan(bikes[at]), 5, bikes[at])
-        bikes[at : at + length, : STATIONS - 2] = seen[: STATIONS - 2]
-        bikes[at : at + length, 5] = np.nan
+def freeze(bikes) -> None:
+    """Standstills on folded days and before rows; at the last too few stations are seen."""
+    for at, length, seen in (
+        (3 * 288 + 60, 40, 200),
+        (6 * 288 + 250, 30, 200),
+        (7 * 288 + 120, 20, 200),
+        (2 * 288 + 100, 40, 199),
+    ):
+        bikes[at : at + length] = np.where(np.isnan(bikes[at]), 5, bikes[at])
+        bikes[at : at + length, [5, 199, 198, 197][: STATIONS - seen]] = np.nan
 
 
 def places(stations, capacity):
@@ -251,6 +255,15 @@ def test_profiles_are_the_sums_of_their_definition(season):
         _assert_sums(profiles, profiles.level[n], sums)
     activity = np.nan if folded.activity is None else folded.activity
     np.testing.assert_allclose(profiles.relative_activity[0], activity, rtol=1e-9)
+
+
+def test_the_networks_stand_still_now_and_then():
+    for season in (SPRING, AUTUMN):
+        seen = seen_of(season.start, season.days)
+        frozen = [t for t in range(9 * 288) if oracle_profiles.is_frozen(seen, seen.start + t)]
+        hours = {t // 288 for t in frozen}
+        assert hours == {3, 6, 7}
+        assert len(frozen) == 28 + 18 + 8
 
 
 def _assert_sums(profiles, found, expected):

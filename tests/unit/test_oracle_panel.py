@@ -73,21 +73,26 @@ def test_a_panel_holds_each_row_at_its_bin_and_station(snapshots):
     assert panel.stations.ids.tolist() == ids
     assert (panel.start, panel.stop) == (START, STOP)
     newest: dict[str, dict[str, object]] = {i: {} for i in ids}
-    for t in range(START, STOP):
-        rows = {row["station_id"]: row for row in inside.get(t, [])}
-        for s, station in enumerate(ids):
-            row = rows.get(station, {})
-            newest[station] |= {k: v for k, v in row.items() if v is not None}
-            expected = {name: number(row.get(name)) for name in STATION_VARIABLES}
-            expected["ok"] = {None: math.nan, "OK": 1}.get(row.get("status"), 0)
-            expected["age_min"] = number(row.get("age_s")) / 60
-            found = {name: panel[name][t - START, s] for name in expected}
-            assert found == pytest.approx(expected, nan_ok=True)
-        for name in WEATHER_VARIABLES:
-            reported = [row[name] for row in rows.values() if row[name] is not None]
-            assert panel.weather[name][t - START] == pytest.approx(
-                number(reported[-1] if reported else None), nan_ok=True
-            )
+    variables = (*STATION_VARIABLES, "ok", "age_min")
+    expected = {name: np.full((STOP - START, len(ids)), np.nan, np.float32) for name in variables}
+    weather = {name: np.full(STOP - START, np.nan, np.float32) for name in WEATHER_VARIABLES}
+    for t, rows in inside.items():
+        for row in rows:
+            newest[row["station_id"]] |= {k: v for k, v in row.items() if v is not None}
+            derived = {
+                "ok": {None: None, "OK": 1}.get(row["status"], 0),
+                "age_min": None if row["age_s"] is None else row["age_s"] / 60,
+            }
+            for name in variables:
+                value = (row | derived)[name]
+                expected[name][t - START, ids.index(row["station_id"])] = number(value)
+            for name in WEATHER_VARIABLES:
+                if row[name] is not None:
+                    weather[name][t - START] = row[name]
+    for name in variables:
+        np.testing.assert_allclose(panel[name], expected[name], rtol=1e-6)
+    for name in WEATHER_VARIABLES:
+        np.testing.assert_array_equal(panel.weather[name], weather[name])
     stations = panel.stations
     assert stations.names.tolist() == [newest[i].get("name", "") for i in ids]
     for name in ("lat", "lon", "capacity"):
