@@ -52,13 +52,13 @@ def test_events_mean_what_the_contract_says(rows):
         with expected as (
           select tbin_utc, station_id,
             case when capacity > 0 then bikes / capacity end as occ,
-            coalesce(capacity, 0) > 0 and coalesce(status, 'OK') = 'OK'
+            coalesce(capacity, 1) > 0 and coalesce(status, 'OK') = 'OK'
               and coalesce(is_installed, 1) = 1
               and not (coalesce(is_renting, 1) = 0 and bikes > 0)
               and not (coalesce(is_returning, 1) = 0
                 and coalesce(docks_available, greatest(capacity - bikes, 0), 0) > 0)
               and not (coalesce(is_renting, 1) = 0 and coalesce(is_returning, 1) = 0) as usable,
-            least(2.0, 0.1 * capacity) as bound,
+            least(2.0, coalesce(0.1 * capacity, 2.0)) as bound,
             coalesce(docks_available, greatest(capacity - bikes, 0)) as docks,
             bikes, hour(tbin_utc) as utc_h, minute(tbin_utc) as utc_m
           from daily)
@@ -79,7 +79,9 @@ def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(row
     view = views.events_view(rows, penury_bikes=2, saturation_docks=2).to_pylist()
     small = [r for r in view if r["capacity"] == 9]
     assert {r["bikes"] for r in small if r["is_penury"]} == {0}
-    assert all(r["is_penury"] is None for r in view if r["capacity"] in (0, None))
+    assert all(r["is_penury"] is None for r in view if r["capacity"] == 0)
+    unknown = [r for r in view if r["capacity"] is None]
+    assert {r["bikes"] for r in unknown if r["is_penury"]} == {0, 1, 2}
 
 
 def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):

@@ -427,3 +427,39 @@ def test_a_model_from_a_frame_knows_its_window(frame):
     assert pack.horizon_bins == H
     assert pack.about["last_day"] == str(day_after(day_of(START), DAYS - 1))
     assert pack.about["first_day"] == str(day_after(day_of(START), 1))
+
+
+def without(panel, *names):
+    """The panel of a network that does not publish some variables."""
+    nothing = np.full_like(panel["bikes"], np.nan)
+    stations = panel.stations
+    if "capacity" in names:
+        stations = dataclasses.replace(stations, capacity=np.full_like(stations.capacity, np.nan))
+    values = {**panel.values, **dict.fromkeys(names, nothing)}
+    return dataclasses.replace(panel, stations=stations, values=values)
+
+
+@pytest.mark.parametrize("missing", [("capacity",), ("capacity", "docks_available")])
+def test_a_network_without_capacities_is_forecast_all_the_same(panel, profiles, missing):
+    blind = without(panel, *missing)
+    days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    found = predict(train(blind.window, blind.stations, days, H, TZ, FEW), blind, profiles, LATE)
+    assert found["reason"].null_count == found.num_rows
+    for name in ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike"):
+        assert found[name].null_count == 0, name
+    known_docks = "docks_available" not in missing
+    assert found["p_dock"].null_count == (0 if known_docks else found.num_rows)
+    rows = found.to_pylist()
+    assert all(row["bikes_pred"] <= row["capacity_bin"] for row in rows)
+    if known_docks:
+        capacity = dict(zip(panel.stations.ids, panel.stations.capacity, strict=True))
+        assert all(row["capacity_bin"] == capacity[row["station_id"]] for row in rows)
+
+
+def test_a_capacity_that_is_missing_for_a_while_is_the_last_known_one(panel, pack, profiles):
+    gap = np.where(np.arange(panel.bins)[:, None] > LATE - panel.start - 3, np.nan, 1)
+    forgetful = changed(panel, {"capacity": panel["capacity"] * gap.astype(np.float32)})
+    found = predict(pack, forgetful, profiles, LATE)
+    expected = predict(pack, panel, profiles, LATE)
+    for name in ("capacity_bin", "reason"):
+        assert found[name].equals(expected[name]), name

@@ -89,7 +89,7 @@ def ceiling(bikes: NDArray[np.float32], capacity: NDArray[np.float32]) -> NDArra
     """Return the ceiling of a forecast: the capacity, or the bikes there where more are reported.
 
     Feeds state capacities below the bikes that stand at a station (bikes locked beside the docks,
-    docks added since). A capacity of 0 or unknown stays what it is.
+    docks added since). A capacity of 0 stays what it is.
     """
     return np.where(capacity > 0, np.maximum(capacity, bikes), capacity)
 

@@ -59,7 +59,7 @@ class ForecastLogPartition(NamedTuple):
 
     ``median`` is clipped to [0, `most_bikes`], ``whole`` its rounding half to even, ``mean``
     clipped alike; ``p_bike`` and ``p_dock`` the probabilities of a bike and of a dock at the
-    target time.
+    target time, ``p_dock`` NaN where nothing tells of docks.
     """
 
     median: NDArray[np.float32]
@@ -69,11 +69,36 @@ class ForecastLogPartition(NamedTuple):
     p_dock: NDArray[np.float32]
 
 
+def capacities(panel: Panel) -> NDArray[np.float32]:
+    """Return the docks of each station, ``float32[T, S]``: as published, else as last known.
+
+    A feed loses stations from its information now and then; what a station is does not change.
+    """
+    return np.where(np.isnan(panel["capacity"]), panel.stations.capacity, panel["capacity"])
+
+
 def free_docks(panel: Panel) -> NDArray[np.float32]:
-    """Return the docks a bike can be returned to: as stated, else capacity less bikes."""
-    free = np.maximum(panel["capacity"] - panel["bikes"], 0)
+    """Return the docks a bike can be returned to: as stated, else capacity less bikes.
+
+    NaN where the feed says neither.
+    """
+    free = np.maximum(capacities(panel) - panel["bikes"], 0)
     stated = panel.values.get("docks_available")
     return free if stated is None else np.where(np.isnan(stated), free, stated)
+
+
+def ceilings(panel: Panel) -> NDArray[np.float32]:
+    """Return the most bikes that each station is taken to hold, ``float32[T, S]``.
+
+    That is its capacity; where that is unknown (it is optional), the bikes and free docks there;
+    and where docks are unknown too, the most bikes seen there so far.
+    """
+    known = capacities(panel)
+    stated = panel.values.get("docks_available")
+    docks = np.full_like(known, np.nan) if stated is None else stated
+    seen = np.fmax.accumulate(panel["bikes"], axis=0) if panel.bins else panel["bikes"]
+    guessed = np.where(np.isnan(docks), seen, panel["bikes"] + docks)
+    return np.where(np.isnan(known), guessed, known)
 
 
 def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -115,9 +140,10 @@ def publish(
     weight = calibration.mean_blend_weight
     mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, most)
     has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)
-    has_dock = chance_of_fall(pack.classes, probability, docks - 1)
+    told = ~np.isnan(docks)
+    has_dock = chance_of_fall(pack.classes, probability, np.where(told, docks, 0) - 1)
     p_bike = weight * has_bike + (1 - weight) * (bikes >= 1)
-    p_dock = weight * has_dock + (1 - weight) * (docks >= 1)
+    p_dock = np.where(told, weight * has_dock + (1 - weight) * (docks >= 1), np.nan)
     found = (median, np.rint(median), mean, p_bike, p_dock)
     return ForecastLogPartition(*(np.asarray(column, np.float32) for column in found))
 
@@ -165,15 +191,17 @@ def predict(
     picked = (np.maximum(base, 0), np.arange(len(base)))
     seen = base >= 0
     bikes, capacity, ok = (
-        np.where(seen, recent[name][picked], np.nan) for name in ("bikes", "capacity", "ok")
+        np.where(seen, values[picked], np.nan)
+        for values in (recent["bikes"], ceilings(recent), recent["ok"])
     )
+    no_docks = seen & (capacities(recent)[picked] == 0)
     age = np.where(seen, recent["age_min"][picked], np.nan)
     reason = np.select(
         [
             ~seen,
             base < recent.bins - 1 - slack,
             ok == 0,
-            ~(capacity > 0),
+            no_docks,
             age > SILENT_AFTER_MINUTES,
         ],
         ["never_seen", "stale", "closed", "no_capacity", "silent"],
@@ -212,6 +240,8 @@ def hindcast_day(
     start = first_bin(day)
     today = panel.window(start, Bin(start + BINS_PER_DAY))
     usable = observed_in_service(today)
+    looked_at = panel.window(Bin(start - lookback_bins(pack.horizon_bins)), today.stop)
+    most = ceilings(looked_at)[-BINS_PER_DAY:]
     docks = free_docks(today)
     out = ForecastLogPartition(
         *(np.full(usable.shape, np.nan, np.float32) for _ in ForecastLogPartition._fields)
@@ -231,7 +261,7 @@ def hindcast_day(
             calibration,
             probability,
             today["bikes"][block][keep],
-            today["capacity"][block][keep],
+            most[block][keep],
             docks[block][keep],
         )
         for array, values in zip(out, found, strict=True):
@@ -246,7 +276,8 @@ def no_forecast(panel: Panel, horizon: HorizonBins, at: Bin, reason: str) -> pa.
     picked = (np.maximum(base, 0), np.arange(len(base)))
     seen = base >= 0
     known = tuple(
-        np.where(seen, recent[name][picked], np.nan) for name in ("bikes", "capacity", "age_min")
+        np.where(seen, values[picked], np.nan)
+        for values in (recent["bikes"], ceilings(recent), recent["age_min"])
     )
     nothing = np.full(len(base), np.nan, np.float32)
     out = dict.fromkeys(("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock"), nothing)

@@ -19,7 +19,7 @@ from velib_core.features.spatial_features import StaticFeatures, fit_static_feat
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.blending import Calibration, add_day, fresh_calibration
 from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
-from velib_core.model.inference import class_probabilities, free_docks, publish
+from velib_core.model.inference import ceilings, class_probabilities, free_docks, publish
 from velib_core.model.pack import ModelPack
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.tables.service import observed_in_service
@@ -99,8 +99,9 @@ def rows_of_day(
     rows = at - now.start
     keep = observed_in_service(now)[rows] & ~np.isnan(later[rows])
     t, station = np.nonzero(keep)
+    most = ceilings(panel.window(Bin(now.start - lookback_bins(horizon)), now.stop))[-now.bins :]
     features = feature_rows(panel, at, horizon, static_features, profiles)
-    bikes, capacity = now["bikes"][rows][keep], now["capacity"][rows][keep]
+    bikes, capacity = now["bikes"][rows][keep], most[rows][keep]
     return Rows(
         features.reshape(len(features), -1)[:, keep.ravel()].T,
         at[t],

@@ -8,6 +8,7 @@ the hindcast of the live model.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,15 +121,15 @@ def events_view(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) ->
 
     ``is_penury`` is 1 where bikes ≤ min(``penury_bikes``, 10% of capacity), ``is_saturation``
     where free docks ≤ min(``saturation_docks``, 10% of capacity); both are null where the station
-    is out of service or its capacity unknown. ``occ_ratio`` is bikes / capacity, null where the
+    is out of service, and so is ``is_saturation`` where nothing tells of free docks. Where the
+    capacity is unknown, the bounds alone count. ``occ_ratio`` is bikes / capacity, null where the
     capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin. The daily's count of
     repeated rows is carried along (`velib_core.tables.snapshot.repeats_of`).
     """
-    capacity = pc.if_else(in_service(daily), pc.cast(daily["capacity"], pa.float64()), None)
-    positive = pc.if_else(
-        pc.greater(daily["capacity"], 0), pc.cast(daily["capacity"], pa.float64()), None
-    )
-    share = pc.multiply(capacity, STOCKOUT_SHARE)
+    capacity = pc.cast(daily["capacity"], pa.float64())
+    positive = pc.if_else(pc.greater(capacity, 0), capacity, None)
+    known_share = pc.coalesce(pc.multiply(capacity, STOCKOUT_SHARE), math.inf)
+    share = pc.if_else(in_service(daily), known_share, pa.scalar(None, pa.float64()))
     derived = {
         "status_code": pc.fill_null(_status_code(daily["status"]), -1),
         "occ_ratio": pc.divide(pc.cast(daily["bikes"], pa.float64()), positive),
