@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 LAZY = {
     "backtest": "velib_cli.commands.backtest",
     "demo": "velib_cli.commands.run",
+    "feed": "velib_cli.commands.feed",
     "models": "velib_cli.commands.models",
     "replay": "velib_cli.commands.run",
     "report": "velib_cli.commands.report",
@@ -61,6 +62,7 @@ def cli() -> None:
     `velib status --help`.
 
     \b
+    A city of your own:                 feed  (URL)
     A folder that demo or replay left:  report, status, models, store  (--dir)
     A deployed network:                 doctor, report, status, models, rollback  (--bucket)
     Your own recording:                 replay, backtest  (--source)

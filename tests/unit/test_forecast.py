@@ -435,8 +435,8 @@ def without(panel, *names):
     stations = panel.stations
     if "capacity" in names:
         stations = dataclasses.replace(stations, capacity=np.full_like(stations.capacity, np.nan))
-    values = {**panel.values, **dict.fromkeys(names, nothing)}
-    return dataclasses.replace(panel, stations=stations, values=values)
+    blind = changed(panel, dict.fromkeys(names, nothing))
+    return dataclasses.replace(blind, stations=stations)
 
 
 @pytest.mark.parametrize("missing", [("capacity",), ("capacity", "docks_available")])

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from velib_core.events.network import Network
     from velib_core.feeds.observed import Observed
+    from velib_core.feeds.open_meteo import Weather
     from velib_core.feeds.poll import Poll
     from velib_core.feeds.stations import Place
     from velib_core.lake.bucket import Lake
@@ -75,14 +76,12 @@ def run(network: Network, feeds: Feeds) -> JobResult:
     observed = _unless_seen(lake, layout, poll, observed, rows)
     air = open_meteo.observe(feeds.session, network.settings, observed.at)
     bin_ = bin_of(observed.at)
-    rows, more = snapshot.validate(stations.at_instant(rows, observed.at, air), bin_)
-    defects = [*observed.defects, *defects, *more]
+    rows, defects = complete(observed, rows, defects, air)
     if defects:
         _keep_defects(lake, layout, bin_, defects)
     if not rows.num_rows:
         raise FeedError("station_status.data.stations", 0, "at least one usable station")
     feeds.places = {**feeds.places, **stations.places_of(rows)}
-    rows = snapshot.with_repeats(rows, snapshot.count_repeats(defects))
     name = layout.name(Snapshot(bin_))
     outcome = lake.update(name, lambda current: _artefact(lake, layout, current, rows, bin_))
     counts = {
@@ -105,6 +104,16 @@ def observe(
     reports = poll.status.reports()
     observed = observed_at(poll.status_file.last_updated, reports, poll.polled, tz)
     return observed, *stations.snapshot_rows(poll.status, poll.information, known, observed)
+
+
+def complete(
+    observed: Observed, rows: pa.Table, defects: list[Defect], weather: Weather
+) -> tuple[pa.Table, list[Defect]]:
+    """Return the snapshot of rows: stamped, with the weather, held to the schema; all defects."""
+    stamped = stations.at_instant(rows, observed.at, weather)
+    valid, more = snapshot.validate(stamped, bin_of(observed.at))
+    found = [*observed.defects, *defects, *more]
+    return snapshot.with_repeats(valid, snapshot.count_repeats(found)), found
 
 
 def _known_places(lake: Lake, layout: Layout, poll: Poll, feeds: Feeds) -> Mapping[str, Place]:
