@@ -18,7 +18,8 @@ import pytest
 import requests
 from google.cloud import pubsub_v1
 from network import FIRST_DAY, bins_of_days, upload
-from velib_core.events.messages import DayClosed, ReplayRequested, Tick, TrainRequested, encode
+from velib_core.events.messages import DayClosed, ReplayRequested, Tick, TrainRequested
+from velib_core.events.publisher import encode
 from velib_core.events.topics import ALERTS, TOPICS
 from velib_core.jobs import build_data_freshness, build_datasets, compact_daily
 from velib_core.lake.keys import Daily, Events, Monitoring, Perf, Snapshot

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from velib_core.errors import PermanentError, TransientError
 from velib_core.events import messages, runtime
 from velib_core.events.parsing import PUBSUB_EVENT, STORAGE_EVENT, parse
+from velib_core.events.publisher import encode
 from velib_core.events.topics import TOPICS
 from velib_core.lake.keys import Daily
 from velib_core.lake.layout import ForeignNameError
@@ -84,7 +85,7 @@ MESSAGES = st.one_of(
 @given(MESSAGES)
 def test_a_message_is_read_back_as_it_was_written(sent):
     topic = f"velib-{TOPICS[type(sent)]}"
-    assert parse(message(messages.encode(sent), topic), SETTINGS) == sent
+    assert parse(message(encode(sent), topic), SETTINGS) == sent
 
 
 @pytest.mark.parametrize(
@@ -235,4 +236,4 @@ def test_the_errors_of_events_are_permanent():
 
 
 def test_every_message_fits_into_an_event():
-    assert len(json.loads(messages.encode(messages.DayClosed(DAY, force=True)))) == 2
+    assert len(json.loads(encode(messages.DayClosed(DAY, force=True)))) == 2

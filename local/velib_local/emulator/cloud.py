@@ -22,6 +22,7 @@ from google.cloud import pubsub_v1, storage
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 from velib_core.events import messages
+from velib_core.events.publisher import encode
 from velib_core.events.topics import DEAD_LETTER_TOPIC, MAX_DELIVERY_ATTEMPTS, TOPICS
 from velib_core.lake.bucket import Lake, connect
 from velib_core.lake.keys import Snapshot
@@ -94,7 +95,7 @@ class LocalCloud:
     def publish(self, message: messages.Message) -> str:
         """Publish a message of ours; return its id."""
         topic = self.settings.topic(TOPICS[type(message)])
-        return self.servers.publish(topic, messages.encode(message), {})
+        return self.servers.publish(topic, encode(message), {})
 
     def tick(self) -> None:
         """Publish a scheduler's tick and wait until it is handled."""

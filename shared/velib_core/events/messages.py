@@ -1,15 +1,12 @@
-"""CloudEvent → typed trigger, typed message → Pub/Sub, and the answer each failure gets.
+"""What reaches a function, and what functions tell one another: typed triggers and messages.
 
-A fact reaches a function as one of these, whichever way the platform wraps it: a Pub/Sub message
-of ours, a bucket notification carried by Pub/Sub, or a direct Cloud Storage event. Names and
-numbers in an event are somebody's claim: a trigger is only made from ones that pass the layout
-and the settings.
+An event reaches a function as one of these, whichever way the platform wraps it: a Pub/Sub message
+of ours, a bucket notification carried by Pub/Sub, or a direct Cloud Storage event.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from velib_core.errors import InvalidValueError, PermanentError
@@ -50,7 +47,7 @@ class ObjectFinalized:
 
 @dataclasses.dataclass(frozen=True)
 class Tick:
-    """The scheduler's beat: time to look at the feed."""
+    """The scheduled trigger: time to look at the feed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,28 +86,3 @@ class ReplayRequested:
 
 Trigger = ObjectFinalized | Tick | DayClosed | TrainRequested | ReplayRequested
 Message = Tick | DayClosed | TrainRequested | ReplayRequested
-
-
-def encode(message: Message) -> bytes:
-    """Return the JSON body of a message; `parse` reads it back."""
-    match message:
-        case Tick():
-            body: dict[str, object] = {}
-        case DayClosed(day, force):
-            body = {"day": str(day)} | ({"force": True} if force else {})
-        case TrainRequested(horizon, window_days):
-            body = {"horizon_min": horizon} if horizon else {}
-            body |= {"window_days": window_days} if window_days else {}
-        case ReplayRequested():
-            body = {
-                key: str(value) if key in {"from", "to"} else value
-                for key, value in (
-                    ("from", message.first),
-                    ("to", message.last),
-                    ("stage", message.stage),
-                    ("force", message.force),
-                    ("dry_run", message.dry_run),
-                )
-                if value
-            }
-    return json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""CloudEvent → typed trigger: only names and numbers that pass the layout and the settings."""
+"""CloudEvent → typed trigger, made only of names and numbers that pass layout and settings."""
 
 from __future__ import annotations
 
@@ -30,14 +30,10 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
 
 PUBSUB_EVENT = "google.cloud.pubsub.topic.v1.messagePublished"
-
-
 STORAGE_EVENT = "google.cloud.storage.object.v1.finalized"
-
 
 MAX_MESSAGE_BYTES = 64 << 10
 """Our messages are tens of bytes and a notification about one KiB."""
-
 
 MAX_REPLAY_DAYS = 3660
 

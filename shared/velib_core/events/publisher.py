@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
 from velib_core.errors import TransientError
-from velib_core.events.messages import FINALIZED, FORCE, Message, encode
+from velib_core.events.messages import (
+    FINALIZED,
+    FORCE,
+    DayClosed,
+    Message,
+    ReplayRequested,
+    Tick,
+    TrainRequested,
+)
 from velib_core.events.topics import ALERTS, TOPICS
 
 if TYPE_CHECKING:
@@ -63,3 +71,28 @@ class Publisher:
             self._client.publish(topic, data, **(attributes or {})).result(PUBLISH_TIMEOUT_S)
         except Exception as error:
             raise TransientError(f"publishing to {topic} failed: {error}") from error
+
+
+def encode(message: Message) -> bytes:
+    """Return the JSON body of a message; `velib_core.events.parsing.parse` reads it back."""
+    match message:
+        case Tick():
+            body: dict[str, object] = {}
+        case DayClosed(day, force):
+            body = {"day": str(day)} | ({"force": True} if force else {})
+        case TrainRequested(horizon, window_days):
+            body = {"horizon_min": horizon} if horizon else {}
+            body |= {"window_days": window_days} if window_days else {}
+        case ReplayRequested():
+            body = {
+                key: str(value) if key in {"from", "to"} else value
+                for key, value in (
+                    ("from", message.first),
+                    ("to", message.last),
+                    ("stage", message.stage),
+                    ("force", message.force),
+                    ("dry_run", message.dry_run),
+                )
+                if value
+            }
+    return json.dumps(body).encode()

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-from typing import TYPE_CHECKING
-
 from velib_core.events.messages import DayClosed, Message, ReplayRequested, Tick, TrainRequested
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
 ALERTS = "alerts"
-"""The topic on which a monitoring alert is told when it is raised and when it is cleared."""
-
+"""The topic of monitoring alerts: one message when an alert is raised and one when it clears."""
 
 TOPICS: Mapping[type[Message], str] = {
     Tick: "tick",
@@ -28,8 +20,6 @@ TOPICS: Mapping[type[Message], str] = {
 }
 """The topic of each kind of message, without the network's name before it."""
 
-
 DEAD_LETTER_TOPIC = "dead-letter"
-
 
 MAX_DELIVERY_ATTEMPTS = 20
