@@ -28,7 +28,7 @@ from velib_core.features.spatial_features import (
 )
 from velib_core.features.stack import CONTRACT_FEATURES, feature_rows
 from velib_core.model.change_distribution import ceiling
-from velib_core.model.inference import class_probabilities, predict, publish
+from velib_core.model.inference import blend_with_persistence, class_probabilities, predict
 from velib_core.model.training import TrainingOptions, train
 from velib_core.tables.panel import Panel, bins_of, build_panel
 from velib_core.timeline.bins import (
@@ -150,7 +150,7 @@ def predict_from_features_df(
         for name in ("capacity_bin", "bikes", "free_docks")
     )
     known = np.isfinite(bikes) & (capacity > 0)
-    found = publish(
+    found = blend_with_persistence(
         pack,
         pack.calibration,
         class_probabilities(pack, rows[known]),

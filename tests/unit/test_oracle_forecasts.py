@@ -22,7 +22,7 @@ from velib_core.model.change_distribution import (
     mean_change,
     median_change,
 )
-from velib_core.model.inference import class_probabilities, publish
+from velib_core.model.inference import blend_with_persistence, class_probabilities
 from velib_core.timeline.bins import HorizonBins
 
 SHORT, LONG = HorizonBins(3), HorizonBins(12)
@@ -198,7 +198,9 @@ def test_published_numbers(days, seed, horizon):
     blend.gain = gains.tolist()
     classes, expected = fitted(1, 0.4)
     rows, bikes, capacity, docks, _ = day_of(classes, seed, 0)
-    found = publish(Pack(Saying(rows), classes, horizon), calibration, rows, bikes, capacity, docks)
+    found = blend_with_persistence(
+        Pack(Saying(rows), classes, horizon), calibration, rows, bikes, capacity, docks
+    )
     for n, row in enumerate(rows.tolist()):
         at = (float(bikes[n]), float(capacity[n]), float(docks[n]))
         median, whole, *others = oracle.published(expected, row, blend, horizon, *at)

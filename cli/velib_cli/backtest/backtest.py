@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from velib_core.errors import InvalidValueError
 from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.model.evaluation import errors_of
-from velib_core.model.inference import class_probabilities, free_docks, publish
+from velib_core.model.inference import blend_with_persistence, class_probabilities, free_docks
 from velib_core.model.training import TrainingOptions, calibrate_day, rows_of_day, train
 from velib_core.tables.panel import (
     STATION_VARIABLES,
@@ -261,7 +261,7 @@ def forecast_from(
             rows = rows_of_day(panel, at, horizon, pack.static_features, profiles)
             if len(rows.bins):
                 probability = class_probabilities(pack, rows.features)
-                found = publish(
+                found = blend_with_persistence(
                     pack, calibration, probability, rows.bikes, rows.capacity, rows.docks
                 )
                 later = np.asarray(

@@ -14,7 +14,7 @@ import numpy as np
 from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.features.stack import lookback_bins
 from velib_core.model.blending import add_day, fresh_calibration
-from velib_core.model.inference import class_probabilities, publish
+from velib_core.model.inference import blend_with_persistence, class_probabilities
 from velib_core.model.training import paired_bins, rows_of_day
 from velib_core.timeline.bins import Bin, Day, day_after, first_bin
 from velib_core.timeline.local_time import local_times
@@ -157,5 +157,7 @@ def _columns(
     pack: ModelPack, calibration: Calibration, rows: Rows, probability: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return truth, persistence, published integer and mean of each row, ``float64[4, n]``."""
-    found = publish(pack, calibration, probability, rows.bikes, rows.capacity, rows.docks)
+    found = blend_with_persistence(
+        pack, calibration, probability, rows.bikes, rows.capacity, rows.docks
+    )
     return np.stack([rows.target, rows.bikes, found.rounded, found.mean]).astype(np.float64)

@@ -125,7 +125,7 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
     return scaled
 
 
-def publish(
+def blend_with_persistence(
     pack: ModelPack,
     calibration: Calibration,
     probability: NDArray[np.float32],
@@ -219,7 +219,7 @@ def predict(
         origin = np.array([recent.start + row])
         features = feature_rows(panel, origin, pack.horizon_bins, pack.static_features, profiles)
         probability = class_probabilities(pack, features[:, 0, where].T)
-        found = publish(
+        found = blend_with_persistence(
             pack, calibration, probability, bikes[where], capacity[where], docks[row, where]
         )
         for name, values in zip(out, found, strict=True):
@@ -256,7 +256,7 @@ def hindcast_day(
         probability = class_probabilities(
             pack, features.reshape(len(features), -1)[:, keep.ravel()].T
         )
-        found = publish(
+        found = blend_with_persistence(
             pack,
             calibration,
             probability,

@@ -19,7 +19,12 @@ from velib_core.features.spatial_features import StaticFeatures, fit_static_feat
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.blending import Calibration, add_day, fresh_calibration
 from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
-from velib_core.model.inference import ceilings, class_probabilities, free_docks, publish
+from velib_core.model.inference import (
+    blend_with_persistence,
+    ceilings,
+    class_probabilities,
+    free_docks,
+)
 from velib_core.model.pack import ModelPack
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.tables.service import observed_in_service
@@ -379,7 +384,9 @@ def _validate(
     errors = np.zeros(5)
     for rows in source.days(days):
         probability = class_probabilities(pack, rows.features)
-        forecast = publish(pack, calibration, probability, rows.bikes, rows.capacity, rows.docks)
+        forecast = blend_with_persistence(
+            pack, calibration, probability, rows.bikes, rows.capacity, rows.docks
+        )
         calibration = add_day(
             calibration, pack.classes, probability, rows.bikes, rows.capacity, rows.target
         )
