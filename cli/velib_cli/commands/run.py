@@ -341,12 +341,15 @@ def _print_report(report: ChainReport, out: Path) -> None:
     objects = Table("folder", "objects", "MiB", title="What was made")
     for folder, number in sorted(report.objects.items()):
         objects.add_row(folder, str(number), f"{report.sizes[folder] / 2**20:.1f}")
-    stages = Table("function", "events", "failed", "median s", "slowest s", title="Who made it")
+    stages = Table(
+        "function", "events", "failed", "lost races", "median s", "slowest s", title="Who made it"
+    )
     for stage in report.stages:
         stages.add_row(
             stage.function,
             str(stage.deliveries),
             str(stage.failures),
+            str(stage.lost_races),
             f"{stage.median_s:.3f}",
             f"{stage.slowest_s:.2f}",
         )

@@ -362,12 +362,11 @@ def _subscribe(
 def _function_env(spec: FunctionSpec, env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a function's process: its network's, and its own additions.
 
-    One thread a numeric library: the functions run side by side on one machine. Where training
-    has more, they sleep when they wait for each other: spinning takes the core from the very
-    thread that is waited for, and trains two to three times slower on a busy machine.
+    Each numeric library has as many threads as the function has processors: the functions run
+    side by side on one machine.
     """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(spec.cpu))
-    return dict(env) | threads | {"OMP_WAIT_POLICY": "PASSIVE"} | dict(spec.env)
+    return dict(env) | threads | dict(spec.env)
 
 
 @contextlib.contextmanager

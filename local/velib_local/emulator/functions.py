@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 from velib_core.events import messages
 from velib_core.events.topics import TOPICS
+from velib_core.lake.bucket import RaceLostError
 
 from velib_local.emulator import processes
 
@@ -53,6 +54,7 @@ class LocalFunction:
         self.spec = spec
         self._env = dict(env)
         self._log = log
+        self._log_before = log.stat().st_size if log.exists() else 0
         self._limited = limited
         self._most = spec.max_instances if limited else 1
         self._timeout_s = float(spec.timeout_s) if limited else HANG_S
@@ -69,6 +71,14 @@ class LocalFunction:
     def pids(self) -> list[int]:
         """The processes that run now, each the parent of its workers."""
         return [i.process.pid for i in list(self._instances) if i.process.poll() is None]
+
+    def lost_races(self) -> int:
+        """Return how many events the function gave back because another writer was first."""
+        if not self._log.exists():
+            return 0
+        with self._log.open(encoding="utf-8", errors="replace") as lines:
+            lines.seek(self._log_before)
+            return sum(RaceLostError.__name__ in line and "will retry" in line for line in lines)
 
     def call(self, body: bytes, path: str) -> int:
         """Deliver a push body; return the HTTP status, `DIED` where the process ended on the way.

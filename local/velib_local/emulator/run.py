@@ -31,11 +31,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class StageTiming:
-    """How one function fared: deliveries, failures among them, and seconds in the function."""
+    """How one function fared: deliveries, failures among them, and seconds in the function.
+
+    A lost race is no failure: the event comes again, as it has to. ``failures`` are the other
+    deliveries that were not acknowledged.
+    """
 
     function: str
     deliveries: int
     failures: int
+    lost_races: int
     median_s: float
     slowest_s: float
     total_s: float
@@ -185,11 +190,13 @@ def stage_timings(cloud: LocalCloud) -> list[StageTiming]:
     by_function: dict[str, list[tuple[float, int]]] = {}
     for delivery in list(cloud.gateway.deliveries):
         by_function.setdefault(delivery.function, []).append((delivery.seconds, delivery.status))
+    lost_races = {name: cloud.functions[name].lost_races() for name in by_function}
     return [
         StageTiming(
             function=function,
             deliveries=len(calls),
-            failures=sum(not 200 <= status < 300 for _, status in calls),
+            failures=sum(not 200 <= status < 300 for _, status in calls) - lost_races[function],
+            lost_races=lost_races[function],
             median_s=round(statistics.median(seconds for seconds, _ in calls), 4),
             slowest_s=round(max(seconds for seconds, _ in calls), 3),
             total_s=round(sum(seconds for seconds, _ in calls), 2),
