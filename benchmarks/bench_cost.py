@@ -28,7 +28,8 @@ import measure
 from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.timeline.bins import bin_start, day_after, first_bin
 from velib_deploy.function_specs import load_specs
-from velib_local.emulator.cloud import BUCKET, PROJECT, deployed, local_servers
+from velib_local.emulator.cloud import deployed
+from velib_local.emulator.servers import BUCKET, PROJECT, local_servers
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
 

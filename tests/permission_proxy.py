@@ -11,7 +11,9 @@ import contextlib
 import dataclasses
 import http.server
 import json
+import math
 import threading
+import time
 import urllib.parse
 from concurrent import futures
 from typing import TYPE_CHECKING, TypeAlias
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
     from velib_core.settings.network import Settings
     from velib_deploy.function_specs import FunctionSpec
-    from velib_local.emulator.cloud import Proxy, Servers
+    from velib_local.emulator.cloud import Proxy
+    from velib_local.emulator.servers import Servers
 
 GET, LIST = "storage.objects.get", "storage.objects.list"
 CREATE, DELETE = "storage.objects.create", "storage.objects.delete"
@@ -62,6 +65,30 @@ class Denial:
 
 Policy: TypeAlias = "Callable[[Operation], Denial | None]"
 """Operation → how it is refused, ``None`` to let it pass. Called from many threads."""
+
+
+class OneWriteASecond:
+    """Refuses an object's second write within a second, as Cloud Storage does.
+
+    "Maximum rate of writes to the same object name", https://cloud.google.com/storage/quotas.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._written: dict[str, float] = {}
+
+    def __call__(self, operation: Operation) -> Denial | None:
+        """Judge an operation of any function."""
+        if operation.permission != CREATE:
+            return None
+        with self._lock:
+            now = self._clock()
+            if now - self._written.get(operation.resource, -math.inf) < 1.0:
+                return Denial(429)
+            self._written[operation.resource] = now
+        return None
+
 
 _GRPC = {
     403: grpc.StatusCode.PERMISSION_DENIED,

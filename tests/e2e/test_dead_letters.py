@@ -9,7 +9,8 @@ from permission_proxy import LIST, Denial, behind_proxy
 from velib_cli.main import cli
 from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
 from velib_local.emulator import run
-from velib_local.emulator.cloud import BUCKET, PROJECT, local_cloud
+from velib_local.emulator.cloud import local_cloud
+from velib_local.emulator.servers import BUCKET, PROJECT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.server
+import itertools
 import json
 import threading
 import time
@@ -63,13 +64,14 @@ class Endpoint:
     """A push endpoint that answers what it is told and remembers what it got."""
 
     def __init__(self, answers):
-        self.answers, self.bodies = list(answers), []
+        self.answers, self.bodies, self.times = list(answers), [], []
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 endpoint.bodies.append(json.loads(body))
+                endpoint.times.append(time.monotonic())
                 self.send_response(endpoint.answers.pop(0) if endpoint.answers else 204)
                 self.end_headers()
 
@@ -196,3 +198,43 @@ def test_publishing_to_a_topic_that_does_not_exist_is_refused(clients):
     publisher, _, _ = clients
     with pytest.raises(NotFound):
         publisher.publish("projects/velib-test/topics/nowhere", b"x").result(10)
+
+
+@pytest.fixture
+def pushed(monkeypatch):
+    """Publish a message to an endpoint of an embedded server with options of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def publish(endpoint, server, **config):
+            stack.enter_context(server)
+            monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
+            publisher = pubsub_v1.PublisherClient()
+            publisher.create_topic(name=TOPIC)
+            name = "projects/velib-test/subscriptions/own"
+            push = types.PushConfig(push_endpoint=endpoint.url)
+            with pubsub_v1.SubscriberClient() as subscriber:
+                subscriber.create_subscription(
+                    request={"name": name, "topic": TOPIC, "push_config": push, **config}
+                )
+            publisher.publish(TOPIC, b"x").result(10)
+
+        yield publish
+
+
+def test_a_message_older_than_its_retention_is_dropped(pushed):
+    endpoint, server = Endpoint([500] * 1000), PubSubServer()
+    kept = duration_pb2.Duration(seconds=1)
+    pushed(endpoint, server, message_retention_duration=kept, retry_policy=retry())
+    endpoint.wait_for(2)
+    wait_until(lambda: server.unacknowledged() == 0, "the end of the retention")
+    assert endpoint.answers, "it was refused to its end"
+
+
+def test_a_subscription_whose_pushes_are_refused_is_held_back_longer_each_time(pushed):
+    endpoint = Endpoint([500, 429, 503, 204])
+    pushed(endpoint, PubSubServer(push_backoff=(0.2, 60.0)), retry_policy=retry(1, 2))
+    endpoint.wait_for(4)
+    gaps = [after - before for before, after in itertools.pairwise(endpoint.times)]
+    assert gaps[0] >= 0.2
+    assert gaps[1] >= 0.4
+    assert gaps[2] >= 0.8

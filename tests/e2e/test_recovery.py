@@ -13,7 +13,8 @@ from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin
-from velib_local.emulator.cloud import BUCKET, local_cloud
+from velib_local.emulator.cloud import local_cloud
+from velib_local.emulator.servers import BUCKET
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from contract.documents import problems
-from permission_proxy import Denial, behind_proxy
+from permission_proxy import Denial, OneWriteASecond, behind_proxy
 from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
 from velib_core.feeds import gbfs
 from velib_core.feeds.open_meteo import Weather
@@ -43,7 +43,8 @@ from velib_core.lake.readable import ReadableNetwork
 from velib_core.settings.network import Settings
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
-from velib_local.emulator.cloud import BUCKET, PROJECT, deployed, local_servers
+from velib_local.emulator.cloud import deployed
+from velib_local.emulator.servers import BUCKET, PROJECT, local_servers
 from velib_local.simulation import feed_documents
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
@@ -91,6 +92,7 @@ class Weathering:
         self.on = False
         self.killing = True
         self.counts: collections.Counter[str] = collections.Counter()
+        self._one_write_a_second = OneWriteASecond()
 
     def draw(self, shares: dict, rng: random.Random | None = None) -> object:
         """Return one of the faults, each with its share, or ``None``; count it."""
@@ -108,6 +110,9 @@ class Weathering:
         with self._lock:
             self.counts["calls"] += self.on
             self.counts[operation.permission] += self.on
+        too_soon = self._one_write_a_second(operation)
+        if too_soon is not None:
+            return too_soon
         fault = self.draw(STORE_FAULTS | {"lost answer": LOST_ANSWERS})
         if fault == "lost answer":
             return Denial(503, done=True)
@@ -278,7 +283,9 @@ def soak(tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
     with contextlib.ExitStack() as stack:
         feed = stack.enter_context(FeedServer())
-        servers = stack.enter_context(local_servers(delivery=faults.deliver, logs=logs))
+        servers = stack.enter_context(
+            local_servers(delivery=faults.deliver, logs=logs, limited=True)
+        )
         env = SETTINGS | feed.environment()
         whole = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
         settings = Settings.from_env(whole | env)

@@ -16,7 +16,8 @@ from velib_core.events.publisher import Publisher
 from velib_core.lake.layout import Layout
 from velib_core.timeline.bins import Day
 from velib_deploy.function_specs import REPOSITORY
-from velib_local.emulator.cloud import BUCKET, deployed, local_servers
+from velib_local.emulator.cloud import deployed
+from velib_local.emulator.servers import BUCKET, local_servers
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
 

@@ -24,8 +24,9 @@ from velib_core.timeline.bins import bin_of
 from velib_deploy import drift
 from velib_deploy import plan as deploy_plan
 from velib_deploy.function_specs import account_id, load_specs, objects_below, permissions, place
-from velib_local.emulator.cloud import BUCKET, PROJECT, local_cloud
+from velib_local.emulator.cloud import local_cloud
 from velib_local.emulator.pubsub_google import find_emulator
+from velib_local.emulator.servers import BUCKET, PROJECT
 
 REGION = "europe-west1"
 SETTINGS = deployed_settings({}, "gs://b/velib", "p")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from velib_core.settings.network import Settings
-    from velib_local.emulator.cloud import PubSubKind
     from velib_local.emulator.run import ChainReport
+    from velib_local.emulator.servers import PubSubKind
     from velib_local.simulation.feed_server import FeedState
 
 DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)

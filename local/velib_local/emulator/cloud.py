@@ -11,14 +11,12 @@ import base64
 import contextlib
 import dataclasses
 import os
-import shutil
-import tempfile
+import threading
 import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from google.api_core.exceptions import AlreadyExists
-from google.cloud import pubsub_v1, storage
+from google.cloud import pubsub_v1
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
 from velib_core.events import messages
@@ -32,27 +30,33 @@ from velib_deploy.function_specs import load_specs
 
 from velib_local.emulator.functions import HANG_S, LocalFunction
 from velib_local.emulator.gateway import Gateway, key
-from velib_local.emulator.object_store import object_store
 from velib_local.emulator.processes import START_TIMEOUT_S
-from velib_local.emulator.pubsub import PubSubServer, deliver_once
-from velib_local.emulator.pubsub_google import google_emulator
+from velib_local.emulator.pubsub import deliver_once
+from velib_local.emulator.servers import (
+    BUCKET,
+    LIMITED_BACKOFF_S,
+    OBJECTS_TOPIC,
+    PROJECT,
+    local_servers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from velib_core.timeline.bins import Bin
     from velib_deploy.function_specs import FunctionSpec
 
     from velib_local.emulator.pubsub import Delivery
-
-PROJECT = "velib-local"
-BUCKET = "velib-local"
-OBJECTS_TOPIC = f"projects/{PROJECT}/topics/objects"
-"""What the object server publishes on: every object of every network."""
-
+    from velib_local.emulator.servers import PubSubKind, Servers
 
 RETRY_BACKOFF_S = (0.1, 2.0)
 """Quicker than the cloud's 10 to 600 s: nobody waits minutes for a laptop."""
+
+RETENTION_S = 86_400
+"""Eventarc's subscriptions keep a message for a day."""
+
+MEMORY_CHECK_S = 0.25
 
 QUIET_S = {"embedded": 0.05, "google": 3.0}
 """How long nothing must happen before the chain counts as finished, though every object has been
@@ -63,8 +67,6 @@ STUCK_AFTER_S = HANG_S + START_TIMEOUT_S
 its cold start included. How long the whole takes is not limited, for machines differ."""
 
 FORECASTER = "build_serving_forecast"
-
-PubSubKind = Literal["embedded", "google"]
 
 Proxy: TypeAlias = (
     "Callable[[Mapping[str, FunctionSpec], Settings, Servers],"
@@ -163,35 +165,6 @@ class LocalCloud:
         return count
 
 
-@dataclasses.dataclass(frozen=True)
-class Servers:
-    """The servers that all networks of a local cloud share: the object store and Pub/Sub."""
-
-    store: str
-    pubsub: str
-    kind: PubSubKind
-    embedded: PubSubServer | None
-    logs: Path
-    _publisher: pubsub_v1.PublisherClient
-
-    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> str:
-        """Publish to a topic by its full name; return the message's id."""
-        if self.embedded is not None:
-            message = types.PubsubMessage(data=data, attributes=attributes)
-            return self.embedded.publish(topic, [message])[0]
-        return str(self._publisher.publish(topic, data, **attributes).result(60))
-
-    def subscribe(self, config: types.Subscription, gateway: Gateway) -> None:
-        """Subscribe; the embedded server's pushes to the gateway stay in this process."""
-        if self.embedded is not None:
-            self.embedded.subscribe(config, gateway.receive)
-            return
-        if config.push_config.push_endpoint:
-            config.push_config.push_endpoint = gateway.address + config.push_config.push_endpoint
-        with pubsub_v1.SubscriberClient() as subscriber:
-            subscriber.create_subscription(request=config)
-
-
 @contextlib.contextmanager
 def local_cloud(
     env: Mapping[str, str],
@@ -201,54 +174,17 @@ def local_cloud(
     delivery: Delivery = deliver_once,
     proxy: Proxy | None = None,
     logs: Path | None = None,
+    limited: bool = False,
 ) -> Iterator[LocalCloud]:
     """Start a cloud with one network, yield it, and stop everything that was started.
 
     The arguments are those of `local_servers` and `deployed`.
     """
     with (
-        local_servers(kind=kind, delivery=delivery, logs=logs) as servers,
+        local_servers(kind=kind, delivery=delivery, logs=logs, limited=limited) as servers,
         deployed(servers, env, only=only, proxy=proxy) as cloud,
     ):
         yield cloud
-
-
-@contextlib.contextmanager
-def local_servers(
-    *, kind: PubSubKind = "embedded", delivery: Delivery = deliver_once, logs: Path | None = None
-) -> Iterator[Servers]:
-    """Start the object store and Pub/Sub; this process's clients reach them too.
-
-    Parameters
-    ----------
-    kind
-        ``embedded`` runs with nothing but this package; ``google`` runs Google's emulator.
-    delivery
-        Faults for the embedded Pub/Sub to commit.
-    logs
-        Where each part's output goes; by default a temporary folder.
-
-    """
-    with contextlib.ExitStack() as stack:
-        folder = logs or Path(stack.enter_context(_scratch()))
-        folder.mkdir(parents=True, exist_ok=True)
-        embedded: PubSubServer | None = None
-        if kind == "embedded":
-            embedded = stack.enter_context(PubSubServer(delivery))
-            pubsub = embedded.address
-        else:
-            pubsub = stack.enter_context(google_emulator(folder / "pubsub.log"))
-        wiring = {"PUBSUB_EMULATOR_HOST": pubsub, "GOOGLE_CLOUD_PROJECT": PROJECT}
-        stack.enter_context(_environment(wiring))
-        topic = OBJECTS_TOPIC.rpartition("/")[2]
-        publisher = pubsub_v1.PublisherClient()
-        publisher.create_topic(name=OBJECTS_TOPIC)
-        store = stack.enter_context(
-            object_store(folder / "objects.log", project=PROJECT, topic=topic, pubsub=pubsub)
-        )
-        stack.enter_context(_environment({"STORAGE_EMULATOR_HOST": store}))
-        storage.Client(project=PROJECT).create_bucket(BUCKET)
-        yield Servers(store, pubsub, kind, embedded, folder, publisher)
 
 
 @contextlib.contextmanager
@@ -285,7 +221,9 @@ def deployed(
             if open_proxy:
                 own |= stack.enter_context(open_proxy(name))
             log = servers.logs / f"{settings.network}-{name}.log"
-            functions[name] = LocalFunction(spec, own, log)
+            functions[name] = LocalFunction(spec, own, log, limited=servers.limited)
+        if servers.limited:
+            stack.enter_context(_memory_limited(functions.values()))
         gateway = Gateway(functions, _router(servers, settings))
         stack.enter_context(gateway.serving())
         lake = connect(settings)
@@ -326,7 +264,8 @@ def _subscribe(
     settings: Settings, servers: Servers, gateway: Gateway, specs: Iterable[FunctionSpec]
 ) -> None:
     low, high = (
-        duration_pb2.Duration(nanos=int(s * 1e9) % 10**9, seconds=int(s)) for s in RETRY_BACKOFF_S
+        duration_pb2.Duration(nanos=int(s * 1e9) % 10**9, seconds=int(s))
+        for s in (LIMITED_BACKOFF_S if servers.limited else RETRY_BACKOFF_S)
     )
     prefix = f"projects/{PROJECT}/subscriptions/{settings.network}"
     dead_letters = types.Subscription(
@@ -342,6 +281,7 @@ def _subscribe(
             topic=topic,
             push_config=types.PushConfig(push_endpoint=path),
             ack_deadline_seconds=600,
+            message_retention_duration=duration_pb2.Duration(seconds=RETENTION_S),
             retry_policy=types.RetryPolicy(minimum_backoff=low, maximum_backoff=high),
             **options,
         )
@@ -370,24 +310,19 @@ def _function_env(spec: FunctionSpec, env: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the length of a with-block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
+def _memory_limited(functions: Iterable[LocalFunction]) -> Iterator[None]:
+    """Kill what takes too much memory, for the length of a with-block."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(MEMORY_CHECK_S):
+            for function in functions:
+                function.end_what_takes_too_much_memory()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[str]:
-    folder = tempfile.mkdtemp(prefix="velib-")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        over.set()
+        thread.join()

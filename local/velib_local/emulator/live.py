@@ -16,7 +16,8 @@ from velib_core.settings.network import Settings
 from velib_core.timeline.bins import BIN_SECONDS
 
 from velib_local.emulator import run
-from velib_local.emulator.cloud import BUCKET, deployed, local_servers
+from velib_local.emulator.cloud import deployed
+from velib_local.emulator.servers import BUCKET, local_servers
 from velib_local.mirror import FolderLake, copy_objects
 from velib_local.records import RECORDS
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from velib_local.emulator.cloud import PubSubKind
     from velib_local.emulator.run import ChainReport
+    from velib_local.emulator.servers import PubSubKind
 
 VELIB = "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropole/gbfs.json"
 """Vélib' Métropole's own feed: https://www.velib-metropole.fr/donnees-open-data-gbfs-du-service-velib-metropole"""

@@ -6,7 +6,8 @@ message is delivered at least once, in no promised order, again with back-off af
 2xx, and to the dead-letter topic after too many attempts.
 
 Faults are asked for, not accidental: a `Delivery` decides for each message and subscription how
-many copies are delivered and how late.
+many copies are delivered and how late. What is older than a subscription's
+``message_retention_duration`` is dropped, as on Google Cloud.
 """
 
 from __future__ import annotations
@@ -39,9 +40,14 @@ Push: TypeAlias = "Callable[[str, Mapping[str, Any]], int]"
 MAX_PARALLEL_PUSHES = 4
 """Of one subscription; Google's own emulator sends two at a time."""
 
+PUSH_BACKOFF_S = (0.1, 60.0)
+"""Between pushes of a subscription whose endpoint refuses them ("Push backoff",
+https://cloud.google.com/pubsub/docs/push)."""
+
 _BACKOFF_S = (0.1, 10.0)
 _MAX_ATTEMPTS = 100
 _ACK_DEADLINE_S = 600.0
+_RETENTION_S = 7 * 86_400.0
 
 
 def post(endpoint: str, body: Mapping[str, Any]) -> int:
@@ -74,6 +80,7 @@ class _Pending:
     due: float
     order: int
     message: types.PubsubMessage = dataclasses.field(compare=False)
+    expires: float = dataclasses.field(compare=False)
     attempt: int = dataclasses.field(compare=False, default=1)
 
 
@@ -81,7 +88,11 @@ class _Subscription:
     """One subscription's queue: what is due, what is out, and who pushes it."""
 
     def __init__(
-        self, config: types.Subscription, dead_letter: Callable[..., None], push: Push
+        self,
+        config: types.Subscription,
+        dead_letter: Callable[..., None],
+        push: Push,
+        push_backoff: tuple[float, float],
     ) -> None:
         self.config = config
         self._name = config.name
@@ -92,6 +103,9 @@ class _Subscription:
         self.wake = threading.Condition()
         self.closed = False
         self._dead_letter = dead_letter
+        self._push_backoff = push_backoff
+        self._held_s = 0.0
+        self._held_until = 0.0
         self._order = itertools.count()
         self._threads = [
             threading.Thread(target=self._push_for_ever, daemon=True)
@@ -105,9 +119,15 @@ class _Subscription:
         with self.wake:
             return len(self.queue) + len(self.out)
 
-    def put(self, message: types.PubsubMessage, delay: float, attempt: int = 1) -> None:
+    def put(self, message: types.PubsubMessage, delay: float) -> None:
+        """Queue a new message."""
+        now = time.monotonic()
+        kept = types.Subscription.pb(self.config).message_retention_duration
+        expires = now + (kept.ToTimedelta().total_seconds() or _RETENTION_S)
+        self._queue(_Pending(now + delay, next(self._order), message, expires))
+
+    def _queue(self, pending: _Pending) -> None:
         with self.wake:
-            pending = _Pending(time.monotonic() + delay, next(self._order), message, attempt)
             heapq.heappush(self.queue, pending)
             self.wake.notify()
 
@@ -117,21 +137,24 @@ class _Subscription:
         with self.wake:
             while not self.closed:
                 now = time.monotonic()
-                if self.queue and self.queue[0].due <= now:
+                free = max(self._held_until, self.queue[0].due) if self.queue else deadline
+                if self.queue and free <= now:
                     pending = heapq.heappop(self.queue)
+                    if pending.expires <= now:
+                        continue
                     ack_id = f"{pending.message.message_id}-{pending.order}"
                     self.out[ack_id] = pending
                     return ack_id, pending
                 if now >= deadline:
                     return None
-                due = self.queue[0].due if self.queue else deadline
-                self.wake.wait(max(0.0, min(due, deadline) - now))
+                self.wake.wait(max(0.0, min(free, deadline) - now))
         return None
 
     def answer(self, ack_id: str, *, acknowledged: bool) -> None:
         """Forget a delivered message, or plan its next attempt."""
         with self.wake:
             pending = self.out.pop(ack_id, None)
+            self._hold(refused=not acknowledged)
         if pending is None or acknowledged:
             return
         policy = self.config.dead_letter_policy
@@ -140,8 +163,15 @@ class _Subscription:
             self._dead_letter(self.config, pending.message, pending.attempt)
             return
         low, high = self._backoff()
-        delay = min(high, low * 2 ** (pending.attempt - 1))
-        self.put(pending.message, delay, pending.attempt + 1)
+        pending.due = time.monotonic() + min(high, low * 2 ** (pending.attempt - 1))
+        pending.attempt += 1
+        self._queue(pending)
+
+    def _hold(self, *, refused: bool) -> None:
+        """Hold back the next push, twice as long after each refusal and not after a success."""
+        low, high = self._push_backoff
+        self._held_s = min(high, max(low, 2 * self._held_s)) if refused else 0.0
+        self._held_until = time.monotonic() + self._held_s if refused else 0.0
 
     def close(self) -> None:
         with self.wake:
@@ -150,8 +180,10 @@ class _Subscription:
 
     def _backoff(self) -> tuple[float, float]:
         retry = types.Subscription.pb(self.config).retry_policy
-        low = retry.minimum_backoff.ToTimedelta().total_seconds()
-        high = retry.maximum_backoff.ToTimedelta().total_seconds()
+        low, high = (
+            limit.ToTimedelta().total_seconds()
+            for limit in (retry.minimum_backoff, retry.maximum_backoff)
+        )
         return low or _BACKOFF_S[0], high or _BACKOFF_S[1]
 
     def _push_for_ever(self) -> None:
@@ -179,11 +211,15 @@ class _Subscription:
 class PubSubServer:
     """The server: start it, point PUBSUB_EMULATOR_HOST at `address`, stop it.
 
-    Topics must exist before they are published to, as on Google Cloud.
+    Topics must exist before they are published to, as on Google Cloud. Without a ``push_backoff``
+    (the shortest and the longest, in seconds) a refused push holds back no other.
     """
 
-    def __init__(self, delivery: Delivery = deliver_once) -> None:
+    def __init__(
+        self, delivery: Delivery = deliver_once, push_backoff: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
         self._delivery = delivery
+        self._push_backoff = push_backoff
         self._topics: dict[str, list[str]] = {}
         self._subscriptions: dict[str, _Subscription] = {}
         self._lock = threading.Lock()
@@ -233,7 +269,9 @@ class PubSubServer:
     def subscribe(self, config: types.Subscription, push: Push = post) -> None:
         """Add a subscription to a topic that exists; what it pushes goes through ``push``."""
         with self._lock:
-            self._subscriptions[config.name] = _Subscription(config, self._dead_letter, push)
+            self._subscriptions[config.name] = _Subscription(
+                config, self._dead_letter, push, self._push_backoff
+            )
             self._topics[config.topic].append(config.name)
 
     def _dead_letter(

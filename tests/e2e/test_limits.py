@@ -1,0 +1,152 @@
+"""With limits a local function is held to its configuration, as the platform does."""
+
+import base64
+import dataclasses
+import json
+import threading
+
+import pytest
+from commands import wait_until
+from permission_proxy import CREATE, GET, OneWriteASecond, Operation
+from velib_deploy.function_specs import load_specs
+from velib_local.emulator.functions import (
+    DIED,
+    GATEWAY_TIMEOUT,
+    TOO_MANY_REQUESTS,
+    LocalFunction,
+    memory_bytes,
+)
+
+pytestmark = pytest.mark.e2e
+
+MAIN = """
+import base64, pathlib, time
+import functions_framework
+
+kept = []
+
+@functions_framework.cloud_event
+def work(event):
+    said = base64.b64decode(event.data["message"]["data"]).decode()
+    if said.isdigit():
+        kept.append(b"x" * (int(said) << 20))
+        time.sleep(3600)
+    while said and not pathlib.Path(said).exists():
+        time.sleep(0.01)
+"""
+PATH = "/projects/p/topics/t"
+
+
+def push(said: object = "") -> bytes:
+    """Return an event that is handled at once, takes MiB for an hour, or waits for a file."""
+    data = base64.b64encode(str(said).encode()).decode()
+    message = {"messageId": "1", "data": data, "attributes": {"a": "b"}}
+    return json.dumps({"message": message, "subscription": "s"}).encode()
+
+
+@pytest.fixture
+def function(tmp_path):
+    """Start functions of a configuration; end them with the test."""
+    (tmp_path / "main.py").write_text(MAIN)
+    made = []
+
+    def make(*, limited=True, **changed):
+        spec = dataclasses.replace(
+            load_specs()["compact_daily"], folder=tmp_path, entry_point="work", **changed
+        )
+        made.append(LocalFunction(spec, {}, tmp_path / "log", limited=limited))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def at_once(function, events):
+    """Deliver events side by side; return the threads and where their answers come."""
+    answers = []
+
+    def deliver(said):
+        answers.append(function.call(push(said), PATH))
+
+    threads = [threading.Thread(target=deliver, args=(said,)) for said in events]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def test_a_call_that_takes_too_long_is_ended_and_the_next_one_has_a_new_instance(
+    function, tmp_path
+):
+    slow = function(timeout_s=5)
+    assert slow.call(push(tmp_path / "never"), PATH) == GATEWAY_TIMEOUT
+    assert slow.pids == []
+    assert slow.call(push(), PATH) == 200
+
+
+def test_an_instance_that_takes_too_much_memory_is_killed(function, tmp_path):
+    large = function(memory="256Mi")
+    assert large.call(push(), PATH) == 200
+    large.end_what_takes_too_much_memory()
+    assert large.pids, "an instance within its memory lives"
+    (thread,), answers = at_once(large, [400])
+
+    def killed():
+        large.end_what_takes_too_much_memory()
+        return not thread.is_alive()
+
+    wait_until(killed, "the end of an instance")
+    assert answers == [DIED]
+    assert "of 256Mi allowed" in (tmp_path / "log").read_text()
+    assert large.call(push(), PATH) == 200
+
+
+def test_an_event_that_finds_no_free_instance_is_refused_for_now(function, tmp_path):
+    gate = tmp_path / "gate"
+    two = function(max_instances=2, concurrency=1)
+    threads, answers = at_once(two, [gate, gate])
+    wait_until(lambda: len(two.pids) == 2, "a second instance")
+    assert two.call(push(), PATH) == TOO_MANY_REQUESTS
+    gate.touch()
+    for thread in threads:
+        thread.join()
+    assert answers == [200, 200]
+    assert two.call(push(), PATH) == 200
+
+
+def test_without_limits_events_wait_for_the_one_instance(function, tmp_path):
+    gate = tmp_path / "gate"
+    one = function(limited=False, max_instances=5, concurrency=1)
+    threads, answers = at_once(one, [gate, "", ""])
+    wait_until(lambda: one.busy, "the first event")
+    assert len(one.pids) == 1
+    gate.touch()
+    for thread in threads:
+        thread.join()
+    assert answers == [200, 200, 200]
+    assert len(one.pids) == 1
+
+
+def test_an_instance_that_dies_at_work_costs_its_event_and_no_other(function, tmp_path):
+    mortal = function()
+    (thread,), answers = at_once(mortal, [tmp_path / "never"])
+    wait_until(lambda: mortal.busy, "the event")
+    mortal.kill()
+    thread.join()
+    assert answers == [DIED]
+    assert mortal.call(push(), PATH) == 200
+
+
+@pytest.mark.parametrize(("text", "expected"), [("256Mi", 2**28), ("1Gi", 2**30), ("8Gi", 2**33)])
+def test_memory_is_read_as_the_platform_reads_it(text, expected):
+    assert memory_bytes(text) == expected
+
+
+def test_an_object_is_written_once_a_second():
+    seconds = iter([10.0, 10.5, 10.6, 11.1])
+    policy = OneWriteASecond(lambda: next(seconds))
+    write = Operation("f", CREATE, "projects/_/buckets/b/objects/x")
+    other = Operation("f", CREATE, "projects/_/buckets/b/objects/y")
+    answers = [policy(operation) for operation in (write, write, other, write)]
+    assert [answer and answer.status for answer in answers] == [None, 429, None, None]
+    assert policy(Operation("f", GET, "projects/_/buckets/b/objects/x")) is None
