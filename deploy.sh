@@ -112,7 +112,7 @@ enable_apis() {
 
 ensure_bucket() {
   say "bucket gs://$bucket"
-  local guards=(
+  local bucket_flags=(
     --uniform-bucket-level-access --public-access-prevention
     "--soft-delete-duration=$SOFT_DELETE" --lifecycle-file=build/lifecycle.json
   )
@@ -123,7 +123,7 @@ ensure_bucket() {
   exists storage buckets describe "gs://$bucket" \
     || run storage buckets create "gs://$bucket" "--location=$region" \
       --uniform-bucket-level-access --public-access-prevention
-  run storage buckets update "gs://$bucket" "${guards[@]}"
+  run storage buckets update "gs://$bucket" "${bucket_flags[@]}"
 }
 
 # What expires by age is contained in something else by then.
@@ -191,7 +191,7 @@ ensure_shared_accounts() {
 # --- one function --------------------------------------------------------------------------------
 
 # Names of objects are listed in the whole bucket (a listing has no object for a condition to
-# look at); their contents are read and written only where the function's sign says so.
+# look at); their contents are read and written only where its function.toml says so.
 ensure_access() {
   local name=$1 account=$2 member="serviceAccount:$2@$domain" function kind condition topic role
   ensure_account "$account" "velib function $name"

@@ -3,9 +3,9 @@
 The real functions run in the local cloud on a lake that has six weeks behind it, and today's
 snapshots up to 22:00. What is measured of each: events, CPU seconds of its process, operations on
 objects and on topics. Two hours of snapshots, one every five minutes and each handled to the end,
-stand for the 24 hours of a day; the close of a day, one beat of `reconcile` (that finds nothing to
+stand for the 24 hours of a day; the close of a day, one run of `reconcile` (that finds nothing to
 publish, as in a healthy lake) and one training on 28 days are measured once and counted as often
-as they come. Prices and what is assumed beside them are in ``prices.toml``.
+as they come. Prices and assumptions are in ``prices.toml``.
 
 Billed time of an event = CPU / vCPU + operations × round trip / side by side, rounded up.
 """
@@ -51,7 +51,7 @@ WARM_UP = 4
 """Snapshots before those."""
 
 TODAY = day_after(views.MONDAY, 7 * views.WEEKS)
-TICKS = os.sysconf("SC_CLK_TCK")
+CLOCK_HZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclasses.dataclass
@@ -117,7 +117,7 @@ def cpu_of(pid: int) -> float:
     for each in pids:
         fields = Path(f"/proc/{each}/stat").read_text("ascii").rpartition(")")[2].split()
         total += sum(int(field) for field in fields[11:15])
-    return total / TICKS
+    return total / CLOCK_HZ
 
 
 def between(before: dict[str, Use], after: dict[str, Use]) -> dict[str, Use]:
@@ -147,7 +147,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
             def observe(n: int) -> None:
                 city.advance(start + n * dt.timedelta(minutes=5))
                 feed.show(city.state())
-                cloud.tick()
+                cloud.trigger_ingest()
                 cloud.wait_until_idle()
 
             def phase(name: str, work: Callable[[], object]) -> None:
@@ -167,7 +167,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
                 "training", lambda: (cloud.publish(TrainRequested()), cloud.wait_until_idle(1800))
             )
             if cloud.dead_letters():
-                sys.exit("messages were given up: nothing was measured")
+                sys.exit("messages were dead-lettered: nothing was measured")
             return phases, sizes(cloud)
 
 

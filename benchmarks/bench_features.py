@@ -1,4 +1,4 @@
-"""The feature stack over 3 days × 1,500 stations, beside a group-by implementation in pandas.
+"""The feature stack over 3 days × 1,500 stations, against a group-by implementation in pandas.
 
 Promised: ≥ 30 times faster and ≤ 1/4 of the peak memory. Each side runs in a process of its own
 and starts from the same observations: ours from a panel, and makes all 98 features; pandas
@@ -182,8 +182,8 @@ def by_group(panel: Panel) -> tuple[float, int]:
     known = frame[["station_id", "tbin_utc", "bikes"]]
     for lag in (1, 3, 12):
         shifted = known.assign(tbin_utc=known["tbin_utc"] + pd.Timedelta(minutes=5 * lag))
-        around = pairs.merge(shifted.rename(columns={"station_id": "near"}), on="near")
-        mean = around.groupby(["station_id", "tbin_utc"])["bikes"].mean()
+        neighbours = pairs.merge(shifted.rename(columns={"station_id": "near"}), on="near")
+        mean = neighbours.groupby(["station_id", "tbin_utc"])["bikes"].mean()
         frame = frame.merge(
             mean.rename(f"knn_mean_bikes_lag{lag}").reset_index(),
             on=["station_id", "tbin_utc"],
@@ -200,10 +200,10 @@ def by_group(panel: Panel) -> tuple[float, int]:
     known = frame[["station_id", "tbin_utc", *flows]].rename(columns={"station_id": "near"})
     means = []
     for _, of_day in known.groupby(known["tbin_utc"].dt.date):
-        around = pairs.merge(of_day, on="near")
-        means.append(around.groupby(["station_id", "tbin_utc"])[flows].mean())
-    around = pd.concat(means).add_prefix("around_").reset_index()
-    frame = frame.merge(around, on=["station_id", "tbin_utc"], how="left")
+        neighbours = pairs.merge(of_day, on="near")
+        means.append(neighbours.groupby(["station_id", "tbin_utc"])[flows].mean())
+    neighbours = pd.concat(means).add_prefix("around_").reset_index()
+    frame = frame.merge(neighbours, on=["station_id", "tbin_utc"], how="left")
     frame = profiles_by_group(frame)
     return time.process_time() - started, frame.select_dtypes("number").size
 

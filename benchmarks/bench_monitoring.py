@@ -65,7 +65,7 @@ TRAINING_DAYS = 3
 
 
 class Silent(Publisher):
-    """Takes alerts and tells nobody."""
+    """Takes alerts and publishes none."""
 
     def publish_alert(self, body: Mapping[str, object]) -> None:
         """Take an alert."""
@@ -99,15 +99,15 @@ def fill(stations: int) -> None:
     dailies = list(days_of(stations, 8))
     rng = np.random.default_rng(1)
     for n in range(7):
-        events = views.events_view(dailies[n], penury_bikes=2, saturation_docks=2)
+        events = views.observations_table(dailies[n], penury_bikes=2, saturation_docks=2)
         start = Bin(first_bin(MONDAY) + n * BINS_PER_DAY)
         stop = Bin(start + BINS_PER_DAY + max(HORIZONS))
         panel = build_panel(dailies[n : n + 2], start, stop, variables=("bikes", "capacity"))
         noise = rng.normal(0, 0.6, panel["bikes"][:BINS_PER_DAY].shape)
         guess = np.clip(panel["bikes"][:BINS_PER_DAY] + noise, 0, 60).astype(np.float32)
-        cast = views.Hindcast("2.0.0", guess, np.rint(guess), guess)
+        hindcasts = views.Hindcast("2.0.0", guess, np.rint(guess), guess)
         day = day_after(MONDAY, n)
-        perf = views.perf_view(panel, day, HORIZONS, dict.fromkeys(HORIZONS, cast))
+        perf = views.evaluation_table(panel, day, HORIZONS, dict.fromkeys(HORIZONS, hindcasts))
         for week in range(WEEKS):
             at = day_after(day, 7 * week)
             put(lake, Events(at), shifted(events, week))
@@ -148,8 +148,8 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
 
 
 def forecast_log(perf: pa.Table) -> pa.Table:
-    """Return the perf view's forecasts as if each had been published in its bin."""
-    ahead = pc.multiply(perf["horizon_bins"], 300 * 10**9).cast(pa.duration("ns"))
+    """Return the evaluation table's forecasts as if each had been published in its bin."""
+    ahead = pc.multiply(perf["horizon_bins"], 300 * 10**9).hindcasts(pa.duration("ns"))
     chance = pa.array(np.full(perf.num_rows, 0.9))
     made = {
         "target_tbin_utc": pc.add(perf["tbin_utc"], ahead),

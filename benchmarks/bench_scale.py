@@ -70,7 +70,7 @@ NEWEST = Bin(first_bin(day_after(LAST)))
 
 
 class Silent(Publisher):
-    """Takes what is published and tells nobody."""
+    """Takes what is published and does nothing with it."""
 
     def publish(self, message: object) -> None:
         """Take a message."""

@@ -1,6 +1,6 @@
 """A new snapshot of 1,500 stations → both forecasts published: ≤ 1.0 s warm, ≤ 256 MiB.
 
-Against the real object server on this machine, in a process of its own that has served before:
+Against the real object server on this machine, in a process of its own that is warm:
 from the event to the published JSON. The models have the size that training gives them.
 """
 
@@ -50,7 +50,7 @@ START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 STATIONS = int(os.environ.get("BENCH_STATIONS", "1500"))
 TRAINING_DAYS = 3
 WARM = 12
-"""Snapshots served before, and as many measured."""
+"""Snapshots before the measurement, and as many measured."""
 
 
 def rows_of(city: City, bin_: Bin) -> pa.Table:

@@ -2,7 +2,7 @@
 
 The regressor for older programs is trained with it. Also a forecast for all stations at one bin,
 features included, of which ≤ 0.3 s is promised. Rows are capped (`TrainingOptions.max_rows`), so
-most bins only fill profiles; the printed stride tells.
+most bins only fill profiles; see the printed stride.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run a piece of work in a process of its own and tell what it cost."""
+"""Run a piece of work in a process of its own and measure what it costs."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
 
 
 def of(lake, settings, publisher=None) -> Network:
-    """Return the network that jobs work on; nobody hears of what is published, unless given."""
+    """Return the network that jobs work on; what they publish goes nowhere, unless given."""
     return Network(settings, lake, publisher or PublisherLog())
 
 

@@ -1,6 +1,6 @@
 """What each function's account may do, read from the very conditions that deployment grants.
 
-A local cloud that judges by `only_what_is_granted` refuses what Google Cloud would refuse.
+A local cloud with `only_what_is_granted` refuses what Google Cloud would refuse.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def rights(specs: Mapping[str, FunctionSpec], settings: Settings) -> Rights:
 
 
 def allows(granted: Rights, operation: Operation, bucket: str) -> bool:
-    """Tell whether an operation is within the rights; names may be listed in the whole bucket."""
+    """Return whether an operation is granted; names may be listed in the whole bucket."""
     if operation.permission in {permission_proxy.LIST, permission_proxy.BUCKET}:
         return operation.resource == f"projects/_/buckets/{bucket}"
     expected = granted.get((operation.function, operation.permission), [])

@@ -55,8 +55,8 @@ class Operation:
 class Denial:
     """The HTTP status that an operation is answered with instead.
 
-    With ``done`` it is carried out all the same and only its answer is lost: the caller cannot
-    tell whether it was.
+    With ``done`` it is carried out all the same and only its answer is lost: the caller
+    cannot know that.
     """
 
     status: int
@@ -143,7 +143,7 @@ def permissions_for(
 ) -> list[tuple[str, str]]:
     """Return which permissions a request to the JSON API takes, and on which resources.
 
-    ``is_there`` tells of a bucket and a name whether there is an object: replacing it takes the
+    ``is_there`` says whether there is an object of a name in a bucket: replacing it takes the
     right to delete it too ("IAM permissions for JSON methods", objects.insert). The later
     requests of a resumable upload take none; the first one has been checked.
     """

@@ -1,4 +1,4 @@
-"""A small network with planted facts, and its events, perf views and ledger.
+"""A small network with planted facts: its observations, evaluations and forecast log.
 
 Between 5 and 15 bikes of 20 docks come and go at every ordinary station, so that nothing happens
 there that monitoring should flag.
@@ -27,7 +27,7 @@ GENERATED = dt.datetime(2025, 11, 20, 3, 4, 5, tzinfo=dt.UTC)
 
 
 def run_metadata(family: str) -> RunMetadata:
-    """Return an edition as a job would make it."""
+    """Return run metadata as a job would make it."""
     root = "gs://bucket/velib"
     return RunMetadata(
         GENERATED, TZ, f"{root}/monitoring/{family}/latest", f"{root}/exports", {"exports/x": 7}
@@ -68,7 +68,7 @@ class Network:
         return pa.table(columns, schema=snapshot.SCHEMA)
 
     def events(self, day: int) -> pa.Table:
-        return views.events_view(self.daily(day), penury_bikes=2, saturation_docks=2)
+        return views.observations_table(self.daily(day), penury_bikes=2, saturation_docks=2)
 
     def all_events(self, columns: Iterable[str] | None = None) -> list[pa.Table]:
         """Return every day's events, of the columns that a family reads."""
@@ -84,7 +84,7 @@ class Network:
         )
 
     def perf(self, day: int, forecast=None) -> pa.Table:
-        """Return a day's perf view; ``forecast(horizon, truth, bikes)`` makes the hindcast."""
+        """Return a day's evaluations; ``forecast(horizon, truth, bikes)`` makes the hindcast."""
         tables = [self.daily(d) for d in (day, day + 1) if d < self.days]
         start = Bin(self.start + day * BINS_PER_DAY)
         stop = Bin(start + BINS_PER_DAY + max(HORIZONS))
@@ -94,7 +94,7 @@ class Network:
             truth, bikes = panel["bikes"][h : h + BINS_PER_DAY], panel["bikes"][:BINS_PER_DAY]
             median = np.asarray(forecast(h, truth, bikes), np.float32)
             forecast_tables[h] = views.Hindcast("2.1.0", median, np.rint(median), median + 0.1)
-        return views.perf_view(
+        return views.evaluation_table(
             panel, parse_day(self.at(day, 0).date().isoformat()), HORIZONS, forecast_tables
         )
 
@@ -151,7 +151,7 @@ def forecast(horizon: int, truth: np.ndarray, bikes: np.ndarray) -> np.ndarray:
 
 
 def forecast_log(perf: pa.Table, lead_loss: int = 1) -> pa.Table:
-    """Return the published forecasts: those of the perf view, published ``lead_loss`` bins late."""
+    """Return the published forecasts: those of the evaluations, ``lead_loss`` bins late."""
     frame = perf.to_pandas()
     frame = frame[frame["y_pred_int"].notna()]
     issued = frame["tbin_utc"] + pd.to_timedelta(5 * lead_loss, unit="min")

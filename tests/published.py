@@ -144,14 +144,14 @@ def performance(minutes: HorizonMinutes) -> dict:
     """Return the performance documents of one horizon: the model wins by a tenth."""
     errors = {"mae_model": 0.9, "mae_baseline": 1.0, "coverage_pred_pct": 100.0, "n": 100}
     head = {"schema_version": "1.2", "generated_at": STAMP, "horizon_min": minutes}
-    whole = {"rmse_model": 1.4, "rmse_baseline": 1.5, "me_model": 0.0, "me_baseline": 0.0}
-    whole |= {"lift_vs_baseline": 0.1, "n_rows": 100, "n_stations": 24, "window_days": 14}
+    base = {"rmse_model": 1.4, "rmse_baseline": 1.5, "me_model": 0.0, "me_baseline": 0.0}
+    base |= {"lift_vs_baseline": 0.1, "n_rows": 100, "n_stations": 24, "window_days": 14}
     span = {"ts_min_utc": "2025-11-05T23:00:00Z", "ts_max_utc": "2025-11-06T22:00:00Z"}
     logged_forecasts = errors | {"lift_vs_baseline": 0.1, "brier_bike": 0.02, "brier_dock": 0.01}
     stamps = [iso_z(bin_start(Bin(first_bin(YESTERDAY) + n))) for n in range(BINS_PER_DAY)]
     known = [n % 9 for n in range(BINS_PER_DAY)]
     return {
-        "kpis.json": head | errors | whole | span | {"served": logged_forecasts},
+        "kpis.json": head | errors | base | span | {"served": logged_forecasts},
         "by_hour.json": head | {"rows": [{"hour": h} | errors for h in range(24)]},
         "hist_residuals.json": head
         | {"bins": [-1.5, -0.5, 0.5, 1.5], "counts": [1, 8, 1], "n": 10},

@@ -1,4 +1,4 @@
-"""Messages that were given up, in a deployed network and in a run of the local cloud."""
+"""Dead-lettered messages of a deployed network or of a run of the local cloud."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _ATTEMPTS = "CloudPubSubDeadLetterSourceDeliveryCount"
 
 @dataclasses.dataclass(frozen=True)
 class DeadLetter:
-    """One message that was given up.
+    """One dead-lettered message.
 
     ``source`` is the subscription or the function that failed, ``subject`` the object or the
     message body, ``attempts`` how often it was delivered.
@@ -44,9 +44,9 @@ class DeadLetter:
 
 @dataclasses.dataclass(frozen=True)
 class DeadLetters:
-    """What was given up, or the ``reason`` why that is not known and ``count`` is ``None``.
+    """The dead letters, or the ``reason`` why they are not known and ``count`` is ``None``.
 
-    ``more`` tells that ``count`` is only what was looked at.
+    ``more``: ``count`` is only what was looked at.
     """
 
     count: int | None
@@ -76,7 +76,7 @@ def waiting(settings: Settings) -> DeadLetters:
 
 
 def dead_lettered(folder: Path) -> DeadLetters:
-    """Return what a run of the local cloud gave up, by its record of deliveries."""
+    """Return what a run of the local cloud dead-lettered, by its record of deliveries."""
     record = folder / RECORDS / "deliveries.jsonl"
     if not record.is_file():
         return DeadLetters(None, reason=f"no run left a {record}")
@@ -98,7 +98,7 @@ def dead_lettered(folder: Path) -> DeadLetters:
 def _peek(subscriber: pubsub_v1.SubscriberClient, subscription: str) -> list[types.ReceivedMessage]:
     """Take messages and give them back at once: whoever pulls next receives them again.
 
-    The metric that counts them is minutes behind and does not tell what failed.
+    The metric that counts them is minutes behind and does not say what failed.
     """
     seen: dict[str, types.ReceivedMessage] = {}
     try:

@@ -137,7 +137,7 @@ def _clock() -> Check:
     answer = requests.get(endpoint, timeout=TIMEOUT_S)
     skew = _clock_skew(answer.headers.get("Date"))
     if skew is None:
-        return Check("clock", "skipped", f"{endpoint} does not tell the time")
+        return Check("clock", "skipped", f"{endpoint} does not report the time")
     reported = f"{skew:+.0f} s between the store's clock and this machine's"
     if abs(skew) > CLOCK_TOLERANCE_S:
         expected = f"{reported}, expected at most {CLOCK_TOLERANCE_S} s"
@@ -152,7 +152,7 @@ def _bucket(settings: Settings, again: str) -> Check:
     try:
         granted = bucket.test_iam_permissions(PERMISSIONS, timeout=TIMEOUT_S)
     except NotFound:
-        return Check("bucket", "ok", f"{settings.bucket}; this store does not tell rights")
+        return Check("bucket", "ok", f"{settings.bucket}; this store reports no permissions")
     missing = sorted(set(PERMISSIONS) - set(granted))
     if missing:
         command = f"gcloud storage buckets add-iam-policy-binding gs://{bucket.name}"
@@ -163,8 +163,8 @@ def _bucket(settings: Settings, again: str) -> Check:
 
 def _newest(settings: Settings, region: str) -> Check:
     name = "newest snapshot"
-    beat = f"gcloud scheduler jobs run {settings.network}-ingest --location={region}"
-    fix_command = f"{beat} --project={settings.project or 'PROJECT'}"
+    run_ingest = f"gcloud scheduler jobs run {settings.network}-ingest --location={region}"
+    fix_command = f"{run_ingest} --project={settings.project or 'PROJECT'}"
     newest = newest_snapshot(connect(settings), Layout(settings))
     if newest is None:
         return Check(name, "failed", "there is none", fix_command)
@@ -207,7 +207,7 @@ def _dead_letter(settings: Settings, again: str) -> Check:
 def _project(
     settings: Settings, region: str | None, file: Path | None, environ: Mapping[str, str]
 ) -> Iterator[Check]:
-    """Hold what only the cloud itself can tell to what deploy.sh would deploy."""
+    """Compare what the cloud reports with the plan of deploy.sh."""
     why = ""
     if {"STORAGE_EMULATOR_HOST", "PUBSUB_EMULATOR_HOST"} & environ.keys():
         why = "servers of this machine have no project behind them"

@@ -40,7 +40,7 @@ _LACKS = {
     "name": "the map and the lists show ids",
     "lat": "no map, no neighbours in the features, no local weather",
     "last_reported_utc": "stations that have been silent for days are forecast as if alive",
-    "is_renting": "closed stations cannot be told from open ones, unless by a status",
+    "is_renting": "closed stations look like open ones, unless a status says so",
 }
 
 
@@ -168,10 +168,10 @@ def _ages(checked: Checked) -> dict[str, float] | None:
 
 
 def _dialect(records: object, poll: Poll) -> list[str]:
-    """Return the features of the feed that tell dialects apart."""
+    """Return the features of the feed by which dialects differ."""
     parts = records if isinstance(records, list | tuple) else []
     fields = collections.Counter(key for r in parts if isinstance(r, dict) for key in r)
-    marks = {
+    dialects = {
         "num_vehicles_available": "vehicles (3.x)",
         "vehicle_types_available": "counts by vehicle type (2.1 and later)",
         "num_bikes_available_types": "counts by kind of bike",
@@ -179,7 +179,7 @@ def _dialect(records: object, poll: Poll) -> list[str]:
         "station_status": "status in words",
         "numBikesAvailable": "camelCase counts",
     }
-    found = [text for field, text in marks.items() if fields[field]]
+    found = [text for field, text in dialects.items() if fields[field]]
     return [*found, *([f"{len(poll.types)} vehicle types"] if poll.types else [])]
 
 

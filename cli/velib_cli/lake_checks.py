@@ -66,10 +66,10 @@ class Place:
 
 
 def check_documents(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
-    """Tell the monitoring documents that are unreadable, missing or not what their run wrote.
+    """Return the monitoring documents that are unreadable, missing or not what their run wrote.
 
     Contents are compared by the checksums that each family's manifest holds. A bucket's listing
-    tells them; plain files are read.
+    has them; plain files are read.
     """
     layout = Layout(settings)
     found: dict[str, dict[str, Entry]] = {}
@@ -124,7 +124,7 @@ def _differences(
 def check_models(
     lake: ReadableLake, settings: Settings, horizon: HorizonMinutes, place: Place
 ) -> Iterator[Finding]:
-    """Tell whether the live model of a horizon is there, whole and as registered."""
+    """Return whether the live model of a horizon is there, intact and as registered."""
     try:
         known = [model.version for model in registry.versions(lake, Layout(settings), horizon)]
     except (ModelError, PermanentError) as error:
@@ -151,7 +151,7 @@ def check_models(
 
 
 def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
-    """Tell forecasts that are unreadable, or were published and are not in the forecast log."""
+    """Return forecasts that are unreadable, or published but not in the forecast log."""
     layout = Layout(settings)
     again = place.again("build_serving_forecast")
     manifest = _fetched(lake, layout.name(ServingManifest()))
@@ -170,7 +170,7 @@ def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Ite
 
 
 def _logged(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, manifest: object) -> bool:
-    """Tell whether the newest forecast of a horizon is in the log; true where that is unknown."""
+    """Return whether the newest forecast of a horizon is in the log; true if that is unknown."""
     stamp = manifest.get("snapshot") if isinstance(manifest, dict) else None
     try:
         newest = bin_of(_instant(str(stamp)))

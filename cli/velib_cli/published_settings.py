@@ -1,4 +1,4 @@
-"""Settings that a lake tells of itself: its zone, its horizons and the thresholds in its manifests.
+"""Read settings from a lake: its zone, its horizons and the thresholds in its manifests.
 
 Whoever looks at a folder, or at a bucket from another machine, has not the environment that it
 was made with. What its documents were made with stands in their manifests.

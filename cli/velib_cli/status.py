@@ -39,6 +39,8 @@ LATELY = dt.timedelta(days=1)
 
 
 _KEYS = {
+    "observations_tables": "events_views",
+    "evaluation_tables": "perf_views",
     "forecast_log_days": "ledger_days",
     "forecast_log_newest": "ledger_newest",
     "fixes": "repairs",
@@ -85,7 +87,7 @@ class LakeStatus:
     that the newest published forecast was made from; ``quarantined_lately`` are those of the last
     24 hours; ``repairs`` is what `velib_core.jobs.reconcile` would publish; ``findings`` are what
     a person should look at, each with what to type, and ``attention`` their words alone. Of a
-    ``live`` lake ages are by the clock; one that is finished is told as of its newest snapshot.
+    ``live`` lake ages are by the clock; a finished one is described as of its newest snapshot.
     ``silence_max_min`` is the age of the newest snapshot beyond which there is an alert.
     """
 
@@ -96,8 +98,8 @@ class LakeStatus:
     last_day: str | None
     missing_days: list[str]
     dailies: int
-    events_views: int
-    perf_views: int
+    observations_tables: int
+    evaluation_tables: int
     forecast_log_days: int
     forecast_log_newest: str | None
     models: list[LiveModel]
@@ -157,8 +159,8 @@ def inspect_lake(
         last_day=str(days[-1]) if days else None,
         missing_days=[str(day) for day in expected if day not in set(days)],
         dailies=len(layout.by_day(Daily, dailies)),
-        events_views=len(layout.by_day(Events, exports)),
-        perf_views=len(layout.by_day(Perf, exports)),
+        observations_tables=len(layout.by_day(Events, exports)),
+        evaluation_tables=len(layout.by_day(Perf, exports)),
         forecast_log_days=len(layout.by_day(ForecastLog, exports)),
         forecast_log_newest=_newest_published(lake, layout),
         models=[_live_model(lake, layout, horizon, as_of) for horizon in settings.horizons],
@@ -185,7 +187,7 @@ def _fixes(lake: ReadableLake, settings: Settings) -> tuple[list[str], list[Find
     try:
         return [str(fix) for fix in reconcile.plan(network, ReplayRequested())], []
     except PermanentError as error:
-        return [], [Finding("artefacts", f"what is missing or stale cannot be told: {error}")]
+        return [], [Finding("artefacts", f"what is missing or stale is unknown: {error}")]
 
 
 def _content(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
@@ -215,9 +217,9 @@ def _findings(state: LakeStatus, place: Place) -> Iterator[Finding]:
         text = f"{lately} quarantined in the last 24 hours"
         yield Finding("quarantine", text, place.velib("report"))
     if state.dead_letters.count:
-        given_up = counted(state.dead_letters.count, "message was", "messages were")
+        dead_lettered = counted(state.dead_letters.count, "message was", "messages were")
         more = " or more" if state.dead_letters.more else ""
-        yield Finding("dead letters", f"{given_up}{more} given up", _pull(place))
+        yield Finding("dead letters", f"{dead_lettered}{more} dead-lettered", _pull(place))
     if state.fixes:
         fixes = counted(len(state.fixes), "artefact is", "artefacts are")
         yield Finding("artefacts", f"{fixes} missing or stale", place.again())

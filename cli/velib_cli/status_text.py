@@ -46,9 +46,12 @@ def rows(state: LakeStatus) -> Iterator[tuple[str, str]]:
     if state.newest_snapshot is not None:
         yield "days observed", f"{state.first_day} … {state.last_day}"
     yield "days missing", _listed(state.missing_days) or "none"
-    counts = [(state.dailies, "daily", "dailies"), (state.events_views, "events view", None)]
+    counts = [
+        (state.dailies, "daily", "dailies"),
+        (state.observations_tables, "observations table", None),
+    ]
     counts += [
-        (state.perf_views, "perf view", None),
+        (state.evaluation_tables, "evaluation table", None),
         (state.forecast_log_days, "day of published forecasts", "days of published forecasts"),
     ]
     yield "days made", ", ".join(counted(*count) for count in counts)

@@ -1,6 +1,6 @@
-"""Tables of the documents that are made from the code, between ``<!-- table: NAME -->`` marks.
+"""Regenerate the tables of the documents, between ``<!-- table: NAME -->`` comments.
 
-``python -m velib_deploy.document_tables`` writes them anew; with ``--check`` it only tells whether
+``python -m velib_deploy.document_tables`` writes them; with ``--check`` it only reports whether
 they are current (exit code 1 where not), as a test does.
 """
 
@@ -90,9 +90,11 @@ def functions_table(specs: Mapping[str, FunctionSpec]) -> str:
     """Return every function, what wakes it, and where it writes."""
     rows = []
     for name, spec in specs.items():
-        beats = f"; by the clock `{spec.schedule.cron}` (UTC)" if spec.schedule else ""
+        schedule = f"; by the clock `{spec.schedule.cron}` (UTC)" if spec.schedule else ""
         topics = ", ".join(f"`{topic}`" for topic in spec.topics)
-        rows.append((f"`{name}`", topics + beats, spec.description, _folders(spec.access.create)))
+        rows.append(
+            (f"`{name}`", topics + schedule, spec.description, _folders(spec.access.create))
+        )
     return _table(("function", "wakes at", "makes", "writes below"), rows)
 
 
@@ -198,7 +200,7 @@ def stale(root: Path = REPOSITORY) -> dict[Path, str]:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Only tell; exit with 1 where a table is not current.")
+@click.option("--check", is_flag=True, help="Only report; exit with 1 if a table is not current.")
 def main(*, check: bool) -> None:
     """Write the tables of the documents as the code has them."""
     for path, text in (found := stale()).items():

@@ -1,4 +1,4 @@
-"""A deployed project held to the plan that deploy.sh prints for it: what differs, what mends it.
+"""Compare a deployed project with the plan of deploy.sh: differences and their fixes.
 
 deploy.sh is asked what it would do to an empty project, and ``gcloud`` what there is. So nothing
 here repeats what a function, a topic or a right is to be.
@@ -26,7 +26,7 @@ AT_ONCE = 4
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is not as planned, and the command that mends it."""
+    """One difference from the plan, and the command that fixes it."""
 
     detail: str
     fix_command: str
@@ -135,7 +135,7 @@ def _accounts(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
 def _rights(*policy: str, flags: tuple[str, ...] = ()) -> Rule:
     """Return the rule of a kind of resource: its accounts hold the planned roles and no others.
 
-    ``policy`` are the words of the command that tells who may do what to one of them.
+    ``policy`` are the words of the command that prints the IAM policy of one of them.
     """
 
     def rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -166,7 +166,7 @@ _Right: TypeAlias = tuple[str, str, str | None]
 """Role, member, and the condition's expression."""
 
 _HeldRight: TypeAlias = tuple[str, str, str | None, str | None]
-"""The same with the condition's title, which tells it apart but says nothing."""
+"""The same with the condition's title, which names it and has no effect."""
 
 
 def _planned_right(step: Step) -> _Right:
@@ -224,7 +224,7 @@ def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
 
 
 def _of_the_network(plan: Plan, ask: Ask) -> set[str]:
-    """Return the names of the functions there are that are told to serve the plan's network."""
+    """Return the names of the deployed functions of the plan's network."""
     networks = {_planned_env(step)["VELIB_NETWORK"] for step in plan.of("functions deploy")}
     there = _functions_there(plan, ask)
     return {name for name in there if _env_of(there[name]).get("VELIB_NETWORK") in networks}

@@ -1,4 +1,4 @@
-"""The functions' signs on the door: ``functions/<job>/function.toml``, read and checked.
+"""Read and check the function configurations, ``functions/<job>/function.toml``.
 
 Deployment, the local cloud and the tests take triggers and resources from here and nowhere else.
 
@@ -43,7 +43,7 @@ _FOLDERS = {
 }
 
 EXPIRY_DAYS = {"bronze": 400, "forecast_log": 400}
-"""How long what is united elsewhere is kept: snapshots are in the dailies, the pages of the ledger
+"""Days until objects expire that are united elsewhere: snapshots in the dailies, the forecast log
 in ``exports/served_D.parquet``. More than a year, so that a year can be made again."""
 
 _FOLDER = re.compile(r"[a-z_]+(?:/[a-z]+)*")
@@ -55,7 +55,7 @@ class FunctionSpecError(InvalidValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """A scheduler job: which topic it beats on, when (UTC, cron), and what it says."""
+    """A scheduler job: its topic, its schedule (UTC, cron) and its message."""
 
     topic: str
     cron: str

@@ -1,4 +1,4 @@
-"""Events views changed → data drift. See `velib_core.jobs.build_data_drift`."""
+"""Observations tables changed → data drift. See `velib_core.jobs.build_data_drift`."""
 
 from __future__ import annotations
 

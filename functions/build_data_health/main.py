@@ -1,4 +1,4 @@
-"""Events views changed → data health. See `velib_core.jobs.build_data_health`."""
+"""Observations tables changed → data health. See `velib_core.jobs.build_data_health`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perf views changed → model explainability. See `velib_core.jobs.build_model_explainability`."""
+"""Evaluations changed → model explainability. See `velib_core.jobs.build_model_explainability`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perf views or the ledger changed → errors. See `velib_core.jobs.build_model_performance`."""
+"""Evaluations or forecast log changed → errors. See `velib_core.jobs.build_model_performance`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events views changed → network dynamics. See `velib_core.jobs.build_network_dynamics`."""
+"""Observations tables changed → network dynamics. See `velib_core.jobs.build_network_dynamics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events views changed → network stations. See `velib_core.jobs.build_network_stations`."""
+"""Observations tables changed → network stations. See `velib_core.jobs.build_network_stations`."""
 
 from __future__ import annotations
 

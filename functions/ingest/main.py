@@ -1,4 +1,4 @@
-"""A tick → the feed's snapshot. See `velib_core.jobs.ingest`."""
+"""Scheduled trigger → the feed's snapshot. See `velib_core.jobs.ingest`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @runtime.function
 def ingest(trigger: Trigger) -> Job | None:
-    """React to the scheduler's tick."""
+    """React to the scheduled trigger."""
     match trigger:
         case Tick():
             return partial(job.run, feeds=_feeds())

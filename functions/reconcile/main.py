@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @runtime.function
 def reconcile(trigger: Trigger) -> Job | None:
-    """React to the hourly beat or to a replay request."""
+    """React to the hourly schedule or to a replay request."""
     match trigger:
         case ReplayRequested() as request:
             return partial(job.run, request=request)

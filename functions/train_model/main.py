@@ -1,4 +1,4 @@
-"""Training of a horizon was asked for → a candidate, judged. See `velib_core.jobs.train_model`."""
+"""A training request → an evaluated candidate. See `velib_core.jobs.train_model`."""
 
 from __future__ import annotations
 

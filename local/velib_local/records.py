@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 RECORDS = "_local"
-"""Folder beside the mirrored objects that tells how they were made."""
+"""Folder of the records of how the mirrored objects were made."""
 
 SETTINGS = "settings.env"
 """File of that folder with the settings that the run was given, ``NAME=value`` a line."""

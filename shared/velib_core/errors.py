@@ -1,4 +1,4 @@
-"""The two kinds of failure the platform must tell apart.
+"""Permanent and transient errors: the platform retries only the transient ones.
 
 A permanent error would fail again however often it is delivered: it is logged, counted and
 acknowledged. A transient one is raised, so that the platform delivers the event again. Anything

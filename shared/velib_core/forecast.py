@@ -65,7 +65,7 @@ class FrameError(InvalidValueError):
 
 
 def add_time_features(frame: pd.DataFrame, tz: str = "Europe/Paris") -> pd.DataFrame:
-    """Return the frame with the calendar features of its ``tbin_utc`` beside its columns.
+    """Return the frame with the calendar features of its ``tbin_utc`` added.
 
     ``float32`` each; the ``paris_*`` ones and those of days off are in the zone ``tz``.
     """

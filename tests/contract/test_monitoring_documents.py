@@ -211,7 +211,7 @@ def test_without_inputs_the_manifest_says_so(family, net):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_making_documents_again_gives_the_same_documents(family, made_of):
+def test_documents_of_the_same_inputs_are_the_same(family, made_of):
     once, again = (FAMILIES[family](*made_of(ordinary)) for _ in range(2))
     assert json.dumps(once) == json.dumps(again)
 

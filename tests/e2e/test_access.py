@@ -70,14 +70,14 @@ class Run:
     city: City
 
     def live(self, hours: int, every: int = 15, *, in_step: bool = False) -> None:
-        """Let the city live on, with a tick every so many minutes, until all is handled.
+        """Let the city live on, with a snapshot every so many minutes, until all is handled.
 
-        ``in_step`` waits after each tick: which forecasts are published, and so enter the ledger,
+        ``in_step`` waits after each one: which forecasts are published, and so enter the log,
         is otherwise a matter of time.
         """
         for _ in range(0, hours * 60, every):
             self.feed.show(self.city.state())
-            self.cloud.tick()
+            self.cloud.trigger_ingest()
             if in_step:
                 self.cloud.wait_until_idle()
             self.city.advance(self.city.now + dt.timedelta(minutes=every))

@@ -1,4 +1,4 @@
-"""The chain under what the platform may do to it: the final lake is that of a calm run."""
+"""The chain under what the platform may do to it: the final lake is that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
 
 @pytest.fixture(scope="module")
 def undisturbed_lake():
-    """The lake that a calm run ends with."""
+    """The lake that an undisturbed run ends with."""
     with local_cloud({}, only=CHAIN) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS))
         cloud.wait_until_idle()
@@ -51,7 +51,9 @@ def _of_a_function(subscription: str) -> bool:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed, undisturbed_lake):
+def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_an_undisturbed_run(
+    seed, undisturbed_lake
+):
     rng = random.Random(seed)
 
     def delivery(subscription, _message):
@@ -88,7 +90,7 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_a_calm_run(seed,
         assert network.contents(cloud.lake) == undisturbed_lake
 
 
-def test_one_reconcile_tick_mends_what_lost_messages_left_undone(undisturbed_lake):
+def test_one_reconcile_run_makes_up_for_lost_messages(undisturbed_lake):
     rng = random.Random(99)
     losing = threading.Event()
     losing.set()

@@ -1,4 +1,4 @@
-"""A message that no attempt could handle: set aside, told by status, and told of a run's folder."""
+"""A message that no attempt could handle: set aside, and shown by status."""
 
 import json
 
@@ -24,7 +24,7 @@ def status(*arguments):
     return json.loads(CliRunner().invoke(cli, ["status", *arguments, "--json"]).output)
 
 
-def test_what_was_given_up_is_told_of_the_deployment_and_of_the_folder_alike(tmp_path):
+def test_dead_letters_are_shown_for_a_deployment_and_for_a_folder(tmp_path):
     with local_cloud({}, only=["close_day"], proxy=behind_proxy(no_listing)) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(1)[:2])
         cloud.wait_until_idle()
@@ -44,4 +44,4 @@ def test_what_was_given_up_is_told_of_the_deployment_and_of_the_folder_alike(tmp
     for state, source in ((looks[0], "velib-close_day-bronze"), (folder, "close_day")):
         letters = state["dead_letters"]["letters"]
         assert {(x["source"], x["attempts"]) for x in letters} == {(source, MAX_DELIVERY_ATTEMPTS)}
-        assert "2 messages were given up" in state["attention"]
+        assert "2 messages were dead-lettered" in state["attention"]

@@ -44,7 +44,7 @@ def test_days_are_closed_compacted_and_exported_by_events_alone(demo):
     )
 
 
-def test_models_are_trained_judged_and_registered_by_events(demo):
+def test_models_are_trained_evaluated_and_registered_by_events(demo):
     _, out = demo
     folders = [path.parent for path in out.glob("models/h*/*/pack.json")]
     refused = list(out.glob("models/h*/*/refused.json"))
@@ -108,7 +108,7 @@ def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo):
     assert data["dead_letters"] == 0
 
 
-def test_deliveries_tell_which_event_made_what(demo):
+def test_deliveries_record_which_event_made_what(demo):
     _, out = demo
     lines = (out / "_local" / "deliveries.jsonl").read_text("utf-8").splitlines()
     functions = {json.loads(line)["function"] for line in lines}

@@ -193,7 +193,7 @@ def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path):
     assert [v["error_message"] for v in verdicts if not v["success"]] == []
 
 
-def test_what_is_not_run_is_still_told_and_still_refused_for_a_reason():
+def test_commands_that_are_not_run_are_listed_with_a_reason():
     assert set(ELSEWHERE) <= {command for _, command in reported()}
 
 
@@ -326,7 +326,7 @@ def test_a_new_function_runs_in_the_local_cloud_and_shows_in_the_tables(copy):
 
 
 @pytest.mark.slow
-def test_make_demo_takes_a_few_minutes_and_status_and_models_tell_of_it(desk, tmp_path):
+def test_make_demo_takes_a_few_minutes_and_status_and_models_report_it(desk, tmp_path):
     home = tmp_path / "fresh"
     shutil.copytree(desk, home, symlinks=True, ignore=shutil.ignore_patterns("out"))
     command = (REPOSITORY / "Makefile").read_text("utf-8").partition("\ndemo:")[2].splitlines()[1]
@@ -338,7 +338,7 @@ def test_make_demo_takes_a_few_minutes_and_status_and_models_tell_of_it(desk, tm
 
 
 @pytest.mark.slow
-def test_a_recording_is_replayed_and_judged_as_the_readme_says(desk, tmp_path):
+def test_a_recording_is_replayed_and_backtested_as_the_readme_says(desk, tmp_path):
     own = [c for heading, c in reported() if heading == "Use your own data"]
     lines = [c for c in own if c.startswith(SLOW[1:]) and "--out" in c]
     replay, backtest = sorted(lines, reverse=True)

@@ -39,7 +39,7 @@ QUICK = {"TRAIN_ROUNDS": "8", "TRAIN_MAX_ROWS": "4000"}
 
 
 def tidal(bin_: Bin) -> bytes:
-    """Return a snapshot of stations that swing through the day: the hour tells what comes."""
+    """Return a snapshot of stations that swing through the day: the hour determines what comes."""
     phases = range(STATIONS)
     bikes = [round(12 + 9 * math.sin(2 * math.pi * (bin_ / 96 + s / STATIONS))) for s in phases]
     places = {"lat": [48.8 + s / 100 for s in phases], "lon": [2.3] * STATIONS}
@@ -116,7 +116,7 @@ def test_every_document_of_the_contract_is_there_and_valid(week):
 
 
 @pytest.mark.parametrize("horizon", [15, 60])
-def test_performance_tells_the_hindcast_and_what_users_got(week, horizon):
+def test_performance_has_the_hindcast_and_the_logged_forecasts(week, horizon):
     kpis = week[0][f"monitoring/model/performance/latest/h{horizon}/kpis.json"]
     assert kpis["n"] > 0
     assert kpis["lift_vs_baseline"] > 0.3
@@ -142,12 +142,12 @@ def test_the_intro_is_of_the_newest_snapshot_and_all_is_well(week):
     assert intro["kpis"]["stations_active"] == STATIONS - 1
 
 
-def test_alerts_are_told_once_and_are_those_of_the_manifests(week):
+def test_alerts_are_published_once_and_are_those_of_the_manifests(week):
     documents, _, alerts = week
     state = {}
     for alert in alerts:
         key = (alert["family"], alert["artefact"], alert["code"])
-        assert state.get(key) != alert["state"], "told twice"
+        assert state.get(key) != alert["state"], "published twice"
         state[key] = alert["state"]
     raised = {key for key, reported in state.items() if reported == "raised"}
     live = {
@@ -165,7 +165,7 @@ def test_a_forced_replay_writes_the_same_documents(week):
     assert after == before
 
 
-def test_disorder_and_duplicates_leave_the_documents_of_a_calm_run():
+def test_disorder_and_duplicates_leave_the_documents_of_an_undisturbed_run():
     rng = random.Random(5)
 
     def delivery(subscription, _message):

@@ -220,7 +220,7 @@ def test_every_function_alone_answers_its_event(name, installed, settings, lake,
     assert answers[-1]["message"] == "done"
     assert "ERROR" not in {answer["severity"] for answer in answers}
     written = {written for answer in answers for written in answer.get("written", [])}
-    written = {name for name in written if lake.stat(name)}  # some say a version beside
+    written = {name for name in written if lake.stat(name)}  # some add a version
     folders = {place(layout, folder) for folder in SPECS[name].access.create}
     outside = {name for name in written if not name.startswith(tuple(f"{f}/" for f in folders))}
     assert not outside

@@ -61,7 +61,7 @@ def clients(pubsub, monkeypatch):
 
 
 class Endpoint:
-    """A push endpoint that answers what it is told and remembers what it got."""
+    """A push endpoint that answers as configured and remembers what it got."""
 
     def __init__(self, answers):
         self.answers, self.bodies, self.times = list(answers), [], []
@@ -157,7 +157,7 @@ def give_up(publisher, subject, **attributes):
     publisher.publish(DEAD, subject, **reported, **attributes).result(10)
 
 
-def test_dead_letters_are_told_and_left_for_whoever_pulls_them(clients):
+def test_dead_letters_are_shown_and_left_for_whoever_pulls_them(clients):
     publisher, subscriber, subscribe = clients
     name = subscribe("velib-dead-letter", DEAD)
     give_up(publisher, b"{}", objectId="bronze/x.parquet")
@@ -187,7 +187,7 @@ def test_a_dead_letter_says_nothing_that_a_terminal_would_obey(clients):
     assert (letter.source, letter.attempts) == ("?", None)
 
 
-def test_where_nothing_was_given_up_there_are_no_dead_letters(clients):
+def test_without_failures_there_are_no_dead_letters(clients):
     _, _, subscribe = clients
     assert waiting(SETTINGS).reason.startswith("there is no projects/velib-test/subscriptions/")
     subscribe("velib-dead-letter", DEAD)

@@ -26,7 +26,7 @@ QUICK = {"TRAIN_ROUNDS": "8", "TRAIN_MAX_ROWS": "4000"}
 
 
 def tidal(bin_):
-    """Return a snapshot of stations that swing through the day: the hour tells what comes."""
+    """Return a snapshot of stations that swing through the day: the hour determines what comes."""
     turns = (2 * math.pi * (bin_ / 96 + station / STATIONS) for station in range(STATIONS))
     bikes = [round(12 + 9 * math.sin(turn)) for turn in turns]
     places = {"lat": [48.8 + s / 100 for s in range(STATIONS)], "lon": [2.3] * STATIONS}
@@ -86,7 +86,7 @@ def but(document, *fields):
 
 
 def of_the_data(lake):
-    """Return what a lake says of the data, without when it was made and the pages of the ledger.
+    """Return what a lake says of the data, without stamps and the forecast log's partitions.
 
     A recovery forecasts the newest snapshot more than once, and each forecast is a page.
     """
@@ -102,7 +102,7 @@ def of_the_data(lake):
 
 
 def of_snapshots(lake):
-    """Return the same without what was published: no snapshot tells of that."""
+    """Return the same without what was published: no snapshot contains that."""
     return {
         name: but(value, "served") if name.endswith("/kpis.json") else value
         for name, value in of_the_data(lake).items()
@@ -131,7 +131,7 @@ def lakes():
         return seen
 
 
-def test_all_is_made_again_of_snapshots_and_the_ledger(lakes):
+def test_all_is_made_again_from_snapshots_and_the_forecast_log(lakes):
     before, after, _ = map(of_the_data, lakes)
     assert "exports/served_2025-11-03.parquet" in before
     assert not differences(before, after)

@@ -23,7 +23,7 @@ STICKING_OUT = """
       .filter((part) => right(part) > right(card) - 16)
       .map((part) => `${part.tagName} ${part.id || part.textContent}`));
 """
-MARKS = ".point, .point path, .js-line, .hm image"
+SHAPES = ".point, .point path, .js-line, .hm image"
 
 
 def write(tmp_path_factory, sources):
@@ -82,11 +82,11 @@ def test_the_page_complains_of_nothing_and_asks_nobody(opened_once, page):
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
-def test_every_chart_has_marks_and_a_name(browser):
+def test_every_chart_has_shapes_and_a_name(browser):
     charts = browser.find_elements(By.CSS_SELECTOR, "figure.chart")
     assert len(charts) == 10
     for chart in charts:
-        assert chart.find_elements(By.CSS_SELECTOR, MARKS), chart.get_attribute("id")
+        assert chart.find_elements(By.CSS_SELECTOR, SHAPES), chart.get_attribute("id")
         assert chart.get_attribute("aria-label")
 
 

@@ -69,7 +69,7 @@ LOST_ANSWERS = 0.005
 """Shares of the calls to the object store and to Pub/Sub."""
 
 FEED_FAULTS = {"5xx": 0.05, "429": 0.02, "cut off": 0.03, "silent": 0.012, "weather": 0.05}
-"""Shares of the ticks."""
+"""Shares of the triggers."""
 
 DUPLICATES, LATE_S = 0.1, 3.0
 KILL_EVERY_S = 4.0
@@ -126,7 +126,7 @@ class Weathering:
         return [self._rng.uniform(0, LATE_S) ** 2 / LATE_S for _ in range(copies)]
 
     def spoil(self, feed: FeedServer) -> None:
-        """Let the feed fail at this tick, as far as a careful reader can mend it."""
+        """Let the feed fail at this trigger, as far as a careful reader can recover."""
         status = "/gbfs/2/station_status"
         match self.draw(FEED_FAULTS, self._feed_rng):
             case "5xx":
@@ -142,7 +142,7 @@ class Weathering:
                 feed.fail("/v1/forecast", 503)
 
     def kill(self, cloud: LocalCloud, stop: threading.Event) -> None:
-        """Kill a function at work now and then, until told to stop."""
+        """Kill a function at work now and then, until stopped."""
         due = time.monotonic()
         while not stop.wait(0.01):
             at_work = [f for f in cloud.functions.values() if f.busy]
@@ -165,7 +165,7 @@ class MemorySample:
 
 
 def watch_memory(cloud, hour, samples, stop):
-    """Sample each function's resident memory until told to stop."""
+    """Sample each function's resident memory until stopped."""
     while not stop.wait(1.0):
         for name, function in cloud.functions.items():
             for pid in function.pids:
@@ -287,8 +287,8 @@ def soak(tmp_path_factory):
             local_servers(delivery=faults.deliver, logs=logs, limited=True)
         )
         env = SETTINGS | feed.environment()
-        whole = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
-        settings = Settings.from_env(whole | env)
+        base = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
+        settings = Settings.from_env(base | env)
         remember_the_past(city, connect(settings), Layout(settings))
         cloud = stack.enter_context(
             deployed(servers, env, proxy=behind_proxy(lambda *_: faults.policy))
@@ -326,7 +326,7 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
             feed.show(city.state())
             tables.append(seen(city.state()))
             faults.spoil(feed)
-            cloud.tick()
+            cloud.trigger_ingest()
             if n % 12 == 4:
                 cloud.publish(ReplayRequested())
             faults.killing = n < KILLING_BINS
@@ -424,7 +424,7 @@ def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak):
     assert soak.expected.num_rows > 0.97 * STATIONS * BINS_PER_DAY
 
 
-def test_the_queues_are_drained_and_no_message_was_given_up(soak):
+def test_the_queues_are_drained_and_no_message_was_dead_lettered(soak):
     assert soak.unacknowledged == 0
     assert soak.dead_letters == []
 
@@ -435,7 +435,7 @@ def test_memory_is_flat(soak):
     assert {n: mib for n, mib in growing.items() if mib > GROWTH_MIB_PER_HOUR[n]} == {}
 
 
-def test_nothing_is_left_to_mend_and_a_calm_replay_makes_the_same(soak):
+def test_nothing_is_left_to_reconcile_and_an_undisturbed_replay_makes_the_same(soak):
     assert soak.fixes == []
     assert soak.changed_by_replay == []
 

@@ -1,4 +1,4 @@
-"""Two networks of different GBFS versions beside each other: neither notices the other."""
+"""Two networks of different GBFS versions in one cloud: neither notices the other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CITIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a network's run left: its objects, all objects, and what its functions were told."""
+    """What a network's run left: its objects, all objects, and its functions' deliveries."""
 
     lake: dict[str, str]
     bucket: dict[str, str]
@@ -81,7 +81,7 @@ def live(parts, days, every):
         for cloud, feed, city in parts.values():
             city.advance(until)
             feed.show(city.state())
-            cloud.tick()
+            cloud.trigger_ingest()
     clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
     for cloud in clouds.values():
         cloud.publish(DayClosed(Day(until.date())))
@@ -115,7 +115,7 @@ def content(lake, entry):
 
 @pytest.fixture(scope="module")
 def additional_inputs():
-    """What two networks left, each with its own rights, and after each was told of the other's."""
+    """What two networks left, each with its own rights, and after each got the other's events."""
     with running(CITIES, CHAIN, only_what_is_granted) as parts:
         left = live(parts, days=1, every=120)
         clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
@@ -129,7 +129,7 @@ def additional_inputs():
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_a_network_beside_another_leaves_what_it_leaves_alone(name, additional_inputs):
+def test_a_network_leaves_the_same_with_another_in_the_cloud(name, additional_inputs):
     left, _ = additional_inputs
     with running([name], CHAIN) as parts:
         alone = live(parts, days=1, every=120)[name]
@@ -179,7 +179,7 @@ def plan(name):
 
 
 @pytest.mark.slow
-def test_whole_networks_with_models_leave_beside_each_other_what_they_leave_alone():
+def test_networks_with_models_leave_together_what_they_leave_alone():
     def lived(names, rule=None):
         with running(names, rule=rule) as parts:
             live(parts, days=3, every=5)

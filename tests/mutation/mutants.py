@@ -61,7 +61,7 @@ MUTANTS = [
             "history.weather[name][rows, None]",
         ),
         ("a gap of 7 bins is a step", "LONGEST_GAP = 6", "LONGEST_GAP = 7"),
-        ("negative falls", "(whole, -whole)", "(whole, whole)"),
+        ("negative falls", "(rounded, -rounded)", "(rounded, rounded)"),
         (
             "stated docks ignored",
             "np.isnan(docks[rows]), free, docks[rows])",
@@ -165,7 +165,7 @@ MUTANTS = [
             "local_times(bins, profiles.tz)",
         ),
         ("no shrinkage", "PRIOR = 6.0", "PRIOR = 0.0"),
-        ("unchanged shrunk to 0", "(still + PRIOR) / weight", "still / weight"),
+        ("unchanged shrunk to 0", "(unchanged + PRIOR) / weight", "unchanged / weight"),
         ("spread around 0", "square / weight - mean * mean", "square / weight"),
         (
             "one day type for any day",
@@ -196,7 +196,7 @@ MUTANTS = [
             "np.arange(start - horizon, stop - horizon)",
             "np.arange(start, stop)",
         ),
-        ("frozen bins are folded", "delta[frozen] = np.nan", "pass"),
+        ("frozen bins are counted", "delta[frozen] = np.nan", "pass"),
         ("moved is net", "np.abs(value), value * value", "value, value * value"),
         ("a day twice", "day <= profiles.through", "day < profiles.through"),
         (
@@ -254,9 +254,9 @@ MUTANTS = [
         ("rare classes are kept", "SMALLEST_CLASS = 0.002", "SMALLEST_CLASS = 0.0005"),
         ("falls start a bike early", "1 - edge for edge in", "-edge for edge in"),
         (
-            "changes beyond the reach are lost",
-            "np.bincount(whole + MAX_CHANGE,",
-            "np.bincount(whole[abs(whole) < MAX_CHANGE] + MAX_CHANGE,",
+            "changes beyond the range are lost",
+            "np.bincount(rounded + MAX_CHANGE,",
+            "np.bincount(rounded[abs(rounded) < MAX_CHANGE] + MAX_CHANGE,",
         ),
         ("blended with the model twice", "+= 1 - blend_weight", "+= blend_weight"),
         ("ties go to moving", "classes.unchanged, 1e-9, -1e-9)", "classes.unchanged, -1e-9, 1e-9)"),
@@ -323,8 +323,8 @@ MUTANTS = [
             'ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")',
             'ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_1h")',
         ),
-        ("damping believed at once", "ACTIVITY_PRIOR = 6.0", "ACTIVITY_PRIOR = 0.001"),
-        ("damping of rest too", "scaled[:, still] = found[:, still]", "pass"),
+        ("damping not shrunk", "ACTIVITY_PRIOR = 6.0", "ACTIVITY_PRIOR = 0.001"),
+        ("damping of rest too", "scaled[:, unchanged] = found[:, unchanged]", "pass"),
         ("a bike is two", "probability, 1 - bikes)", "probability, 2 - bikes)"),
         ("a dock is one more", "probability, docks - 1)", "probability, docks)"),
         ("persistence has a dock at 2", "(docks >= 1)", "(docks > 1)"),
@@ -356,7 +356,7 @@ MUTANTS = [
             "live.overall.mae * (1 + TOLERANCE)",
             "live.overall.mae * (1 - TOLERANCE)",
         ),
-        ("as good as persistence will do", "if ours >= still", "if ours > 2 * still"),
+        ("as good as persistence will do", "if ours >= persistence", "if ours > 2 * persistence"),
     ),
     *of(
         "model/registry.py",
@@ -386,7 +386,7 @@ MUTANTS = [
         ("today's snapshots are deleted", "day < today()", "day <= today()"),
         ("snapshots are deleted unasked", "delete_after_compact and", "bucket and"),
         ("gone bins are forgotten", "if current is not None:", "if current is None:"),
-        ("late snapshots beside the old rows", "kept = ~np.isin(", "kept = np.ones_like("),
+        ("late snapshots added to the old rows", "kept = ~np.isin(", "kept = np.ones_like("),
     ),
     *of(
         "tables/snapshot.py",

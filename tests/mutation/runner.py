@@ -73,7 +73,7 @@ def run_tests(tree: Path, names: Iterable[str]) -> subprocess.CompletedProcess[s
 
 
 def survives(mutant: Mutant, tree: Path) -> bool:
-    """Tell whether the mutant's tests pass in spite of it; the tree is as before afterwards.
+    """Return whether the mutant's tests pass in spite of it; the tree is as before afterwards.
 
     Raises ``RuntimeError`` where they could not be run: that is no test that noticed.
     """

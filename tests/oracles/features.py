@@ -303,7 +303,7 @@ def near_change(n: int) -> Definition:
     return lambda row: mean(change(n)(row.of(o)) for o in row.neighbours[:5])
 
 
-def _around(flow, n: int) -> Definition:
+def _neighbours(flow, n: int) -> Definition:
     def of(row: Row) -> Value:
         there = [row.of(o) for o in row.neighbours[:15]]
         return mean(flow(n)(other) for other in there if _steps(other, n))
@@ -311,8 +311,8 @@ def _around(flow, n: int) -> Definition:
     return of
 
 
-for_each("around_arrived_{}", (3, 12))(lambda n: _around(arrived, n))
-for_each("around_left_{}", (3, 12))(lambda n: _around(left, n))
+for_each("around_arrived_{}", (3, 12))(lambda n: _neighbours(arrived, n))
+for_each("around_left_{}", (3, 12))(lambda n: _neighbours(left, n))
 
 
 # What usually happens.

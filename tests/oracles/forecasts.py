@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import math
 
-REACH = 60
+MAX_CHANGE = 60
 MAGNITUDES = (1, 2, 3, 4, 6, 9, 14)
 LEAST_SHARE = 0.002
 UNSEEN = 0.001
@@ -15,7 +15,7 @@ Classes = list[dict[int, float]]
 
 
 def clipped(change: float) -> int:
-    return max(-REACH, min(REACH, round(change)))
+    return max(-MAX_CHANGE, min(MAX_CHANGE, round(change)))
 
 
 def classes_of(changes: list[float]) -> Classes:
@@ -29,10 +29,12 @@ def classes_of(changes: list[float]) -> Classes:
         return [1, *(m for m in MAGNITUDES[1:] if share(m) >= LEAST_SHARE)]
 
     falls, rises = starts(-1), starts(1)
-    count = {change: max(seen.count(change), UNSEEN) for change in range(-REACH, REACH + 1)}
+    count = {
+        change: max(seen.count(change), UNSEEN) for change in range(-MAX_CHANGE, MAX_CHANGE + 1)
+    }
 
     def members(side: int, edges: list[int]) -> list[list[int]]:
-        ends = [*edges[1:], REACH + 1]
+        ends = [*edges[1:], MAX_CHANGE + 1]
         return [[side * m for m in range(low, end)] for low, end in zip(edges, ends, strict=True)]
 
     groups = [*reversed(members(-1, falls)), [0], *members(1, rises)]
@@ -81,13 +83,13 @@ def chance(classes: Classes, probability: list[float], holds) -> float:
 
 
 def damped(
-    probability: list[float], unchanged: int, paces: list[float | None], weight: float
+    probability: list[float], unchanged: int, activities: list[float | None], weight: float
 ) -> list[float]:
     """Probabilities of movement damped where the network is less active than usual."""
     known = weight / (weight + 6)
     factor = 1.0
-    for pace in paces:
-        factor *= 1 + ((1.0 if pace is None else pace) - 1) * known
+    for activity in activities:
+        factor *= 1 + ((1.0 if activity is None else activity) - 1) * known
     factor = min(factor, 1)
     scaled = [p if n == unchanged else p * factor for n, p in enumerate(probability)]
     return [p / sum(scaled) for p in scaled]
@@ -119,9 +121,9 @@ class Blend:
         for probability, bikes, capacity, true in rows:
             for n, weight in enumerate(WEIGHTS):
                 median = bikes + median_change(classes, probability, weight)
-                whole = half_even(min(max(median, 0), ceiling(bikes, capacity)))
-                self.gain[n] += abs(true - bikes) - abs(true - whole)
-                self.gain[n] -= 0.05 if whole != bikes else 0
+                rounded = half_even(min(max(median, 0), ceiling(bikes, capacity)))
+                self.gain[n] += abs(true - bikes) - abs(true - rounded)
+                self.gain[n] -= 0.05 if rounded != bikes else 0
             mean = mean_change(classes, probability)
             self.cross += mean * (true - bikes)
             self.square += mean**2

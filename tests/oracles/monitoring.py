@@ -81,12 +81,14 @@ def plateaus(stations: dict[str, Series], least_steps: int, least_chance: float)
         before = {b: a for a, b in pairs[station]}
         rests = {b for a, b in pairs[station] if series[a]["bikes"] == series[b]["bikes"]}
         for run in runs(series, step, rests.__contains__):
-            whole = [before[run[0]], *run]
-            if len(whole) < least_steps:
+            run_with_start = [before[run[0]], *run]
+            if len(run_with_start) < least_steps:
                 continue
-            chance = (1 - p) ** (len(whole) - 1)
-            state = _state(series, whole, chance, least_chance)
-            found.append((station, whole[0], whole[-1], len(whole), state, chance))
+            chance = (1 - p) ** (len(run_with_start) - 1)
+            state = _state(series, run_with_start, chance, least_chance)
+            found.append(
+                (station, run_with_start[0], run_with_start[-1], len(run_with_start), state, chance)
+            )
     return found
 
 

@@ -36,7 +36,7 @@ def is_frozen(seen: Observations, u: int) -> bool:
 class Profile:
     """Sums in the order of `SUMS`, by (station, day type, half hour) and by the latter two.
 
-    ``level`` holds a count and a sum of bikes; ``activity`` is that of the day folded last.
+    ``level`` holds a count and a sum of bikes; ``activity`` is that of the last day.
     """
 
     tz: str
@@ -51,15 +51,15 @@ def _zeros(count: int) -> collections.defaultdict:
     return collections.defaultdict(lambda: [0] * count)
 
 
-def fold(seen: Observations, days: list[dt.date], horizon: int, tz: str) -> Profile:
-    """Fold days in order."""
+def profile_of(seen: Observations, days: list[dt.date], horizon: int, tz: str) -> Profile:
+    """Add up days in order."""
     profile = Profile(tz, horizon)
     for day in days:
-        _fold_day(profile, seen, day)
+        _add_day(profile, seen, day)
     return profile
 
 
-def _fold_day(profile: Profile, seen: Observations, day: dt.date) -> None:
+def _add_day(profile: Profile, seen: Observations, day: dt.date) -> None:
     tz, h = profile.tz, profile.horizon
     moved = expected = 0.0
     found = []

@@ -54,7 +54,7 @@ def result(recording, tmp_path_factory):
     return run_backtest(recording[0], TEST_FROM, (15, 60), tmp_path_factory.mktemp("out"))
 
 
-def test_predictions_stand_beside_the_exact_observations(recording, result):
+def test_predictions_are_joined_with_the_exact_observations(recording, result):
     path, panel = recording
     del path
     for minutes in (15, 60):

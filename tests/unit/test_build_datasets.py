@@ -25,7 +25,7 @@ def read(lake, settings, key):
     return pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(key))[1]))
 
 
-def test_a_daily_makes_its_views_and_the_rolling_copies(lake, settings):
+def test_a_daily_makes_its_tables_and_the_latest_aliases(lake, settings):
     compact(lake, settings, DAY)
     build_datasets.run(network.of(lake, settings), DAY)
     events = read(lake, settings, Events(DAY))
@@ -36,7 +36,7 @@ def test_a_daily_makes_its_views_and_the_rolling_copies(lake, settings):
     assert read(lake, settings, Perf(None)) == perf
 
 
-def test_the_next_daily_gives_the_perf_view_its_last_truths(lake, settings):
+def test_the_next_daily_gives_the_evaluation_table_its_last_truths(lake, settings):
     compact(lake, settings, DAY)
     build_datasets.run(network.of(lake, settings), DAY)
     before = read(lake, settings, Perf(DAY))["y_true"].null_count
@@ -67,7 +67,7 @@ def test_rows_are_counted_once_where_a_race_is_lost(lake, settings):
     assert result.counts["perf"] == read(lake, settings, Perf(DAY)).num_rows
 
 
-def test_an_older_day_does_not_take_the_rolling_copy(lake, settings):
+def test_an_older_day_does_not_take_the_latest_alias(lake, settings):
     for day in (NEXT, DAY):
         compact(lake, settings, day)
         build_datasets.run(network.of(lake, settings), day)
@@ -100,23 +100,23 @@ def put_partition(lake, settings, n, minutes):
     return name
 
 
-def test_a_ledger_keeps_what_its_expired_pages_said(lake, settings):
+def test_a_forecast_log_keeps_the_forecasts_of_expired_partitions(lake, settings):
     """Pages expire one by one; meanwhile the day is looked at again, and a late page may come."""
     compact(lake, settings, DAY, every=96)
     pages = [put_partition(lake, settings, n, minutes) for n in (0, 1, 2) for minutes in (15, 60)]
     build_datasets.run(network.of(lake, settings), DAY)
-    whole = read(lake, settings, ForecastLog(DAY))
-    assert whole.num_rows == 3 * len(pages)
+    complete = read(lake, settings, ForecastLog(DAY))
+    assert complete.num_rows == 3 * len(pages)
     for name in pages:
         lake.delete(lake.stat(name))
         build_datasets.run(network.of(lake, settings), DAY)
         kept = read(lake, settings, ForecastLog(DAY))
-        assert (kept.num_rows, rows_of(kept)) == (whole.num_rows, rows_of(whole))
+        assert (kept.num_rows, rows_of(kept)) == (complete.num_rows, rows_of(complete))
     put_partition(lake, settings, 3, 15)
     build_datasets.run(network.of(lake, settings), DAY)
     late = read(lake, settings, ForecastLog(DAY))
-    assert rows_of(late) > rows_of(whole)
-    assert late.num_rows == whole.num_rows + 3
+    assert rows_of(late) > rows_of(complete)
+    assert late.num_rows == complete.num_rows + 3
 
 
 def rows_of(table):

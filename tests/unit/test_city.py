@@ -51,15 +51,15 @@ def test_every_bike_is_still_there_after_a_week_with_trucks_and_closings():
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=6))
 def test_a_city_is_the_same_however_its_time_is_cut(pieces):
-    whole, cut = City(30, seed=5, start=MONDAY), City(30, seed=5, start=MONDAY)
+    complete, cut = City(30, seed=5, start=MONDAY), City(30, seed=5, start=MONDAY)
     ends = [MONDAY + n * dt.timedelta(minutes=1) for n in itertools.accumulate(pieces)]
     for end in ends:
         cut.advance(end)
         cut.state()
-    whole.advance(ends[-1])
-    assert whole.state() == cut.state()
-    assert whole.account() == cut.account()
-    assert whole.trips == cut.trips
+    complete.advance(ends[-1])
+    assert complete.state() == cut.state()
+    assert complete.account() == cut.account()
+    assert complete.trips == cut.trips
 
 
 def test_seconds_are_left_for_the_next_time():
@@ -203,7 +203,7 @@ def test_a_frozen_station_repeats_itself_while_the_truth_goes_on():
     wrong = np.array(truth) != np.array(state.status.bikes)
     assert 0 < stale.sum() < 0.1 * len(stale)
     assert wrong[stale].any()
-    assert not wrong[ages == 0].any(), "who has just reported tells the truth"
+    assert not wrong[ages == 0].any(), "who has just reported says the truth"
 
 
 def test_what_the_feed_shows_adds_up():

@@ -186,12 +186,12 @@ def test_repeats_are_counted_once_however_many_snapshots_are_gone(lake, settings
         reported = snapshot.with_repeats(rows, repeats[bin_])
         network.put(lake, layout.name(Snapshot(bin_)), snapshot.to_bytes(reported))
     compact_daily.run(network.of(lake, settings), DAY)
-    whole = snapshot.repeats_of(daily_of(lake, settings))
-    assert whole == {"1000": 10, "1001": 1, "1002": 1, "1003": 1, "1004": 1}
+    complete = snapshot.repeats_of(daily_of(lake, settings))
+    assert complete == {"1000": 10, "1001": 1, "1002": 1, "1003": 1, "1004": 1}
     for bin_ in BINS:  # the bucket's lifecycle takes them one by one
         lake.delete(lake.stat(layout.name(Snapshot(bin_))))
         compact_daily.run(network.of(lake, settings), DAY)
-        assert snapshot.repeats_of(daily_of(lake, settings)) == whole
+        assert snapshot.repeats_of(daily_of(lake, settings)) == complete
 
 
 def test_snapshots_are_deleted_only_once_the_daily_holds_all_their_rows(lake, settings):

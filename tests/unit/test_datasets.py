@@ -42,7 +42,7 @@ def rows():
 
 
 def test_events_mean_what_the_contract_says(rows):
-    view = views.events_view(rows, penury_bikes=2, saturation_docks=2)
+    view = views.observations_table(rows, penury_bikes=2, saturation_docks=2)
     assert view.schema == views.EVENTS_SCHEMA
     connection = duckdb.connect()
     connection.register("daily", rows)
@@ -76,7 +76,7 @@ def test_events_mean_what_the_contract_says(rows):
 
 
 def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(rows):
-    view = views.events_view(rows, penury_bikes=2, saturation_docks=2).to_pylist()
+    view = views.observations_table(rows, penury_bikes=2, saturation_docks=2).to_pylist()
     small = [r for r in view if r["capacity"] == 9]
     assert {r["bikes"] for r in small if r["is_penury"]} == {0}
     assert all(r["is_penury"] is None for r in view if r["capacity"] == 0)
@@ -87,7 +87,7 @@ def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(row
 def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):
     start = first_bin(DAY)
     panel = build_panel([rows], start, Bin(start + 2 * BINS_PER_DAY))
-    view = views.perf_view(panel, DAY, HORIZONS, {})
+    view = views.evaluation_table(panel, DAY, HORIZONS, {})
     assert view.schema == views.PERF_SCHEMA
     connection = duckdb.connect()
     connection.register("daily", rows)
@@ -117,21 +117,21 @@ def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows):
     last = dt.datetime.combine(day_after(DAY), dt.time()) - dt.timedelta(minutes=5)
 
     def truths(panel):
-        rows_ = views.perf_view(panel, DAY, HORIZONS, {}).to_pylist()
+        rows_ = views.evaluation_table(panel, DAY, HORIZONS, {}).to_pylist()
         return [row["y_true"] for row in rows_ if row["tbin_utc"].to_pydatetime() == last]
 
     assert set(truths(alone)) == {None}
     assert None not in truths(both)
 
 
-def test_hindcasts_stand_beside_their_truth_with_their_version(rows):
+def test_hindcasts_are_joined_with_their_truth_and_version(rows):
     start = first_bin(DAY)
     panel = build_panel([rows], start, Bin(start + BINS_PER_DAY))
     shape = (BINS_PER_DAY, len(panel.stations))
     said = np.full(shape, 4.4, np.float32)
     said[:, 2] = np.nan
     hindcast = views.Hindcast("2.1.0", said, np.rint(said), said + 1)
-    view = views.perf_view(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
+    view = views.evaluation_table(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
     hour = [r for r in view if r["horizon_bins"] == 12]
     assert {r["y_pred_int"] for r in hour if r["station_id"] != "1002"} == {4}
     assert {r["model_version"] for r in hour} == {"2.1.0", None}
@@ -145,6 +145,6 @@ def test_hindcasts_stand_beside_their_truth_with_their_version(rows):
 
 def test_a_day_of_no_rows_makes_empty_views():
     nothing = snapshot.SCHEMA.empty_table()
-    assert views.events_view(nothing, penury_bikes=2, saturation_docks=2).num_rows == 0
+    assert views.observations_table(nothing, penury_bikes=2, saturation_docks=2).num_rows == 0
     panel = build_panel([nothing], first_bin(DAY), Bin(first_bin(DAY) + BINS_PER_DAY))
-    assert views.perf_view(panel, DAY, HORIZONS, {}).num_rows == 0
+    assert views.evaluation_table(panel, DAY, HORIZONS, {}).num_rows == 0

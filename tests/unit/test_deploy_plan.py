@@ -270,7 +270,7 @@ def test_two_networks_share_nothing_but_the_project(project):
     assert len(new) == len(before) - 1, "the role is the project's"
 
 
-def test_every_function_is_deployed_as_its_sign_says():
+def test_every_function_is_deployed_as_its_configuration_says():
     deployed = {flag(line, "entry-point"): line for line in plan() if " functions deploy " in line}
     assert set(deployed) == {spec.entry_point for spec in SPECS.values()}
     for spec in SPECS.values():
@@ -314,7 +314,7 @@ def test_nobody_from_outside_may_call_a_function():
     }
 
 
-def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_sign():
+def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_configuration():
     lines = plan()
     accounts = [flag(line, "service-account") for line in lines if " functions deploy " in line]
     assert len(set(accounts)) == len(accounts) == len(SPECS)

@@ -76,7 +76,7 @@ def folders():
 
 
 def is_in_tree(path):
-    """Tell whether a path, or the end of one, is that of a file or folder of the tree."""
+    """Return whether a path, or the end of one, is that of a file or folder of the tree."""
     wanted = path.removeprefix("./").rstrip("/")
     ends = (f"/{name}" for name in (*tree(), *folders()))
     parents = (f"/{name}/" for name in folders())
@@ -149,7 +149,7 @@ def test_every_module_has_its_place_in_the_architecture(package):
     }
 
 
-def test_the_way_of_a_snapshot_is_told_by_every_kind_of_object():
+def test_the_way_of_a_snapshot_names_every_kind_of_object():
     text = DOCS["ARCHITECTURE.md"].read_text("utf-8")
     named = re.findall(r"^    (\S+/\S+)$", text, re.MULTILINE)
     reported = {type(LAYOUT.key(name)) for name in named}
@@ -158,7 +158,7 @@ def test_the_way_of_a_snapshot_is_told_by_every_kind_of_object():
 
 
 FRESHNESS_COPY = "monitoring/data/freshness/latest.json"
-"""The one kind that is no step on the way: a copy for older readers."""
+"""The one kind that is no step on the way: a copy at an earlier name."""
 
 
 def test_tables_that_are_made_from_the_code_are_current():
@@ -183,7 +183,7 @@ def test_columns_are_those_of_the_schema(schema):
     assert reported == [(field.name, str(field.type)) for field in wanted]
 
 
-def test_every_parquet_schema_has_its_columns_told():
+def test_every_parquet_schema_has_its_columns_documented():
     modules = [
         importlib.import_module(f"velib_core.{m}") for m in ("tables.snapshot", "tables.views")
     ]
@@ -197,12 +197,12 @@ def test_the_fields_of_a_forecast_are_those_that_are_published(lake, settings):
     build_serving_forecast.run(network.of(lake, settings), build_serving_forecast.WarmState())
     document = lake.fetch_json("serving/forecast/latest/h15/forecast.json")
     assert [row[0] for row in rows_after("<!-- fields: forecast -->")] == list(document["data"][0])
-    head = DOCS["DATA.md"].read_text("utf-8").partition("## Forecast")[2].partition("<!--")[0]
+    head = DOCS["DATA.md"].read_text("utf-8").partition("## Forecast\n")[2].partition("<!--")[0]
     assert set(document) - {"data"} <= set(re.findall(r"`(\w+)`", head))
     assert document["generated_at"].startswith(f"{bin_start(start):%Y-%m-%d}")
 
 
-def test_the_picture_has_every_function_and_every_arrow_of_their_signs():
+def test_the_picture_has_every_function_and_every_arrow_of_their_configurations():
     (picture,) = [b.text for b in blocks(DOCS["README.md"]) if b.language == "mermaid"]
     arrows = set()
     for line in picture.splitlines()[1:]:
@@ -228,7 +228,7 @@ def test_topics_of_the_documents_are_topics():
                 assert match[1] in known | {name.replace("_", "-") for name in SPECS}
 
 
-def test_every_job_and_step_that_is_told_can_be_launched():
+def test_every_documented_job_and_step_can_be_launched():
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
         made = {"build_network_fleet"} if path.name == "CONTRIBUTING.md" else set()
@@ -269,3 +269,21 @@ def test_the_example_of_an_alert_is_json():
     for block in blocks(DOCS["MONITORING.md"]):
         if block.language == "json":
             assert {"family", "state", "code"} <= set(json.loads(block.text))
+
+
+STEPS = re.findall(
+    r"^\| [^|]+ \| `([\w/]+)\.py` \| `(\w+)` \|$",
+    DOCS["ARCHITECTURE.md"].read_text("utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("module", "name"), STEPS)
+def test_a_step_of_the_architecture_is_a_name_of_its_module(module, name):
+    found = getattr(importlib.import_module(f"velib_core.{module.replace('/', '.')}"), name)
+    assert callable(found)
+
+
+def test_the_glossary_is_short():
+    glossary = DOCS["ARCHITECTURE.md"].read_text("utf-8").partition("## 7. Glossary")[2]
+    assert 0 < glossary.partition("\n## ")[0].count("\n| ") - 1 <= 15

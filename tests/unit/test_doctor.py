@@ -54,7 +54,7 @@ def service(name):
 
 
 def trigger(name, topic, target):
-    """A trigger as the Eventarc API tells it (v1, Trigger)."""
+    """A trigger as the Eventarc API returns it (v1, Trigger)."""
     return {
         "name": f"projects/p/locations/{REGION}/triggers/{name}",
         "destination": {"cloudRun": {"service": target, "region": REGION}},
@@ -69,7 +69,7 @@ def trigger(name, topic, target):
 
 
 def subscription(name):
-    """A subscription as the Pub/Sub API tells it (v1, Subscription)."""
+    """A subscription as the Pub/Sub API returns it (v1, Subscription)."""
     return {
         "name": f"projects/p/subscriptions/eventarc-{REGION}-{name}-sub-7",
         "ackDeadlineSeconds": 600,
@@ -82,7 +82,7 @@ def subscription(name):
 
 
 def function(spec):
-    """A function as the Cloud Functions API tells it (v2, Function)."""
+    """A function as the Cloud Functions API returns it (v2, Function)."""
     return {
         "name": f"projects/p/locations/{REGION}/functions/{service(spec.name)}",
         "state": "ACTIVE",
@@ -113,7 +113,7 @@ def function(spec):
 
 
 def schedule(spec):
-    """A job as the Cloud Scheduler API tells it (v1, Job)."""
+    """A job as the Cloud Scheduler API returns it (v1, Job)."""
     return {
         "name": f"projects/p/locations/{REGION}/jobs/{service(spec.name)}",
         "state": "ENABLED",
@@ -127,7 +127,7 @@ def schedule(spec):
 
 
 def bucket_policy(layout):
-    """Who may do what in the bucket, as its policy tells it."""
+    """Who may do what in the bucket, by its policy."""
     roles = {"read": "roles/storage.objectViewer", "create": "roles/storage.objectCreator"}
     roles["delete"] = "projects/p/roles/velibObjectDeleter"
     accounts = {name: account_of(spec) for name, spec in SPECS.items()}
@@ -392,7 +392,7 @@ def paused(a):
     of(a, JOBS, "velib-ingest")["state"] = "PAUSED"
 
 
-def other_beat(a):
+def other_schedule(a):
     of(a, JOBS, "velib-ingest")["schedule"] = "0 * * * *"
 
 
@@ -430,16 +430,14 @@ WRONG = [
     (trigger_of_an_earlier_version, "velib-close-day is not planned", "triggers delete"),
     (no_dead_letter, "dead-letter-topic is , expected velib-dead-letter", "subscriptions update"),
     (paused, "the schedule velib-ingest is PAUSED", "scheduler jobs resume velib-ingest"),
-    (other_beat, "schedule is 0 * * * *, expected */5 * * * *", "jobs update pubsub"),
+    (other_schedule, "schedule is 0 * * * *, expected */5 * * * *", "jobs update pubsub"),
 ]
 
 
 @pytest.mark.parametrize(
     ("spoil", "detail", "fix_command"), WRONG, ids=lambda v: getattr(v, "__name__", "")
 )
-def test_what_differs_is_told_with_what_is_expected_and_what_to_type(
-    plan, spoil, detail, fix_command
-):
+def test_a_difference_comes_with_what_is_expected_and_a_command(plan, spoil, detail, fix_command):
     answers = copy.deepcopy(HEALTHY)
     spoil(answers)
     found = findings(plan, answers)
@@ -449,7 +447,7 @@ def test_what_differs_is_told_with_what_is_expected_and_what_to_type(
     assert all(reported and command for _, reported, command in found)
 
 
-def test_a_project_that_does_not_answer_is_told_once(plan):
+def test_a_project_that_does_not_answer_is_reported_once(plan):
     def ask(*words):
         raise deploy_plan.DeploymentError("gcloud projects describe: You do not have credentials")
 
@@ -475,7 +473,7 @@ def test_an_account_that_is_none_of_ours_keeps_its_rights(plan):
     assert findings(plan, answers) == []
 
 
-def test_every_command_that_is_told_is_one(plan, tmp_path):
+def test_every_suggested_command_is_one(plan, tmp_path):
     reported = set()
     for spoil, *_ in WRONG:
         answers = copy.deepcopy(HEALTHY)
@@ -500,7 +498,7 @@ def test_the_settings_of_a_network_reach_its_plan(tmp_path, monkeypatch):
     assert reported.again.endswith("--bucket c --network lyon --settings lyon.env")
 
 
-def test_a_wrong_file_of_settings_is_told_by_its_line(tmp_path):
+def test_a_wrong_file_of_settings_is_reported_by_its_line(tmp_path):
     file = tmp_path / "lyon.env"
     file.write_text("OPENMETEO_LATITUDE=45.76\n", "utf-8")
     checks = {c.name: c for c in examine(NO_FEEDS, "gs://c/lyon", "p", REGION, file)}
@@ -580,7 +578,7 @@ def test_without_a_deployment_only_this_machine_is_looked_at():
     assert "--bucket" in checks["deployment"].detail
 
 
-def test_a_bucket_that_is_no_address_is_told_with_what_one_looks_like():
+def test_a_bucket_that_is_no_address_is_reported_with_an_example():
     checks = {c.name: c for c in examine({"GCS_BUCKET_ROOT": "nowhere"})}
     assert checks["settings"].result == "failed"
     assert "gs://BUCKET" in checks["settings"].detail
@@ -636,7 +634,7 @@ def strange_store(monkeypatch):
 
 
 @pytest.mark.usefixtures("strange_store")
-def test_a_wrong_clock_and_a_missing_right_are_told_with_what_is_expected():
+def test_a_wrong_clock_and_a_missing_right_are_reported_with_what_is_expected():
     checks = {c.name: c for c in examine(NO_FEEDS, "gs://b/velib")}
     assert re.match(r"\+(29\d|30\d) s .*, expected at most 60 s", checks["clock"].detail)
     assert "ntp" in checks["clock"].fix_command

@@ -113,7 +113,7 @@ def test_a_serving_row_is_the_training_row_bit_for_bit(
 
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(6)), offset=SOME_BIN)
-def test_a_station_has_the_same_features_whoever_stands_beside_it(
+def test_a_station_has_the_same_features_whatever_the_other_stations_are(
     panel, static_features, profiles, order, offset
 ):
     # A panel's stations are sorted by id: renaming them shuffles their places.
@@ -291,7 +291,7 @@ def test_neighbours_are_the_nearest_by_distance(panel):
         assert (static_features.neighbours[s] >= 0).sum() == 5
 
 
-def test_a_profile_is_the_plain_sum_over_the_days_folded(panel, profiles):
+def test_a_profile_is_the_plain_sum_over_its_days(panel, profiles):
     bikes = panel["bikes"]
     delta = np.full_like(bikes, np.nan)
     delta[:-H] = bikes[H:] - bikes[:-H]

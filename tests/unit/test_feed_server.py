@@ -289,7 +289,7 @@ def test_a_fault_lasts_as_often_as_it_was_asked_for(server, session):
         (bytes(10_000_000), "application/octet-stream"),
     ],
 )
-def test_junk_is_served_as_it_was_given(server, session, body, content_type):
+def test_junk_is_sent_as_it_was_given(server, session, body, content_type):
     server.reply("/velib", body, content_type, times=1)
     junk = fetch(server, session, "/velib/station_status.json")
     assert (junk.content, junk.headers["Content-Type"]) == (body, content_type)

@@ -134,9 +134,9 @@ def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, 
     classes = fit_classes(count_changes(sample))
     rng = np.random.default_rng(seed)
     probability = rng.dirichlet(np.full(len(classes.lows), 0.3), 20).astype(np.float32)
-    whole = blend_weight * (probability.astype(float) @ classes.shares)
-    whole[:, MAX_CHANGE] += 1 - blend_weight
-    upto = whole.cumsum(axis=1)
+    mixed = blend_weight * (probability.astype(float) @ classes.shares)
+    mixed[:, MAX_CHANGE] += 1 - blend_weight
+    upto = mixed.cumsum(axis=1)
     found = np.rint(median_change(classes, probability, blend_weight)).astype(int) + MAX_CHANGE
     half = upto[:, -1] / 2
     rows = np.arange(20)
@@ -144,13 +144,13 @@ def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, 
     assert (upto[rows, np.maximum(found - 1, 0)] <= half + 1e-6).all()
 
 
-def test_half_trust_is_persistence(sample):
+def test_a_blend_weight_of_one_half_is_persistence(sample):
     classes = fit_classes(count_changes(sample))
     sure = np.eye(len(classes.lows), dtype=np.float32)
     assert (np.rint(median_change(classes, sure, 0.5)) == 0).all()
 
 
-def test_days_of_wrong_forecasts_take_the_trust_away(sample):
+def test_days_of_wrong_forecasts_lower_the_blend_weight(sample):
     classes = fit_classes(count_changes(sample))
     rising = np.zeros((200, len(classes.lows)), np.float32)
     rising[:, classes.unchanged + 1] = 1
@@ -169,9 +169,9 @@ def test_days_of_wrong_forecasts_take_the_trust_away(sample):
     )
 
 
-def test_a_model_that_is_always_right_is_trusted_wholly_only_soon_ahead(sample):
+def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead(sample):
     classes = fit_classes(count_changes(sample))
-    # Seven of ten times one bike more, else none: only a trust above 0.5 / 0.7 says so.
+    # Seven of ten times one bike more, else none: only a blend weight above 0.5 / 0.7 says so.
     rising = np.zeros((300, len(classes.lows)), np.float32)
     rising[:, classes.unchanged + 1], rising[:, classes.unchanged] = 0.7, 0.3
     bikes, capacity = np.full(300, 5, np.float32), np.full(300, 20, np.float32)
@@ -185,10 +185,10 @@ def test_a_model_that_is_always_right_is_trusted_wholly_only_soon_ahead(sample):
 
 def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
     classes = fit_classes(count_changes(sample))
-    still = np.zeros((50, len(classes.lows)), np.float32)
-    still[:, classes.unchanged] = 1
+    unchanged = np.zeros((50, len(classes.lows)), np.float32)
+    unchanged[:, classes.unchanged] = 1
     bikes, capacity = np.full(50, 28, np.float32), np.full(50, 20, np.float32)
-    calibration = add_day(fresh_calibration(), classes, still, bikes, capacity, bikes)
+    calibration = add_day(fresh_calibration(), classes, unchanged, bikes, capacity, bikes)
     assert (calibration.gain == 0).all()
 
 
@@ -326,11 +326,11 @@ def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(pan
     bikes[: row + 1, 0], capacity[:, 0] = 28, 20
     bikes[: row + 1, 1], capacity[:, 1] = 12, 20
     overfull = changed(panel, {"bikes": bikes, "capacity": capacity, "ok": np.ones_like(bikes)})
-    trusting = dataclasses.replace(pack.calibration, gain=np.eye(len(BLEND_WEIGHTS))[-1])
-    assert trusting.blend_weight(H) == 0.5
-    found = predict(pack, overfull, profiles, LATE, trusting).to_pylist()
+    half = dataclasses.replace(pack.calibration, gain=np.eye(len(BLEND_WEIGHTS))[-1])
+    assert half.blend_weight(H) == 0.5
+    found = predict(pack, overfull, profiles, LATE, half).to_pylist()
     assert [found[n]["capacity_bin"] for n in (0, 1)] == [28, 20]
-    # A trust of 0.5 publishes persistence, above the docks too.
+    # A blend weight of 0.5 publishes persistence, above the docks too.
     assert [found[n]["bikes_pred_int"] for n in (0, 1)] == [28, 12]
     for row_of in found:
         if row_of["reason"] is None:

@@ -1,4 +1,4 @@
-"""A feed that stands still says nothing: not that its network rests, nor how it usually moves."""
+"""A frozen feed is no observation: not of a network at rest, nor of usual movement."""
 
 import dataclasses
 
@@ -17,14 +17,14 @@ from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, 
 TZ = "Europe/Paris"
 HORIZONS = (HorizonBins(3), HorizonBins(12))
 FREEZES_AT, THAWS_AT = BINS_PER_DAY + 100, BINS_PER_DAY + 161
-"""Of the second day: the last bin with news before the standstill, and the first one after."""
+"""Of the second day: the last bin with news before the feed freezes, and the first one after."""
 
 FROZEN = slice(FREEZES_AT + FROZEN_BINS, THAWS_AT)
 """The bins that are as they were an hour before."""
 
 SECOND_DAY = day_after(day_of(START))
 THIRD_DAY = day_after(SECOND_DAY)
-PACES = ("network_pace_1h", "network_pace_3h")
+ACTIVITY = ("network_pace_1h", "network_pace_3h")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def moving():
 
 @pytest.fixture(scope="module")
 def frozen(moving):
-    """The network as a feed shows it that stands still for five hours of the second day."""
+    """The network as a feed shows it that is frozen for five hours of the second day."""
     bikes = moving["bikes"].copy()
     bikes[FREEZES_AT:THAWS_AT] = bikes[FREEZES_AT]
     return changed(moving, {"bikes": bikes})
@@ -47,14 +47,14 @@ def updated(panel, horizons=HORIZONS, days=2):
     return profiles
 
 
-def test_a_standstill_is_found_where_the_network_is_as_an_hour_before(frozen, moving):
+def test_a_frozen_feed_is_found_where_the_network_is_as_an_hour_before(frozen, moving):
     expected = np.zeros(frozen.bins, bool)
     expected[FROZEN] = True
     np.testing.assert_array_equal(is_frozen(frozen["bikes"]), expected)
     assert not is_frozen(moving["bikes"]).any()
 
 
-def test_one_bike_that_moves_or_too_few_stations_make_no_standstill(frozen):
+def test_one_bike_that_moves_or_too_few_stations_make_no_frozen_feed(frozen):
     bikes = frozen["bikes"].copy()
     bikes[FREEZES_AT:THAWS_AT, 7] += np.arange(THAWS_AT - FREEZES_AT)
     assert not is_frozen(bikes).any()
@@ -66,7 +66,7 @@ def test_one_bike_that_moves_or_too_few_stations_make_no_standstill(frozen):
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_the_profile_counts_no_change_towards_a_standstill(frozen, horizon):
+def test_the_profile_counts_no_change_towards_a_frozen_bin(frozen, horizon):
     profiles = updated(frozen, (horizon,))
     sums = dict(zip(CHANGE_SUMS, profiles.change[0].sum(axis=(1, 2)), strict=True))
     targets = [t for t in range(horizon, 2 * BINS_PER_DAY) if not FROZEN.start <= t < FROZEN.stop]
@@ -76,32 +76,34 @@ def test_the_profile_counts_no_change_towards_a_standstill(frozen, horizon):
     np.testing.assert_array_equal(sums["moved"], np.abs(delta).sum(0))
 
 
-def test_a_day_after_a_standstill_at_midnight_is_folded_as_when_all_is_in_memory(frozen):
-    """What the fold looks back on is enough: a job reads no more than that."""
+def test_a_day_after_a_frozen_midnight_updates_as_when_all_is_in_memory(frozen):
+    """The lookback of an update is enough: a job reads no more than that."""
     bikes = frozen["bikes"].copy()
     midnight = 2 * BINS_PER_DAY
     bikes[midnight - 20 : midnight + 30] = bikes[midnight - 20]
     panel = changed(frozen, {"bikes": bikes})
     before = updated(panel, (HORIZONS[0],))
-    whole = update_with_day(before, panel, THIRD_DAY)
+    complete = update_with_day(before, panel, THIRD_DAY)
     lookback = panel.window(Bin(START + midnight - FROZEN_BINS), panel.stop)
-    np.testing.assert_array_equal(whole.change, update_with_day(before, lookback, THIRD_DAY).change)
-    n = (whole.change - before.change)[0, 0].sum(axis=(0, 1))
+    np.testing.assert_array_equal(
+        complete.change, update_with_day(before, lookback, THIRD_DAY).change
+    )
+    n = (complete.change - before.change)[0, 0].sum(axis=(0, 1))
     assert (n == BINS_PER_DAY - 30).all()
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_nothing_is_learnt_from_a_target_in_a_standstill(frozen, horizon):
+def test_nothing_is_learnt_from_a_target_in_a_frozen_bin(frozen, horizon):
     start, stop = Bin(START + BINS_PER_DAY), Bin(START + 2 * BINS_PER_DAY)
     left_out = set(range(start, stop)) - set(paired_bins(frozen, start, stop, horizon).tolist())
     assert left_out == set(range(START + FROZEN.start - horizon, START + FROZEN.stop - horizon))
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_the_pace_looks_past_a_standstill(frozen, moving, horizon):
+def test_relative_activity_skips_frozen_bins(frozen, moving, horizon):
     profiles = updated(moving, (horizon,), days=1)
     static_features = fit_static_features(frozen.stations)
-    places = [FEATURES.index(name) for name in PACES]
+    places = [FEATURES.index(name) for name in ACTIVITY]
     amid, after = FROZEN.stop - 1, FROZEN.stop + 30
     rows = {
         at: feature_rows(frozen, np.array([START + at]), horizon, static_features, profiles)[
@@ -110,11 +112,11 @@ def test_the_pace_looks_past_a_standstill(frozen, moving, horizon):
         for at in (FROZEN.start - 1, amid, after)
     }
     assert (rows[FROZEN.start - 1] > 0).all()
-    assert np.isnan(rows[amid]).all(), "hours of standstill were taken for hours of rest"
+    assert np.isnan(rows[amid]).all(), "hours of a frozen feed were taken for hours of rest"
     assert 0 < rows[after][1] < 3
 
 
-def test_a_row_amid_a_standstill_is_the_same_from_the_least_history(frozen):
+def test_a_row_in_a_frozen_bin_is_the_same_from_the_least_history(frozen):
     horizon = HORIZONS[0]
     profiles = updated(frozen, (horizon,), days=1)
     static_features = fit_static_features(frozen.stations)
@@ -140,11 +142,11 @@ class Pack:
     classes: object
 
 
-def test_calm_is_believed_as_far_as_the_usual_is_known():
+def test_activity_damping_counts_as_far_as_usual_activity_is_known():
     changes = np.repeat(np.array([-1, 0, 1], np.float32), 1000)
     pack = Pack(Even(), fit_classes(count_changes(changes)))
     assert len(pack.classes.lows) == 3
-    rows = [  # pace of the hour, pace of yesterday, observations behind the usual; what is left
+    rows = [  # activity of the hour, of yesterday, observations behind the usual; what is left
         (np.nan, np.nan, 60, 1.0),
         (0.5, 1.0, 0, 1.0),
         (0.5, 1.0, 6, 0.75),

@@ -76,7 +76,7 @@ read = ["bronze"]
         ('[[trigger]]\ntopic = "tick"', "", "trigger"),
     ],
 )
-def test_a_wrong_sign_is_refused_by_field(tmp_path, old, new, named):
+def test_a_wrong_function_configuration_is_refused_by_field(tmp_path, old, new, named):
     function_toml = tmp_path / "f" / "function.toml"
     function_toml.parent.mkdir()
     function_toml.write_text(GOOD, "utf-8")

@@ -140,7 +140,7 @@ TYPES = [
         ({}, None, None),
     ],
 )
-def test_the_split_is_read_from_every_dialect_and_null_where_none_tells(fields, mechanical, ebike):
+def test_the_split_is_read_from_every_dialect_and_null_where_none_has_it(fields, mechanical, ebike):
     row = only_row(GOOD | fields, types=TYPES)
     assert (row["mechanical"], row["ebike"]) == (mechanical, ebike)
 
@@ -184,7 +184,7 @@ def test_vehicles_whose_types_do_not_add_up_are_no_count_of_bikes():
         ({"num_ebikes_available": 9}, "num_ebikes_available"),
     ],
 )
-def test_a_split_that_does_not_add_up_is_unknown_and_told(fields, field):
+def test_a_split_that_does_not_add_up_is_unknown_and_reported(fields, field):
     table, defects = rows_of([GOOD | fields], types=TYPES)
     (row,) = table.to_pylist()
     assert (row["bikes"], row["mechanical"], row["ebike"]) == (4, None, None)
@@ -197,7 +197,7 @@ def test_the_source_that_adds_up_wins_over_a_more_specific_one_that_does_not():
     assert (row["mechanical"], row["ebike"]) == (3, 1)
 
 
-def test_vehicle_types_that_cannot_be_read_are_told():
+def test_vehicle_types_that_cannot_be_read_are_reported():
     types = ["junk", {"propulsion_type": "human"}, {"vehicle_type_id": "a", "form_factor": 7}]
     read = gbfs.decode("vehicle_types", bytes_of("vehicle_types", {"vehicle_types": types}))
     kinds, problems = vehicle_kinds(read)
@@ -541,7 +541,7 @@ RECORDS = st.lists(
 
 
 @given(RECORDS, RECORDS)
-def test_rows_and_refusals_account_for_every_record(records, about):
+def test_rows_and_rejections_account_for_every_record(records, about):
     table, defects = rows_of(records, about)
     assert table.num_rows + sum(defect.refused for defect in defects) == len(records)
     assert json_bytes([defect.as_json() for defect in defects])

@@ -82,7 +82,7 @@ def bikes(lake):
 
 
 @pytest.mark.parametrize("gbfs", ["/gbfs/2/gbfs.json", "/gbfs/3/gbfs.json", "/velib/gbfs.json", ""])
-def test_a_tick_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gbfs):
+def test_a_trigger_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gbfs):
     configured = at_server(settings, server, gbfs)
     result = ingest.run(network.of(lake, configured), Feeds(configured))
     assert result.outputs == {BINNED: "written"}
@@ -118,7 +118,7 @@ def test_an_older_observation_never_replaces_a_newer_one(lake, configured, feeds
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 1}
 
 
-def test_a_tick_delivered_late_writes_the_bin_in_which_the_feed_was_made(
+def test_a_trigger_delivered_late_writes_the_bin_in_which_the_feed_was_made(
     lake, configured, feeds, server
 ):
     server.show(state(30, now=NOON + dt.timedelta(hours=3)))
@@ -238,7 +238,7 @@ def test_a_404_is_permanent(lake, configured, feeds, server):
         ingest.run(network.of(lake, configured), feeds)
 
 
-def test_information_past_its_ttl_beats_none(lake, configured, feeds, server, capsys):
+def test_information_past_its_ttl_is_better_than_none(lake, configured, feeds, server, capsys):
     ingest.run(network.of(lake, configured), feeds)
     server.fail("/gbfs/2/station_information.json")
     server.show(state(86_400 * 3))
@@ -282,7 +282,7 @@ def test_information_is_read_again_when_its_ttl_is_over_by_the_feeds_clock(
     assert capacity == (2 if read_again else 1)
 
 
-def test_a_feed_that_moved_is_found_again_at_the_next_tick(lake, configured, feeds, server):
+def test_a_feed_that_moved_is_found_again_at_the_next_trigger(lake, configured, feeds, server):
     addresses = [
         {"name": name, "url": f"{server.base_url}/gone/{name}.json"}
         for name in ("station_status", "station_information")

@@ -1,6 +1,6 @@
-"""Jobs killed between their writes and told again, and what the hourly sweep sees of them.
+"""Jobs killed between their writes and run again, and what the hourly reconcile sees of them.
 
-A job may die after any of its writes. Its event comes again, or is lost, and then the sweep has to
+A job may die after any of its writes. Its event comes again, or is lost; then reconcile has to
 find what is unfinished. Both are tried at the first write, at the last two and at two between.
 """
 
@@ -94,7 +94,7 @@ class Job:
     """A job on the made lake.
 
     ``before`` is what happens in the lake first, ``seal`` the object that is written last and
-    says that all is there, ``stage`` what the sweep calls the job.
+    says that all is there, ``stage`` what reconcile calls the job.
     """
 
     work: Callable
@@ -212,7 +212,7 @@ def run_of(job):
 
 JOBS = {
     "compact_daily": Job(compact, snapshots_come, Daily(LATE), "compact_daily"),
-    # What it leaves is left to the bucket's lifecycle: the sweep does not look for it.
+    # What it leaves is left to the bucket's lifecycle: reconcile does not look for it.
     "compact_daily that deletes": Job(
         compact_first, first_snapshots_come, changes={"delete_after_compact": True}
     ),
@@ -256,7 +256,7 @@ def made():
 
 
 @pytest.fixture
-def whole(lake, quick, made):
+def complete(lake, quick, made):
     """A lake of seven closed days in two months, with models, and a morning; all is made."""
     if "whole" in made:
         restore(lake, made["whole"])
@@ -318,7 +318,7 @@ def spots(writes: int) -> list[int]:
 
 
 def unfinished(lake, settings, job) -> set[str]:
-    """Return what the sweep would ask for; of other jobs' work that is a part as well."""
+    """Return what reconcile would ask for, of other jobs' work too."""
     request = ReplayRequested(stage=job.stage)
     return (
         {str(fix) for fix in reconcile.plan(network.of(lake, settings), request)}
@@ -328,9 +328,11 @@ def unfinished(lake, settings, job) -> set[str]:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, quick, made, name):
+def test_a_job_killed_at_any_write_ends_as_an_undisturbed_one_when_redelivered(
+    complete, quick, made, name
+):
     job = JOBS[name]
-    lake, settings = whole, dataclasses.replace(quick, **job.changes)
+    lake, settings = complete, dataclasses.replace(quick, **job.changes)
     if job.before not in made:
         job.before(lake, quick)
         made[job.before] = kept(lake)
@@ -355,7 +357,7 @@ def test_a_job_killed_at_any_write_ends_as_a_calm_one_when_told_again(whole, qui
         if job.stage:
             found = unfinished(lake, settings, job)
             assert found - others, (
-                f"the sweep does not see that {lives} of {undisturbed.done} are written"
+                f"reconcile does not see that {lives} of {undisturbed.done} are written"
             )
         again = Process()
         job.work(network.of(again.lake(lake), settings, again))

@@ -1,4 +1,4 @@
-"""A lake as of one moment, and what a sweep of the whole past asks of the store."""
+"""A lake as of one moment, and what reconciling the whole past asks of the store."""
 
 import collections
 import json
@@ -80,7 +80,7 @@ class CountingLake(Lake):
 
 
 def live_through(lake, settings, days):
-    """Leave something of every kind for each day; what is in it, a sweep does not ask."""
+    """Leave something of every kind for each day; reconciling does not read it."""
     layout = Layout(settings)
     network.upload(lake, settings, network.bins_of_days(days, every=144))
     for day in (day_after(network.FIRST_DAY, n) for n in range(days)):
@@ -96,7 +96,7 @@ def asked(lake, settings):
     return counting.asked
 
 
-def test_a_sweep_asks_as_often_however_many_days_there_are(lake, settings):
+def test_reconcile_lists_as_often_however_many_days_there_are(lake, settings):
     live_through(lake, settings, 2)
     short = asked(lake, settings)
     live_through(lake, settings, 9)
@@ -105,7 +105,7 @@ def test_a_sweep_asks_as_often_however_many_days_there_are(lake, settings):
     assert longer["stat"] == short["stat"]
 
 
-def test_a_sweep_reads_the_record_of_a_model_once_however_many_days_there_are(lake, settings):
+def test_reconcile_reads_the_record_of_a_model_once_however_many_days_there_are(lake, settings):
     live_through(lake, settings, 5)
     horizon = HorizonMinutes(15)
     for content in (b"one", b"two", b"three"):

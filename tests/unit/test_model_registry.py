@@ -139,7 +139,7 @@ def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(lake,
         models.roll_back(lake, settings, H, "9.9.9")
 
 
-def test_a_damaged_pointer_is_mended_by_naming_a_version(lake, settings):
+def test_a_damaged_pointer_is_fixed_by_naming_a_version(lake, settings):
     described = {"metrics": {"mae": 0.5}}
     good = register(lake, settings, b"one", **described)
     network.put(lake, Layout(settings).name(ModelFile(H, None, registry.POINTER)), b"{}")

@@ -253,7 +253,7 @@ def test_bounds_are_the_effective_windows(documents):
     assert (bounds["ref_days_observed"], bounds["cur_days_observed"]) == (14, 7)
 
 
-def test_zones_too_small_to_tell_have_no_psi(net):
+def test_zones_with_too_few_data_have_no_psi(net):
     limits = drift.DriftThresholds(zone_min_station_days=50)
     documents = build(net, thresholds=limits)
     assert documents["zones.json"]["degrees"] == 0.01

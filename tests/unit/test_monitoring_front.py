@@ -184,7 +184,7 @@ def test_the_weather_has_aged_since_the_snapshot():
     assert status["valid_until"] == stamp(2 - 90)
 
 
-def test_a_reader_can_tell_when_a_status_has_lapsed():
+def test_a_status_says_until_when_it_is_valid():
     status = page()["intro.json"]["statuses"]["batch_forecast_h15"]
     assert status["valid_until"] == stamp(3 - 20)
 

@@ -162,7 +162,7 @@ def test_coverage_by_hour_counts_both_passes_through_the_repeated_hour(documents
     assert len(documents["coverage_by_hour.json"]) == 24
 
 
-def test_ages_are_told_at_the_time_of_the_run(documents, net):
+def test_ages_are_those_at_the_time_of_the_run(documents, net):
     last = net.events_frame().groupby("station_id")["last_reported_utc"].max()
     ages = (pd.Timestamp(planted.after(net)).tz_localize(None) - last) / pd.Timedelta(minutes=1)
     kpis = documents["kpis.json"]

@@ -36,7 +36,7 @@ NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
 
 
 class Recorder:
-    """A publisher that keeps what it is told."""
+    """A publisher that keeps what it gets."""
 
     def __init__(self):
         self.alerts = []
@@ -95,7 +95,7 @@ def launch(settings, **environ):
 
 @pytest.fixture
 def quiet(monkeypatch):
-    """Alerts have no service to go to here; what is told of them has its own tests."""
+    """Alerts have no service to go to here; their messages have tests of their own."""
     monkeypatch.setattr("velib_core.events.publisher.Publisher.publish_alert", lambda *_: None)
 
 
@@ -200,7 +200,7 @@ def test_an_empty_lake_gets_valid_documents_that_say_why_they_are_empty(lake, se
     assert len(manifests) == 8  # no snapshot, no freshness
     for name, document in found.items():
         assert not problems(name, document)
-    del manifests["monitoring/intro/latest/manifest.json"]  # it has documents to tell of
+    del manifests["monitoring/intro/latest/manifest.json"]  # it has documents to report
     for name, manifest in manifests.items():
         assert manifest["status"] == "no_data", name
         assert manifest["reason"]
@@ -250,7 +250,7 @@ class Broken:
     """A publisher whose service is away."""
 
     def publish_alert(self, body):
-        raise TransientError(f"nobody was told of {body['code']}")
+        raise TransientError(f"never published {body['code']}")
 
 
 def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
@@ -303,7 +303,9 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings,
 DAY_ONE = planted.network(days=1).first
 
 
-def test_alerts_are_told_when_they_are_raised_and_when_they_are_cleared(filled, settings, reported):
+def test_alerts_are_published_when_they_are_raised_and_when_they_are_cleared(
+    filled, settings, reported
+):
     strict = dataclasses.replace(
         settings,
         monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0),
@@ -351,7 +353,7 @@ def test_an_overtaken_snapshot_costs_a_look_and_writes_nothing(filled, settings)
         assert not result.outputs
 
 
-def test_freshness_tells_the_weathers_own_time(lake, settings):
+def test_freshness_has_the_weathers_own_time(lake, settings):
     net = planted.network(days=2)
     at = net.at(1, 0)
     net.frame = net.frame.assign(weather_utc=at - dt.timedelta(minutes=20))

@@ -26,10 +26,10 @@ FIVE = pd.Timedelta(minutes=5)
 
 def forecast(horizon, truth, bikes):
     """Half way to the truth, worse in some bins, and no answer for one station."""
-    cast = planted.forecast(horizon, truth, bikes)
-    cast[40:46, 1] += 6
-    cast[:, 0] = np.nan
-    return cast
+    hindcasts = planted.forecast(horizon, truth, bikes)
+    hindcasts[40:46, 1] += 6
+    hindcasts[:, 0] = np.nan
+    return hindcasts
 
 
 @pytest.fixture(scope="module")
@@ -154,9 +154,9 @@ def test_groups_are_scikit_learns(performance, reported, document, key):
     folder, rows = reported
     made = {row[key]: row for row in performance[f"{folder}/{document}.json"]["rows"]}
     groups = dict(iter(rows.groupby(key)))
-    judged = {name for name, group in groups.items() if scores(group)["n"]}
-    assert set(made) == judged
-    for name in judged:
+    scored = {name for name, group in groups.items() if scores(group)["n"]}
+    assert set(made) == scored
+    for name in scored:
         agree(made[name], scores(groups[name]))
 
 
@@ -213,7 +213,7 @@ def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, n
     assert made["y_base"][7] == bikes[issue]
 
 
-def test_served_forecasts_are_scored_at_publication_and_target(
+def test_logged_forecasts_are_scored_at_publication_and_target(
     performance, forecast_log, net, reported
 ):
     folder, _ = reported
@@ -274,9 +274,9 @@ def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
     assert documents["manifest.json"]["alerts"] == []
 
     def silent(horizon, truth, bikes):
-        cast = planted.forecast(horizon, truth, bikes)
-        cast[:144] = np.nan
-        return cast
+        hindcasts = planted.forecast(horizon, truth, bikes)
+        hindcasts[:144] = np.nan
+        return hindcasts
 
     tables[7] = net.perf(7, silent)
     documents = model_performance.build(
@@ -302,7 +302,7 @@ def test_days_before_the_network_have_no_point_on_the_lift_curve(perf, net):
 
 @pytest.fixture(scope="module")
 def quarterly():
-    """The perf views of a network that is polled every quarter of an hour."""
+    """The evaluation tables of a network that is polled every quarter of an hour."""
     net = planted.network(stations=3)
     net.frame = net.frame[net.frame["tbin_utc"].dt.minute % 15 == 0]
     return net.all_perf(planted.forecast)
@@ -348,7 +348,7 @@ def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(qu
     assert acf[4] == pytest.approx((2 * acf[3] + acf[6]) / 3, abs=2e-6)
 
 
-def test_without_a_model_persistence_is_told_all_the_same(net, window):
+def test_without_a_model_persistence_is_scored_all_the_same(net, window):
     documents = model_performance.build(
         net.all_perf(),
         window=window,
@@ -436,7 +436,7 @@ def test_calibration_bins_hold_every_pair(explained, reported):
     assert means == sorted(means)
 
 
-def test_qq_sets_standard_residuals_beside_scipys_normal(explained, reported):
+def test_qq_compares_standard_residuals_with_scipys_normal(explained, reported):
     folder, rows = reported
     _, residual = pairs_of(rows)
     qq = explained[f"{folder}/residuals.json"]["qq"]
@@ -535,7 +535,7 @@ MOVED = Importance(
 )
 
 
-def test_gain_share_is_of_the_total_gain_and_shap_is_beside_it():
+def test_gain_share_is_of_the_total_gain_and_shap_is_added():
     rows = {row["feature"]: row for row in importance_document(MOVED, 60, 5)["rows"]}
     assert [rows[f]["gain_share"] for f in ("bikes", "hour", "rain")] == [0.75, 0.25, 0.0]
     size = np.abs(MOVED.shap).mean(axis=0)

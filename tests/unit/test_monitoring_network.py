@@ -246,7 +246,7 @@ def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday():
         run_metadata=planted.run_metadata("x"),
     )
     reported = documents["regularity_today.json"]["regularity_today"]
-    # Ten to one in the morning is too early for today: yesterday is told, a Tuesday.
+    # Ten to one in the morning is too early for today: yesterday is shown, a Tuesday.
     assert reported["day_local"] == "2025-10-28"
     frame = net.events_frame().assign(clock=lambda f: f["local"].dt.strftime("%H:%M"))
     tuesdays = [dt.date(2025, 10, 28) - dt.timedelta(weeks=w) for w in range(1, 6)]
@@ -349,7 +349,7 @@ def test_a_number_of_groups_can_be_asked_for(net, window, k):
 # --- overview ---------------------------------------------------------------------------------
 
 
-def test_stations_are_told_apart_by_what_can_be_done_there(overview):
+def test_stations_are_classified_by_what_can_be_done_there(overview):
     kpis = overview["kpis.json"]
     assert kpis["snapshot_ts_utc"] == "2025-10-28T23:55:00Z"
     assert kpis["snapshot_ts_local"] == "2025-10-29 00:55:00+01:00"
@@ -472,7 +472,7 @@ def test_volatility_is_the_median_spread_of_changes(afternoon):
     assert overview_of(afternoon)["kpis.json"]["volatility_today"] == approx(spread.median())
 
 
-def test_the_past_that_sums_tell_of_today_gives_way_to_the_observations(afternoon):
+def test_observations_of_today_replace_its_sums(afternoon):
     sums = [summarise(t) for t in afternoon.all_events()[:-1]]
     recent = afternoon.all_events(network_overview.COLUMNS)[-2:]
     options = {

@@ -22,14 +22,14 @@ ZONES = ["Europe/Paris", "America/Chicago", "Asia/Taipei", "Asia/Kolkata", "Amer
 def test_complete_days_hold_exactly_the_bins_whose_local_date_lies_before_today(as_of, count, tz):
     window = windows.complete_days(as_of, count, tz)
     today = pd.Timestamp(as_of, tz="UTC").tz_convert(tz).date()
-    near = pd.date_range(
+    hours = pd.date_range(
         pd.Timestamp(as_of).floor("5min") - pd.Timedelta(days=count + 2),
         pd.Timestamp(as_of).floor("5min") + pd.Timedelta(days=1),
         freq="5min",
         tz="UTC",
     )
-    dates = np.array(near.tz_convert(tz).date)
-    inside = near[(dates < today) & (dates >= today - dt.timedelta(days=count))]
+    dates = np.array(hours.tz_convert(tz).date)
+    inside = hours[(dates < today) & (dates >= today - dt.timedelta(days=count))]
     assert bin_start(window.start) == inside[0].to_pydatetime()
     assert window.bins == len(inside)
     assert window.days == tuple(sorted(set(inside.tz_convert(tz).date)))

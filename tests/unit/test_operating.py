@@ -47,7 +47,7 @@ def test_a_log_line_of_the_failures_is_written_somewhere(line):
     """Numbers and N stand for values; parts are apart by …"""
     sources = "\n".join(
         path.read_text("utf-8")
-        for folder in ("shared", "local")
+        for folder in ("shared", "local", "cli")
         for path in (REPOSITORY / folder).rglob("*.py")
     )
     for part in re.split(r"[:…]", line):
@@ -85,7 +85,7 @@ def test_figures_of_the_guide_are_those_of_the_deployment():
     assert f"deleted after {days} days" in text
     words = {5: "five", 6: "six", 7: "seven", 8: "eight"}
     assert f"needs {words[len(example_layout().notified)]} of the ten notifications" in text
-    assert f"one a function may list names: {len(load_specs())}" in text
+    assert f"each function that lists objects is one principal: {len(load_specs())}" in text
     script = (REPOSITORY / "deploy.sh").read_text("utf-8")
     assert f"readonly MAX_DELIVERY_ATTEMPTS={MAX_DELIVERY_ATTEMPTS}\n" in script
     assert f"at most {MAX_DELIVERY_ATTEMPTS} deliveries" in text

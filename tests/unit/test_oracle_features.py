@@ -31,7 +31,7 @@ from velib_core.timeline.bins import Day, HorizonBins, first_bin, parse_day
 
 TZ = "Europe/Paris"
 STATIONS = 203
-"""So many that a feed can be told to be frozen; the rows of some are compared."""
+"""So many that a feed can be recognised as frozen; the rows of some are compared."""
 
 UNMET = 202
 """The column of a station that the model was not trained on."""
@@ -44,7 +44,7 @@ class Season:
     start: str
     days: int
     horizon: int
-    folded: tuple[str, ...]
+    profiled: tuple[str, ...]
     rows: tuple[str, ...]
 
 
@@ -66,7 +66,7 @@ SPRING = Season(
 )
 SPRING_AFTER = dataclasses.replace(
     SPRING,
-    folded=("2025-03-28", "2025-03-30"),
+    profiled=("2025-03-28", "2025-03-30"),
     rows=("2025-03-31T00:05", "2025-03-31T01:30", "2025-03-31T16:45"),
 )
 AUTUMN = Season(
@@ -77,9 +77,9 @@ AUTUMN = Season(
     ("2025-10-28T00:10", "2025-10-28T00:25", "2025-10-28T06:10", "2025-10-28T22:50"),
 )
 HOLIDAY = dataclasses.replace(
-    AUTUMN, folded=("2025-10-26", "2025-10-31"), rows=("2025-11-01T08:20", "2025-11-01T22:55")
+    AUTUMN, profiled=("2025-10-26", "2025-10-31"), rows=("2025-11-01T08:20", "2025-11-01T22:55")
 )
-FIRST_DAY = dataclasses.replace(SPRING, folded=(), rows=("2025-03-23T10:00",))
+FIRST_DAY = dataclasses.replace(SPRING, profiled=(), rows=("2025-03-23T10:00",))
 
 
 def offset(panel, stamp: str) -> int:
@@ -122,7 +122,7 @@ def panel_of(start: str, days: int):
 
 
 def freeze(bikes) -> None:
-    """Standstills on folded days and before rows; at the last too few stations are seen."""
+    """Frozen spells on profiled days and before rows; at the last too few stations are seen."""
     for at, length, seen in (
         (3 * 288 + 60, 40, 200),
         (6 * 288 + 250, 30, 200),
@@ -170,12 +170,12 @@ def neighbours_of(start: str, days: int):
 
 
 @functools.cache
-def statics_of(start: str, days: int):
+def static_features_of(start: str, days: int):
     return fit_static_features(met(panel_of(start, days)))
 
 
 def days_of(season: Season) -> list[Day]:
-    return [parse_day(day) for day in season.folded]
+    return [parse_day(day) for day in season.profiled]
 
 
 @functools.cache
@@ -187,30 +187,32 @@ def profiles_of(season: Season):
 
 
 @functools.cache
-def folded_by_definition(season: Season):
+def profile_by_definition(season: Season):
     seen = seen_of(season.start, season.days)
-    return oracle_profiles.fold(seen, days_of(season), season.horizon, TZ)
+    return oracle_profiles.profile_of(seen, days_of(season), season.horizon, TZ)
 
 
 @functools.cache
 def computed(season: Season):
     """Return the features by the code, and by the definitions for some stations."""
     panel, seen = panel_of(season.start, season.days), seen_of(season.start, season.days)
-    statics = statics_of(season.start, season.days)
-    near = neighbours_of(season.start, season.days)
-    folded = folded_by_definition(season)
+    static_features = static_features_of(season.start, season.days)
+    neighbours = neighbours_of(season.start, season.days)
+    profiled = profile_by_definition(season)
     at = np.array([bin_of(stamp) for stamp in season.rows])
-    found = feature_rows(panel, at, HorizonBins(season.horizon), statics, profiles_of(season))
+    found = feature_rows(
+        panel, at, HorizonBins(season.horizon), static_features, profiles_of(season)
+    )
     some = [*range(26), *range(30, 200, 34), UNMET]
     rows = [
         oracle.Row(
             seen,
-            folded,
+            profiled,
             s,
             t,
-            near[s],
+            neighbours[s],
             oracle.centre(seen),
-            cluster_of(statics, s),
+            cluster_of(static_features, s),
         )
         for t in at.tolist()
         for s in some
@@ -218,9 +220,9 @@ def computed(season: Season):
     return found[:, :, some].reshape(len(FEATURES), -1), rows
 
 
-def cluster_of(statics, s):
+def cluster_of(static_features, s):
     """Return what k-means said of a station; that has a test of its own."""
-    return (None, None) if s == UNMET else tuple(plain(statics.columns[s, 5:]))
+    return (None, None) if s == UNMET else tuple(plain(static_features.columns[s, 5:]))
 
 
 SEASONS = (SPRING, SPRING_AFTER, AUTUMN, HOLIDAY, FIRST_DAY)
@@ -245,15 +247,15 @@ def test_a_feature_is_what_it_is_defined_as(name):
 def test_profiles_are_the_sums_of_their_definition(season):
     panel = panel_of(season.start, season.days)
     profiles = profiles_of(season)
-    folded = folded_by_definition(season)
-    assert set(profiles.stations) == (set(panel.stations.ids) if season.folded else set())
+    profiled = profile_by_definition(season)
+    assert set(profiles.stations) == (set(panel.stations.ids) if season.profiled else set())
     for n, name in enumerate(oracle_profiles.SUMS):
-        _assert_sums(profiles, profiles.change[0, n], {k: v[n] for k, v in folded.change.items()})
+        _assert_sums(profiles, profiles.change[0, n], {k: v[n] for k, v in profiled.change.items()})
         assert CHANGE_SUMS[n] == {"zeros": "still"}.get(name, name)
     for n in (0, 1):
-        sums = {key: value[n] for key, value in folded.level.items()}
+        sums = {key: value[n] for key, value in profiled.level.items()}
         _assert_sums(profiles, profiles.level[n], sums)
-    activity = np.nan if folded.activity is None else folded.activity
+    activity = np.nan if profiled.activity is None else profiled.activity
     np.testing.assert_allclose(profiles.relative_activity[0], activity, rtol=1e-9)
 
 
@@ -286,7 +288,7 @@ def test_every_feature_is_documented_once_and_nothing_else():
 def test_the_calendar_is_the_laws_and_the_ministrys():
     bins = np.arange(bin_of("2024-11-01T00:00"), bin_of("2026-01-01T00:00"), 101)
     found = calendar_features(bins, TZ)
-    past = oracle_profiles.fold(EMPTY, [], 12, TZ)
+    past = oracle_profiles.profile_of(EMPTY, [], 12, TZ)
     for name in (*CALENDAR_FEATURES, *LOCAL_CALENDAR_FEATURES):
         rows = (oracle.Row(EMPTY, past, 0, t, [], (0, 0), (0, 0)) for t in bins.tolist())
         expected = [oracle.value(name, row) for row in rows]

@@ -60,8 +60,8 @@ def test_classes_and_the_shares_within_them(fit):
     found, expected = fitted(*fit)
     assert found.lows.tolist() == [min(shares) for shares in expected]
     for shares, of_class in zip(found.shares, expected, strict=True):
-        whole = [of_class.get(d, 0) for d in range(-MAX_CHANGE, MAX_CHANGE + 1)]
-        np.testing.assert_allclose(shares, whole, rtol=1e-9)
+        integers = [of_class.get(d, 0) for d in range(-MAX_CHANGE, MAX_CHANGE + 1)]
+        np.testing.assert_allclose(shares, integers, rtol=1e-9)
     changes = np.array([-300, -61, -14, -13, -2, -1, 0, 1, 2, 3.4, 5, 8, 9, 14, 60, 99], np.float32)
     assert found.of(changes).tolist() == [oracle.class_of(expected, c) for c in changes.tolist()]
     assert found.unchanged == oracle.class_of(expected, 0)
@@ -110,7 +110,7 @@ def test_the_ceiling_is_the_capacity_or_the_bikes_there():
 
 @dataclasses.dataclass
 class Saying:
-    """A booster that says what it is told to."""
+    """A booster that gives fixed probabilities."""
 
     probability: np.ndarray
 
@@ -126,11 +126,11 @@ class Pack:
     feat_cols: tuple[str, ...] = FEATURES
 
 
-PACE = st.one_of(st.none(), st.floats(0, 3, width=32))
+ACTIVITY = st.one_of(st.none(), st.floats(0, 3, width=32))
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(PACE, PACE, st.floats(0, 60, width=32)), min_size=1, max_size=12))
+@given(st.lists(st.tuples(ACTIVITY, ACTIVITY, st.floats(0, 60, width=32)), min_size=1, max_size=12))
 def test_activity_damping(rows):
     found, expected = fitted(0, 1.5)
     said = probabilities(found, 7)
@@ -203,7 +203,7 @@ def test_published_numbers(days, seed, horizon):
     )
     for n, row in enumerate(rows.tolist()):
         at = (float(bikes[n]), float(capacity[n]), float(docks[n]))
-        median, whole, *others = oracle.published(expected, row, blend, horizon, *at)
+        median, integers, *others = oracle.published(expected, row, blend, horizon, *at)
         assert found.median[n] == pytest.approx(median, abs=2e-3)
-        assert found.rounded[n] == whole or abs(median % 1 - 0.5) < 2e-3
+        assert found.rounded[n] == integers or abs(median % 1 - 0.5) < 2e-3
         assert [column[n] for column in found[2:]] == pytest.approx(others, abs=1e-5)

@@ -27,7 +27,9 @@ SHAPE = {"features_hash8": "05d0fddd", "horizon_bins": 12, "metrics": {"mae": 1.
 def register(lake, settings, n: int, description=SHAPE, files=None) -> registry.ModelVersion:
     files = files or {"model.ubj": str(n).encode()}
     folder = registry.folder_name(f"20251128-{n:06d}Z", files)
-    return registry.register(lake, Layout(settings), H, folder, files, description, f"mark {n}")
+    return registry.register(
+        lake, Layout(settings), H, folder, files, description, f"fingerprint {n}"
+    )
 
 
 def test_versions_are_numbers_and_not_text(lake, settings):
@@ -93,8 +95,8 @@ def make_live(lake, settings, pack) -> None:
     register(lake, settings, 0, SHAPE, to_blobs(pack))
 
 
-def judged(lake, settings, pack, panel, days):
-    return train_model.judge(network.of(lake, settings), H, pack, panel.window, days)
+def verdict_on(lake, settings, pack, panel, days):
+    return train_model.verdict_of(network.of(lake, settings), H, pack, panel.window, days)
 
 
 def errors_of(pack, panel, days):
@@ -104,7 +106,7 @@ def errors_of(pack, panel, days):
 
 @pytest.fixture(scope="module")
 def ranked(good, panel, days):
-    """Models that beat persistence, each with its error on the days that judge them, best first."""
+    """Models better than persistence, each with its error on the held-out days, best first."""
     models = [rounds(good, count) for count in range(1, good.model.num_boosted_rounds() + 1)]
     errors = [errors_of(model, panel, days) for model in models]
     beating = [(e.mae, m) for e, m in zip(errors, models, strict=True) if e.mae < e.mae_persistence]
@@ -118,7 +120,7 @@ def test_the_gate_promotes_what_is_not_worse_than_the_live_model_and_nothing_els
     assert picked[0][0] < 0.98 * picked[-1][0]
     for (ours, candidate), (theirs, live) in itertools.product(picked, repeat=2):
         make_live(lake, settings, live)
-        verdict = judged(lake, settings, candidate, panel, days)
+        verdict = verdict_on(lake, settings, candidate, panel, days)
         assert verdict.candidate.overall.mae == pytest.approx(ours)
         assert verdict.live.overall.mae == pytest.approx(theirs)
         assert ours < verdict.candidate.overall.mae_persistence
@@ -126,9 +128,9 @@ def test_the_gate_promotes_what_is_not_worse_than_the_live_model_and_nothing_els
         assert verdict.reason.startswith("worse than the live model") != verdict.promoted
 
 
-def test_the_gate_refuses_what_does_not_beat_persistence(lake, settings, panel, days, good):
-    still = changed(panel, {"bikes": np.full_like(panel["bikes"], 5)})
-    verdict = judged(lake, settings, good, still, days)
+def test_the_gate_rejects_what_is_not_better_than_persistence(lake, settings, panel, days, good):
+    unchanging = changed(panel, {"bikes": np.full_like(panel["bikes"], 5)})
+    verdict = verdict_on(lake, settings, good, unchanging, days)
     assert not verdict.promoted
     assert verdict.reason.startswith("no better than persistence")
 
@@ -136,7 +138,7 @@ def test_the_gate_refuses_what_does_not_beat_persistence(lake, settings, panel, 
 def test_the_gate_refuses_where_nothing_was_observed(lake, settings, panel, days, good):
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 2) * 288 :] = np.nan
-    verdict = judged(lake, settings, good, changed(panel, {"bikes": bikes}), days)
+    verdict = verdict_on(lake, settings, good, changed(panel, {"bikes": bikes}), days)
     assert (verdict.promoted, verdict.candidate) == (False, None)
 
 
@@ -144,6 +146,6 @@ def test_a_live_model_that_cannot_be_read_is_no_rival(lake, settings, panel, day
     make_live(lake, settings, ranked[0][1])
     folder = registry.live(lake, Layout(settings), H).folder
     network.put(lake, Layout(settings).name(ModelFile(H, folder, "model.ubj")), b"junk")
-    verdict = judged(lake, settings, ranked[-1][1], panel, days)
+    verdict = verdict_on(lake, settings, ranked[-1][1], panel, days)
     assert verdict.promoted
     assert verdict.live is None

@@ -95,7 +95,7 @@ def test_names_are_listed_in_the_own_bucket_only(name):
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_function_publishes_what_its_sign_says_on_topics_of_its_network(name):
+def test_a_function_publishes_what_its_configuration_says_on_topics_of_its_network(name):
     for topic in ("tick", "day-closed", "train", "replay", "bronze", "daily", "exports"):
         granted = topic in SPECS[name].access.publish
         for network, expected in (("velib", granted), ("velib-lyon", False)):

@@ -64,7 +64,7 @@ def test_each_call_of_the_lake_is_named_as_iam_names_it(guarded_lake):
     ]
 
 
-def test_what_passes_the_guard_arrives_whole_however_large(guarded_lake, lake):
+def test_what_passes_the_proxy_arrives_complete_however_large(guarded_lake, lake):
     behind, asked, _ = guarded_lake
     data = bytes(range(256)) * (9 << 12)
     behind.write("large", artefact(data), expected_generation=0)
@@ -75,7 +75,7 @@ def test_what_passes_the_guard_arrives_whole_however_large(guarded_lake, lake):
     assert behind.fetch("large")[1] == data
 
 
-def test_a_refused_operation_does_not_happen_and_its_caller_is_told(guarded_lake, lake):
+def test_a_denied_operation_does_not_happen_and_its_caller_gets_the_status(guarded_lake, lake):
     behind, _, denials = guarded_lake
     lake.write("x", artefact(b"old"), expected_generation=0)
     entry = lake.stat("x")
@@ -118,7 +118,7 @@ def test_calls_that_no_function_makes_are_named_unknown(guarded_lake, lake):
     }
 
 
-def test_publishing_is_judged_by_topic(store_address, monkeypatch):
+def test_publishing_is_granted_by_topic(store_address, monkeypatch):
     asked, denials = [], {}
 
     def policy(operation):

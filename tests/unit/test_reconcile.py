@@ -172,7 +172,7 @@ def test_an_unknown_stage_is_refused_with_the_known_ones(lake, settings):
         reconcile.plan(network.of(lake, settings), ReplayRequested(stage="everything"))
 
 
-def test_the_beat_tells_that_snapshots_have_stopped_coming(lake, settings):
+def test_the_hourly_run_alerts_when_snapshots_stop_coming(lake, settings):
     publisher = network.PublisherLog()
     reconcile.run(network.of(lake, settings, publisher), ReplayRequested())
     (alert,) = alerts(publisher)

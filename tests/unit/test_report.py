@@ -94,11 +94,11 @@ def test_usual_is_the_mean_of_the_same_half_hour_on_like_days(data):
 
 
 def test_forecasts_follow_the_order_of_the_stations_whatever_that_of_the_document():
-    whole = published.sources()
-    shuffled = published.forecast(published.HORIZONS[0], whole.panel)
+    complete = published.sources()
+    shuffled = published.forecast(published.HORIZONS[0], complete.panel)
     shuffled["data"].reverse()
     block = charts.horizon_block(
-        published.Horizon(published.HORIZONS[0], shuffled, {}, None, []), whole.panel
+        published.Horizon(published.HORIZONS[0], shuffled, {}, None, []), complete.panel
     )
     expected = [n % 20 + 0.5 for n in range(24)]
     expected[2] = None
@@ -134,7 +134,7 @@ def test_a_network_without_anything_makes_a_page_of_reasons():
     assert "neuf" in report_page.report_html(empty)
 
 
-def test_documents_without_a_forecast_to_judge_make_no_empty_chart():
+def test_documents_without_a_forecast_to_evaluate_make_no_empty_chart():
     unjudged = {
         "by_hour.json": {"rows": [{"hour": 0, "mae_model": None, "n": 0}]},
         "hist_residuals.json": {"bins": [], "counts": [], "n": 0},
@@ -205,7 +205,7 @@ def test_the_last_day_comes_from_the_daily_and_from_the_snapshots_since(lake, se
     assert seen.tolist() == [bins[0], bins[2], bins[3]]
 
 
-def test_an_object_tells_which_event_made_it_and_how_long_that_took(lake, monkeypatch):
+def test_an_object_names_the_event_that_made_it_and_how_long_that_took(lake, monkeypatch):
     monkeypatch.setenv("K_SERVICE", "compact_daily")
     artefact = Artefact(b"{}", JSON, "x")
     lake.write("daily/before", artefact, expected_generation=0)

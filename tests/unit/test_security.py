@@ -10,7 +10,7 @@ DOCUMENT = (REPOSITORY / "docs" / "SECURITY.md").read_text("utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in DOCUMENT.partition("\n## Threats\n")[2].partition("\n## ")[0].splitlines()
-    if line.startswith("|") and not re.fullmatch(r"[|-]+|\| who .*", line)
+    if line.startswith("|") and not re.fullmatch(r"[|-]+|\| attacker .*", line)
 ]
 TESTS = {
     name

@@ -95,7 +95,7 @@ def at(n: int) -> Bin:
     return Bin(first_bin(TODAY) + n)
 
 
-def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, quick):
+def test_a_good_candidate_is_registered_deployed_and_evaluated_by_hindcasts(history, quick):
     lake = history
     result = train_model.run(network.of(lake, quick), H)
     assert result.counts["promoted"] == 1
@@ -119,14 +119,14 @@ def test_a_good_candidate_is_registered_served_and_judged_by_hindcasts(history, 
     assert len(by_station) == STATIONS
     empty = by_station.pop("1005")
     assert (empty["reason"], empty["bikes_pred"]) == ("no_capacity", None)
-    errors, still = 0, 0
+    errors, persistence = 0, 0
     for station, row in by_station.items():
         truth = tide(at(79) + 12, int(station) - 1000)
         errors += abs(row["bikes_pred_int"] - truth)
-        still += abs(row["bikes"] - truth)
+        persistence += abs(row["bikes"] - truth)
         assert row["model_version"] == "2.0.0"
         assert 0 <= row["p_bike"] <= 1
-    assert errors < still
+    assert errors < persistence
 
     # The day that the model has not seen is hindcast once it is closed.
     observe(lake, quick, range(80, 288))
@@ -174,7 +174,7 @@ def mortal(lake, lives: float):
     return Dying(lake.bucket)
 
 
-def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again(history, quick):
+def test_a_training_killed_on_going_live_ends_as_an_undisturbed_one(history, quick):
     train_model.run(network.of(history, dataclasses.replace(quick, train_rounds=2)), H)
     old = registry.live(history, Layout(quick), H)
     before = set(network.contents(history))
@@ -182,7 +182,7 @@ def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again
     train_model.run(network.of(undisturbed, quick), H)
     new, after = registry.live(history, Layout(quick), H), set(network.contents(history))
     assert (old.version, new.version) == ("2.0.0", "2.0.1")
-    # Before the pointer, and before the mark that follows it; what is written earlier nobody reads.
+    # Before the pointer, and before the fingerprint after it; nobody reads what is written earlier.
     for lives in (undisturbed.written - 2, undisturbed.written - 1):
         registry.promote(history, Layout(quick), old)
         for name in after - before:
@@ -198,7 +198,7 @@ def test_a_training_killed_while_it_goes_live_ends_as_a_calm_one_when_told_again
         assert train_model.run(network.of(history, quick), H).counts == {"fresh": 1}
 
 
-def test_the_summary_of_several_trainings_tells_of_each(history, quick):
+def test_the_summary_of_several_trainings_has_each(history, quick):
     result = train_model.run_for_horizons(network.of(history, quick), [H])
     assert result.counts == {f"h{H}_days": len(DAYS), f"h{H}_promoted": 1}
     assert list(result.outputs) == [f"h{H} 2.0.0"]
@@ -264,7 +264,7 @@ def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quic
         assert place["capacity"] == row["capacity_bin"]
 
 
-def test_every_forecast_is_in_the_ledger_before_it_is_published(history, quick):
+def test_every_forecast_is_logged_before_it_is_published(history, quick):
     """A page is written once, its day united once it is closed, stations without a number out."""
     train_model.run(network.of(history, quick), H)
     for n in (79, 80):
@@ -344,7 +344,7 @@ def test_profiles_do_not_depend_on_the_order_in_which_days_arrive(lake, quick, h
     assert {day: lake.stat(layout.name(Profile(day))).crc32c for day in DAYS} == expected
 
 
-def test_the_recipe_of_a_forecast_is_its_mark(history, quick):
+def test_the_recipe_of_a_forecast_is_its_fingerprint(history, quick):
     build_serving_forecast.run(network.of(history, quick), WarmState())
     entry = history.stat(Layout(quick).name(Forecast(H)))
     assert isinstance(entry, Entry)

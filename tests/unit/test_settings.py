@@ -23,7 +23,7 @@ def test_the_first_name_that_is_set_wins():
     assert Settings.from_env(ROOT | env).horizons == (15, 60)
 
 
-def test_what_is_monitored_may_be_fewer_horizons_than_are_served():
+def test_fewer_horizons_may_be_monitored_than_forecast():
     env = {"FORECAST_HORIZONS": "15,60", "PERF_HORIZONS": "15", "EXPLAIN_HORIZONS": "60"}
     settings = Settings.from_env(ROOT | env)
     assert settings.horizons == (15, 60)

@@ -1,4 +1,4 @@
-"""What ``velib status`` tells of a lake."""
+"""What ``velib status`` reports of a lake."""
 
 import dataclasses
 import datetime as dt
@@ -100,7 +100,7 @@ def test_programs_find_the_same_keys_in_every_status(observed, settings):
     ]
 
 
-def test_a_bucket_without_a_snapshot_is_told_as_that(lake, settings):
+def test_a_bucket_without_a_snapshot_is_reported_as_that(lake, settings):
     state = inspect_lake(lake, settings, dt.datetime(2025, 11, 1, tzinfo=dt.UTC), NOBODY, live=True)
     assert state.attention == ["there is no snapshot"]
     assert reported(state)["newest snapshot"] == "none yet"
@@ -140,7 +140,7 @@ def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_doe
     assert [bool(complaint) for complaint in complaints] == [late, False]
 
 
-def test_live_models_are_told_with_the_age_of_what_they_learned(observed, settings):
+def test_live_models_are_listed_with_the_age_of_their_training_window(observed, settings):
     lake, now = observed
     pointer = Layout(settings).name(ModelFile(H15, None, registry.POINTER))
     record = {"folder": FOLDER, "version": "2.1.0", "end_date": "2025-10-28"}
@@ -154,7 +154,7 @@ def test_live_models_are_told_with_the_age_of_what_they_learned(observed, settin
     assert any("h15" in line and "damaged" in line for line in state.attention)
 
 
-def test_alerts_that_stand_are_told_by_family_and_what_is_unreadable_apart(observed, settings):
+def test_raised_alerts_are_listed_by_family_and_unreadable_manifests_apart(observed, settings):
     lake, now = observed
     layout = Layout(settings)
     alert = {"level": "high", "code": "coverage", "text": "91% are there", "artefact": "kpis.json"}
@@ -183,7 +183,7 @@ def test_quarantine_needs_attention_for_a_day(observed, settings):
     assert counts == [(1, 1), (1, 0)]
 
 
-def test_the_ledger_tells_from_which_snapshot_the_last_forecast_was_made(observed, settings):
+def test_the_forecast_log_names_the_snapshot_of_the_last_forecast(observed, settings):
     lake, now = observed
     bins = network.bins_of_days(1, every=96)
     for bin_ in bins:
@@ -195,16 +195,16 @@ def test_the_ledger_tells_from_which_snapshot_the_last_forecast_was_made(observe
     assert state.forecast_log_days == 0, "its pages are not united yet"
 
 
-def test_messages_that_were_given_up_are_told_with_who_failed(observed, settings):
+def test_dead_letters_are_listed_with_the_function_that_failed(observed, settings):
     lake, now = observed
     letters = (DeadLetter("velib-ingest-sub", "{}", 20),)
     state = inspect_lake(lake, settings, now, DeadLetters(1, letters=letters), live=True)
-    assert "1 message was given up" in state.attention
+    assert "1 message was dead-lettered" in state.attention
     assert reported(state)["dead letters"] == "1\nvelib-ingest-sub: {} after 20 attempts"
     assert state.as_json()["dead_letters"]["count"] == 1
 
 
-def test_a_run_tells_what_it_gave_up_by_its_deliveries(tmp_path):
+def test_dead_letters_of_a_run_are_in_its_deliveries(tmp_path):
     records = tmp_path / RECORDS
     records.mkdir()
 

@@ -52,7 +52,7 @@ def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
         (body(time="2025-11-03T14:08"), "current.time"),
     ],
 )
-def test_a_response_that_tells_nothing_of_the_hour_is_refused_by_name(response, message):
+def test_a_response_without_the_hour_is_refused_by_name(response, message):
     with pytest.raises(http.FeedError, match=message):
         open_meteo.read(response, NOON)
 

@@ -1,6 +1,6 @@
 """Backtest: train on what precedes a day, then forecast every bin from it as serving would have.
 
-The model stays fixed; profiles and the trust in it are refreshed as each day closes, as the
+The model stays fixed; profiles and blend weights are refreshed as each day closes, as the
 deployed chain does. A row is forecast where the station was observed in service (not closed, with
 docks) and its bikes exactly a horizon later are known; metrics are over those rows.
 """
@@ -129,7 +129,7 @@ def run_backtest(
     tz
         IANA zone of the network; guessed from the stations' position when ``None``.
     progress
-        Told what is being done and which share of the whole is done.
+        Called with the current step and the share that is done.
 
     Raises
     ------
@@ -160,10 +160,10 @@ def run_backtest(
         pack, table = forecast_from(recorded, test_from, minutes, zone, reported)
         if not table.num_rows:
             raise BacktestError(
-                str(source), f"nothing to judge from {test_from}", f"bins {minutes} min apart"
+                str(source), f"nothing to evaluate from {test_from}", f"bins {minutes} min apart"
             )
         pq.write_table(table, out / f"predictions_h{minutes}.parquet", compression="zstd")
-        metrics["horizons"][str(minutes)] = judge(table, zone) | {"model": dict(pack.about)}
+        metrics["horizons"][str(minutes)] = metrics_of(table, zone) | {"model": dict(pack.about)}
         tables[minutes] = table
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     from velib_cli.backtest.report import report_page  # noqa: PLC0415 -- plotly is heavy
@@ -289,7 +289,7 @@ def forecast_from(
     return pack, pa.concat_tables(parts) if parts else PREDICTIONS.empty_table()
 
 
-def judge(table: pa.Table, tz: str) -> dict[str, Any]:
+def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
     """Return the metrics of a table of `PREDICTIONS`.
 
     ``overall``, ``by_hour`` (local hour of the origin), ``by_station_size`` (thirds of capacity)

@@ -43,7 +43,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
         raise click.BadParameter(f"{name!r} is no IANA zone, as in Europe/Paris") from error
 
 
-@click.command(short_help="Judge forecasts on the last days of a recording.")
+@click.command(short_help="Evaluate forecasts on the last days of a recording.")
 @click.option(
     "--source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -82,7 +82,7 @@ def backtest(
     tz: str | None,
     as_json: bool,
 ) -> None:
-    """Train on a recording's past and judge the forecasts of its last days.
+    """Train on a recording's past and evaluate the forecasts of its last days.
 
     Trains on what comes before --test-from, forecasts every bin from it on as serving would have,
     and leaves predictions, metrics and a page of plots below --out.

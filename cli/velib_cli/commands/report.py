@@ -56,6 +56,6 @@ def write_report(
 
 
 def report_folder(folder: Path, out: Path, settings_file: Path | None = None) -> int:
-    """Write the page of a mirrored lake; its run knows how many messages were given up."""
+    """Write the page of a mirrored lake; its run knows how many messages were dead-lettered."""
     lake, settings = open_lake(None, folder, file=settings_file)
     return write_report(lake, settings, out, dead_lettered(folder).count)

@@ -42,12 +42,12 @@ DEMO_MORNING = dt.timedelta(hours=7, minutes=30)
 """The demo ends in the morning after its last day: half past eight in Paris, on the way to work."""
 
 QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
-"""Enough to beat persistence on a simulated city, in seconds."""
+"""Enough to be better than persistence on a simulated city, in seconds."""
 
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
 
 PAGE = "report.html"
-"""The network page that a demo leaves beside its objects."""
+"""The network page that a demo leaves next to its objects."""
 
 
 class _DayType(click.ParamType[Day]):
@@ -128,7 +128,7 @@ def demo(
 
     Starts an object store, Pub/Sub and every function, simulates a bike-share network for some
     days, trains models on the way, forecasts from then on, and leaves every object that was made
-    below --out, with the network page, report.html, beside them. On a terminal it opens the page.
+    below --out, with the network page, report.html. On a terminal it opens the page.
 
     With --live it follows a real feed as time goes by, keeps objects and page after each snapshot,
     and goes on where an earlier live run in --out was interrupted.
@@ -260,7 +260,7 @@ def _run_chain(run: _Run, as_json: bool) -> None:
         keep_settings(cloud.settings, out)
     if run.page:
         _write_page(out)
-    _tell(report, out, as_json)
+    _conclude(report, out, as_json)
     if run.page and not as_json:
         _show_page(out)
     if report.dead_letters:
@@ -281,10 +281,10 @@ def _follow(out: Path, days: int, train_every: int, pubsub: PubSubKind, as_json:
 
         report = follow_feed(out, days * BINS_PER_DAY, pubsub, train_every, kept)
     if report:
-        _tell(report, out, as_json)
+        _conclude(report, out, as_json)
 
 
-def _tell(report: ChainReport, out: Path, as_json: bool) -> None:
+def _conclude(report: ChainReport, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
@@ -292,7 +292,7 @@ def _tell(report: ChainReport, out: Path, as_json: bool) -> None:
 
 
 def keep_settings(settings: Settings, out: Path) -> None:
-    """Leave the settings of a run beside its objects, for whoever looks at them later.
+    """Keep the settings of a run with its objects, for whoever looks at them later.
 
     Not where objects lie and feeds are: those are places of the run.
     """
@@ -357,6 +357,6 @@ def _print_report(report: ChainReport, out: Path) -> None:
     days = f"{report.days[0]} … {report.days[-1]}" if report.days else "no day"
     console.print(
         f"{report.snapshots} snapshots of {days} in {report.seconds:.0f} s, "
-        f"{report.dead_letters} messages given up."
+        f"{report.dead_letters} messages dead-lettered."
     )
     console.print(f"Every object is a file below {out}; try: velib status --dir {out}")

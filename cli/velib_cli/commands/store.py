@@ -66,7 +66,7 @@ def store(folder: Path, port: int) -> None:
 
 
 def _is_free(port: int) -> bool:
-    """Tell whether nothing listens on a port; one that was just given up counts as free."""
+    """Return whether nothing listens on a port; one that was just closed counts as free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,7 +1,7 @@
 """From published objects to the series that the network page draws.
 
 Pure functions: each returns plain values for JSON, unknown numbers as ``None``. A block that has
-nothing to show is ``None`` or empty, with the publisher's own reason beside it where it gave one.
+nothing to show is ``None`` or empty, with the publisher's own reason where it gave one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AHEAD_BINS = 2 * BINS_PER_HOUR
 """How far beyond now the usual profile is drawn: past the longest forecast."""
 
 LINEAGE_SHOWN = 400
-"""Newest objects of the timeline; the page tells how many there are."""
+"""Newest objects of the timeline; the page says how many there are."""
 
 LOWEST_COVERAGE = 8
 """Stations listed with the most missing observations."""
@@ -312,7 +312,7 @@ def _truth(document: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _rows(document: Mapping[str, Any] | None, *keys: str) -> dict[str, list[Any]] | None:
-    """Return columns of a document's rows, or ``None`` where no row has a forecast to judge."""
+    """Return columns of a document's rows, or ``None`` where no row has a forecast to evaluate."""
     rows = [row for row in (document or {}).get("rows", []) if row.get("mae_model") is not None]
     return {key: [row.get(key) for row in rows] for key in keys} if rows else None
 

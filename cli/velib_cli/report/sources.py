@@ -40,7 +40,7 @@ COVERAGE_DAYS = 14
 """Days of the coverage heat map: the window of the health documents."""
 
 QUARANTINE_LISTED = 50
-"""Reasons that are read; the page tells how many more there are."""
+"""Reasons that are read; the page says how many more there are."""
 
 NETWORK_DOCUMENTS = (
     ("intro", "intro.json"),
@@ -85,7 +85,7 @@ class Sources:
     ``documents`` maps ``family/document`` to the monitoring document or ``None``. ``coverage``
     counts observations by UTC day: ``(n_stations, counts of the 288 bins)``. ``quarantine`` holds
     the newest reasons and ``quarantined`` their number. ``dead_letters`` is ``None`` where the
-    lake does not tell.
+    lake does not say.
     """
 
     network: str
@@ -187,7 +187,7 @@ def _document(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is 
 
 
 def _coverage(lake: ReadableLake, layout: Layout) -> Iterator[tuple[Day, tuple[int, list[int]]]]:
-    """Yield, for the newest days with an events view, the stations and the rows of each bin."""
+    """Yield the stations and the rows of each bin of the newest days of observations."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
     by_day = layout.by_day(Events, entries)
     for day in sorted(by_day)[-COVERAGE_DAYS:]:

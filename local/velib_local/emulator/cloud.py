@@ -99,8 +99,8 @@ class LocalCloud:
         topic = self.settings.topic(TOPICS[type(message)])
         return self.servers.publish(topic, encode(message), {})
 
-    def tick(self) -> None:
-        """Publish a scheduler's tick and wait until it is handled."""
+    def trigger_ingest(self) -> None:
+        """Publish a scheduled trigger and wait until it is handled."""
         message_id = self.publish(messages.Tick())
         self._wait_until(lambda: self.gateway.succeeded("ingest", message_id), "ingest")
 
@@ -195,7 +195,7 @@ def deployed(
     only: Sequence[str] | None = None,
     proxy: Proxy | None = None,
 ) -> Iterator[LocalCloud]:
-    """Deploy a network's functions; several networks may run beside each other.
+    """Deploy a network's functions; several networks may run in one cloud.
 
     Parameters
     ----------
@@ -209,15 +209,15 @@ def deployed(
         Stands between each function and the servers; by default functions reach them directly.
 
     """
-    whole = dict(os.environ) | {"GCS_BUCKET_ROOT": f"gs://{BUCKET}"} | dict(env)
-    settings = Settings.from_env(whole)
+    environment = dict(os.environ) | {"GCS_BUCKET_ROOT": f"gs://{BUCKET}"} | dict(env)
+    settings = Settings.from_env(environment)
     specs = {n: s for n, s in load_specs().items() if only is None or n in only}
     _create_topics(pubsub_v1.PublisherClient(), settings, specs.values())
     open_proxy = proxy(specs, settings, servers) if proxy else None
     with contextlib.ExitStack() as stack:
         functions = {}
         for name, spec in specs.items():
-            own = _function_env(spec, whole)
+            own = _function_env(spec, environment)
             if open_proxy:
                 own |= stack.enter_context(open_proxy(name))
             log = servers.logs / f"{settings.network}-{name}.log"

@@ -33,7 +33,7 @@ HANG_S = 900.0
 """Without limits, a call that takes so long hangs; the platform allows 540 s at most."""
 
 FOLLOWERS_PRIORITY = 5
-"""On one machine all functions share its processors. The one that a tick waits for goes first;
+"""On one machine all functions share its processors. The one that ingestion waits for goes first;
 what follows the newest snapshot then skips those that were overtaken, as in the cloud."""
 
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
@@ -199,7 +199,7 @@ def memory_bytes(text: str) -> int:
 def _resident_bytes(pid: int, enough: int) -> int:
     """Return the resident memory of a process and its workers, what they share counted once.
 
-    Shared pages take long to tell apart, so that is done only where the simple sum is above
+    Shared pages take long to separate, so that is done only where the simple sum is above
     ``enough``. 0 where the process has ended.
     """
     try:

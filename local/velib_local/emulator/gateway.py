@@ -1,6 +1,6 @@
 """Takes pushed messages and hands them to functions.
 
-The gateway notes every delivery, so that the local cloud can tell what happened, how long it took,
+The gateway notes every delivery, so that the local cloud knows what happened, how long it took,
 and when all is quiet.
 """
 

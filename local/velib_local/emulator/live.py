@@ -1,4 +1,4 @@
-"""The real feed through the local cloud: a beat every five minutes, each object kept at once."""
+"""Follow the real feed in the local cloud: ingest every five minutes, keep each object."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ VELIB = "https://velib-metropole-opendata.smovengo.cloud/opendata/Velib_Metropol
 """Vélib' Métropole's own feed: https://www.velib-metropole.fr/donnees-open-data-gbfs-du-service-velib-metropole"""
 
 FEED_RECORD = "feed.json"
-"""Beside the records of a run: which feed it follows."""
+"""In the records of a run: which feed it follows."""
 
 
 def follow_feed(
     out: Path,
-    beats: int,
+    count: int,
     pubsub: PubSubKind,
     train_every_days: int,
     kept: Callable[[ChainReport], None],
 ) -> ChainReport | None:
     """Poll the feed of the environment's settings so many times, or until interrupted.
 
-    An interrupt ends it after the snapshot under way, a second one at once. After each beat every
-    object is written below ``out`` and ``kept`` is told. An earlier run of the same feed that was
-    left there goes on: its objects are in the bucket before the first beat. Returns the last
+    An interrupt ends it after the current snapshot, a second one at once. After each one every
+    object is written below ``out`` and ``kept`` is called. An earlier run of the same feed that was
+    left there continues: its objects are in the bucket before the first trigger. Returns the last
     report, ``None`` where it was interrupted before the first.
 
     Raises ``click.UsageError`` where the folder holds something else.
@@ -58,7 +58,7 @@ def follow_feed(
     with _interrupted() as over, local_servers(kind=pubsub, logs=out / RECORDS) as servers:
         copy_objects(FolderLake(out), connect(settings))
         with deployed(servers, {"GBFS_URL": settings.gbfs_url}) as cloud:
-            for last in run.follow(cloud, moments(beats, over), train_every_days):
+            for last in run.follow(cloud, moments(count, over), train_every_days):
                 run.keep(cloud, last, out)
                 kept(last)
     return last

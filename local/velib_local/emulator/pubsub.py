@@ -70,7 +70,7 @@ _HTTP = urllib3.PoolManager(maxsize=16)
 
 
 def deliver_once(subscription: str, message: types.PubsubMessage) -> Sequence[float]:
-    """Deliver each message once and at once: a calm day."""
+    """Deliver each message once and immediately."""
     del subscription, message
     return (0.0,)
 

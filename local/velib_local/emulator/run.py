@@ -1,6 +1,6 @@
 """Feeding the chain: snapshots shown one after another, events doing the rest, and what came out.
 
-Nothing here calls a job. A snapshot is shown by the feed server, the scheduler's beat is
+Nothing here calls a job. The feed server shows a snapshot, the scheduled trigger is
 published, and everything else follows from events, as it would in the cloud.
 """
 
@@ -74,7 +74,7 @@ def feed(
     advanced: Callable[[], None],
     train_every_days: int,
 ) -> list[Day]:
-    """Show each state and tick once for it; return the UTC days they cover, in order.
+    """Show each state and trigger ingestion; return the UTC days they cover, in order.
 
     The feed's time is faster than the machine's, so the feed waits for what would long be done
     when the next snapshot comes: the forecast of each snapshot, and what follows the end of a day.
@@ -88,7 +88,7 @@ def feed(
         over = len(days) if day not in days else 0
         days[day] = None
         server.show(state)
-        cloud.tick()
+        cloud.trigger_ingest()
         cloud.wait_for_forecast(bin_)
         if over:
             cloud.wait_until_idle()
@@ -130,7 +130,7 @@ def run(
 def follow(
     cloud: LocalCloud, moments: Iterable[None], train_every_days: int
 ) -> Iterator[ChainReport]:
-    """Beat at each moment; yield the report each time once all that followed is handled.
+    """Trigger ingestion at each moment; yield the report once all events are handled.
 
     Each time so many more days have their daily, training is asked for.
     """
@@ -139,7 +139,7 @@ def follow(
     for shown, _ in enumerate(moments, 1):
         before = _dailies(cloud)
         days[str(bins.today())] = None
-        cloud.tick()
+        cloud.trigger_ingest()
         cloud.wait_until_idle()
         after = _dailies(cloud)
         if after // train_every_days > before // train_every_days:
@@ -153,7 +153,7 @@ def _dailies(cloud: LocalCloud) -> int:
 
 
 def keep(cloud: LocalCloud, report: ChainReport, folder: Path) -> None:
-    """Write every object below a folder, and beside them how they were made."""
+    """Write every object below a folder, with records of how they were made."""
     cloud.mirror(folder)
     record_entries(cloud.lake.entries(""), folder)
     records = folder / RECORDS

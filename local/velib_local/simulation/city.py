@@ -1,7 +1,7 @@
 """A simulated city: a bike-share network whose bikes move by trips, and by nothing else.
 
 Minute by minute people leave for work, for an errand, for leisure, for home; the hour, the day
-and the weather say how many. A rider who finds no bike gives up, and one who finds no dock goes on
+and the weather say how many. A rider who finds no bike leaves, and one who finds no dock goes on
 to a station near by. Trucks carry bikes from full to empty stations. No bike ever appears or
 vanishes: each is docked, ridden or carried. The same seed makes the same city, however its time
 is cut into steps.
@@ -304,11 +304,11 @@ class City:
         if fits.all():
             return
         stop, kind, carried = stop[~fits], kind[~fits], carried[~fits]
-        near = self.map.near[stop]
-        has_dock = (np.where(usable, self.map.capacity - self.docked.sum(axis=1), 0) > 0)[near]
-        anywhere = self._rng.integers(0, near.shape[1], len(stop))
+        nearest = self.map.nearest[stop]
+        has_dock = (np.where(usable, self.map.capacity - self.docked.sum(axis=1), 0) > 0)[nearest]
+        anywhere = self._rng.integers(0, nearest.shape[1], len(stop))
         pick = np.where(has_dock.any(axis=1), has_dock.argmax(axis=1), anywhere)
-        onward = near[np.arange(len(stop)), pick]
+        onward = nearest[np.arange(len(stop)), pick]
         minutes = 2 + 60 * self.map.km(stop, onward) * DETOUR / SPEED_KMH[kind]
         for on_truck in (False, True):
             those = carried == on_truck
@@ -339,7 +339,7 @@ class City:
             until[struck] = self._minute + self._rng.exponential(mean_minutes, count).astype(int)
 
     def _report(self) -> None:
-        """Update what stations tell of themselves; the frozen ones tell nothing."""
+        """Update what stations report; the frozen ones report nothing."""
         news = (self._shown != self.docked).any(axis=1)
         news |= self._minute - self._reported >= HEARTBEAT_MINUTES
         news &= self._frozen_until <= self._minute

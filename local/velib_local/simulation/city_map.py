@@ -61,7 +61,7 @@ class CityMap:
     lon: Floats
     capacity: Ints
     draw: Floats
-    near: Ints
+    nearest: Ints
 
     def km(self, here: Ints, there: Ints) -> Floats:
         """Return distances as the crow flies; the arguments broadcast."""
@@ -99,9 +99,9 @@ def to_grid(count: int, centre: tuple[float, float], rng: np.random.Generator) -
     busy = (draw / draw.mean(axis=1, keepdims=True)).sum(axis=0) / 3
     docks = (16 + 14 * busy) * rng.uniform(0.75, 1.35, count)
     points = np.column_stack([x, y])
-    near = np.arange(count)[:, None]
+    nearest = np.arange(count)[:, None]
     if count > 1:
-        near = np.asarray(KDTree(points).query(points, min(NEIGHBOURS + 1, count))[1])[:, 1:]
+        nearest = np.asarray(KDTree(points).query(points, min(NEIGHBOURS + 1, count))[1])[:, 1:]
     return CityMap(
         ids=_ids(count, rng),
         names=_names(count, rng),
@@ -111,7 +111,7 @@ def to_grid(count: int, centre: tuple[float, float], rng: np.random.Generator) -
         lon=np.round(centre[1] + x / (KM_PER_DEGREE * np.cos(np.radians(centre[0]))), 6),
         capacity=np.clip(np.round(docks), *DOCKS).astype(np.int64),
         draw=draw,
-        near=near.astype(np.int64),
+        nearest=nearest.astype(np.int64),
     )
 
 

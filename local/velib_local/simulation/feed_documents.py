@@ -2,7 +2,7 @@
 
 Pure functions from a `FeedState` to what JSON can hold. What a state does not know is left out.
 Sources: https://github.com/MobilityData/gbfs (2.3, 3.0), https://open-meteo.com/en/docs, and for
-the Vélib' dialect the payloads of 2022 to 2026 as they were served.
+the Vélib' dialect the payloads of 2022 to 2026 as published.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _records(columns: Mapping[str, Column]) -> list[Json]:
 
 
 def _types(status: StationStatus, item: Callable[[str, int], Json]) -> Column:
-    """Return the bikes by type of each record, ``None`` where a record tells neither."""
+    """Return the bikes by type of each record, ``None`` where a record has neither."""
     if status.mechanical is None and status.ebike is None:
         return None
     unknown = [None] * len(status.station_id)

@@ -1,4 +1,4 @@
-"""A feed over HTTP that shows whatever state it is given, and fails where it is told to.
+"""An HTTP feed server that shows a given state, and fails on demand.
 
 Simulated and recorded networks are shown through it, so that the real ingestion reads them over
 a real connection. Paths: ``/gbfs/2/…``, ``/gbfs/3/…``, ``/velib/…`` and ``/v1/forecast``.
@@ -146,7 +146,7 @@ class FeedServer:
         if fault is not None:
             return fault, clock
         if shown is None:
-            return _refusal(503, "nothing to show yet"), clock
+            return _denial(503, "nothing to show yet"), clock
         return shown.answer(path, query), clock
 
     def _fault(self, path: str) -> _Answer | None:
@@ -176,10 +176,10 @@ class _Shown:
             try:
                 document = forecast(self.state, dict(urllib.parse.parse_qsl(query)))
             except BadRequestError as error:
-                return _refusal(400, str(error))
+                return _denial(400, str(error))
             return _Answer(200, _encode(document))
         if path not in self._documents:
-            return _refusal(404, f"no document {path}")
+            return _denial(404, f"no document {path}")
         with self._lock:
             if path not in self._answers:
                 self._answers[path] = _Answer(200, _encode(self._documents[path]()))
@@ -190,7 +190,7 @@ def _encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _refusal(status: int, reason: str) -> _Answer:
+def _denial(status: int, reason: str) -> _Answer:
     return _Answer(status, _encode({"error": True, "reason": reason}))
 
 

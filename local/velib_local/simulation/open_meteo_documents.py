@@ -61,7 +61,7 @@ def forecast(state: FeedState, query: Mapping[str, str]) -> Json:
     Raises `BadRequestError` for what the real service refuses.
     """
     if query.get("timezone", "UTC") not in {"UTC", "GMT"}:
-        raise BadRequestError(f"timezone {query['timezone']!r} is not served, only UTC")
+        raise BadRequestError(f"timezone {query['timezone']!r} is not available, only UTC")
     unit, factor = _wind_unit(query)
     place = {name: _coordinate(query, name) for name in ("latitude", "longitude")}
     answer: Json = {**place, "utc_offset_seconds": 0, "timezone": "UTC"}

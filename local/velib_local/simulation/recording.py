@@ -24,7 +24,7 @@ REQUIRED = ("ts_utc", "station_id", "bikes")
 _TEXTS = ("station_id", "name", "status")
 _COUNTS = ("mechanical", "ebike", "docks_available", "bikes_disabled", "docks_disabled")
 _FLAGS = ("is_installed", "is_renting", "is_returning")
-_WHOLE = ("bikes", "capacity", *_COUNTS, *_FLAGS)
+_INTEGERS = ("bikes", "capacity", *_COUNTS, *_FLAGS)
 _PLACE = ("name", "lat", "lon", "capacity")
 _WEATHER = ("temp_C", "precip_mm", "wind_mps")
 _OPTIONAL = (*_PLACE, *_COUNTS, "status", *_FLAGS, "last_reported_utc", *_WEATHER)
@@ -142,7 +142,7 @@ def _plain(rows: pa.Table) -> pa.Table:
     for n, field in enumerate(rows.schema):
         if pa.types.is_floating(field.type):
             column = pc.if_else(pc.is_finite(rows[field.name]), rows[field.name], None)
-            if field.name in _WHOLE:
+            if field.name in _INTEGERS:
                 column = column.cast(pa.int64())
             rows = rows.set_column(n, field.name, column)
     return rows
@@ -184,7 +184,7 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def _information(ids: list[str | None], columns: dict[str, list[Any]]) -> StationInformation:
-    """Return what the rows tell of their stations; of a station's several rows the last."""
+    """Return the station table of the rows; of a station's several rows the last."""
     place = [columns.get(name) or [None] * len(ids) for name in _PLACE]
     known = {
         station_id: about

@@ -21,5 +21,5 @@ class DryPublisher(Publisher):
         logs.log("INFO", f"dry run: would publish {message!r}")
 
     def publish_alert(self, body: Mapping[str, object]) -> None:
-        """Say which alert would be told."""
+        """Log which alert would be published."""
         logs.log("INFO", "dry run: would publish an alert", alert=dict(body))

@@ -42,7 +42,7 @@ def react(
             logs.log("WARNING", f"ignored: {error}")
             return
         except PermanentError as error:
-            logs.log("ERROR", f"gave up: {error}", error=type(error).__name__)
+            logs.log("ERROR", f"permanent error: {error}", error=type(error).__name__)
             return
         cause = trigger.name if isinstance(trigger, ObjectFinalized) else repr(trigger)
         with logs.context(trigger=repr(trigger)), lineage.handling(event["id"], cause):
@@ -59,7 +59,7 @@ def _answered(
     try:
         return handle(trigger)
     except PermanentError as error:
-        logs.log("ERROR", f"gave up: {error}", error=type(error).__name__)
+        logs.log("ERROR", f"permanent error: {error}", error=type(error).__name__)
         return None
     except TransientError as error:
         logs.log("WARNING", f"will retry: {error}", error=type(error).__name__)

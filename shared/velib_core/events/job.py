@@ -35,7 +35,7 @@ class JobResult:
     published: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, other: JobResult) -> None:
-        """Take in the outcome of a part: outputs and messages beside one's own, counts summed."""
+        """Add the outcome of a part: outputs and messages added, counts summed."""
         self.outputs |= other.outputs
         self.published += other.published
         for name, count in other.counts.items():

@@ -46,7 +46,7 @@ def function(job_for: Callable[[Trigger], Job | None]) -> Callable[[CloudEvent],
 
     ``job_for`` returns the job that a trigger asks for, bound to what it is about, or ``None``
     where there is nothing to do. The platform answers 200 after `react` has returned, and 500
-    after it has raised; that is its sign to deliver the event again.
+    after it has raised; the platform then delivers the event again.
     """
 
     def handle(trigger: Trigger) -> Mapping[str, object]:

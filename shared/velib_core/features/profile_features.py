@@ -1,7 +1,7 @@
 """Profiles: what a station usually does over the horizon at this time of its day.
 
 For each station, half hour of the local day and day type, sums over past days of the change over
-each horizon and of the level. They are sums of integers: folding days in any grouping gives the
+each horizon and of the level. They are sums of integers: adding days in any grouping gives the
 same bits, and a day more is a small update. A row of day D reads the profile of the days before
 D, in training and in serving alike.
 """
@@ -33,7 +33,7 @@ PRIOR = 6.0
 """Observations of "no change" that a mean is shrunk by: one day's worth of one half hour."""
 
 ACTIVITY_BINS = (12, 36)
-"""The hour and the three hours over which the network's pace is taken."""
+"""The hour and the three hours over which the network's relative activity is taken."""
 
 PROFILE_FEATURES = (
     "profile_change",
@@ -54,7 +54,7 @@ PROFILE_FEATURES = (
 
 
 def activity_lookback(horizon: HorizonBins) -> int:
-    """Return how many bins before a row its features of the network's pace reach back."""
+    """Return how many bins before a row its relative activity features look back."""
     return max(ACTIVITY_BINS) + max(FROZEN_BINS, horizon)
 
 
@@ -71,7 +71,7 @@ def profile_features(
     local = local_times(bins, profiles.tz)
     change = _spread(profiles.change[h], profiles.stations, history.stations.ids)
     level = _spread(profiles.level, profiles.stations, history.stations.ids)
-    n, total, moved, square, still = (_at(sums, local) for sums in change)
+    n, total, moved, square, unchanged = (_at(sums, local) for sums in change)
     weight = n + PRIOR
     missing = np.where(n > 0, 1.0, np.nan).astype(np.float32)
     mean = total / weight * missing
@@ -79,7 +79,7 @@ def profile_features(
     yield "profile_change", mean
     yield "profile_spread", np.sqrt(np.maximum(square / weight - mean * mean, 0))
     yield "profile_moved", usual_move
-    yield "profile_still", (still + PRIOR) / weight * missing
+    yield "profile_still", (unchanged + PRIOR) / weight * missing
     yield "profile_weight", n
     n_any, total_any = (_at(sums[None], local, by_day_type=False) for sums in change[:2].sum(1))
     yield "profile_change_any_day", total_any / (n_any + PRIOR) * np.where(n_any > 0, 1, np.nan)

@@ -74,7 +74,7 @@ def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
 
 
 def profile_lookback(horizons: Iterable[HorizonBins]) -> int:
-    """Return how many bins before a day are looked at when it is folded."""
+    """Return how many bins before a day its update reads."""
     return max(FROZEN_BINS, *horizons)
 
 
@@ -89,7 +89,7 @@ def update_with_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
         Observations; those of ``day`` and of `fold_reach` before it are used, nothing later.
     day
         The day to add. A change counts on the day of its target, so that none reaches past it,
-        and not at all where the feed stands still there.
+        and not at all where the feed is frozen.
 
     Raises
     ------

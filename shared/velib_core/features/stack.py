@@ -95,7 +95,7 @@ def feature_rows(
         Bins, ``int64[n]``, all of one UTC day: the profiles must end before it.
     horizon
         The horizon whose profile is read.
-    statics, profiles
+    static_features, profiles
         What travels with the model, and the network's past through the day before.
 
     Returns

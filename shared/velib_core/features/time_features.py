@@ -24,7 +24,7 @@ WINDOWS = (3, 6, 12, 24, 36, 48)
 WEATHER = ("temp_C", "precip_mm", "wind_mps")
 
 LONGEST_GAP = 6
-"""Bins over which two observations still tell a movement: half an hour."""
+"""Bins over which two observations still show a movement: half an hour."""
 
 LOOKBACK = 48 + LONGEST_GAP
 """Bins of history that any feature of a station's past reaches back."""
@@ -118,8 +118,8 @@ class Movements:
         step = np.full_like(bikes, np.nan)
         rows = np.arange(1, len(bikes))
         step[1:] = bikes[1:] - recent(bikes, last, rows - 1, LONGEST_GAP - 1)
-        whole = np.nan_to_num(step).astype(np.int32)
-        arrived, left = (running(np.maximum(flow, 0)) for flow in (whole, -whole))
+        rounded = np.nan_to_num(step).astype(np.int32)
+        arrived, left = (running(np.maximum(flow, 0)) for flow in (rounded, -rounded))
         return cls(last, step, arrived, left)
 
 
@@ -147,8 +147,8 @@ def movement_features(
     before = np.full_like(last, -1)
     before[1:] = last[:-1]
     gap = position - before
-    near = (before >= 0) & (gap <= LONGEST_GAP)
-    yield "bins_since_seen", np.where(near, gap, LONGEST_GAP + 1)[rows]
+    is_near = (before >= 0) & (gap <= LONGEST_GAP)
+    yield "bins_since_seen", np.where(is_near, gap, LONGEST_GAP + 1)[rows]
     step = movements.step
     moved = (step != 0) & ~np.isnan(step)
     changed = np.where(moved, position, np.int32(-1))

@@ -119,7 +119,7 @@ def _records(feed: str, document: Mapping[str, Any]) -> Sequence[object]:
 
 
 def _odd_stamp(said: object, stamp: dt.datetime | None) -> bool:
-    """Tell whether a stamp is neither what 2.x nor what 3.x prescribes, read or not."""
+    """Return whether a stamp is neither what 2.x nor what 3.x prescribes, read or not."""
     if stamp is None:
         return True
     if isinstance(said, str):

@@ -38,7 +38,7 @@ ATTEMPTS = 4
 BACKOFF_S = 0.4
 
 BUDGET_S = 12.0
-"""One GET in all. Four feeds and the weather then end within a tick's 60 s, whatever happens."""
+"""One GET in all. Four feeds and the weather then always end within the function's 60 s."""
 
 MAX_BODY_BYTES = 32 << 20
 """About 60 times the largest feed of a network of 1,500 stations, decompressed."""
@@ -228,7 +228,7 @@ def _check_address(url: str, origin: str) -> None:
 
 
 def _is_local(host: str) -> bool:
-    """Tell whether a name leads to a loopback, link-local or unspecified address."""
+    """Return whether a name leads to a loopback, link-local or unspecified address."""
     try:
         found = {str(item[4][0]) for item in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):

@@ -1,6 +1,6 @@
 """How many of a station's vehicles are bikes, and how many of those a motor helps.
 
-Three sources tell it, the most specific first: counts by vehicle type (2.1 and later), counts by
+Three sources have it, the most specific first: counts by vehicle type (2.1 and later), counts by
 kind under the dialects' own names, and the count of electric bikes. The first whose numbers add
 up to the bikes there wins; where none does, the split is unknown.
 """
@@ -101,19 +101,19 @@ def bikes_of(
     if counted is not None and sum(counted) == total:
         total -= counted.others
     elif counted is not None and of_all and counted.others and counted.bikes != total:
-        told = f"{sum(counted)}, the sum by type"
-        return Bikes(None, None, None, [Problem("num_vehicles_available", total, told)])
+        reported = f"{sum(counted)}, the sum by type"
+        return Bikes(None, None, None, [Problem("num_vehicles_available", total, reported)])
     named = _by_name(record.get("num_bikes_available_types"), problems)
     assisted = _by_motor(record.get("num_ebikes_available"), total, problems)
     splits = [_of_types(counted, types, total), named, assisted]
-    told_splits = [split for split in splits if split is not None]
-    for split in told_splits:
+    reported_splits = [split for split in splits if split is not None]
+    for split in reported_splits:
         if split.mechanical + split.ebike == total and split.mechanical >= 0:
             return Bikes(total, split.mechanical, split.ebike, problems)
-    if told_splits:
-        wrong = told_splits[0]
+    if reported_splits:
+        wrong = reported_splits[0]
         expected = f"what adds up to {total}, the bikes there"
-        problems.append(Problem(wrong.field, wrong.told, expected))
+        problems.append(Problem(wrong.field, wrong.reported, expected))
     return Bikes(total, None, None, problems)
 
 
@@ -135,7 +135,7 @@ class _Split(NamedTuple):
     """What one source says: its field and value, mechanical and electric bikes."""
 
     field: str
-    told: object
+    reported: object
     mechanical: int
     ebike: int
 

@@ -1,6 +1,6 @@
 """When a status file was made, by the evidence: its stamp, its reports, the clock of the poll.
 
-A stamp is believed where nothing contradicts it. One that its own records contradict (they are
+A stamp is accepted if nothing contradicts it. One that its own records contradict (they are
 newer: nobody maintains it), or that lies in the future or weeks back, is a defect of the feed, and
 the time of the poll takes its place. Local time written as UTC is put right, for the reports too.
 """
@@ -35,7 +35,7 @@ _ODD_CLOCKS = 0.02
 class Observed(NamedTuple):
     """When a status file was made.
 
-    ``at`` is aware UTC to the second; ``by_stamp`` says whether the feed's own stamp tells it.
+    ``at`` is aware UTC to the second; ``by_stamp`` says whether it is the feed's own stamp.
     ``shift`` is to be taken off the stations' reports; ``latest`` is the latest that a report can
     be once it is. ``defects`` are those of the feed's stamp.
     """

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 AGAIN_BUDGET_S = 3.0
-"""For a second look at an unreadable document; a tick must end within its 60 s all the same."""
+"""For a second look at an unreadable document; a run must end within its 60 s all the same."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Poll:
-    """The feeds at one tick.
+    """The feeds in one run.
 
     ``polled`` is when (aware, UTC), ``status_file`` the decoded status file and ``status`` its
     records; ``information`` is empty where it could not be had, ``unreadable`` the files that
@@ -69,8 +69,8 @@ class Feeds:
     """A network's feeds as one function instance sees them.
 
     What changes rarely (addresses, station information, vehicle types) is fetched and read again
-    only when its ``ttl`` is over. The status feed is fetched at every tick, whatever its ttl: that
-    is what a tick is for, and Vélib' Métropole announces an hour for a feed that changes every
+    only when its ``ttl`` is over. The status feed is fetched in every run, whatever its ttl:
+    Vélib' Métropole announces an hour for a feed that changes every
     minute. ``now`` is the clock. ``places`` is what earlier snapshots say of the stations.
     """
 
@@ -93,7 +93,7 @@ class Feeds:
             urls = self.urls()
             answer, status_file = self._fetch("station_status", urls["station_status"])
         except (FeedError, FeedUnavailableError):
-            self._kept.pop("gbfs", None)  # feeds move; the next tick looks their addresses up
+            self._kept.pop("gbfs", None)  # feeds move; the next run resolves their addresses
             raise
         polled = poll_time(self._now(), answer.date)
         types, odd_types = self._optional(
@@ -138,7 +138,7 @@ class Feeds:
             return nothing
 
     def _cached(self, feed: str, url: str, read: Callable[[Document], T]) -> T:
-        """Return what a document says, fetched again where its ttl is over; old beats none."""
+        """Return what a document says, fetched again after its ttl if possible."""
         held = self._kept.get(feed)
         if held is not None and self._now() < held.until:
             return held.value  # type: ignore[return-value]

@@ -1,7 +1,7 @@
 """Station records → the rows of a snapshot: each record, and each field of it, for itself.
 
 A value that has no reading is a `Defect` and becomes null; a record without a usable id or bike
-count is refused. Ranges are judged by `velib_core.tables.snapshot.validate`.
+count is refused. Ranges are checked by `velib_core.tables.snapshot.validate`.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ def at_instant(rows: pa.Table, at: dt.datetime, weather: Weather) -> pa.Table:
 def _table(rows: list[tuple[Record, Place]], observed: Observed) -> pa.Table:
     def stamps(seconds: list[float]) -> pa.Array:
         known = np.array(seconds, np.float64)
-        whole = np.floor(np.nan_to_num(known)).astype(np.int64)
-        return pa.array(whole, pa.int64(), mask=np.isnan(known)).cast(pa.timestamp("s"))
+        integer = np.floor(np.nan_to_num(known)).astype(np.int64)
+        return pa.array(integer, pa.int64(), mask=np.isnan(known)).cast(pa.timestamp("s"))
 
     own: dict[str, Any] = {
         field: [getattr(record, field) for record, _ in rows]

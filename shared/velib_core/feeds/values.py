@@ -17,7 +17,7 @@ _REAL = re.compile(r"[+-]?[0-9]{1,18}([.,][0-9]{1,30})?")
 _DIGITS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,9})?")
 _FLAGS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
-"""From this number on, a count since 1970 has so many ticks a second: as seconds it would lie
+"""From this number on, a count since 1970 has so many units a second: as seconds it would lie
 beyond the year 5000."""
 
 _YEAR_1, _YEAR_9999 = -62135596800, 253402214400
@@ -103,7 +103,7 @@ def posix(value: object) -> float | None:
     """Read an instant as seconds since 1970.
 
     A number, also as text, is a count since 1970 in seconds (2.x), milli-, micro- or nanoseconds:
-    its size tells which. Any other text is RFC 3339 (3.x) or RFC 5322; without a zone it is UTC.
+    its size shows which. Any other text is RFC 3339 (3.x) or RFC 5322; without a zone it is UTC.
     """
     if isinstance(value, str):
         stripped = value.strip()
@@ -133,7 +133,7 @@ def _parse(stripped: str) -> dt.datetime:
 
 
 def _damaged(value: str) -> bool:
-    """Tell whether a text holds halves of surrogate pairs, or stands for bytes that were none."""
+    """Return whether a text holds halves of surrogate pairs, or stands for bytes that were none."""
     if "�" in value:
         return True
     return not value.isprintable() and any("\ud800" <= c <= "\udfff" for c in value)

@@ -1,4 +1,4 @@
-"""Events views → ``monitoring/data/drift``: how far the inputs moved from what they were."""
+"""Observations tables → ``monitoring/data/drift``: how far the inputs moved."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run(network: Network, arrived: Bin | None = None, *, force: bool = False) -> JobResult:
-    """Tell the freshness of the newest snapshot, if that is the one that arrived.
+    """Compute the freshness of the newest snapshot, if that is the one that arrived.
 
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.

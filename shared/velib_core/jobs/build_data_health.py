@@ -1,4 +1,4 @@
-"""Events views → ``monitoring/data/health``: is what should be in the lake there, once, alive."""
+"""Observations tables → ``monitoring/data/health``: coverage, duplicates, plateaus, freshness."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _events_after(network: Network, inputs: Inputs) -> pa.Table | None:
         key = network.layout.key(entry.name)
         if isinstance(key, Snapshot):
             rows, _ = snapshot.from_bytes(network.lake.read(entry), key.bin)
-            return views.events_view(
+            return views.observations_table(
                 rows,
                 penury_bikes=network.settings.penury_bikes,
                 saturation_docks=network.settings.saturation_docks,

@@ -1,8 +1,8 @@
-"""A daily changed: make its events view, its ledger, the perf views it has a part in, the copies.
+"""A daily → its observations table, forecast log, the evaluation tables it affects, the aliases.
 
-The perf view of a day looks back into the day before it for the features of the hindcast, and an
+The evaluation table of a day reads the day before it for the features of the hindcast, and an
 hour into the next one for the truth: a daily has a part in three. They are written last. The
-ledger unites the forecasts that were published in the day.
+forecast log unites the forecasts that were published in the day.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
 
 
 def run_for_profile(network: Network, day: Day) -> JobResult:
-    """Make the perf view of the day after a refreshed profile: its hindcast reads it."""
+    """Make the evaluation table of the day after a refreshed profile: its hindcast reads it."""
     result = JobResult("build_datasets")
     _update_perf(network, day_after(day), result, force=False)
     _update_latest_alias(network.lake, network.layout, Perf, result)
@@ -59,7 +59,7 @@ def run_for_profile(network: Network, day: Day) -> JobResult:
 
 
 def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
-    """Make the perf views of the days since a new live model's training window."""
+    """Make the evaluation tables of the days since a new live model's training window."""
     result = JobResult("build_datasets")
     layout = network.layout
     model = registry.live(network.lake, network.layout, horizon)
@@ -84,7 +84,7 @@ def _update_events(network: Network, day: Day, result: JobResult, *, force: bool
         fingerprint = recipe.events_fingerprint(network.settings, daily)
         if current and current.fingerprint == fingerprint and not force:
             return None
-        view = views.events_view(
+        view = views.observations_table(
             _table(network.lake, daily),
             penury_bikes=network.settings.penury_bikes,
             saturation_docks=network.settings.saturation_docks,
@@ -118,7 +118,7 @@ def _update_perf(network: Network, day: Day, result: JobResult, *, force: bool) 
             horizon_bins(horizon): _hindcast(network, inputs, horizon, past, day)
             for horizon in inputs.models
         }
-        view = views.perf_view(past, day, horizons, hindcasts)
+        view = views.evaluation_table(past, day, horizons, hindcasts)
         rows = view.num_rows
         return _parquet(view, fingerprint)
 
@@ -149,9 +149,9 @@ def _hindcast(
 
 
 def _update_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
-    """Unite the day's published forecasts; a day without any gets no ledger.
+    """Unite the day's published forecasts; a day without any gets no forecast log.
 
-    Forecasts whose page is gone stay: pages expire one by one, and the ledger is all there is then.
+    Forecasts whose partition expired stay: the day's log is then their only copy.
     """
 
     def make(current: Entry | None) -> Artefact | None:

@@ -1,4 +1,4 @@
-"""Perf views and live models → ``monitoring/model/explainability``: how and why forecasts err."""
+"""Evaluation tables and live models → ``monitoring/model/explainability``: why forecasts err."""
 
 from __future__ import annotations
 
@@ -82,9 +82,9 @@ def _explain(network: Network, pack: ModelPack, day: Day, version: str) -> Impor
     """Explain one forecast of each station, made at one of `MOMENTS` bins of a day."""
     layout = network.layout
     dailies = history.dailies(network.lake, layout)
-    near = {d: dailies[d] for d in (day_after(day, -1), day) if d in dailies}
+    days = {d: dailies[d] for d in (day_after(day, -1), day) if d in dailies}
     start = first_bin(day)
-    past = history.DailyHistory(network.lake, near)(
+    past = history.DailyHistory(network.lake, days)(
         Bin(start - lookback_bins(pack.horizon_bins)), Bin(start + BINS_PER_DAY)
     )
     moments = start + np.arange(MOMENTS) * (BINS_PER_DAY // MOMENTS) + BINS_PER_DAY // MOMENTS // 2

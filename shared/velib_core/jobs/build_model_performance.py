@@ -1,4 +1,4 @@
-"""Perf views and the ledger → ``monitoring/model/performance``: errors against persistence."""
+"""Evaluation tables and forecast log → ``monitoring/model/performance``: errors of forecasts."""
 
 from __future__ import annotations
 

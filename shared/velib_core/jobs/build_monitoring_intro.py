@@ -55,7 +55,7 @@ def _make(network: Network, found: dict[str, Entry]) -> Documents:
 
 
 def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
-    """Return the newest instant that any source tells: ages are counted from there."""
+    """Return the newest instant of any source: ages are counted from there."""
     stamps = [
         document[key]
         for document in read.values()

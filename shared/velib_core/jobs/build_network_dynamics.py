@@ -1,4 +1,4 @@
-"""Events views → ``monitoring/network/dynamics``: when and where bikes or docks run out."""
+"""Observations tables → ``monitoring/network/dynamics``: when and where bikes or docks run out."""
 
 from __future__ import annotations
 

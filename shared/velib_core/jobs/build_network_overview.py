@@ -57,7 +57,7 @@ def run(
     *,
     force: bool = False,
 ) -> JobResult:
-    """Tell the network as of the newest snapshot, if that is the one that arrived.
+    """Build the overview of the newest snapshot, if that is the one that arrived.
 
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
@@ -78,7 +78,7 @@ def run(
 
 
 def run_for_day(network: Network, warm: WarmState, day: Day, *, force: bool = False) -> JobResult:
-    """Sum a closed day up, and tell the network again where that is new to it."""
+    """Sum up a closed day, and rebuild the overview where its sums are new."""
     summed = sum_day(network, day, force=force)
     result = run(network, warm, force=force)
     result.outputs |= summed.outputs
@@ -86,7 +86,7 @@ def run_for_day(network: Network, warm: WarmState, day: Day, *, force: bool = Fa
 
 
 def run_for_days(network: Network, *, force: bool = False) -> JobResult:
-    """Sum up the closed days that are not yet, and tell the network as it is."""
+    """Sum up closed days without sums, then build the overview."""
     result = JobResult(recipe.JOB)
     for day in recipe.days_to_sum(network):
         result.outputs |= sum_day(network, day).outputs
@@ -146,7 +146,7 @@ def _make(network: Network, warm: WarmState, inputs: recipe.Inputs | None) -> Do
 
 
 def _events(rows: pa.Table, settings: Settings) -> pa.Table:
-    return datasets.events_view(
+    return datasets.observations_table(
         rows,
         penury_bikes=settings.penury_bikes,
         saturation_docks=settings.saturation_docks,

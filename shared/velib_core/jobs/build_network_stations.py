@@ -1,4 +1,4 @@
-"""Events views → ``monitoring/network/stations``: how stations live through the day."""
+"""Observations tables → ``monitoring/network/stations``: daily profiles and their clusters."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class _Inputs:
     profile: Entry | None
 
     def fingerprint(self, model: ModelVersion | None, calibration: Entry | None = None) -> str:
-        """Return the mark of a forecast: its bin first, so that marks sort by age."""
+        """Return the fingerprint of a forecast: its bin first, so that they sort by age."""
         others = [entry for entry in (self.profile, calibration) if entry is not None]
         entries = [*self.snapshots.values(), *others]
         recipe = f"{RECIPE} model={model.folder if model else None}"
@@ -104,15 +104,15 @@ def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobRes
     fingerprints = [
         _update_horizon(serving, horizon, result) for horizon in network.settings.horizons
     ]
-    whole = f"{iso_z(bin_start(inputs.newest))} {fingerprint_of(' '.join(fingerprints), [])}"
+    content = f"{iso_z(bin_start(inputs.newest))} {fingerprint_of(' '.join(fingerprints), [])}"
     for key, make in ((ForecastBundle(), serving.bundle), (ServingManifest(), serving.manifest)):
         name = layout.name(key)
-        result.outputs[name] = _update_unless_older(network.lake, name, whole, make)
+        result.outputs[name] = _update_unless_older(network.lake, name, content, make)
     return result
 
 
 def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResult) -> str:
-    """Publish one horizon under both names, the API's first; return the mark of what is said."""
+    """Publish one horizon under both names, the API's first; return its fingerprint."""
     lake, layout = serving.network.lake, serving.network.layout
     model, pack = _usable_model(serving, horizon)
     calibration = None
@@ -145,7 +145,7 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
 def _record(
     serving: _Serving, horizon: HorizonMinutes, table: pa.Table, version: str, fingerprint: str
 ) -> None:
-    """Enter a forecast in the ledger, before it is published: none is ever served unrecorded.
+    """Write a forecast to the forecast log before it is published: none goes unrecorded.
 
     A page is named by what the forecast was made from, so entering it twice changes nothing.
     """
@@ -313,7 +313,7 @@ def _usable_model(
 
 
 def _rows(table: pa.Table, generated: str, version: str | None) -> list[dict[str, Any]]:
-    """Return the rows of the contract, and the keys that older readers ignore after them."""
+    """Return the rows of the contract, followed by additional keys."""
     stamped = table
     for column in ("tbin_latest", "target_ts_utc"):
         text = pc.strftime(table[column].cast(pa.timestamp("s")), format="%Y-%m-%dT%H:%M:%SZ")

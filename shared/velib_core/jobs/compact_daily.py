@@ -73,7 +73,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
 
 
 def assemble(tables: Iterable[pa.Table]) -> pa.Table:
-    """Unite tidy tables of distinct bins, sorted by bin and station."""
+    """Unite validated tables of distinct bins, sorted by bin and station."""
     parts = [table for table in tables if table.num_rows]
     if not parts:
         return SCHEMA.empty_table()
@@ -88,7 +88,7 @@ def assemble(tables: Iterable[pa.Table]) -> pa.Table:
 def to_bytes(table: pa.Table) -> bytes:
     """Write rows sorted by bin and station, one row group a UTC hour; deterministic.
 
-    The statistics of a row group tell its hour, and the page index inside it its stations, so
+    The statistics of a row group give its hour, and the page index inside it its stations, so
     that a reader of one hour opens one group and a reader of one station skips pages.
     """
     sink = io.BytesIO()
@@ -167,7 +167,7 @@ def _rows_of_other_bins(
 
 
 def _holds(daily: pa.Table, rows: pa.Table) -> bool:
-    """Tell whether a daily's rows of a bin are just these."""
+    """Return whether a daily's rows of a bin are just these."""
     bin_ = bins_of(rows["tbin_utc"])[0]
     start, stop = np.searchsorted(bins_of(daily["tbin_utc"]), [bin_, bin_ + 1])
     return bool(daily.slice(start, stop - start).equals(rows))

@@ -38,7 +38,7 @@ WRITERS = 8
 
 
 class Plan(NamedTuple):
-    """What a family is to be made from, its mark, and how to make it."""
+    """What a family is to be made from, its fingerprint, and how to make it."""
 
     fingerprint: str
     inputs: Sequence[Entry]
@@ -120,7 +120,7 @@ def _write_all(
         lake.write(name, artefact, expected_generation=generation, cache=CACHE)
         return name, "written"
 
-    # Each thread is told which event it works for: its log lines and objects say so.
+    # Each thread knows which event it works for: its log lines and objects say so.
     event = contextvars.copy_context()
     with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
         return dict(pool.map(lambda item: event.copy().run(write, item), targets.items()))

@@ -1,7 +1,7 @@
-"""A tick → the feed's snapshot of its own bin under ``bronze/``.
+"""Scheduled trigger → the feed's snapshot of its own bin under ``bronze/``.
 
 A snapshot belongs to the bin in which the feed was made, by the best evidence there is
-(`velib_core.feeds.observed`), however late the tick was delivered. A frozen feed makes no new bins.
+(`velib_core.feeds.observed`), however late the trigger came. A frozen feed makes no new bins.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def run(network: Network, feeds: Feeds) -> JobResult:
     Raises
     ------
     velib_core.feeds.http.FeedUnavailableError
-        Where a feed does not answer; the tick is delivered again.
+        Where a feed does not answer; the trigger is delivered again.
     velib_core.feeds.http.FeedError
         Where a feed is no GBFS, or has not one usable station; its bytes are in quarantine.
 
@@ -160,7 +160,7 @@ def _unless_seen(
 
 
 def _differs(held: pa.Table, rows: pa.Table) -> bool:
-    """Tell whether a station has other counts in two tables."""
+    """Return whether a station has other counts in two tables."""
     before, now = (_by_station(table, _COUNTS) for table in (held, rows))
     return any(before[station] != now[station] for station in before.keys() & now.keys())
 
@@ -170,9 +170,10 @@ def _with_reports(rows: pa.Table) -> dict[str, list[object]]:
 
 
 def _by_station(rows: pa.Table, names: tuple[str, ...]) -> dict[str, list[object]]:
-    whole = [rows[name].cast(pa.int64()).to_pylist() for name in names]
+    complete = [rows[name].cast(pa.int64()).to_pylist() for name in names]
     return {
-        station: rest for station, *rest in zip(rows["station_id"].to_pylist(), *whole, strict=True)
+        station: rest
+        for station, *rest in zip(rows["station_id"].to_pylist(), *complete, strict=True)
     }
 
 
@@ -222,7 +223,7 @@ def _most(held: Mapping[str, int], rows: Mapping[str, int]) -> dict[str, int]:
 def _with_weather_of(held: pa.Table, rows: pa.Table) -> pa.Table:
     """Give rows the weather that the object holds already for their very observation.
 
-    A feed that stands still is observed again at every tick; its weather stays that of its time.
+    A frozen feed is observed again in every run; its weather stays that of its time.
     """
     known = held.filter(
         pc.and_(pc.equal(held["ts_utc"], rows["ts_utc"][0]), pc.is_valid(held["temp_C"]))
@@ -238,7 +239,7 @@ def _with_weather_of(held: pa.Table, rows: pa.Table) -> pa.Table:
 def _keep_defects(lake: Lake, layout: Layout, bin_: Bin, defects: list[snapshot.Defect]) -> None:
     """Keep what was wrong with records, once a day for the same stations and fields.
 
-    A station that is wrong at every tick would otherwise fill the quarantine.
+    A station that is wrong in every run would otherwise fill the quarantine.
     """
     kinds = sorted({(str(d.station_id), d.field, d.refused) for d in defects})
     digest = hashlib.sha256(repr(kinds).encode()).hexdigest()[:12]

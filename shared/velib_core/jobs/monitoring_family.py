@@ -70,7 +70,7 @@ def read_days(
     """Read day files one after another, in the order given.
 
     One that is no Parquet, or lacks a column, is named in the log and left out: its day is
-    missing from the figures, which say so, and the others are told.
+    missing from the figures, which say so, and the others are used.
     """
     for entry in entries:
         try:
@@ -87,7 +87,7 @@ _DESCRIBED = ("tbin_utc", "station_id", "bikes", "name", "lat", "lon", "capacity
 def run_metadata(
     settings: Settings, folder: str, generated_at: dt.datetime, inputs: Iterable[Entry]
 ) -> RunMetadata:
-    """Return the edition of a family's folder, made from these objects."""
+    """Return the run metadata of a family's folder, made from these objects."""
     return RunMetadata(
         generated_at=generated_at,
         tz=settings.tz,
@@ -104,7 +104,7 @@ def instant_of(table: pa.Table) -> dt.datetime:
 
 
 def stations_in(lake: ReadableLake, views: Iterable[Entry]) -> Stations | None:
-    """Return the stations that the last of these events views describes; ``None`` without any."""
+    """Return the stations of the last of these observations tables; ``None`` without any."""
     found = None
     for view in views:
         panel = day_panel(read_day(lake, view, _DESCRIBED), ("bikes",))
@@ -113,5 +113,5 @@ def stations_in(lake: ReadableLake, views: Iterable[Entry]) -> Stations | None:
 
 
 def stockout_bounds(settings: Settings) -> StockoutBounds:
-    """Return the bounds that the flags of the events views were made with."""
+    """Return the bounds behind the flags of the observations tables."""
     return StockoutBounds(penury=settings.penury_bikes, saturation=settings.saturation_docks)

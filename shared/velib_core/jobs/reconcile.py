@@ -1,4 +1,4 @@
-"""Find what is missing or older than its inputs, and publish exactly the messages that mend it.
+"""Find what is missing or stale, and publish the messages that make it again.
 
 Run every hour it heals whatever a lost message left undone, and says when snapshots have stopped
 coming; with days, a stage and ``force`` it replays. It changes no artefact itself: it only repeats
@@ -63,7 +63,7 @@ class Fix:
     reason: str
 
     def __str__(self) -> str:
-        """Return the repair as a line of a plan."""
+        """Return the fix as a line of a plan."""
         match self.subject:
             case DayClosed(day):
                 return f"day-closed {day}: {self.reason}"
@@ -125,8 +125,8 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
 def silence(network: ReadableNetwork, now: dt.datetime) -> dict[str, object] | None:
     """Return the alert that no snapshot has come for too long by ``now``, or ``None``.
 
-    What follows snapshots is never run while none comes, so the hourly beat is what can tell. It
-    tells at every beat until a snapshot comes.
+    What follows snapshots never runs while none comes, so the hourly run raises this alert. It
+    repeats every hour until a snapshot comes.
     """
     newest = newest_snapshot(network.lake, network.layout)
     limit = network.settings.monitoring.silence_max_min
@@ -149,7 +149,7 @@ def silence(network: ReadableNetwork, now: dt.datetime) -> dict[str, object] | N
 
 
 def plan(network: ReadableNetwork, request: ReplayRequested) -> list[Fix]:
-    """Return the repairs in the order of the chain; messages that agree are named once."""
+    """Return the fixes in the order of the chain; equal messages once."""
     if request.stage is not None and request.stage not in STAGES:
         raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
     listed = ListedLake(network.lake, _derived(network.layout))
@@ -165,7 +165,7 @@ def plan(network: ReadableNetwork, request: ReplayRequested) -> list[Fix]:
 def _derived(layout: Layout) -> list[str]:
     """Return the folders that are looked up by day and by model: small enough to list at once.
 
-    Snapshots and pages of the ledger are not, and pass by a day at a time (`_by_day`). What is
+    Snapshots and the forecast log are not, and pass by a day at a time (`_by_day`). What is
     published is looked at once, and changes meanwhile.
     """
     folders = (layout.daily, layout.monthly, layout.exports, layout.profiles, layout.models)
@@ -224,9 +224,9 @@ def _stale_views(scope: _Scope) -> Iterator[Fix]:
         if scope.request.force:
             yield Fix(daily, "forced")
         elif events is None or events.fingerprint != views.events_fingerprint(settings, daily):
-            yield Fix(daily, "events view missing or stale")
+            yield Fix(daily, "observations table missing or stale")
         elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(settings)):
-            yield Fix(daily, "perf view missing or stale")
+            yield Fix(daily, "evaluation table missing or stale")
     yield from _incomplete_forecast_logs(scope)
     yield from _old_copies(scope)
 
@@ -271,7 +271,7 @@ def _incomplete_forecast_logs(scope: _Scope) -> Iterator[Fix]:
         forecast_log = held.get(layout.name(ForecastLog(day)))
         fingerprint = views.forecast_log_fingerprint(partitions)
         if partitions and (forecast_log is None or forecast_log.fingerprint != fingerprint):
-            yield Fix(dailies[day], "ledger missing or without some of its pages")
+            yield Fix(dailies[day], "forecast log missing or without some of its partitions")
 
 
 def _old_family(family: Family) -> Callable[[_Scope], Iterator[Fix]]:

@@ -1,4 +1,4 @@
-"""A daily changed → what stations usually do, and how far each live model is to be trusted.
+"""A daily → station profiles and the blend weights of each live model.
 
 ``profiles/profiles_D.npz`` is the profile of the days before it and of day D: a chain, in which a
 changed day makes the later ones again. Before it the calibration of each live model is carried on
@@ -136,8 +136,8 @@ def _update_calibration(
 
 
 def _history(lake: ReadableLake, dailies: Mapping[Day, Entry], day: Day) -> history.DailyHistory:
-    near = (day_after(day, -1), day)
-    return history.DailyHistory(lake, {d: dailies[d] for d in near if d in dailies})
+    days = (day_after(day, -1), day)
+    return history.DailyHistory(lake, {d: dailies[d] for d in days if d in dailies})
 
 
 def _live_models(network: Network) -> list[tuple[ModelVersion, ModelPack]]:

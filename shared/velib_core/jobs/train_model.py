@@ -1,6 +1,6 @@
 """A request to train → a candidate for one horizon, registered only if it is good enough.
 
-A candidate goes live if it beats persistence on the held-out days and is not worse there than the
+A candidate goes live if it is better than persistence on the held-out days and not worse than the
 live model. A refused one leaves a report. The same request on the same days changes nothing.
 """
 
@@ -96,7 +96,7 @@ def run(
     window_days: int | None = None,
     last: Day | None = None,
 ) -> JobResult:
-    """Train, judge, and register or refuse.
+    """Train, evaluate, and register or reject.
 
     Parameters
     ----------
@@ -131,13 +131,15 @@ def run(
     how = _options(settings)
     bins = horizon_bins(horizon)
     try:
-        pack = train(past, past.stations, days, bins, settings.tz, how, progress=_tell(horizon))
+        pack = train(
+            past, past.stations, days, bins, settings.tz, how, progress=_progress_log(horizon)
+        )
     except ValueError as error:
         raise NoHistoryError(str(error)) from error
     files = to_blobs(pack)
     stamp = bin_start(Bin(first_bin(newest) + BINS_PER_DAY - 1))
     folder = registry.folder_name(f"{stamp:%Y%m%d-%H%M%SZ}", files)
-    verdict = judge(network, horizon, pack, past, days)
+    verdict = verdict_of(network, horizon, pack, past, days)
     logs.log("INFO", f"candidate {folder}: {verdict.reason}", horizon=horizon)
     description = _description(pack, verdict, days)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
@@ -161,11 +163,11 @@ def _options(settings: Settings) -> TrainingOptions:
     )
 
 
-def _tell(horizon: HorizonMinutes) -> Callable[[str], None]:
+def _progress_log(horizon: HorizonMinutes) -> Callable[[str], None]:
     return lambda what: logs.log("INFO", what, horizon=horizon)
 
 
-def judge(
+def verdict_of(
     network: Network,
     horizon: HorizonMinutes,
     pack: ModelPack,
@@ -177,16 +179,18 @@ def judge(
     candidate = evaluate(pack, past, days, held_out)
     if candidate is None:
         return Verdict(False, "nothing was observed on the held-out days", None, None)
-    ours, still = candidate.overall.mae, candidate.overall.mae_persistence
-    if ours >= still:
-        reason = f"no better than persistence: {ours:.4f} against {still:.4f} bikes"
+    ours, persistence = candidate.overall.mae, candidate.overall.mae_persistence
+    if ours >= persistence:
+        reason = f"no better than persistence: {ours:.4f} against {persistence:.4f} bikes"
         return Verdict(False, reason, candidate, None)
     champion = _live_pack(network, horizon)
     live = evaluate(champion, past, days, held_out) if champion else None
     if live is not None and ours > live.overall.mae * (1 + TOLERANCE):
         reason = f"worse than the live model: {ours:.4f} against {live.overall.mae:.4f} bikes"
         return Verdict(False, reason, candidate, live)
-    return Verdict(True, f"{ours:.4f} bikes against {still:.4f} of persistence", candidate, live)
+    return Verdict(
+        True, f"{ours:.4f} bikes against {persistence:.4f} of persistence", candidate, live
+    )
 
 
 def _live_pack(network: Network, horizon: HorizonMinutes) -> ModelPack | None:

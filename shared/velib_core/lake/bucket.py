@@ -187,7 +187,7 @@ class Lake(ReadableLake):
         cache
             The Cache-Control header of the object.
         force
-            Write even what is equal, so that what depends on it is told again.
+            Write even if unchanged, to retrigger downstream.
 
         Raises
         ------
@@ -233,7 +233,7 @@ def fingerprint_of(recipe: str, inputs: Iterable[Entry]) -> str:
 
 
 def is_same(current: Entry, artefact: Artefact) -> bool:
-    """Tell whether writing an artefact would change nothing: equal bytes, made from the same."""
+    """Return whether writing an artefact would change nothing: equal bytes and fingerprint."""
     return current.fingerprint == artefact.fingerprint and current.crc32c == crc32c(artefact.data)
 
 

@@ -36,14 +36,14 @@ class Monthly:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Events:
-    """The events view of a day; ``None`` is the rolling copy of the newest."""
+    """The observations table of a day; ``None`` is the latest alias."""
 
     day: Day | None
 
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Perf:
-    """The perf view of a day; ``None`` is the rolling copy of the newest."""
+    """The evaluation table of a day; ``None`` is the latest alias."""
 
     day: Day | None
 
@@ -64,7 +64,7 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class CalibrationOf:
-    """How far a model is trusted after its hindcasts of the days up to and with this one."""
+    """The blend weights of a model from its hindcasts up to and including this day."""
 
     horizon: HorizonMinutes
     folder: str
@@ -94,7 +94,7 @@ class Monitoring:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class FreshnessCopy:
-    """The freshness document where older readers look for it."""
+    """The freshness document at its earlier name."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -106,7 +106,7 @@ class OverviewDay:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Forecast:
-    """The forecast of one horizon, where the API reads it or (``alias``) where older readers do."""
+    """The forecast of one horizon, where the API reads it or (``alias``) at its earlier name."""
 
     horizon: HorizonMinutes
     alias: bool = False
@@ -124,7 +124,7 @@ class ServingManifest:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class ForecastLogPartition:
-    """One forecast as it was published: the ledger's page, never changed.
+    """One forecast as published: a partition of the forecast log, never changed.
 
     ``bin`` is the snapshot's that it was made from, ``mark`` eight hex digits of what else it
     was made from: a model that goes live between two snapshots publishes a page of its own.

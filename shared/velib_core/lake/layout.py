@@ -224,7 +224,7 @@ class Layout:
         return f"{self.bronze}/date={instant:%Y-%m-%d}/hour={instant:%H}/"
 
     def quarantined(self, name: str, digest: str) -> str:
-        """Return where the bytes of an unreadable object go; its reason lies beside, ``.json``.
+        """Return where the bytes of an unreadable object go; its reason is at ``.json``.
 
         The digest of the content keeps two unreadable objects of one name apart.
         """

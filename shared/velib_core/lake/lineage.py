@@ -1,7 +1,7 @@
 """Who wrote an object, because of what, and how long it took: noted in the object's metadata.
 
 The note is no part of an object's bytes or fingerprint, so a replay still writes the same lake.
-It is what a reader without access to the logs can tell about how a lake came about.
+It shows how a lake came about without access to the logs.
 """
 
 from __future__ import annotations

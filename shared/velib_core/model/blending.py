@@ -1,7 +1,7 @@
-"""How far a model may be trusted against persistence, from how it did on recent days.
+"""Blend weights of a model against persistence, from its errors on recent days.
 
 A model meets weeks quieter than any that it was trained on, and then sees movement where there
-is none. Each closed day tells: had the model been mixed with persistence by this weight or that,
+is none. Each closed day shows: had the model been mixed with persistence by this weight or that,
 how much would it have gained? The weights that serving uses are those that did best of late, with
 a bias towards persistence that evidence has to overcome.
 """
@@ -30,11 +30,11 @@ BLEND_WEIGHTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
 """Weights of the model in the median that are compared; 0.5 publishes persistence."""
 
 SHORT_HORIZON_BINS = 6
-"""Half an hour: up to this horizon the model may be trusted wholly, since a median that moves so
+"""Half an hour: up to this horizon the blend weight may be 1, since a median that moves so
 soon is nearly sure of itself."""
 
 MAX_BLEND_WEIGHT_BEYOND = 0.9
-"""Beyond it, more trust gains half a point where all is well and costs whole points in the hours
+"""Beyond it, more weight gains half a point where all is well and costs whole points in the hours
 of a week unlike those before it."""
 
 MEMORY_DAYS = 3.0

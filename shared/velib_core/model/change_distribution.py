@@ -1,6 +1,6 @@
 """The change over the horizon as a distribution over whole bikes.
 
-The model tells the probability of each *class* of change (an interval of whole bikes); within a
+The model gives the probability of each *class* of change (an interval of whole bikes); within a
 class the changes keep the shares they had in training. Mixed with persistence (a point mass on
 "no change"), the distribution gives every published number: its median is the forecast with the
 least absolute error, its mean the one with the least squared error, its tails the probabilities
@@ -52,8 +52,8 @@ class ChangeClasses:
 def count_changes(change: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return how often each change occurs, ``int64[2·MAX_CHANGE+1]``; NaN are left out."""
     known = change[np.isfinite(change)]
-    whole = np.clip(np.rint(known).astype(np.int64), -MAX_CHANGE, MAX_CHANGE)
-    return np.bincount(whole + MAX_CHANGE, minlength=2 * MAX_CHANGE + 1)
+    rounded = np.clip(np.rint(known).astype(np.int64), -MAX_CHANGE, MAX_CHANGE)
+    return np.bincount(rounded + MAX_CHANGE, minlength=2 * MAX_CHANGE + 1)
 
 
 def fit_classes(counts: NDArray[np.int64]) -> ChangeClasses:
@@ -88,7 +88,7 @@ def _outward(shares: NDArray[np.float64]) -> list[int]:
 def ceiling(bikes: NDArray[np.float32], capacity: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the ceiling of a forecast: the capacity, or the bikes there where more are reported.
 
-    Feeds state capacities below the bikes that stand at a station (bikes locked beside the docks,
+    Feeds state capacities below the bikes at a station (bikes locked next to the docks,
     docks added since). A capacity of 0 stays what it is.
     """
     return np.where(capacity > 0, np.maximum(capacity, bikes), capacity)
@@ -116,12 +116,12 @@ def median_change(
     out = np.empty(len(mixed))
     for kind, shares in enumerate(classes.shares):
         of_kind = place == kind
-        whole = np.flatnonzero(shares)
-        upper = np.cumsum(shares[whole])
-        position = np.minimum(np.searchsorted(upper, within[of_kind]), len(whole) - 1)
-        share = shares[whole][position]
+        rounded = np.flatnonzero(shares)
+        upper = np.cumsum(shares[rounded])
+        position = np.minimum(np.searchsorted(upper, within[of_kind]), len(rounded) - 1)
+        share = shares[rounded][position]
         part = (within[of_kind] - (upper[position] - share)) / share
-        out[of_kind] = whole[position] - MAX_CHANGE + np.clip(part, 0.001, 0.999) - 0.5
+        out[of_kind] = rounded[position] - MAX_CHANGE + np.clip(part, 0.001, 0.999) - 0.5
     return out
 
 

@@ -1,7 +1,7 @@
-"""How a model would have done on held-out days, beside persistence and beside another model.
+"""Evaluate a model on held-out days against persistence and another model.
 
 Two models are compared on equal terms: the same rows, profiles of the same days, and for each the
-trust that its own hindcasts of the held-out days earn it.
+blend weight from its own hindcasts of the held-out days.
 """
 
 from __future__ import annotations

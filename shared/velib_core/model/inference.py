@@ -46,7 +46,7 @@ ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")
 """Movement over usual movement, network-wide; their product below 1 tempers the forecast."""
 
 ACTIVITY_PRIOR = 6.0
-"""What is usual is believed as far as it rests on more observations of this half hour than these:
+"""Usual activity counts as far as it rests on more observations of this half hour than these:
 one day's. The second Saturday of a network says little about the third."""
 
 
@@ -59,7 +59,7 @@ class ForecastLogPartition(NamedTuple):
 
     ``median`` is clipped to [0, `most_bikes`], ``whole`` its rounding half to even, ``mean``
     clipped alike; ``p_bike`` and ``p_dock`` the probabilities of a bike and of a dock at the
-    target time, ``p_dock`` NaN where nothing tells of docks.
+    target time, ``p_dock`` NaN where docks are unknown.
     """
 
     median: NDArray[np.float32]
@@ -104,9 +104,9 @@ def ceilings(panel: Panel) -> NDArray[np.float32]:
 def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the probability of each class of change, ``float32[n, C]``.
 
-    The booster's odds of any movement are scaled down by how much calmer than usual the network
-    was over the last hour and over yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`).
-    Trees do not extrapolate: in a week calmer than any they were trained on they would go on
+    The booster's odds of any movement are scaled down as far as the network was less active than
+    usual over the last hour and yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`).
+    Trees do not extrapolate: in a week quieter than any they were trained on they would go on
     forecasting the usual commute.
     """
     if not len(features):
@@ -118,9 +118,9 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
     weight = features[:, FEATURES.index("profile_weight")]
     known = weight / (weight + np.float32(ACTIVITY_PRIOR))
     activity_damping = np.minimum((1 + (relative_activity - 1) * known[:, None]).prod(axis=1), 1)
-    still = pack.classes.unchanged
+    unchanged = pack.classes.unchanged
     scaled: NDArray[np.float32] = found * activity_damping[:, None]
-    scaled[:, still] = found[:, still]
+    scaled[:, unchanged] = found[:, unchanged]
     scaled /= scaled.sum(axis=1, keepdims=True)
     return scaled
 
@@ -133,17 +133,17 @@ def blend_with_persistence(
     capacity: NDArray[np.float32],
     docks: NDArray[np.float32],
 ) -> ForecastLogPartition:
-    """Turn class probabilities into the published numbers, mixed with persistence as trusted."""
+    """Turn class probabilities into the published numbers, blended with persistence."""
     most = ceiling(bikes, capacity)
     blend_weight = calibration.blend_weight(pack.horizon_bins)
     median = np.clip(bikes + median_change(pack.classes, probability, blend_weight), 0, most)
     weight = calibration.mean_blend_weight
     mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, most)
     has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)
-    told = ~np.isnan(docks)
-    has_dock = chance_of_fall(pack.classes, probability, np.where(told, docks, 0) - 1)
+    known = ~np.isnan(docks)
+    has_dock = chance_of_fall(pack.classes, probability, np.where(known, docks, 0) - 1)
     p_bike = weight * has_bike + (1 - weight) * (bikes >= 1)
-    p_dock = np.where(told, weight * has_dock + (1 - weight) * (docks >= 1), np.nan)
+    p_dock = np.where(known, weight * has_dock + (1 - weight) * (docks >= 1), np.nan)
     found = (median, np.rint(median), mean, p_bike, p_dock)
     return ForecastLogPartition(*(np.asarray(column, np.float32) for column in found))
 
@@ -170,7 +170,7 @@ def predict(
     at
         The newest bin.
     calibration
-        How far the model is trusted of late; as at its training when ``None``.
+        The model's latest blend weights; those of its training when ``None``.
     stale_after_minutes
         Oldest observation that a forecast may start from.
 

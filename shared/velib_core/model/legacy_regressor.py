@@ -3,7 +3,7 @@
 They load ``latest.joblib`` and call ``pack["model"].predict(X[pack["feat_cols"]])``. The model that
 is published from gives a distribution of changes from more features; this one is trained for them
 on the same rows, with squared error on the level as theirs was, and needs nothing of this package.
-It is a pickle: written for those who trust the bucket, and never read here.
+It is a pickle: whoever loads it must control the bucket; nothing here reads it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ FORMAT = 1
 MAX_BLOB_BYTES = 512 << 20
 """A model of 1,500 stations takes about 5 MiB."""
 
-BOOSTER, STATICS_FILE, PACK = "model.ubj", "statics.npz", "pack.json"
+BOOSTER, STATIC_FEATURES_FILE, PACK = "model.ubj", "statics.npz", "pack.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ModelPack:
     """All that a forecast needs of its training.
 
     ``model`` gives the probability of each class of change from the ``feat_cols`` in order;
-    ``calibration`` is where its trust stood at the end of training; ``tz`` the zone of its
+    ``calibration`` holds its blend weights at the end of training; ``tz`` the zone of its
     local-time features; ``about`` what describes it for people: data window, rows, metrics,
     library versions.
     """
@@ -65,7 +65,7 @@ def to_blobs(pack: ModelPack) -> dict[str, bytes]:
         class_lows=pack.classes.lows,
         class_shares=pack.classes.shares,
     )
-    blobs = {BOOSTER: bytes(pack.model.save_raw("ubj")), STATICS_FILE: arrays.getvalue()}
+    blobs = {BOOSTER: bytes(pack.model.save_raw("ubj")), STATIC_FEATURES_FILE: arrays.getvalue()}
     document = {
         "format": FORMAT,
         "feat_cols": list(pack.feat_cols),
@@ -97,7 +97,7 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         features than this version computes, or it is for another horizon.
 
     """
-    for name in (BOOSTER, STATICS_FILE, PACK):
+    for name in (BOOSTER, STATIC_FEATURES_FILE, PACK):
         if name not in blobs:
             raise ModelError(f"model pack: {name} is missing, got {sorted(blobs)}")
         if len(blobs[name]) > MAX_BLOB_BYTES:
@@ -107,14 +107,14 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         made = document["format"]
         if made != FORMAT:
             raise ModelError(f"model pack: format {made!r}, expected {FORMAT}")
-        for name in (BOOSTER, STATICS_FILE):
+        for name in (BOOSTER, STATIC_FEATURES_FILE):
             expected = document["sha256"][name]
             found = hashlib.sha256(blobs[name]).hexdigest()
             if found != expected:
                 raise ModelError(f"model pack: {name} has SHA-256 {found}, expected {expected}")
         bins = HorizonBins(int(document["horizon_bins"]))
         names = tuple(map(str, document["feat_cols"]))
-        classes, static_features = _read_arrays(blobs[STATICS_FILE])
+        classes, static_features = _read_arrays(blobs[STATIC_FEATURES_FILE])
         calibration = calibration_from_json(document["calibration"])
         tz, about = str(document["tz"]), dict(document["about"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -136,7 +136,7 @@ def _read_arrays(data: bytes) -> tuple[ChangeClasses, StaticFeatures]:
             classes = ChangeClasses(arrays["class_lows"], arrays["class_shares"])
             static_features = StaticFeatures(arrays["ids"], arrays["columns"], arrays["neighbours"])
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ModelError(f"model pack: {STATICS_FILE} cannot be read: {error!r}") from error
+        raise ModelError(f"model pack: {STATIC_FEATURES_FILE} cannot be read: {error!r}") from error
     count = len(static_features.ids)
     shapes = (static_features.columns.shape, static_features.neighbours.shape, classes.shares.shape)
     expected = (
@@ -145,7 +145,9 @@ def _read_arrays(data: bytes) -> tuple[ChangeClasses, StaticFeatures]:
         (len(classes.lows), 2 * MAX_CHANGE + 1),
     )
     if shapes != expected:
-        raise ModelError(f"model pack: {STATICS_FILE} has shapes {shapes}, expected {expected}")
+        raise ModelError(
+            f"model pack: {STATIC_FEATURES_FILE} has shapes {shapes}, expected {expected}"
+        )
     return classes, static_features
 
 

@@ -35,7 +35,7 @@ POINTER = "latest.json"
 RECORD = "version.json"
 OLD_PACK = "model.joblib"
 OLD_POINTER = "latest.joblib"
-REFUSAL = "refused.json"
+REJECTION_REPORT = "refused.json"
 NO_CACHE = "no-store"
 READERS = 8
 
@@ -147,7 +147,7 @@ def register(
 ) -> ModelVersion:
     """Store a model and make it the live one; the same model again changes nothing.
 
-    Its record is marked as tried only once it is live: a training that was killed before is gone
+    Its record gets its fingerprint only once it is live: a training that was killed before is gone
     through again when its request is redelivered.
 
     Parameters
@@ -159,7 +159,7 @@ def register(
     description
         What ``version.json`` says besides version, folder and checksums; ``features_hash8`` and
         ``horizon_bins`` decide between a minor and a patch version.
-    mark
+    fingerprint
         Fingerprint of what the model was trained on; `was_tried` finds it.
     old_pack
         The model in the format of older programs, for them to read as ``latest.joblib``.
@@ -202,7 +202,7 @@ def refuse(
     fingerprint: str,
 ) -> str:
     """Leave the report of a candidate that is not good enough; return its name."""
-    name = layout.name(ModelFile(horizon, folder, REFUSAL))
+    name = layout.name(ModelFile(horizon, folder, REJECTION_REPORT))
     _put_json(lake, name, report, fingerprint)
     return name
 
@@ -210,10 +210,10 @@ def refuse(
 def was_tried(
     lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, fingerprint: str
 ) -> bool:
-    """Tell whether a model was trained on just this before, and registered or refused."""
+    """Return whether a model was trained on just this before, and registered or rejected."""
     prefix = layout.name(ModelFile(horizon, None, "")) + "/"
     return any(
-        entry.fingerprint == fingerprint and entry.name.endswith((RECORD, REFUSAL))
+        entry.fingerprint == fingerprint and entry.name.endswith((RECORD, REJECTION_REPORT))
         for entry in lake.entries(prefix)
     )
 

@@ -1,7 +1,7 @@
 """What moved a forecast: exact contributions of the features, in bikes.
 
 TreeSHAP (Lundberg et al., From local explanations to global understanding with explainable AI for
-trees, 2020) tells exactly how much each feature adds to the booster's margin of each class. People
+trees, 2020) gives exactly how much each feature adds to the booster's margin of each class. People
 think in bikes: the mean change is carried from the margins without features to those with all of
 them along a straight line, and each feature is given what it adds on the way (Aumann and Shapley,
 Values of non-atomic games, 1974). The contributions add up to the difference between the two.

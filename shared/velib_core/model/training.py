@@ -142,8 +142,8 @@ def train(
 ) -> ModelPack:
     """Train the model of one horizon.
 
-    The last days of the window validate: they stop the boosting and set how far the model is
-    trusted. No training target lies in them.
+    The last days of the window validate: they stop the boosting and set its blend
+    weights. No training target lies in them.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def train(
     options
         Row limit and booster settings.
     progress
-        Told what is being done.
+        Called with the current step.
 
     Raises
     ------
@@ -309,7 +309,7 @@ class _Source:
 def _survey(history: History, split: _Split, horizon: HorizonBins) -> tuple[NDArray[np.int64], int]:
     """Return the histogram of changes on the learning days, and how many there are.
 
-    Standstills are in it: their zeros touch no share within a class of changes.
+    Frozen bins are in it: their zeros touch no share within a class of changes.
     """
     counts = np.zeros_like(count_changes(np.array([], np.float32)))
     for day in split.learn:

@@ -54,7 +54,7 @@ class RunMetadata:
 
 @dataclasses.dataclass(frozen=True)
 class StockoutBounds:
-    """The thresholds that the stockout flags of the events view were made with.
+    """The thresholds behind the stockout flags of the observations table.
 
     Penury is bikes ≤ min(``penury``, ``capacity_share`` · capacity), saturation free docks ≤
     min(``saturation``, ``capacity_share`` · capacity).
@@ -79,7 +79,7 @@ class Alert:
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """Whether a family could be told: ``ok``, ``partial`` or ``no_data``, and why not."""
+    """Whether a family could be computed: ``ok``, ``partial`` or ``no_data``, and why."""
 
     status: Literal["ok", "partial", "no_data"]
     reason: str | None = None
@@ -176,14 +176,14 @@ def with_values(rows: Iterable[dict[str, Any]], *keys: str) -> list[dict[str, An
     return [row for row in rows if all(row[key] is not None for key in keys)]
 
 
-def ratio(part: float, whole: float) -> float | None:
+def ratio(part: float, total: float) -> float | None:
     """Return part / whole, null where the whole is 0."""
-    return float(part) / float(whole) if whole else None
+    return float(part) / float(total) if total else None
 
 
-def percent(part: float, whole: float) -> float | None:
+def percent(part: float, total: float) -> float | None:
     """Return 100 · part / whole, null where the whole is 0."""
-    return 100.0 * float(part) / float(whole) if whole else None
+    return 100.0 * float(part) / float(total) if total else None
 
 
 def clock(minute: int) -> str:

@@ -1,7 +1,7 @@
 """Monitoring intro: one page that says whether the system is alive.
 
 It is made of other documents. Every status carries when its source was made and until when it
-may be believed: a page that was built once must not stay green for ever.
+is valid: a document that was built once must not stay green for ever.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DRIFT = DriftThresholds()
 class IntroThresholds:
     """Ages in minutes up to which a status is ok, and up to which it is a warning.
 
-    ``forecast_*`` as older readers know them. ``weather_*``: current weather comes every quarter
+    ``forecast_*`` as existing clients know them. ``weather_*``: current weather comes every quarter
     of an hour. ``snapshot_*`` for the network overview, which follows every snapshot; ``daily_*``
     for what is made once a day: two days old means that a day was missed. ``psi_*`` are those of
     the drift alerts.
@@ -83,9 +83,9 @@ def build(
     sources
         What the other families and jobs published.
     horizons
-        In minutes; the older readers know 15 and 60, which are always told.
+        In minutes; existing clients read 15 and 60, which are always present.
     now
-        The instant that ages are told at.
+        The instant at which ages are computed.
 
     """
     limits = thresholds or IntroThresholds()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def to_grid(tables: Iterable[pa.Table], start: Bin, stop: Bin, variables: Sequence[str]) -> Panel:
-    """Lay day tables (events or perf view) on the grid.
+    """Put day tables (observations or evaluation) on the grid.
 
     Parameters
     ----------

@@ -91,7 +91,7 @@ class Family:
         return fingerprint_of(recipe, inputs.entries)
 
     def is_stale(self, network: ReadableNetwork) -> bool:
-        """Tell whether there are inputs that the manifest was not made from."""
+        """Return whether there are inputs that the manifest was not made from."""
         inputs = self.inputs(network)
         if not inputs.files:
             return False
@@ -114,7 +114,7 @@ def closed_days(network: ReadableNetwork, view: type[Events | Perf]) -> ClosedDa
 
 
 def newest_events(network: ReadableNetwork) -> list[Entry]:
-    """Return the newest events view: it knows the names and places of stations."""
+    """Return the newest observations table: it has the names and places of stations."""
     files = closed_days(network, Events).files
     return [files[max(files)]] if files else []
 

@@ -20,7 +20,7 @@ def fingerprint(listing: Sequence[Entry]) -> str:
 
 
 def is_stale(listing: Sequence[Entry], daily: Entry | None) -> bool:
-    """Tell whether a day's snapshots (`Layout.bronze_day`) are others than its daily is of."""
+    """Return whether a daily was made from other snapshots (`Layout.bronze_day`) than there are."""
     if not listing:
         return False
     return daily is None or daily.fingerprint != fingerprint(listing)

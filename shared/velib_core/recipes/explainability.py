@@ -1,4 +1,4 @@
-"""What model explainability is made from: perf views and the live models."""
+"""Inputs of model explainability: evaluation tables and the live models."""
 
 from __future__ import annotations
 

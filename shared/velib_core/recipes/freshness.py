@@ -23,7 +23,7 @@ def expected_fingerprint(newest: Newest) -> str:
 
 
 def is_stale(network: ReadableNetwork) -> bool:
-    """Tell whether there is a snapshot newer than the freshness."""
+    """Return whether there is a snapshot newer than the freshness document."""
     layout = network.layout
     newest = newest_snapshot(network.lake, layout)
     manifest = network.lake.stat(layout.name(Monitoring(FOLDER, MANIFEST)))

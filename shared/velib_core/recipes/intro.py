@@ -25,7 +25,7 @@ DOCUMENTS = {
     "freshness": Monitoring("data/freshness", "freshness.json"),
     "drift_summary": Monitoring("data/drift", "summary.json"),
 }
-"""Documents of the page under the names it tells them by: the family, then what of it."""
+"""Documents of the page by name: the family, then the document."""
 
 
 def expected_fingerprint(settings: Settings, entries: Iterable[Entry]) -> str:
@@ -36,7 +36,7 @@ def expected_fingerprint(settings: Settings, entries: Iterable[Entry]) -> str:
 
 
 def is_stale(network: ReadableNetwork) -> bool:
-    """Tell whether the page was made from other documents than those there are."""
+    """Return whether the page was made from other documents than the current ones."""
     found = list(resolve_inputs(network).values())
     manifest = network.lake.stat(network.layout.name(Monitoring(FOLDER, MANIFEST)))
     stale = manifest is None or manifest.fingerprint != expected_fingerprint(
@@ -46,7 +46,7 @@ def is_stale(network: ReadableNetwork) -> bool:
 
 
 def sources(settings: Settings) -> dict[str, Key]:
-    """Return the documents of the page under the names it tells them by."""
+    """Return the documents of the page by name."""
     keys: dict[str, Key] = dict(DOCUMENTS)
     for horizon in settings.horizons:
         keys[f"model_h{horizon}"] = ModelFile(horizon, None, POINTER)

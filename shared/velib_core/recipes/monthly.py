@@ -34,7 +34,7 @@ def inputs(lake: ReadableLake, layout: Layout, month: Month) -> list[Entry]:
 
 
 def is_stale(lake: ReadableLake, layout: Layout, month: Month, monthly: Entry | None) -> bool:
-    """Tell whether a complete month has dailies that its file was not made from."""
+    """Return whether a complete month has dailies that its file was not made from."""
     parts = inputs(lake, layout, month)
     if not parts:
         return False

@@ -61,7 +61,7 @@ def expected_fingerprint(settings: Settings, entries: list[Entry]) -> str:
 
 
 def is_stale(network: ReadableNetwork) -> bool:
-    """Tell whether there are snapshots or sums that the overview was not made from."""
+    """Return whether there are snapshots or sums that the overview was not made from."""
     inputs = resolve_inputs(network)
     if inputs is None:
         return False

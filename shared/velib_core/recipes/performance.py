@@ -1,4 +1,4 @@
-"""What model performance is made from: perf views, logged forecasts, groups of stations."""
+"""Inputs of model performance: evaluation tables, logged forecasts, clusters of stations."""
 
 from __future__ import annotations
 

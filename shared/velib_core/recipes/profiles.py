@@ -27,7 +27,7 @@ def is_up_to_date(
     day: Day,
     models: Iterable[ModelVersion],
 ) -> bool:
-    """Tell whether a day's profile and calibrations are made from all that there is."""
+    """Return whether a day's profile and calibrations are made from all that there is."""
     layout = network.layout
     profile = network.lake.stat(layout.name(Profile(day)))
     inputs = profile_inputs(network.lake, layout, dailies, day)

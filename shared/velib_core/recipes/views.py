@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def events_fingerprint(settings: Settings, daily: Entry) -> str:
-    """Return the fingerprint that the events view of a daily must carry to be up to date."""
+    """Return the fingerprint of an up-to-date observations table of a daily."""
     bounds = f"penury={settings.penury_bikes} saturation={settings.saturation_docks}"
     return fingerprint_of(f"events 2 {bounds}", [daily])
 
 
 @dataclasses.dataclass(frozen=True)
 class PerfInputs:
-    """What the perf view of a day is made from.
+    """What the evaluation table of a day is made from.
 
     ``dailies`` are those of the day before (the look-back), its own and the next (the truth),
     where they exist; ``models`` the model of each horizon that had not seen the day, with the
@@ -41,7 +41,7 @@ class PerfInputs:
     profile: Entry | None
 
     def fingerprint(self, settings: Settings) -> str:
-        """Return the fingerprint that a perf view made from these must carry."""
+        """Return the fingerprint of an evaluation table made from these."""
         horizons = ",".join(map(str, settings.horizons))
         folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
         entries = [*self.dailies.values(), *self.calibrations.values()]
@@ -50,21 +50,21 @@ class PerfInputs:
 
 
 def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
-    """Return what there is to make the perf view of a day from; ``None`` without its daily.
+    """Return the inputs of a day's evaluation table; ``None`` without its daily.
 
     A model hindcasts only days that it was not trained on, and only once what it reads of the
     day before is there: it would say something else later.
     """
     layout = network.layout
-    near = (day_after(day, -1), day, day_after(day))
-    stats = {d: network.lake.stat(layout.name(Daily(d))) for d in near}
+    days = (day_after(day, -1), day, day_after(day))
+    stats = {d: network.lake.stat(layout.name(Daily(d))) for d in days}
     dailies = {d: entry for d, entry in stats.items() if entry is not None}
     if day not in dailies:
         return None
     profile = profile_before(network.lake, layout, day)
     models: dict[HorizonMinutes, ModelVersion] = {}
     calibrations: dict[HorizonMinutes, Entry] = {}
-    yesterday = near[0]
+    yesterday = days[0]
     known = profile is not None and layout.by_day(Profile, [profile.name]).keys() == {yesterday}
     if yesterday not in dailies or known:
         for horizon in network.settings.horizons:
@@ -85,7 +85,7 @@ def _model_for(network: ReadableNetwork, horizon: HorizonMinutes, day: Day) -> M
 
 
 def forecast_log_fingerprint(partitions: Sequence[Entry]) -> str:
-    """Return the fingerprint that the ledger of a day must carry when it has all its pages."""
+    """Return the fingerprint of a day's forecast log that has all its partitions."""
     return fingerprint_of("ledger 1", partitions)
 
 

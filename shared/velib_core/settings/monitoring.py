@@ -1,7 +1,7 @@
 """Windows and thresholds of the monitoring, from the environment.
 
 The fields of each family start with its name, and are called after that as the thresholds of the
-family's module are (`MonitoringSettings.of`). They are told here and not there, so that a job that
+family's module are (`MonitoringSettings.of`). They are named here and not there, so that a job that
 only asks whether an artefact is up to date does not import what computes it.
 """
 
@@ -83,7 +83,7 @@ class MonitoringSettings:
         "MON_HORIZONS PERF_HORIZONS FORECAST_HORIZONS",
         "15,60",
         as_horizons,
-        "Model performance: horizons told, minutes",
+        "Model performance: horizons, minutes",
     )
     performance_min_lift: float = setting(
         "PERF_MIN_LIFT", "0", number_between(-1e6, 1), "Lift below which there is an alert"
@@ -107,7 +107,7 @@ class MonitoringSettings:
         "MON_HORIZONS EXPLAIN_HORIZONS PERF_HORIZONS FORECAST_HORIZONS",
         "15,60",
         as_horizons,
-        "Explainability: horizons told, minutes",
+        "Explainability: horizons, minutes",
     )
     explain_qq_points: int = setting(
         "EXPLAIN_QQ_POINTS", "512", _SIZE, "Points of the quantile plot"

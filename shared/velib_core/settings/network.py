@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What one deployment for one network is told by its environment.
+    """The settings of one deployment for one network, from the environment.
 
     Object prefixes are ``gs://BUCKET/FOLDER`` in one bucket; ``{root}`` in a default stands for
     `root`.
@@ -56,13 +56,16 @@ class Settings:
         "GCS_MONTHLY_PREFIX", "{root}/monthly", as_prefix, "One file a month"
     )
     exports_prefix: str = setting(
-        "GCS_EXPORTS_PREFIX", "{root}/exports", as_prefix, "Events and perf views, training base"
+        "GCS_EXPORTS_PREFIX",
+        "{root}/exports",
+        as_prefix,
+        "Observations, evaluations, training base",
     )
     profiles_prefix: str = setting(
         "GCS_PROFILES_PREFIX",
         "{root}/profiles",
         as_prefix,
-        "What stations usually do, one file a closed day",
+        "Station profiles, one file per closed day",
     )
     models_prefix: str = setting("GCS_MODELS_PREFIX", "{root}/models", as_prefix, "Models")
     serving_prefix: str = setting(

@@ -38,7 +38,7 @@ WEATHER_VARIABLES = ("temp_C", "precip_mm", "wind_mps")
 """Columns that are one value a snapshot and become ``float32[T]``."""
 
 FROZEN_BINS = 12
-"""A feed that shows what it showed an hour before stands still..."""
+"""A feed that shows what it showed an hour before is frozen..."""
 
 FROZEN_STATIONS = 200
 """...where so many stations are seen both times: fewer may well rest for an hour at night."""
@@ -46,7 +46,7 @@ FROZEN_STATIONS = 200
 
 @dataclasses.dataclass(frozen=True)
 class Stations:
-    """The station table beside the arrays, in column order.
+    """The station table, in the column order of the arrays.
 
     ``ids`` are sorted and unique. The rest is each station's newest known value, NaN or ``""``
     where it never had one: ``lat``, ``lon`` in degrees WGS84, ``capacity`` in docks.
@@ -128,18 +128,18 @@ def join(panels: Sequence[Panel]) -> Panel:
 
 
 def is_frozen(bikes: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return in which bins of ``float32[T, S]`` the feed stands still, ``bool[T]``.
+    """Return in which bins of ``float32[T, S]`` the feed is frozen, ``bool[T]``.
 
     Snapshots go on coming then and differ in nothing: what they show is no observation, since a
     large network never rests for an hour. In the first `FROZEN_BINS` bins it is not known, and
     is false.
     """
-    still = np.zeros(len(bikes), np.bool_)
+    frozen = np.zeros(len(bikes), np.bool_)
     now, before = bikes[FROZEN_BINS:], bikes[:-FROZEN_BINS]
     moved = np.abs(now - before)
     enough = (~np.isnan(moved)).sum(axis=1) >= FROZEN_STATIONS
-    still[FROZEN_BINS:] = enough & ~(moved > 0).any(axis=1)
-    return still
+    frozen[FROZEN_BINS:] = enough & ~(moved > 0).any(axis=1)
+    return frozen
 
 
 def bins_of(stamps: pa.ChunkedArray) -> NDArray[np.int64]:

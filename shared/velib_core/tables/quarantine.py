@@ -1,4 +1,4 @@
-"""What could not be read is kept, with the reason beside it, and never stops the rest."""
+"""Keep what cannot be read, with the reason; the rest is processed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from velib_core.tables.snapshot import Defect
 
 MAX_DEFECTS_LISTED = 100
-"""Enough to see what is wrong; the count tells the rest."""
+"""Enough to see what is wrong; the count covers the rest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Reject:
 
 
 def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:
-    """Copy refused bytes and write their reason beside them, once a digest.
+    """Copy rejected bytes and write their reason as ``.json``, once per digest.
 
     The digest is that of the bytes (of the reason where there are none) unless it is given.
     """

@@ -96,7 +96,7 @@ class SnapshotError(InvalidValueError):
 class Defect:
     """One value that broke its rule, and what became of it.
 
-    ``refused`` tells that the whole row is left out; otherwise the field became null.
+    ``refused``: the whole row is left out; otherwise the field became null.
     """
 
     station_id: str | None
@@ -136,7 +136,7 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
         Where a required column is missing or a column has a type that cannot be cast.
 
     """
-    typed = _cast(table)
+    typed = _typed(table)
     defects: list[Defect] = []
     typed = refuse(typed, _bad_rows(typed, bin_), defects)
     for field, (low, high) in _RANGES.items():
@@ -149,7 +149,7 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
     return _newest_rows(typed, defects), defects
 
 
-def _cast(table: pa.Table) -> pa.Table:
+def _typed(table: pa.Table) -> pa.Table:
     columns = []
     for field in SCHEMA:
         if field.name not in table.column_names:
@@ -264,7 +264,7 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
 
 
 def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
-    """Read the snapshot object of a bin; see `tidy`. Its metadata counts the repeated rows.
+    """Read the snapshot object of a bin; see `validate`. Its metadata counts the repeated rows.
 
     Raises `SnapshotError` where the bytes are no Parquet, or no snapshot.
     """
@@ -333,7 +333,7 @@ def naive(instant: dt.datetime) -> dt.datetime:
 
 
 def merge(older: pa.Table, newer: pa.Table) -> pa.Table:
-    """Unite two tidy tables: of rows that share a station and a bin the newest stays.
+    """Merge two validated tables; the newest row of each station and bin stays.
 
     Where the instants are equal too, the row of ``newer`` stays.
     """

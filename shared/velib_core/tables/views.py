@@ -1,8 +1,8 @@
-"""The views that monitoring and training read: events, perf (pure: tables and panels in, out).
+"""Compute the observations and evaluation tables (pure: tables and panels in, tables out).
 
-The *events view* is a day's observations with what they mean: occupancy, stockouts. The *perf
-view* sets each observation beside what came true a horizon later, the persistence baseline and
-the hindcast of the live model.
+The *observations table* holds a day's observations with occupancy and stockout flags. The
+*evaluation table* joins each observation with the observation one horizon later, the persistence
+baseline and the hindcast of the model.
 """
 
 from __future__ import annotations
@@ -116,12 +116,12 @@ class Hindcast:
     y_mean: NDArray[np.float32]
 
 
-def events_view(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:
+def observations_table(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:
     """Return the events of a day, in `EVENTS_SCHEMA` and the daily's order.
 
     ``is_penury`` is 1 where bikes ≤ min(``penury_bikes``, 10% of capacity), ``is_saturation``
     where free docks ≤ min(``saturation_docks``, 10% of capacity); both are null where the station
-    is out of service, and so is ``is_saturation`` where nothing tells of free docks. Where the
+    is out of service, and so is ``is_saturation`` where free docks are unknown. Where the
     capacity is unknown, the bounds alone count. ``occ_ratio`` is bikes / capacity, null where the
     capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin. The daily's count of
     repeated rows is carried along (`velib_core.tables.snapshot.repeats_of`).
@@ -206,13 +206,13 @@ def with_expired(partitions: pa.Table, forecast_log: pa.Table) -> pa.Table:
     return united.sort_by([(key, "ascending") for key in (*keys, "station_id")])
 
 
-def perf_view(
+def evaluation_table(
     panel: Panel,
     day: Day,
     horizons: Sequence[HorizonBins],
     hindcasts: Mapping[HorizonBins, Hindcast],
 ) -> pa.Table:
-    """Set each observation of a day beside the truth a horizon later.
+    """Join each observation of a day with the observation one horizon later.
 
     Parameters
     ----------

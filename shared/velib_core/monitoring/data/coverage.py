@@ -25,7 +25,7 @@ class Coverage(NamedTuple):
 
 
 def cover(panel: Panel, parts: Sequence[Panel]) -> Coverage:
-    """Tell what is expected in a window from when each station was first seen.
+    """Return what is expected in a window from when each station was first seen.
 
     ``parts`` are the panels that the window was made of, and earlier ones: a station that one of
     those saw before the window is expected from its start.

@@ -60,7 +60,7 @@ def fit_bins(reference: NDArray[np.floating], most: int) -> Bins | None:
     bins = Bins(edges[edges > rest.min()], zero)
     if len(bins) >= MIN_BINS:
         return bins
-    # One value holds almost everything: tell it from the rest.
+    # One value holds almost everything: separate it from the rest.
     return Bins(np.array([np.nextafter(rest.min(), np.inf)], np.float64), zero=False)
 
 

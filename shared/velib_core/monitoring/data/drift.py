@@ -48,12 +48,12 @@ VERSION = "1.4"
 FEATURES = tuple(sorted((*STATION_FEATURES, *WEATHER_FEATURES)))
 
 COLUMNS = ("tbin_utc", "station_id", "lat", "lon", *FEATURES)
-"""Columns of the events view that are read."""
+"""Columns of the observations table that are read."""
 
 ZONE_FEATURE = "occ_ratio"
 ZONES_PER_DEGREE = (100, 50, 20, 10)
 """Zones are cells of 0.01°, about 1 km, or larger ones where most of those have too little to
-tell: a young network, or one of few stations."""
+report: a young network, or one of few stations."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def build(
     Parameters
     ----------
     tables
-        Events views with `COLUMNS`, one a day, in time order, of the reference and the window.
+        Observations tables with `COLUMNS`, one per day, in time order: reference and window.
     window
         Complete local days: the current window.
     reference_days
@@ -283,7 +283,7 @@ def _psi_of_day(
 
 
 def _zones(hours: Hours, sample: _Sample, limits: DriftThresholds) -> dict[str, Any]:
-    """Tell the zones of the finest grid in which at least half of them have enough to tell."""
+    """Return the zones of the finest grid in which at least half have enough data."""
     grids = []
     for per_degree in ZONES_PER_DEGREE:
         cells = [

@@ -2,7 +2,7 @@
 
 A station is *expected* in every bin of the window from when it was first seen, whatever the rest
 of the network did: an outage lowers coverage. Coverage of what a station itself reported between
-its first and last bin is told beside it.
+its first and last bin is reported as well.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ COLUMNS = (
     "last_reported_utc",
     "is_penury",
 )
-"""Columns of the events view that are read."""
+"""Columns of the observations table that are read."""
 
 _VARIABLES = ("bikes", "free_docks", "is_penury", "age_min")
 
@@ -100,14 +100,14 @@ def build(
     Parameters
     ----------
     tables
-        Events views with `COLUMNS`, one a day, in time order: the days of the window, earlier
+        Observations tables with `COLUMNS`, one per day, in time order: the window, earlier
         ones whose stations are expected too, and today so far for the freshness. Their count of
         rows that were left out because their station and bin were there already is read from
         their metadata (`velib_core.tables.snapshot.repeats_of`).
     window
         Complete local days.
     now
-        The instant that ages are told at.
+        The instant at which ages are computed.
 
     """
     limits, bounds = thresholds or HealthThresholds(), bounds or StockoutBounds()

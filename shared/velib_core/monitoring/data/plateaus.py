@@ -1,4 +1,4 @@
-"""Plateaus: counts that stood still for too long, and in what state they did."""
+"""Plateaus: counts that did not change for improbably long, by state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Plateau(NamedTuple):
-    """A station's count that stood still: how long, in what state, how likely by chance."""
+    """A station's unchanged count: how long, in what state, how likely by chance."""
 
     station: int
     first: int
@@ -30,9 +30,9 @@ def find_plateaus(panel: Panel, least_steps: int, least_chance: float) -> list[P
     A station can be ``out_of_service``, ``empty`` or ``full`` for long; else it is ``stuck``
     where that is less likely than ``least_chance``, or merely ``quiet``.
 
-    The chance that a station stands still for so long is ``(1 − p)^steps`` with its own rate of
+    The chance that a count stays unchanged for so long is ``(1 − p)^steps`` with its own rate of
     change p, drawn towards the network's by the weight of one day (so that a station that never
-    moved at all has a rate to be judged by).
+    moved at all has a rate).
     """
     bikes, rated = panel["bikes"], np.isfinite(panel["is_penury"])
     observed = np.isfinite(bikes)

@@ -1,7 +1,7 @@
 """Model explainability: how the forecasts err, how sure they are, and what moved them.
 
 Residuals are truth − published forecast, on pairs where both are known. What moved a forecast is
-told twice: by the loss that the trees' splits on a feature removed in training (total gain), and
+measured twice: by the loss that trees' splits on a feature removed in training (total gain), and
 exactly, forecast by forecast, by SHAP values (Lundberg et al., From local explanations to global
 understanding with explainable AI for trees, 2020).
 """
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 VERSION = "1.5"
 
 COLUMNS = forecast_grid.COLUMNS
-"""Columns of the perf view that are read."""
+"""Columns of the evaluation table that are read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def build(
     Parameters
     ----------
     tables
-        Perf views with `COLUMNS`, one a day, in time order.
+        Evaluation tables with `COLUMNS`, one per day, in time order.
     window
         Complete local days of issue.
     horizons
@@ -91,13 +91,13 @@ def build(
     documents: dict[str, Any] = {}
     info = []
     for h in horizons:
-        cast = laid_out.pop(h)
+        hindcasts = laid_out.pop(h)
         minutes = horizon_minutes(h)
         head = run_metadata.head(VERSION) | {
             "horizon_min": minutes,
             "window_days": len(window.days),
         }
-        made = _documents(cast, head, run_metadata.tz, limits, stations)
+        made = _documents(hindcasts, head, run_metadata.tz, limits, stations)
         made["feature_importance"] = head | importance_document(
             (importance or {}).get(h), limits.features_topk, limits.station_topk
         )
@@ -131,44 +131,47 @@ def _status(info: Sequence[Mapping[str, Any]], window: LocalDays) -> Status:
 
 
 def _documents(
-    cast: Hindcasts,
+    hindcasts: Hindcasts,
     head: Mapping[str, Any],
     tz: str,
     limits: ExplainThresholds,
     stations: Stations | None,
 ) -> dict[str, dict[str, Any]]:
-    pairs = Pairs.of(cast)
-    uncertainty = uncertainty_document(pairs, cast, limits.calibration)
-    overview = _overview(pairs, cast, tz) | {"has_uncertainty": uncertainty["method"] != "none"}
+    pairs = Pairs.of(hindcasts)
+    uncertainty = uncertainty_document(pairs, hindcasts, limits.calibration)
+    overview = _overview(pairs, hindcasts, tz) | {
+        "has_uncertainty": uncertainty["method"] != "none"
+    }
     return {
         "overview": dict(head) | overview,
-        "residuals": dict(head) | residual_document(pairs, cast, limits.residuals),
-        "calibration": dict(head) | calibration_document(pairs, cast, limits.calibration, stations),
+        "residuals": dict(head) | residual_document(pairs, hindcasts, limits.residuals),
+        "calibration": dict(head)
+        | calibration_document(pairs, hindcasts, limits.calibration, stations),
         "uncertainty": dict(head) | uncertainty,
     }
 
 
-def _overview(pairs: Pairs, cast: Hindcasts, tz: str) -> dict[str, Any]:
-    observed = np.isfinite(cast.base)
+def _overview(pairs: Pairs, hindcasts: Hindcasts, tz: str) -> dict[str, Any]:
+    observed = np.isfinite(hindcasts.base)
     at = np.flatnonzero(observed.any(axis=1))
-    days = np.unique(cast.window.local().day[at])
+    days = np.unique(hindcasts.window.local().day[at])
     reason = None if len(pairs) else "no forecast with a truth in the window"
     return {
         "tz": tz,
-        "anchor_day_perf": bin_start(Bin(cast.window.start + int(at[-1]))).date().isoformat()
+        "anchor_day_perf": bin_start(Bin(hindcasts.window.start + int(at[-1]))).date().isoformat()
         if len(at)
         else None,
         "perf_rows": int(observed.sum()),
         "perf_stations": int(observed.any(axis=0).sum()),
         "pairs": len(pairs),
         "days": len(days),
-        "ts_min_perf": _stamp(cast, int(at[0])) if len(at) else None,
-        "ts_max_perf": _stamp(cast, int(at[-1])) if len(at) else None,
-        "has_y_pred": bool(np.isfinite(cast.published).any()),
-        "model_versions": cast.versions,
+        "ts_min_perf": _stamp(hindcasts, int(at[0])) if len(at) else None,
+        "ts_max_perf": _stamp(hindcasts, int(at[-1])) if len(at) else None,
+        "has_y_pred": bool(np.isfinite(hindcasts.published).any()),
+        "model_versions": hindcasts.versions,
         "reason": reason,
     }
 
 
-def _stamp(cast: Hindcasts, offset: int) -> str:
-    return iso_z(bin_start(Bin(cast.window.start + offset)))
+def _stamp(hindcasts: Hindcasts, offset: int) -> str:
+    return iso_z(bin_start(Bin(hindcasts.window.start + offset)))

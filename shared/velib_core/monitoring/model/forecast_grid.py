@@ -1,4 +1,4 @@
-"""Perf views → what was forecast and what came true, on the grid of issue bins."""
+"""Evaluation tables → forecasts and observations on the grid of issue bins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLUMNS = (
     "capacity",
     "model_version",
 )
-"""Columns of the perf view that are read."""
+"""Columns of the evaluation table that are read."""
 
 FIELDS = {
     "truth": "y_true",
@@ -76,7 +76,7 @@ class Hindcasts:
 def to_grid(
     tables: Iterable[pa.Table], window: LocalDays, horizons: Sequence[HorizonBins]
 ) -> dict[HorizonBins, Hindcasts]:
-    """Lay perf views with `COLUMNS`, one a day in time order, on the grid, by horizon.
+    """Put evaluation tables with `COLUMNS`, one per day in time order, on the grid, by horizon.
 
     A horizon that no table has gets arrays of NaN.
     """

@@ -1,7 +1,7 @@
 """Model performance: the error of the forecasts against what happened, and against persistence.
 
 The *hindcast* is what the newest model that had not seen a day says of every bin of it; the
-*served* figures are of the forecasts that were really published (the ledger), scored the same
+``served`` figures are of the forecasts as published (the forecast log), scored the same
 way. Model and baseline are always compared on the same pairs. Hours, weekdays and dates are local
 and those of the issue time.
 """
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 VERSION = "1.2"
 
 COLUMNS = forecast_grid.COLUMNS
-"""Columns of the perf view that are read;
+"""Columns of the evaluation table that are read;
 `velib_core.monitoring.model.scored_log.FORECAST_LOG_COLUMNS` of the
 forecast log."""
 
@@ -88,12 +88,12 @@ def build(
     Parameters
     ----------
     tables
-        Perf views with `COLUMNS`, one a day, in time order.
+        Evaluation tables with `COLUMNS`, one per day, in time order.
     window
         Complete local days of issue.
     horizons
         In bins; each gets its documents, whether it has forecasts or not.
-    ledger
+    forecast_log
         The forecasts as published, with `FORECAST_LOG_COLUMNS`, one table a day.
     stations
         Gives stations their names.
@@ -106,10 +106,10 @@ def build(
     logged_forecasts = score_forecast_log(forecast_log, laid_out)
     documents: dict[str, Any] = {}
     info, alerts = [], []
-    for h, cast in laid_out.items():
+    for h, hindcasts in laid_out.items():
         minutes = horizon_minutes(h)
         folder = f"h{minutes}"
-        made = _documents(cast, logged_forecasts[h], run_metadata, limits, stations, clusters)
+        made = _documents(hindcasts, logged_forecasts[h], run_metadata, limits, stations, clusters)
         documents |= {f"{folder}/{name}.json": document for name, document in made.items()}
         info.append(
             {
@@ -148,13 +148,13 @@ class ErrorSums:
         self.fields = fields
 
     @classmethod
-    def over(cls, cast: Hindcasts, axis: int) -> ErrorSums:
+    def over(cls, hindcasts: Hindcasts, axis: int) -> ErrorSums:
         """Sum over stations (``axis`` 1) or bins (``axis`` 0)."""
-        scored = cast.scored
-        known = np.isfinite(cast.truth) & np.isfinite(cast.base)
+        scored = hindcasts.scored
+        known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.base)
         columns = [scored.sum(axis=axis), known.sum(axis=axis)]
-        for forecast in (cast.published, cast.base):
-            error = np.where(scored, cast.truth - forecast, np.float32(0))
+        for forecast in (hindcasts.published, hindcasts.base):
+            error = np.where(scored, hindcasts.truth - forecast, np.float32(0))
             columns += [
                 part.sum(axis=axis, dtype=np.float64) for part in (np.abs(error), error**2, error)
             ]
@@ -185,28 +185,28 @@ def figures(sums: Floats) -> dict[str, Any]:
 
 
 def _documents(
-    cast: Hindcasts,
+    hindcasts: Hindcasts,
     logged_forecasts: LoggedForecastScores,
     run_metadata: RunMetadata,
     limits: PerformanceThresholds,
     stations: Stations | None,
     clusters: Mapping[str, int | str] | None,
 ) -> dict[str, Any]:
-    by_bin, by_station = ErrorSums.over(cast, 1), ErrorSums.over(cast, 0)
-    local = cast.window.local()
-    days = [day.isoformat() for day in cast.window.days]
-    of_day = local.day - cast.window.days[0].toordinal()
+    by_bin, by_station = ErrorSums.over(hindcasts, 1), ErrorSums.over(hindcasts, 0)
+    local = hindcasts.window.local()
+    days = [day.isoformat() for day in hindcasts.window.days]
+    of_day = local.day - hindcasts.window.days[0].toordinal()
     daily = _rows("date", days, by_bin.grouped(of_day, len(days)))
-    head = run_metadata.head(VERSION) | {"horizon_min": horizon_minutes(cast.horizon)}
+    head = run_metadata.head(VERSION) | {"horizon_min": horizon_minutes(hindcasts.horizon)}
     groups = {
         "daily_metrics": daily,
         "by_hour": _rows("hour", range(24), by_bin.grouped(local.minute // 60, 24)),
         "by_dow": _rows("dow", range(7), by_bin.grouped(local.dow, 7)),
         "by_station": _rows(
-            "station_id", cast.ids.tolist(), [figures(f) for f in by_station.fields.T]
+            "station_id", hindcasts.ids.tolist(), [figures(f) for f in by_station.fields.T]
         ),
     }
-    made = {"kpis": _kpis(cast, by_bin, logged_forecasts, head)}
+    made = {"kpis": _kpis(hindcasts, by_bin, logged_forecasts, head)}
     made |= {
         name: head | {"time": "issue", "rows": with_values(rows, "mae_model")}
         for name, rows in groups.items()
@@ -217,12 +217,12 @@ def _documents(
             for row in with_values(daily, "lift_vs_baseline")
         ]
     }
-    made["hist_residuals"] = head | _histogram(cast)
+    made["hist_residuals"] = head | _histogram(hindcasts)
     made["station_timeseries"] = run_metadata.head(VERSION) | series_document(
-        cast, run_metadata.tz, limits.min_points, stations
+        hindcasts, run_metadata.tz, limits.min_points, stations
     )
     if clusters is not None:
-        made["by_cluster"] = head | {"rows": _by_cluster(cast, by_station, clusters)}
+        made["by_cluster"] = head | {"rows": _by_cluster(hindcasts, by_station, clusters)}
     return made
 
 
@@ -233,27 +233,30 @@ def _rows(
 
 
 def _kpis(
-    cast: Hindcasts, by_bin: ErrorSums, logged_forecasts: LoggedForecastScores, head: dict[str, Any]
+    hindcasts: Hindcasts,
+    by_bin: ErrorSums,
+    logged_forecasts: LoggedForecastScores,
+    head: dict[str, Any],
 ) -> dict[str, Any]:
     total = by_bin.total()
-    scored = cast.scored
+    scored = hindcasts.scored
     at = np.flatnonzero(scored.any(axis=1))
-    known = np.isfinite(cast.truth) & np.isfinite(cast.base)
-    persistence = np.abs(cast.truth - cast.base)[known]
+    known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.base)
+    persistence = np.abs(hindcasts.truth - hindcasts.base)[known]
     return {
         **head,
-        "window_days": len(cast.window.days),
+        "window_days": len(hindcasts.window.days),
         **total,
         "n_rows": total["n"],
         "n_stations": int(scored.any(axis=0).sum()),
-        "ts_min_utc": _stamp(cast, int(at[0])) if len(at) else None,
-        "ts_max_utc": _stamp(cast, int(at[-1])) if len(at) else None,
+        "ts_min_utc": _stamp(hindcasts, int(at[0])) if len(at) else None,
+        "ts_max_utc": _stamp(hindcasts, int(at[-1])) if len(at) else None,
         "coverage_since_first_pct": _coverage_since_first(by_bin),
         "reason": _reason(total),
         "is": "hindcast",
         "mae_baseline_all": float(persistence.mean(dtype=np.float64)) if len(persistence) else None,
-        **_continuous(cast),
-        "model_versions": cast.versions,
+        **_continuous(hindcasts),
+        "model_versions": hindcasts.versions,
         "served": logged_forecasts.as_json(),
     }
 
@@ -265,11 +268,13 @@ def _coverage_since_first(by_bin: ErrorSums) -> float | None:
     return percent(scored[first:].sum(), known[first:].sum())
 
 
-def _continuous(cast: Hindcasts) -> dict[str, float | None]:
+def _continuous(hindcasts: Hindcasts) -> dict[str, float | None]:
     """Return the errors of the numbers behind the published integer."""
     found: dict[str, float | None] = {}
-    for name, forecast in (("median", cast.median), ("mean", cast.mean)):
-        error = (cast.truth - forecast)[cast.scored & np.isfinite(forecast)].astype(np.float64)
+    for name, forecast in (("median", hindcasts.median), ("mean", hindcasts.mean)):
+        error = (hindcasts.truth - forecast)[hindcasts.scored & np.isfinite(forecast)].astype(
+            np.float64
+        )
         found[f"mae_{name}"] = float(np.abs(error).mean()) if len(error) else None
         found[f"rmse_{name}"] = float((error**2).mean() ** 0.5) if len(error) else None
     return found
@@ -281,9 +286,9 @@ def _reason(total: Mapping[str, Any]) -> str | None:
     return None if total["n"] else "no forecast in the window"
 
 
-def _histogram(cast: Hindcasts) -> dict[str, Any]:
+def _histogram(hindcasts: Hindcasts) -> dict[str, Any]:
     """Count residuals by whole bikes, out to the 99th percentile of their size."""
-    error = (cast.truth - cast.published)[cast.scored]
+    error = (hindcasts.truth - hindcasts.published)[hindcasts.scored]
     counts = IntegerHistogram.of(np.rint(error).astype(np.int64))
     lookback = range_of_residuals(counts) if len(error) else 1
     inside = np.abs(counts.values) <= lookback
@@ -297,11 +302,11 @@ def _histogram(cast: Hindcasts) -> dict[str, Any]:
 
 
 def _by_cluster(
-    cast: Hindcasts, by_station: ErrorSums, clusters: Mapping[str, int | str]
+    hindcasts: Hindcasts, by_station: ErrorSums, clusters: Mapping[str, int | str]
 ) -> list[dict[str, Any]]:
     names = sorted(set(clusters.values()), key=str)
     place = {name: n for n, name in enumerate(names)}
-    label = [place[clusters[s]] if s in clusters else -1 for s in cast.ids.tolist()]
+    label = [place[clusters[s]] if s in clusters else -1 for s in hindcasts.ids.tolist()]
     return _rows("cluster", names, by_station.grouped(np.array(label, np.int64), len(names)))
 
 
@@ -330,13 +335,13 @@ def _status(
     laid_out: Mapping[HorizonBins, Hindcasts], info: list[dict[str, Any]], window: LocalDays
 ) -> Status:
     seen = np.zeros(window.bins, bool)
-    for cast in laid_out.values():
-        seen |= np.isfinite(cast.base).any(axis=1)
+    for hindcasts in laid_out.values():
+        seen |= np.isfinite(hindcasts.base).any(axis=1)
     status = status_of_days(window.days_with(seen[:, None]), len(window.days))
     return partly(
         status, [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]
     )
 
 
-def _stamp(cast: Hindcasts, offset: int) -> str:
-    return iso_z(bin_start(Bin(cast.window.start + offset)))
+def _stamp(hindcasts: Hindcasts, offset: int) -> str:
+    return iso_z(bin_start(Bin(hindcasts.window.start + offset)))

@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class CalibrationLimits:
-    """Sizes, and below how many pairs a figure of an hour is not told.
+    """Sizes, and below how many pairs an hour has no figure.
 
     ``pi_nominal``: the coverage that the prediction interval aims at. ``fit_share``: share of
     the days with forecasts, the first ones, that it is fitted on; it is tested on the others.
@@ -39,16 +39,16 @@ class CalibrationLimits:
 
 
 def calibration_document(
-    pairs: Pairs, cast: Hindcasts, limits: CalibrationLimits, stations: Stations | None
+    pairs: Pairs, hindcasts: Hindcasts, limits: CalibrationLimits, stations: Stations | None
 ) -> dict[str, Any]:
     """Return the body of ``calibration.json``.
 
     ``fit`` is of the forecast before rounding (the median), ``fit_mean`` of the mean, for which
     a slope of 1 is to be expected.
     """
-    hour = (cast.window.local().minute // 60)[pairs.at]
-    median = cast.median[pairs.at, pairs.station]
-    mean = cast.mean[pairs.at, pairs.station]
+    hour = (hindcasts.window.local().minute // 60)[pairs.at]
+    median = hindcasts.median[pairs.at, pairs.station]
+    mean = hindcasts.mean[pairs.at, pairs.station]
     forecast = np.where(np.isfinite(median), median, pairs.published.astype(np.float32))
     reported = np.isfinite(mean)
     everything = np.zeros(len(pairs), np.int8)
@@ -66,7 +66,7 @@ def calibration_document(
             "beta",
         ),
         "rel_error_levels": _levels(pairs),
-        "bias_by_station": _bias(pairs, cast, stations),
+        "bias_by_station": _bias(pairs, hindcasts, stations),
     }
 
 
@@ -134,14 +134,14 @@ def _levels(pairs: Pairs) -> list[dict[str, Any]]:
     ]
 
 
-def _bias(pairs: Pairs, cast: Hindcasts, stations: Stations | None) -> list[dict[str, Any]]:
-    width = len(cast.ids)
+def _bias(pairs: Pairs, hindcasts: Hindcasts, stations: Stations | None) -> list[dict[str, Any]]:
+    width = len(hindcasts.ids)
     n = np.bincount(pairs.station, minlength=width)
     total = np.bincount(pairs.station, pairs.residual, width)
     place = {} if stations is None else {str(i): s for s, i in enumerate(stations.ids)}
     rows = []
     for s in np.flatnonzero(n).tolist():
-        station = str(cast.ids[s])
+        station = str(hindcasts.ids[s])
         row: dict[str, Any] = {"station_id": station, "name": None, "lat": None, "lon": None}
         if stations is not None and station in place:
             at = place[station]
@@ -152,7 +152,7 @@ def _bias(pairs: Pairs, cast: Hindcasts, stations: Stations | None) -> list[dict
 
 
 def uncertainty_document(
-    pairs: Pairs, cast: Hindcasts, limits: CalibrationLimits
+    pairs: Pairs, hindcasts: Hindcasts, limits: CalibrationLimits
 ) -> dict[str, Any]:
     """Return the body of ``uncertainty.json``: a band round the forecast, and how it held.
 
@@ -160,7 +160,7 @@ def uncertainty_document(
     that on the last days, which the band has not seen.
     """
     nothing = {"method": "none", "nominal": limits.pi_nominal, "coverage": None, "band": []}
-    local = cast.window.local()
+    local = hindcasts.window.local()
     days = np.unique(local.day[np.unique(pairs.at)])
     if len(days) < 2:
         return nothing | {"reason": "two days with forecasts are needed"}

@@ -46,10 +46,10 @@ class Pairs:
     published: NDArray[np.int32]
 
     @classmethod
-    def of(cls, cast: Hindcasts) -> Pairs:
+    def of(cls, hindcasts: Hindcasts) -> Pairs:
         """Collect the pairs that are known."""
-        at, station = np.nonzero(np.isfinite(cast.truth) & np.isfinite(cast.published))
-        columns = (at, station, cast.truth[at, station], cast.published[at, station])
+        at, station = np.nonzero(np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.published))
+        columns = (at, station, hindcasts.truth[at, station], hindcasts.published[at, station])
         return cls(*(np.rint(column).astype(np.int32) for column in columns))
 
     def __len__(self) -> int:
@@ -62,16 +62,16 @@ class Pairs:
         return self.truth - self.published
 
 
-def residual_document(pairs: Pairs, cast: Hindcasts, limits: ResidualLimits) -> dict[str, Any]:
+def residual_document(pairs: Pairs, hindcasts: Hindcasts, limits: ResidualLimits) -> dict[str, Any]:
     """Return the body of ``residuals.json``; empty lists where there is no pair."""
     residual = pairs.residual
     counts = IntegerHistogram.of(residual)
     return {
         "hist": _histogram(counts) if len(pairs) else [],
         "qq": _qq(counts, limits.qq_points) if len(pairs) else {"th": [], "emp": []},
-        "acf": autocorrelation(_network_mean(pairs, cast.window.bins), limits),
+        "acf": autocorrelation(_network_mean(pairs, hindcasts.window.bins), limits),
         "hetero": _by_forecast(pairs, residual, limits.quantile_bins),
-        "episodes": _episodes(cast, limits),
+        "episodes": _episodes(hindcasts, limits),
         "n": len(pairs),
     }
 
@@ -92,7 +92,7 @@ def _histogram(counts: IntegerHistogram) -> list[dict[str, Any]]:
 
 
 def _qq(counts: IntegerHistogram, points: int) -> dict[str, Any]:
-    """Set quantiles of the standardised residuals beside those of the normal distribution."""
+    """Compare quantiles of standardised residuals with those of the normal distribution."""
     mean = float(np.average(counts.values, weights=counts.counts))
     spread = float(np.average((counts.values - mean) ** 2, weights=counts.counts)) ** 0.5
     if spread == 0:
@@ -164,18 +164,18 @@ def _by_forecast(pairs: Pairs, residual: NDArray[np.int32], count: int) -> list[
     ]
 
 
-def _episodes(cast: Hindcasts, limits: ResidualLimits) -> list[dict[str, Any]]:
+def _episodes(hindcasts: Hindcasts, limits: ResidualLimits) -> list[dict[str, Any]]:
     """Return each station's longest run of misses, the longest first."""
-    residual = cast.truth - cast.published
+    residual = hindcasts.truth - hindcasts.published
     observed = np.isfinite(residual)
     lookback = run_lengths.lookback_of(observed)
     found = run_lengths.find_runs(np.abs(residual) >= limits.episode_bikes, observed, lookback)
-    longest = np.zeros(len(cast.ids), np.int64)
+    longest = np.zeros(len(hindcasts.ids), np.int64)
     np.maximum.at(longest, found.station, found.rows)
     n = observed.sum(axis=0)
     rows: list[dict[str, Any]] = [
         {
-            "station_id": str(cast.ids[s]),
+            "station_id": str(hindcasts.ids[s]),
             "max_run": int(longest[s]),
             "max_run_min": int(longest[s]) * (lookback + 1) // 2 * BIN_MINUTES,
             "n": int(n[s]),

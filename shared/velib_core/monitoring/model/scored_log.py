@@ -1,6 +1,6 @@
-"""Served forecasts: what was really published, scored against what happened.
+"""Score the forecast log: forecasts as published, against later observations.
 
-The ledger holds every published forecast. Its *lead* is what a user had: from the bin in which
+The log holds every published forecast. Its *lead* is what a user had: from the bin in which
 it was published to the bin it is about, which may be less than the horizon.
 """
 
@@ -38,7 +38,7 @@ FORECAST_LOG_COLUMNS = (
     "p_dock",
     "model_version",
 )
-"""Columns of the ledger: the bin of publication, the bin forecast, the forecast."""
+"""Columns of the forecast log: the bin of publication, the bin forecast, the forecast."""
 
 _FIELDS = ("abs", "sq", "err", "base_abs", "base_sq", "mean_sq", "mean_n")
 _BRIER = ("bike", "dock")
@@ -101,20 +101,20 @@ def score_forecast_log(
     scores = {h: LoggedForecastScores() for h in laid_out}
     for table in tables:
         horizon = np.asarray(table["horizon_bins"])
-        for h, cast in laid_out.items():
-            _add(scores[h], table.filter(pa.array(horizon == h)), cast)
+        for h, hindcasts in laid_out.items():
+            _add(scores[h], table.filter(pa.array(horizon == h)), hindcasts)
     return scores
 
 
-def _add(score: LoggedForecastScores, rows: pa.Table, cast: Hindcasts) -> None:
-    issued = bins_of(rows["tbin_utc"]) - cast.window.start
-    target = bins_of(rows["target_tbin_utc"]) - cast.window.start
+def _add(score: LoggedForecastScores, rows: pa.Table, hindcasts: Hindcasts) -> None:
+    issued = bins_of(rows["tbin_utc"]) - hindcasts.window.start
+    target = bins_of(rows["target_tbin_utc"]) - hindcasts.window.start
     forecast = _floats(rows, "y_pred_int")
-    mine = (issued >= 0) & (issued < cast.window.bins) & np.isfinite(forecast)
+    mine = (issued >= 0) & (issued < hindcasts.window.bins) & np.isfinite(forecast)
     score.published += int(mine.sum())
-    station = _columns(rows, cast)
-    bikes, capacity = cast.base, cast.capacity
-    mine &= (station >= 0) & (target >= 0) & (target < cast.window.bins)
+    station = _columns(rows, hindcasts)
+    bikes, capacity = hindcasts.base, hindcasts.capacity
+    mine &= (station >= 0) & (target >= 0) & (target < hindcasts.window.bins)
     issued, target, station, forecast = issued[mine], target[mine], station[mine], forecast[mine]
     truth, base = bikes[target, station], bikes[issued, station]
     known = np.isfinite(truth) & np.isfinite(base)
@@ -159,13 +159,13 @@ def _add_leads(
         score.by_lead[value] = score.by_lead.get(value, np.zeros(len(sums))) + sums[:, value]
 
 
-def _columns(rows: pa.Table, cast: Hindcasts) -> NDArray[np.int64]:
+def _columns(rows: pa.Table, hindcasts: Hindcasts) -> NDArray[np.int64]:
     """Return the panel column of each row's station, −1 for one that was never observed."""
     ids, station = encode(rows["station_id"])
-    known = {i: n for n, i in enumerate(cast.ids.tolist())}
+    known = {i: n for n, i in enumerate(hindcasts.ids.tolist())}
     return np.array([known.get(i, -1) for i in ids], np.int64)[station]
 
 
 def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:
-    column = pc.cast(rows[name], pa.float64())
+    column = pc.hindcasts(rows[name], pa.float64())
     return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)

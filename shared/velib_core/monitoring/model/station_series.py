@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def series_document(
-    cast: Hindcasts, tz: str, min_points: int, stations: Stations | None
+    hindcasts: Hindcasts, tz: str, min_points: int, stations: Stations | None
 ) -> dict[str, Any]:
     """Return the body of ``station_timeseries.json``: the last 24 full hours, by target time.
 
@@ -33,12 +33,14 @@ def series_document(
     where there is no forecast at all. Empty lists and a reason where no station has
     ``min_points`` pairs in them.
     """
-    horizon = cast.horizon
-    at = np.flatnonzero(np.isfinite(cast.truth).any(axis=1))
-    full_hours = (cast.window.start + int(at[-1]) + 1 + horizon) // BINS_PER_HOUR if len(at) else 0
-    last = full_hours * BINS_PER_HOUR - cast.window.start - horizon
+    horizon = hindcasts.horizon
+    at = np.flatnonzero(np.isfinite(hindcasts.truth).any(axis=1))
+    full_hours = (
+        (hindcasts.window.start + int(at[-1]) + 1 + horizon) // BINS_PER_HOUR if len(at) else 0
+    )
+    last = full_hours * BINS_PER_HOUR - hindcasts.window.start - horizon
     rows = slice(max(last - BINS_PER_DAY, 0), max(last, 0))
-    column = _median_station(cast, rows, min_points)
+    column = _median_station(hindcasts, rows, min_points)
     document: dict[str, Any] = {
         "h": horizon_minutes(horizon),
         "station_id": None,
@@ -53,24 +55,25 @@ def series_document(
     }
     if column is None:
         return document | {"reason": f"no station has {min_points} pairs in a day"}
-    station = str(cast.ids[column])
-    drawn, forecast = _drawn(cast, rows, column)
+    station = str(hindcasts.ids[column])
+    drawn, forecast = _drawn(hindcasts, rows, column)
     return document | {
         "station_id": station,
         "name": _name(stations, station),
         "ts": [
-            iso_z(bin_start(Bin(cast.window.start + offset + horizon))) for offset in drawn.tolist()
+            iso_z(bin_start(Bin(hindcasts.window.start + offset + horizon)))
+            for offset in drawn.tolist()
         ],
-        "y_true": cast.truth[drawn, column],
+        "y_true": hindcasts.truth[drawn, column],
         "y_pred": forecast,
-        "y_base": cast.base[drawn, column],
+        "y_base": hindcasts.base[drawn, column],
     }
 
 
-def _drawn(cast: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.int64], Floats]:
+def _drawn(hindcasts: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.int64], Floats]:
     """Return the bins to draw, and their forecasts; a null would be drawn as 0."""
     truth, base, forecast = (
-        values[rows, column] for values in (cast.truth, cast.base, cast.published)
+        values[rows, column] for values in (hindcasts.truth, hindcasts.base, hindcasts.published)
     )
     known = np.isfinite(truth) & np.isfinite(base)
     if np.isfinite(forecast).any():
@@ -79,10 +82,10 @@ def _drawn(cast: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.int64]
     return rows.start + np.flatnonzero(known), forecast[:0]
 
 
-def _median_station(cast: Hindcasts, rows: slice, min_points: int) -> int | None:
+def _median_station(hindcasts: Hindcasts, rows: slice, min_points: int) -> int | None:
     """Return the station with the median MAE of the rows; of persistence without forecasts."""
-    for forecast in (cast.published, cast.base):
-        error = np.abs(cast.truth[rows] - forecast[rows])
+    for forecast in (hindcasts.published, hindcasts.base):
+        error = np.abs(hindcasts.truth[rows] - forecast[rows])
         known = np.isfinite(error)
         enough = np.flatnonzero(known.sum(axis=0) >= min_points)
         if len(enough):

@@ -34,7 +34,7 @@ HISTORY_COLUMNS = (
     "is_penury",
     "is_saturation",
 )
-"""Columns of the events view that `summarise` reads."""
+"""Columns of the observations table that `summarise` reads."""
 
 HISTORY_VARIABLES = ("bikes", "free_docks", "is_penury", "is_saturation")
 
@@ -109,7 +109,7 @@ class PastDays:
             low = day.start - self.start
             room = self.network[low : low + len(day.network)]
             room[:] = day.network[: len(room)]
-        # Today is told by the observations themselves, not by sums that may be older.
+        # Today comes from the observations themselves; its sums may be older.
         seen = np.isfinite(panel["bikes"]).any(axis=1)
         self.network[panel.start - self.start :][seen] = network_sums(panel)[seen]
 
@@ -169,8 +169,10 @@ class PastDays:
             return curve
         at = np.arange(len(curve))
         after = np.searchsorted(polls, at).clip(1, len(polls) - 1)
-        near = (polls[after] - polls[after - 1] <= lookback) & (at >= polls[0]) & (at <= polls[-1])
-        return np.where(near & np.isnan(curve), np.interp(at, polls, curve[polls]), curve)
+        is_near = (
+            (polls[after] - polls[after - 1] <= lookback) & (at >= polls[0]) & (at <= polls[-1])
+        )
+        return np.where(is_near & np.isnan(curve), np.interp(at, polls, curve[polls]), curve)
 
     def today_and_lags(self, panel: Panel, today: LocalDays) -> dict[str, Any]:
         """Return today's shares so far, and those of the same hours on earlier days."""

@@ -48,7 +48,7 @@ COLUMNS = (
     "lat",
     "lon",
 )
-"""Columns of the events view that are read."""
+"""Columns of the observations table that are read."""
 
 _VARIABLES = ("bikes", "occ_ratio", "is_penury", "is_saturation")
 _FLAGS = {"penury": "is_penury", "saturation": "is_saturation"}
@@ -95,7 +95,7 @@ def build(
     Parameters
     ----------
     tables
-        Events views with `COLUMNS`, one a day, in time order: the days of the window, and for
+        Observations tables with `COLUMNS`, one per day, in time order: the window, and for
         the regularity the days that `regularity_days` names.
     window
         Complete local days.

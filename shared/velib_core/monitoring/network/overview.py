@@ -67,7 +67,7 @@ COLUMNS = (
     "ts_utc",
     "last_reported_utc",
 )
-"""Columns of the events view that are read."""
+"""Columns of the observations table that are read."""
 
 _VARIABLES = (*HISTORY_VARIABLES, "capacity", "ok", "age_min")
 
@@ -114,10 +114,10 @@ def build(
     Parameters
     ----------
     recent
-        Events views with `COLUMNS` that hold the local day of the newest observation so far, in
+        Observations tables with `COLUMNS` of the local day of the newest observation so far, in
         time order: one a day, or one a snapshot.
     days
-        Sums of the days before, in any order (``None`` for an empty one); where they tell of the
+        Sums of the days before, in any order (``None`` for an empty one); where they cover the
         time of ``recent``, that counts.
     now
         The windows are those of this instant where nothing was observed at all; else of the
@@ -159,7 +159,7 @@ def build(
 
 
 def _now(panel: Panel, limits: OverviewThresholds) -> _Now:
-    """Tell the stations of the newest bin apart."""
+    """Classify the stations of the newest bin."""
     if not panel.bins:
         return _Now(*(np.zeros(len(panel.stations), bool) for _ in range(3)))
     seen = np.isfinite(panel["bikes"][-1])

@@ -50,7 +50,7 @@ COLUMNS = (
     "lat",
     "lon",
 )
-"""Columns of the events view that are read."""
+"""Columns of the observations table that are read."""
 
 _VARIABLES = ("bikes", "capacity", "occ_ratio", "is_penury", "is_saturation")
 
@@ -63,7 +63,7 @@ SCORED_STATIONS = 5000
 silhouette looks at every pair."""
 
 CHANGE_BINS = 3
-"""Changes of occupancy are told over 15 minutes."""
+"""Changes of occupancy are taken over 15 minutes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class StationsThresholds:
 
     ``min_bins`` observations with a known occupancy make a profile. ``k`` forces the number of
     groups; else the best silhouette within ``k_min … k_max`` decides (from 4 on: two groups
-    always win by the silhouette and only tell morning from evening).
+    always win by the silhouette and only separate morning from evening).
     """
 
     min_bins: int = 50
@@ -116,7 +116,7 @@ def build(
     Parameters
     ----------
     tables
-        Events views with `COLUMNS`, one a day, in time order.
+        Observations tables with `COLUMNS`, one per day, in time order.
     window
         Complete local days.
 

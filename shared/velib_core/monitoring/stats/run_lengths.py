@@ -45,7 +45,7 @@ def find_runs(holds: NDArray[np.bool_], observed: NDArray[np.bool_], lookback: i
     ----------
     holds, observed
         ``bool[T, S]``; ``holds`` is only looked at where ``observed``.
-    reach
+    lookback
         Largest distance in bins between consecutive observations of a run.
 
     """
@@ -65,12 +65,12 @@ def changes(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the change since the observation before, and that observation's bin.
 
-    Both ``[T, S]``. The change is NaN where nothing was observed, or nothing within ``reach``
-    bins before; the bin is −1 where nothing was observed before at all.
+    Both ``[T, S]``. The change is NaN where nothing was observed, or nothing within
+    ``lookback`` bins before; the bin is −1 where nothing was observed before at all.
     """
     before, at = previous(values)
-    near = (at >= 0) & (np.arange(len(values))[:, None] - at <= lookback)
-    return np.where(near, values - before, np.float32(np.nan)), at
+    is_near = (at >= 0) & (np.arange(len(values))[:, None] - at <= lookback)
+    return np.where(is_near, values - before, np.float32(np.nan)), at
 
 
 def previous(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
