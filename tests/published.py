@@ -7,7 +7,9 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from velib_cli.report.sources import Horizon, Sources
+from velib_cli.report.value import LoggedDay
 from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.lake.lineage import LineageRecord
 from velib_core.model.registry import ModelVersion
@@ -53,6 +55,8 @@ def sources(stations: int = 24, **changes: object) -> Sources:
         quarantine=[{"source": "bronze/x.parquet", "reason": "not Parquet", "defects": 0}],
         lineage_records=lineage_records(),
         dead_letters=0,
+        bike_shares={YESTERDAY: [80.0] * BINS_PER_DAY},
+        logged=[logged_day(panel)],
     )
     return dataclasses.replace(made, **changes)
 
@@ -87,6 +91,37 @@ def day_before(newest: Bin, stations: int) -> Panel:
     bikes[40:46, 1] = np.nan
     values = {"bikes": bikes, "docks_available": CAPACITY - bikes, "ok": np.ones_like(bikes)}
     return Panel(Bin(int(bins[0])), known, values, {})
+
+
+def logged_day(panel: Panel) -> LoggedDay:
+    """Return forecasts at every bin of half the day, one bike above what came; risks as below.
+
+    Where a station ran empty within the horizon its risk was 0.6, else 0.1 or, of every tenth
+    station, 0.4.
+    """
+    frames = []
+    for minutes in HORIZONS:
+        steps = horizon_bins(minutes)
+        issued = np.arange(0, 144)
+        truth = panel["bikes"][issued + steps]
+        quiet = np.where(np.arange(len(panel.stations)) % 10 == 0, 0.6, 0.9)
+        p_bike = np.where(truth < 1, 0.4, quiet[None])
+        rows = truth.size
+        stamps = np.repeat((panel.start + issued) * 300, truth.shape[1])
+        frames.append(
+            pa.table(
+                {
+                    "tbin_utc": pa.array(stamps, pa.timestamp("s")),
+                    "target_tbin_utc": pa.array(stamps + steps * 300, pa.timestamp("s")),
+                    "station_id": pa.array(np.tile(panel.stations.ids, len(issued))),
+                    "horizon_bins": pa.array([steps] * rows, pa.int64()),
+                    "y_pred_int": pa.array((truth + 1).ravel(), pa.float64(), from_pandas=True),
+                    "p_bike": pa.array(p_bike.ravel()),
+                    "p_dock": pa.array([0.95] * rows),
+                }
+            )
+        )
+    return LoggedDay(YESTERDAY, pa.concat_tables(frames), panel, None)
 
 
 def profiles(panel: Panel):
@@ -148,11 +183,14 @@ def performance(minutes: HorizonMinutes) -> dict:
     base |= {"lift_vs_baseline": 0.1, "n_rows": 100, "n_stations": 24, "window_days": 14}
     span = {"ts_min_utc": "2025-11-05T23:00:00Z", "ts_max_utc": "2025-11-06T22:00:00Z"}
     logged_forecasts = errors | {"lift_vs_baseline": 0.1, "brier_bike": 0.02, "brier_dock": 0.01}
+    daily = errors | {"rmse_model": 1.4, "rmse_baseline": 1.5, "lift_vs_baseline": 0.1}
     stamps = [iso_z(bin_start(Bin(first_bin(YESTERDAY) + n))) for n in range(BINS_PER_DAY)]
     known = [n % 9 for n in range(BINS_PER_DAY)]
     return {
         "kpis.json": head | errors | base | span | {"served": logged_forecasts},
         "by_hour.json": head | {"rows": [{"hour": h} | errors for h in range(24)]},
+        "daily_metrics.json": head
+        | {"rows": [{"date": f"2025-11-0{day}"} | daily for day in (4, 5, 6)]},
         "hist_residuals.json": head
         | {"bins": [-1.5, -0.5, 0.5, 1.5], "counts": [1, 8, 1], "n": 10},
         "station_timeseries.json": {
@@ -219,6 +257,12 @@ def network_documents() -> dict[str, object]:
             {"date_local": "2025-11-06", "psi": 0.06, "psi_ema": 0.05},
         ],
         "model/performance/manifest.json": {"status": "ok", "reason": None, "alerts": []},
+        "intro/manifest.json": {
+            "generated_at": STAMP,
+            "alerts": [
+                {"level": "medium", "code": "flat", "text": "2 plateaus", "artefact": "x.json"}
+            ],
+        },
     }
 
 

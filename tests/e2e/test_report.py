@@ -1,12 +1,18 @@
 """The network page in a real Chromium: what a reader sees, clicks and types."""
 
+import csv
 import datetime as dt
+import io
 
+import numpy as np
 import published
 import pytest
+from axe_core_python.selenium import Axe
 from chromium import chromium, open_page, requests_of
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+from velib_cli.report import charts
 from velib_cli.report.charts import report_data
 from velib_cli.report.page import report_html, texts
 from velib_cli.report.sources import Horizon
@@ -84,7 +90,7 @@ def test_the_page_complains_of_nothing_and_asks_nobody(opened_once, page):
 
 def test_every_chart_has_shapes_and_a_name(browser):
     charts = browser.find_elements(By.CSS_SELECTOR, "figure.chart")
-    assert len(charts) == 10
+    assert len(charts) == 14
     for chart in charts:
         assert chart.find_elements(By.CSS_SELECTOR, SHAPES), chart.get_attribute("id")
         assert chart.get_attribute("aria-label")
@@ -201,7 +207,7 @@ def test_before_the_first_model_the_page_says_what_it_waits_for(window, tmp_path
     horizons = [Horizon(minutes, None, {}, None, []) for minutes in published.HORIZONS]
     window.switch_to.new_window("tab")
     open_page(window, write(tmp_path_factory, published.sources(STATIONS, horizons=horizons)))
-    window.execute_script("choice.lang = 'en'; words(); drawAll(); drawMap()")
+    window.execute_script("choice.lang = 'en'; words(); drawAll(); drawMap(); showStation()")
     assert opened(window) == "1000"  # all but one moved alike: the first of them
     assert window.get_log("browser") == []
     assert "takes a trained model" in shown(window, "#map-note")
@@ -215,7 +221,7 @@ def test_before_the_first_model_the_page_says_what_it_waits_for(window, tmp_path
 
 def test_what_scrolls_can_be_reached_and_has_a_name(browser):
     regions = browser.find_elements(By.CSS_SELECTOR, ".scroll")
-    assert len(regions) == 5
+    assert len(regions) == 7
     for region in regions:
         assert region.get_attribute("tabindex") == "0"
         assert region.get_attribute("aria-label")
@@ -232,3 +238,166 @@ def test_a_network_without_anything_gives_a_reason_everywhere(window, tmp_path_f
         assert shown(window, f"#{table} .empty")
     window.close()
     window.switch_to.window(window.window_handles[0])
+
+
+# --- what to do now -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def risky(browser):
+    """Station 1005 runs empty in an hour, 1007 full in a quarter; its neighbours are sure."""
+    browser.execute_script("""
+      for (const { forecast } of data.horizons) {
+        forecast.p_bike = forecast.p_bike.map(() => 0.95);
+        forecast.p_dock = forecast.p_dock.map(() => 0.95);
+      }
+      data.horizons[1].forecast.p_bike[5] = 0.1;
+      data.horizons[0].forecast.p_dock[7] = 0.4;
+      data.horizons[1].forecast.p_bike[0] = 0.0; // it has no bike left to run out of
+      actions();
+    """)
+    return browser
+
+
+def cells(browser):
+    rows = browser.find_elements(By.CSS_SELECTOR, "#now tbody tr")
+    return [[c.text for c in row.find_elements(By.TAG_NAME, "td")] for row in rows]
+
+
+def test_stations_at_risk_are_ranked_with_the_nearest_alternative(risky):
+    first, second = cells(risky)
+    assert first[0].startswith("Rue 5")
+    assert first[1:5] == ["90%", "empty in 60 min", "5 bikes", "5.5 bikes"]
+    assert second[0].startswith("Rue 7")
+    assert second[1:4] == ["60%", "full in 15 min", "18 docks"]
+    panel = published.sources(STATIONS).panel
+    x, y = charts.projected(panel.stations)
+    km = np.hypot(x - x[5], y - y[5])
+    km[5] = np.inf
+    assert first[5].splitlines()[0] == panel.stations.names[km.argmin()]
+    assert "1 station" not in shown(risky, "#now-count")
+
+
+def test_the_table_is_filtered_by_text_kind_and_district(risky):
+    risky.find_element(By.ID, "now-search").send_keys("rue 7")
+    assert [row[0].splitlines()[0] for row in cells(risky)] == ["Rue 7"]
+    risky.find_element(By.ID, "now-search").clear()
+    risky.execute_script("asked.words = ''; actionTable()")
+    press(risky, "#now-kinds [data-value=empty]")
+    assert [row[0].splitlines()[0] for row in cells(risky)] == ["Rue 5"]
+    press(risky, "#now-kinds [data-value=all]")
+    quarter = risky.execute_script("return data.map.quarter[7]")
+    risky.execute_script("asked.quarter = String(arguments[0]); actionTable()", quarter)
+    assert {row[0].splitlines()[1] for row in cells(risky)} == {
+        risky.execute_script("return quarterName(arguments[0])", quarter)
+    }
+    risky.execute_script("asked.quarter = ''; actionTable()")
+
+
+def test_the_table_can_be_taken_away_and_no_cell_is_a_formula(risky):
+    risky.execute_script("data.stations.name[7] = '=HYPERLINK(\"http://x\")'; actions()")
+    records = risky.execute_script("return actionRecords()")
+    rows = list(csv.DictReader(io.StringIO(risky.execute_script("return csv(actionRecords())"))))
+    assert (
+        [row["station_id"] for row in rows]
+        == ["1005", "1007"]
+        == [r["station_id"] for r in records]
+    )
+    assert rows[1]["name"].startswith("'=")
+    assert float(rows[0]["risk"]) == records[0]["risk"] == 0.9
+    risky.execute_script("data.stations.name[7] = 'Rue 7'; actions()")
+
+
+def test_a_link_opens_its_station(risky):
+    risky.execute_script("location.hash = '#station=1007'")
+    WebDriverWait(risky, 10).until(lambda b: opened(b) == "1007")
+    risky.execute_script("history.replaceState(null, '', location.pathname)")
+
+
+def test_alerts_stand_first_and_beside_the_lights(browser):
+    alerts = browser.find_elements(By.CSS_SELECTOR, "#alerts li")
+    assert [alert.get_attribute("class") for alert in alerts] == ["high", "medium"]
+    assert "95.83% of the expected" in alerts[0].text
+    assert shown(browser, "#lights li").splitlines() == ["Alerts", "2"]
+
+
+@pytest.mark.parametrize("reason", [
+    "5 of 14 local days have observations; h15: no forecast in the window",
+    "something that nobody translated",
+])  # fmt: skip
+def test_reasons_and_alerts_are_french_on_the_french_page(browser, reason):
+    press(browser, "[data-lang=fr]")
+    browser.execute_script("data.reasons['data/drift'] = arguments[0]", reason)
+    said = browser.execute_script("return reasonText(arguments[0])", reason)
+    assert not {"days", "forecast", "something", "window"} & set(said.split())
+    unknown = {"code": "new_code", "text": "A text in English", "level": "high"}
+    assert "English" not in browser.execute_script("return alertText(arguments[0])", unknown)
+    quotes = browser.execute_script(
+        "const q = document.createElement('q'); document.body.append(q);"
+        "const found = getComputedStyle(q).quotes; q.remove(); return found"
+    )
+    assert "«\u00a0" in quotes
+
+
+# --- everybody can use it -------------------------------------------------------------------------
+
+SERIOUS = {"serious", "critical"}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_accessibility_checker_has_no_serious_finding(risky, theme):
+    risky.execute_script(
+        "document.documentElement.dataset.theme = choice.theme = arguments[0]; charts()", theme
+    )
+    found = Axe().run(risky)
+    serious = [v for v in found["violations"] if v["impact"] in SERIOUS]
+    assert not [(v["id"], [n["html"][:120] for n in v["nodes"][:3]]) for v in serious]
+    assert len(found["passes"]) > 20, "the checker did run"
+
+
+@pytest.fixture(scope="module")
+def phone(page):
+    with chromium(390, 844) as small:
+        open_page(small, page)
+        yield small
+
+
+def test_a_tap_on_a_telephone_opens_a_sheet_with_the_forecast(phone):
+    phone.execute_script("choose('1009', true)")
+    assert phone.execute_script("return element('sheet').open")
+    assert "Rue 9" in shown(phone, "#sheet")
+    box = phone.execute_script("return element('sheet').getBoundingClientRect().toJSON()")
+    assert box["bottom"] == 844
+    assert box["top"] > 100
+    press(phone, "#sheet-close")
+    WebDriverWait(phone, 10).until(
+        lambda b: b.execute_script("return !!element('station').closest('#station-home')")
+    )
+
+
+def test_what_a_finger_presses_has_44_pixels(phone):
+    small = phone.execute_script("""
+      return [...document.querySelectorAll("button, input, select, nav a, [role=option]")]
+        .filter((part) => part.offsetParent !== null)
+        .filter((part) => part.getBoundingClientRect().height < 44)
+        .map((part) => part.id || part.textContent);
+    """)
+    assert small == []
+
+
+def test_nothing_moves_under_the_eyes_of_the_reader(page):
+    with chromium(390, 844) as small:
+        small.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument",
+            {
+                "source": "window.moved = 0; new PerformanceObserver((list) => {"
+                "for (const e of list.getEntries()) if (!e.hadRecentInput) window.moved += e.value;"
+                "}).observe({ type: 'layout-shift', buffered: true });"
+            },
+        )
+        open_page(small, page)
+        height = small.execute_script("return document.documentElement.scrollHeight")
+        for y in range(0, height, 600):
+            small.execute_script("scrollTo({ top: arguments[0], behavior: 'instant' })", y)
+            small.execute_async_script("requestAnimationFrame(() => setTimeout(arguments[0], 60))")
+        assert small.execute_script("return window.moved") <= 0.05

@@ -1,6 +1,7 @@
 """The network page before a browser sees it: what is read, how it is shaped, what it says."""
 
 import base64
+import dataclasses
 import datetime as dt
 import gzip
 import json
@@ -10,20 +11,25 @@ from pathlib import Path
 
 import network
 import numpy as np
+import pandas as pd
 import published
 import pytest
 from click.testing import CliRunner
 from documents import problems
+from velib_cli.commands.report import read_basemap
 from velib_cli.main import cli
-from velib_cli.report import charts
+from velib_cli.report import charts, days, places, value
 from velib_cli.report import page as report_page
 from velib_cli.report.sources import read_sources
 from velib_core.lake import lineage
 from velib_core.lake.bucket import JSON, Artefact
-from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.keys import Daily, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
+from velib_core.settings.network import Settings
 from velib_core.timeline.bins import Bin, bin_start, day_after, first_bin, iso_z
+from velib_local.mirror import MIRROR, FolderLake
 
+SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": MIRROR})
 MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)
 FOLDER = Path(report_page.__file__).parent / "assets"
 
@@ -40,7 +46,7 @@ def unpacked(page: str, part: str) -> str:
 
 def test_the_tests_own_documents_hold_to_the_contract():
     found = published.documents_by_path(published.sources())
-    assert len(found) == 10
+    assert len(found) == 12
     assert not [line for path, document in found.items() for line in problems(path, document)]
 
 
@@ -110,9 +116,19 @@ def test_forecasts_follow_the_order_of_the_stations_whatever_that_of_the_documen
 def test_coverage_is_of_every_station_in_every_bin_that_is_over(data):
     yesterday, today = data["coverage"]["pct"]
     assert data["coverage"]["days"] == ["2025-11-06", "2025-11-07"]
-    assert yesterday == [100.0] * 23 + [0.0]
-    # Station 1 misses six bins from 13:20 of the day before on; today lacks nothing.
-    assert today == [100.0] * 11 + [None] * 13
+    # UTC days by the clock of Paris; the last UTC hour of the day before, silent, is midnight.
+    assert yesterday == [None] + [100.0] * 23
+    assert today == [0.0] + [100.0] * 10 + [round(100 / 1, 2)] + [None] * 12
+
+
+def test_hours_that_have_not_come_are_no_gap():
+    stations = 4
+    counts = [0] * 96 + [stations] * 60 + [0] * 12 + [stations] * 60 + [0] * 60
+    day = published.YESTERDAY
+    block = days.coverage_block({day: (stations, counts)}, None, "America/Chicago")
+    assert block["days"] == ["2025-11-06"]
+    expected = [None] * 2 + [100.0] * 5 + [0.0] + [100.0] * 5 + [None] * 11
+    assert block["pct"] == [expected]
 
 
 def test_objects_without_a_note_are_not_on_the_timeline(data):
@@ -174,7 +190,10 @@ def test_both_languages_say_everything_with_the_same_values():
 def test_every_text_that_is_asked_for_is_there_and_no_other():
     scripts = "\n".join(path.read_text("utf-8") for path in FOLDER.glob("*.js"))
     page = (FOLDER / "page.html").read_text("utf-8")
-    asked = set(re.findall(r'"([a-z]+(?:\.[a-z_]+)+)"', scripts))
+    asked = set(re.findall(r'"([a-z]+(?:\.[a-z_]+)+)"', scripts)) - {
+        "stations.csv",
+        "stations.json",
+    }
     asked |= set(re.findall(r'data-(?:text|label|placeholder)="([^"]+)"', page))
     asked |= set(re.findall(r'text\((?:risky \? )?"([a-z.]+)"', scripts))
     families = set(re.findall(r"`([a-z]+)\.\$\{", scripts))
@@ -247,3 +266,175 @@ def test_the_command_writes_the_page_of_a_folder(tmp_path):
     shown = json.loads(unpacked(out.read_text("utf-8"), "data"))
     assert shown["newest"] == iso_z(bin_start(bin_))
     assert len(shown["stations"]["id"]) == network.STATIONS
+
+
+# --- what the forecasts were worth, by another way ------------------------------------------------
+
+
+def frame_of(day, steps):
+    """The same pairs by pandas: joined by station and time, not by position."""
+    log = day.log.to_pandas()
+    log = log[log["horizon_bins"] == steps]
+    bins = pd.date_range(bin_start(day.truth.start).replace(tzinfo=None), periods=288, freq="5min")
+    wide = pd.DataFrame(day.truth["bikes"], bins, day.truth.stations.ids)
+    bikes = wide.rename_axis("at").reset_index().melt("at", var_name="station_id")
+    right = ["at", "station_id"]
+    joined = log.merge(bikes, left_on=["target_tbin_utc", "station_id"], right_on=right)
+    joined = joined.merge(
+        bikes, left_on=["tbin_utc", "station_id"], right_on=right, suffixes=("_then", "_now")
+    )
+    return joined.dropna(subset=["value_then", "value_now", "y_pred_int"])
+
+
+@pytest.mark.parametrize("minutes", [15, 60])
+def test_warnings_errors_and_reliability_are_what_pandas_counts(data, minutes):
+    day = published.sources().logged[0]
+    pairs = frame_of(day, minutes // 5)
+    made = data["value"][[15, 60].index(minutes)]
+    assert made["n"] == len(pairs)
+    left = pairs[pairs["value_now"] >= 1]
+    came, warned = left["value_then"] < 1, 1 - left["p_bike"] >= value.WARNING_LEVEL
+    assert made["warnings"]["bike"] == {
+        "stockouts": came.sum(),
+        "warned": (came & warned).sum(),
+        "warnings": warned.sum(),
+    }
+    assert came.sum() > 0
+    assert (warned & ~came).sum() > 0
+    groups = pairs.groupby(((1 - pairs["p_bike"]) * 10).round(6).astype(int))["value_then"]
+    expected = [[(g < 1).mean(), len(g)] for _, g in groups if len(g) >= value.LEAST_PAIRS]
+    assert [row[1:] for row in made["reliability"]["bike"]] == pytest.approx(
+        np.array(expected), abs=1e-4
+    )
+    hours = pairs["tbin_utc"].dt.tz_localize("UTC").dt.tz_convert(published.TZ).dt.hour
+    error = (pairs["value_then"] - pairs["value_now"]).abs().groupby(hours).agg(["mean", "size"])
+    enough = error[error["size"] >= value.LEAST_PAIRS]
+    assert made["by_hour"]["group"] == enough.index.tolist()
+    assert made["by_hour"]["now"] == pytest.approx(enough["mean"].tolist(), abs=1e-4)
+    assert set(made["by_hour"]["forecast"]) == {1.0}, "one bike above what came"
+    assert set(made["by_hour"]["usual"]) == {None}, "there was no profile"
+
+
+def test_the_usual_profile_is_a_rival_where_there_is_one():
+    whole = published.sources()
+    usual = published.profiles(whole.panel)
+    day = dataclasses.replace(whole.logged[0], usual=usual)
+    made = value.value_block([day], [published.HORIZONS[0]], published.TZ)[0]
+    known = [mae for mae in made["by_hour"]["usual"] if mae is not None]
+    assert known
+    assert max(known) < 1
+
+
+def test_quarters_are_apart_and_named_after_their_largest_station():
+    panel = published.sources(400).panel
+    panel.stations.capacity[:] = 20
+    panel.stations.capacity[[17, 333]] = 90
+    x, y = charts.projected(panel.stations)
+    named, of_station = places.quarters(x, y, panel.stations)
+    assert 4 <= len(named) <= places.QUARTERS
+    assert {17, 333} <= set(named)
+    assert set(of_station) == set(range(len(named)))
+    x[5] = np.nan
+    assert places.quarters(x, y, panel.stations)[1][5] is None
+
+
+def test_a_base_map_is_drawn_around_the_stations_and_thinned_until_it_fits(monkeypatch):
+    panel = published.sources().panel
+    line = [[2.30 + n / 10_000, 48.86] for n in range(1000)]
+    far = [[9.0, 48.0], [9.1, 48.0]]
+    geojson = {
+        "type": "FeatureCollection",
+        "features": [
+            {"properties": {"natural": "water"},
+             "geometry": {"type": "Polygon", "coordinates": [line]}},
+            {"properties": {}, "geometry": {"type": "LineString", "coordinates": far}},
+            {"properties": {"highway": "primary"},
+             "geometry": {"type": "MultiLineString", "coordinates": [line]}},
+        ],
+    }  # fmt: skip
+    projection = places.Projection(panel.stations, 6371.0)
+    box = [-5, 5, -5, 5]
+    whole = places.basemap_lines(geojson, projection, box)
+    assert {kind: len(columns[0]) for kind, columns in whole.items()} == {
+        "water": 1001,
+        "street": 1001,
+    }
+    monkeypatch.setattr(places, "BASEMAP_BYTES", 3000)
+    thin = places.basemap_lines(geojson, projection, box)
+    assert len(json.dumps(thin)) <= 3000
+    assert [thin["water"][0][n] for n in (0, -2)] == [whole["water"][0][n] for n in (0, -2)]
+    for broken in ({"type": "Feature"}, {"type": "FeatureCollection", "features": [{"geometry": {
+        "type": "LineString", "coordinates": [["a", "b"], ["c", "d"]]}}]}):  # fmt: skip
+        with pytest.raises(places.BasemapError):
+            places.basemap_lines(broken, projection, box)
+
+
+def test_tiles_lie_where_mercator_has_them():
+    panel = published.sources().panel
+    projection = places.Projection(panel.stations, 6371.0)
+    lat, lon = panel.stations.lat.tolist(), panel.stations.lon.tolist()
+    tiles = places.tiles_block("https://t.example/{z}/{x}/{y}.png", projection, lat, lon)
+    assert 0 < len(tiles) <= places.TILES
+    x, y = charts.projected(panel.stations)
+    assert min(t["x"] for t in tiles) <= x.min() <= x.max() <= max(t["x"] + t["w"] for t in tiles)
+    assert min(t["y"] - t["h"] for t in tiles) <= y.min() <= y.max() <= max(t["y"] for t in tiles)
+    assert tiles[0]["w"] == pytest.approx(tiles[0]["h"], rel=0.02), "a tile is square"
+
+
+def test_a_page_with_tiles_may_ask_their_host_and_no_other():
+    whole = published.sources(tiles="https://t.example/{z}/{x}/{y}.png")
+    page = report_page.report_html(charts.report_data(whole, MADE_AT))
+    assert "img-src data: blob: https://t.example;" in page
+    assert "img-src data: blob:;" in report_page.report_html(
+        charts.report_data(published.sources(), MADE_AT)
+    )
+
+
+@pytest.mark.parametrize(
+    "forged", [{}, [], {"points": 3}, {"statuses": [1]}, {"alerts": [7]}, {"median": [{}]}, "x"]
+)
+@pytest.mark.parametrize("name", ["intro/intro.json", "network/overview/today_curve.json",
+    "data/health/manifest.json", "data/drift/psi_by_feature.json"])  # fmt: skip
+def test_a_document_of_another_shape_costs_its_own_part_of_the_page_only(name, forged):
+    whole = published.sources()
+    documents = dict(whole.documents) | {name: forged}
+    made = charts.report_data(dataclasses.replace(whole, documents=documents), MADE_AT)
+    assert made["stations"]["id"]
+    assert json.dumps(made, allow_nan=False)
+
+
+def test_what_cannot_be_read_is_told_apart_from_what_is_missing(lake, settings):
+    layout = Layout(settings)
+    network.put(lake, layout.name(Monitoring("data/health", "kpis.json")), b'{"cover')
+    sources = read_sources(lake, settings)
+    assert sources.unreadable == ["data/health/kpis.json"]
+    assert charts.report_data(sources, MADE_AT)["unreadable"] == ["data/health/kpis.json"]
+
+
+def test_a_base_map_is_kept_with_the_lake(mirrored_snapshot):
+    file = mirrored_snapshot / "map.geojson"
+    river = {"type": "LineString", "coordinates": [[2.34, 48.85], [2.36, 48.86]]}
+    feature = {"properties": {"waterway": "river"}, "geometry": river}
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}), "utf-8")
+    out = mirrored_snapshot.parent / "page.html"
+    arguments = ["report", "--dir", str(mirrored_snapshot), "--out", str(out)]
+    for more in (["--basemap", str(file)], []):
+        done = CliRunner().invoke(cli, [*arguments, *more])
+        assert done.exit_code == 0, done.output
+        kept = mirrored_snapshot / "page" / "basemap.geojson"
+        assert kept.read_bytes() == file.read_bytes()
+        assert read_basemap(FolderLake(mirrored_snapshot), SETTINGS)["features"] == [feature]
+    file.write_text("{", "utf-8")
+    done = CliRunner().invoke(cli, [*arguments, "--basemap", str(file)])
+    assert done.exit_code != 0
+    assert "GeoJSON" in str(done.exception)
+
+
+@pytest.fixture
+def mirrored_snapshot(tmp_path):
+    folder = tmp_path / "lake"
+    bin_ = Bin(first_bin(network.FIRST_DAY))
+    name = f"bronze/date={network.FIRST_DAY}/hour=00/{bin_start(bin_):%Y-%m-%dT%H-%M}.parquet"
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_bytes(network.snapshot_object(bin_))
+    return folder

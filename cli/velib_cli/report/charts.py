@@ -6,6 +6,8 @@ nothing to show is ``None`` or empty, with the publisher's own reason where it g
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -16,21 +18,22 @@ from velib_core.timeline.bins import (
     BINS_PER_HOUR,
     Bin,
     bin_start,
-    day_of,
-    first_bin,
     iso_z,
 )
 from velib_core.timeline.local_time import SLOTS_PER_DAY, local_times, slot_of
 
+from velib_cli.report.days import coverage_block, curve_block
+from velib_cli.report.places import Projection, basemap_lines, quarters, tiles_block
+from velib_cli.report.value import value_block
+
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
     from velib_core.features.profiles import Profiles
     from velib_core.lake.lineage import LineageRecord
     from velib_core.tables.panel import Panel, Stations
-    from velib_core.timeline.bins import Day
 
     from velib_cli.report.sources import Horizon, Sources
 
@@ -45,35 +48,83 @@ LINEAGE_SHOWN = 400
 LOWEST_COVERAGE = 8
 """Stations listed with the most missing observations."""
 
+FAMILIES = (
+    *("data/health", "data/drift", "data/freshness", "model/performance"),
+    *("network/overview", "intro"),
+)
+"""Families whose manifests the page reads: status, reason, alerts."""
+
 FORECAST_COLUMNS = ("bikes_pred", "p_bike", "p_dock", "reason", "target_ts_utc")
 
 
 def report_data(sources: Sources, made_at: dt.datetime) -> dict[str, Any]:
     """Return everything that the page shows, for JSON."""
-    panel = sources.panel
-    return {
+    panel, horizons = sources.panel, sources.horizons
+    minutes = [horizon.minutes for horizon in horizons]
+    damaged = list(sources.unreadable)
+
+    def block(name: str, make: Callable[[], Any]) -> Any:  # noqa: ANN401 -- any value of JSON
+        """Make a part of the page; a document of another shape costs its own part only."""
+        try:
+            return make()
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            damaged.append(name)
+            return None
+
+    made = {
         "network": sources.network,
         "tz": sources.tz,
         "made_at": iso_z(made_at),
         "newest": iso_z(bin_start(Bin(panel.stop - 1))) if panel else None,
         "stations": stations_block(panel) if panel else None,
+        "map": map_block(sources) if panel else None,
         "usual": usual_block(sources.profiles, panel) if panel and sources.profiles else None,
-        "horizons": [horizon_block(horizon, panel) for horizon in sources.horizons],
+        "horizons": [
+            block(f"h{horizon.minutes}", functools.partial(horizon_block, horizon, panel))
+            or horizon_block(dataclasses.replace(horizon, forecast=None, performance={}), panel)
+            for horizon in horizons
+        ],
+        "value": value_block(sources.logged, minutes, sources.tz),
         "overview": sources.documents.get("network/overview/kpis.json"),
-        "curve": curve_block(sources.documents),
-        "statuses": statuses_block(sources.documents.get("intro/intro.json")),
+        "curve": block("network/overview", lambda: curve_block(sources)),
+        "statuses": block(
+            "intro/intro.json", lambda: statuses_block(sources.documents.get("intro/intro.json"))
+        ),
         "freshness": sources.documents.get("data/freshness/freshness.json"),
-        "coverage": coverage_block(sources.coverage, panel),
-        "health": health_block(sources.documents),
-        "drift": drift_block(sources.documents),
+        "coverage": coverage_block(sources.coverage, panel, sources.tz),
+        "health": block("data/health", lambda: health_block(sources.documents)),
+        "alerts": block("alerts", lambda: alerts_block(sources.documents)) or [],
+        "drift": block("data/drift", lambda: drift_block(sources.documents)),
         "reasons": {
-            family: _reason(sources.documents.get(f"{family}/manifest.json"))
-            for family in ("data/health", "data/drift", "model/performance")
+            family: _reason(sources.documents.get(f"{family}/manifest.json")) for family in FAMILIES
         },
         "pipeline": pipeline_block(sources.lineage_records),
         "quarantine": {"total": sources.quarantined, "rows": quarantine_rows(sources.quarantine)},
         "dead_letters": sources.dead_letters,
     }
+    return made | {"unreadable": sorted(set(damaged))}
+
+
+def map_block(sources: Sources) -> dict[str, Any]:
+    """Return what lies under the stations: quarters by name, lines and tiles where there are."""
+    panel = sources.panel
+    if panel is None:
+        return {}
+    stations = panel.stations
+    x, y = projected(stations)
+    named, quarter = quarters(x, y, stations)
+    projection = Projection(stations, EARTH_RADIUS_KM)
+    known = np.isfinite(x) & np.isfinite(y)
+    made: dict[str, Any] = {"named": named, "quarter": quarter, "lines": None, "tiles": None}
+    if not known.any():
+        return made
+    if sources.basemap is not None:
+        box = [float(f(a[known])) for a in (x, y) for f in (np.min, np.max)]
+        made["lines"] = basemap_lines(sources.basemap, projection, box)
+    if sources.tiles:
+        lat, lon = stations.lat[known].tolist(), stations.lon[known].tolist()
+        made["tiles"] = tiles_block(sources.tiles, projection, lat, lon)
+    return made
 
 
 def stations_block(panel: Panel) -> dict[str, Any]:
@@ -86,6 +137,8 @@ def stations_block(panel: Panel) -> dict[str, Any]:
     x, y = projected(stations)
     bikes = panel["bikes"]
     return {
+        "lat": _rounded(stations.lat, 5),
+        "lon": _rounded(stations.lon, 5),
         "id": stations.ids.tolist(),
         "name": stations.names.tolist(),
         "x": _rounded(x, 4),
@@ -100,12 +153,11 @@ def stations_block(panel: Panel) -> dict[str, Any]:
 
 def projected(stations: Stations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return kilometres east and north of the middle of the stations, ``float64[S]`` each."""
-    known = np.isfinite(stations.lat) & np.isfinite(stations.lon)
-    if not known.any():
+    projection = Projection(stations, EARTH_RADIUS_KM)
+    if not projection.known:
         return np.full(len(stations), np.nan), np.full(len(stations), np.nan)
-    lat0, lon0 = (float(np.median(a[known])) for a in (stations.lat, stations.lon))
-    east = np.radians(stations.lon - lon0) * math.cos(math.radians(lat0)) * EARTH_RADIUS_KM
-    return east, np.radians(stations.lat - lat0) * EARTH_RADIUS_KM
+    x, y = projection.place(stations.lon, stations.lat)
+    return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
 
 def usual_block(profiles: Profiles, panel: Panel) -> dict[str, Any]:
@@ -169,18 +221,6 @@ def horizon_block(horizon: Horizon, panel: Panel | None) -> dict[str, Any]:
     }
 
 
-def curve_block(documents: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return how full the network is today by the local clock, and how full it usually is."""
-    today = (documents.get("network/overview/today_curve.json") or {}).get("points") or []
-    usual = (documents.get("network/overview/ref_median_curve.json") or {}).get("median") or []
-    if not today:
-        return None
-    return {
-        "today": [[p["hhmm"] for p in today], [p["pct"] for p in today]],
-        "usual": [[p["hhmm"] for p in usual], [p["pct_median"] for p in usual]],
-    }
-
-
 def statuses_block(intro: Mapping[str, Any] | None) -> list[dict[str, Any]] | None:
     """Return the lights of the front page, each with what it says of itself."""
     if intro is None:
@@ -193,27 +233,6 @@ def statuses_block(intro: Mapping[str, Any] | None) -> list[dict[str, Any]] | No
     ]
 
 
-def coverage_block(
-    coverage: Mapping[Day, tuple[int, list[int]]], panel: Panel | None
-) -> dict[str, Any] | None:
-    """Return the share of expected observations by UTC day and hour, per cent.
-
-    Expected is every station of the day in every bin; of the day under way only what is over
-    counts.
-    """
-    days = {
-        day: _hourly(np.array(counts), stations) for day, (stations, counts) in coverage.items()
-    }
-    if panel is not None:
-        today = day_of(Bin(panel.stop - 1))
-        if today not in days:
-            inside = panel.window(first_bin(today), panel.stop)["bikes"]
-            days[today] = _hourly((~np.isnan(inside)).sum(1), len(panel.stations))
-    if not days:
-        return None
-    return {"days": [str(day) for day in sorted(days)], "pct": [days[d] for d in sorted(days)]}
-
-
 def health_block(documents: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the health figures, the alerts, and the stations with the most missing."""
     kpis = documents.get("data/health/kpis.json")
@@ -221,7 +240,6 @@ def health_block(documents: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     stations = documents.get("data/health/station_health.json") or []
     worst = sorted((row for row in stations if row["missing"]), key=lambda r: -r["missing"])
-    manifests = ("data/health", "data/drift", "model/performance")
     return {
         "kpis": {
             key: kpis.get(key)
@@ -238,16 +256,20 @@ def health_block(documents: Mapping[str, Any]) -> dict[str, Any] | None:
             {key: row.get(key) for key in ("station_id", "name", "coverage_pct", "missing")}
             for row in worst[:LOWEST_COVERAGE]
         ],
-        "alerts": [
-            {"family": family}
-            | {
-                key: alert.get(key)
-                for key in ("level", "code", "text", "artefact", "value", "threshold")
-            }
-            for family in manifests
-            for alert in (documents.get(f"{family}/manifest.json") or {}).get("alerts", [])
-        ],
     }
+
+
+def alerts_block(documents: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the alerts that stand in any family, the high ones first."""
+    kept = ("level", "code", "text", "artefact", "value", "threshold")
+    found = [
+        {"family": family, "as_of": manifest.get("generated_at")}
+        | {key: alert.get(key) for key in kept}
+        for family in FAMILIES
+        if isinstance(manifest := documents.get(f"{family}/manifest.json"), dict)
+        for alert in manifest.get("alerts") or []
+    ]
+    return sorted(found, key=lambda alert: alert["level"] != "high")
 
 
 def drift_block(documents: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -330,14 +352,7 @@ def _model(record: Mapping[str, Any], version: str, *, live: bool) -> dict[str, 
 
 
 def _reason(manifest: Mapping[str, Any] | None) -> str | None:
-    return None if manifest is None else manifest.get("reason")
-
-
-def _hourly(counts: NDArray[np.integer[Any]], stations: int) -> list[float | None]:
-    hours = -(-len(counts) // BINS_PER_HOUR)
-    parts = np.array_split(counts, range(BINS_PER_HOUR, len(counts), BINS_PER_HOUR))
-    pct = [round(100 * float(part.sum()) / (len(part) * max(stations, 1)), 2) for part in parts]
-    return [*pct, *[None] * (24 - hours)]
+    return manifest.get("reason") if isinstance(manifest, dict) else None
 
 
 def _integers(values: NDArray[np.float32]) -> list[int | None]:

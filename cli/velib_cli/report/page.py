@@ -2,7 +2,8 @@
 
 Style, texts, scripts, data and the charting library are inside; the two large parts are packed
 with gzip (RFC 1952) and unpacked by the browser's own ``DecompressionStream``. The page forbids
-itself every request by its content security policy.
+itself every request by its content security policy, but for map tiles where an operator named a
+server of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import gzip
 import html
 import importlib.resources
 import json
+import urllib.parse
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCRIPTS = ("state.js", "charts.js", "station.js", "page.js")
+SCRIPTS = ("state.js", "reasons.js", "charts.js", "station.js", "actions.js", "page.js")
 """In the order in which they need each other."""
 
 
@@ -27,6 +29,7 @@ def report_html(data: Mapping[str, Any]) -> str:
 
     parts = {
         "TITLE": html.escape(str(data["network"])),
+        "TILES": _tile_hosts(data),
         "STYLE": _file("page.css"),
         "TEXTS": _inline(texts()),
         "DATA": _packed(json.dumps(data, allow_nan=False, separators=(",", ":"))),
@@ -37,6 +40,13 @@ def report_html(data: Mapping[str, Any]) -> str:
     for name, part in parts.items():
         page = page.replace(f"<!--{name}-->", part)
     return page
+
+
+def _tile_hosts(data: Mapping[str, Any]) -> str:
+    """Return the hosts of the tiles that the operator named: all that the page may ask."""
+    tiles = (data.get("map") or {}).get("tiles") or []
+    hosts = {"{0.scheme}://{0.netloc}".format(urllib.parse.urlsplit(tile["src"])) for tile in tiles}
+    return "".join(f" {html.escape(host)}" for host in sorted(hosts))
 
 
 def texts() -> dict[str, dict[str, str]]:

@@ -12,23 +12,26 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from velib_core.errors import ModelError, PermanentError
 from velib_core.features.profiles import ProfileError
-from velib_core.lake.keys import Daily, Events, Forecast, Monitoring
+from velib_core.lake.keys import Daily, Events, Forecast, ForecastLog, Monitoring
 from velib_core.lake.layout import Layout
+from velib_core.lake.readable import ObjectMissingError
 from velib_core.model import registry
 from velib_core.model.readers import load_profiles, profile_before
 from velib_core.tables import history
 from velib_core.tables.panel import Panel, bins_of, build_panel
 from velib_core.tables.snapshots_index import observed_days
-from velib_core.timeline.bins import BINS_PER_DAY, Bin, Day, day_of, first_bin
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, Day, day_after, day_of, first_bin
+
+from velib_cli.report.value import COLUMNS, LoggedDay
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    import pyarrow as pa
     from velib_core.features.profiles import Profiles
     from velib_core.lake.lineage import LineageRecord
     from velib_core.lake.readable import ReadableLake
@@ -36,8 +39,14 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
 
-COVERAGE_DAYS = 14
-"""Days of the coverage heat map: the window of the health documents."""
+COVERAGE_DAYS = 15
+"""UTC days of the coverage heat map: one more than it shows, which are local ones."""
+
+VALUE_DAYS = 3
+"""Days of published forecasts that are scored for the page; each is half a second of reading."""
+
+DAMAGED = object()
+"""What stands for a document that is there and cannot be read."""
 
 QUARANTINE_LISTED = 50
 """Reasons that are read; the page says how many more there are."""
@@ -55,6 +64,9 @@ NETWORK_DOCUMENTS = (
     ("data/drift", "summary.json"),
     ("data/drift", "psi_by_feature.json"),
     ("data/drift", "psi_global_daily_ema.json"),
+    ("data/freshness", "manifest.json"),
+    ("network/overview", "manifest.json"),
+    ("intro", "manifest.json"),
     ("model/performance", "manifest.json"),
 )
 HORIZON_DOCUMENTS = (
@@ -75,6 +87,7 @@ class Horizon:
     performance: Mapping[str, Any]
     live: ModelVersion | None
     models: list[ModelVersion]
+    unreadable: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,31 +112,53 @@ class Sources:
     quarantine: list[dict[str, Any]]
     lineage_records: list[LineageRecord]
     dead_letters: int | None
+    bike_shares: Mapping[Day, list[float | None]] = dataclasses.field(default_factory=dict)
+    logged: list[LoggedDay] = dataclasses.field(default_factory=list)
+    unreadable: list[str] = dataclasses.field(default_factory=list)
+    basemap: Mapping[str, Any] | None = None
+    tiles: str | None = None
 
 
 def read_sources(
-    lake: ReadableLake, settings: Settings, dead_letters: int | None = None
+    lake: ReadableLake,
+    settings: Settings,
+    dead_letters: int | None = None,
+    basemap: Mapping[str, Any] | None = None,
+    tiles: str | None = None,
 ) -> Sources:
-    """Read everything that the page shows; costs a listing and some hundred small objects."""
+    """Read everything that the page shows; costs a listing and some hundred small objects.
+
+    ``basemap`` is a GeoJSON document and ``tiles`` the address of a tile server, where the
+    operator named them.
+    """
     layout = Layout(settings)
     days = observed_days(lake, layout)
     panel = _last_day(lake, layout, days)
     count, reasons = _quarantine(lake, layout)
+    coverage, shares = _observed(lake, layout)
+    documents = {
+        f"{family}/{document}": _document(lake, layout.name(Monitoring(family, document)))
+        for family, document in NETWORK_DOCUMENTS
+    }
+    horizons = [_horizon(lake, settings, minutes) for minutes in settings.horizons]
     return Sources(
         network=settings.network,
         tz=settings.tz,
-        horizons=[_horizon(lake, settings, minutes) for minutes in settings.horizons],
+        horizons=horizons,
         panel=panel,
         profiles=_profiles(lake, settings, panel),
-        documents={
-            f"{family}/{document}": _document(lake, layout.name(Monitoring(family, document)))
-            for family, document in NETWORK_DOCUMENTS
-        },
-        coverage=dict(_coverage(lake, layout)),
+        documents={name: value for name, value in documents.items() if value is not DAMAGED},
+        coverage=coverage,
         quarantined=count,
         quarantine=reasons,
         lineage_records=_lineage_records(lake, layout, days),
         dead_letters=dead_letters,
+        bike_shares=shares,
+        logged=list(_logged_days(lake, settings)),
+        unreadable=[name for name, value in documents.items() if value is DAMAGED]
+        + [name for horizon in horizons for name in horizon.unreadable],
+        basemap=basemap,
+        tiles=tiles,
     )
 
 
@@ -167,34 +202,75 @@ def _horizon(lake: ReadableLake, settings: Settings, minutes: HorizonMinutes) ->
     except (ModelError, PermanentError):
         live, models = None, []
     family = "model/performance"
-    return Horizon(
-        minutes,
-        _document(lake, layout.name(Forecast(minutes))),
-        {
-            document: _document(lake, layout.name(Monitoring(family, f"h{minutes}/{document}")))
-            for document in HORIZON_DOCUMENTS
-        },
-        live,
-        models,
-    )
+    forecast = _document(lake, layout.name(Forecast(minutes)))
+    performance = {
+        document: _document(lake, layout.name(Monitoring(family, f"h{minutes}/{document}")))
+        for document in HORIZON_DOCUMENTS
+    }
+    damaged = [f"{family}/h{minutes}/{n}" for n, value in performance.items() if value is DAMAGED]
+    if not isinstance(forecast, dict) and forecast is not None:
+        forecast, damaged = None, [layout.name(Forecast(minutes)), *damaged]
+    whole = {name: value for name, value in performance.items() if value is not DAMAGED}
+    return Horizon(minutes, forecast, whole, live, models, damaged)
 
 
 def _document(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
+    """Return a document, ``None`` where there is none, `DAMAGED` where it is no JSON."""
     try:
         return lake.fetch_json(name)
-    except PermanentError:  # absent, or no JSON
+    except ObjectMissingError:
         return None
+    except (PermanentError, RecursionError):
+        return DAMAGED
 
 
-def _coverage(lake: ReadableLake, layout: Layout) -> Iterator[tuple[Day, tuple[int, list[int]]]]:
-    """Yield the stations and the rows of each bin of the newest days of observations."""
+def _observed(
+    lake: ReadableLake, layout: Layout
+) -> tuple[dict[Day, tuple[int, list[int]]], dict[Day, list[float | None]]]:
+    """Return, of the newest days with an events view, what was observed in each bin.
+
+    First the number of stations of the day and the rows of each bin; then the share of stations
+    in service with a bike, per cent.
+    """
+    coverage, shares = {}, {}
     entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
     by_day = layout.by_day(Events, entries)
     for day in sorted(by_day)[-COVERAGE_DAYS:]:
-        data = lake.read(entries[by_day[day]])
-        table = pq.read_table(io.BytesIO(data), columns=["tbin_utc", "station_id"])
-        counts = np.bincount(bins_of(table["tbin_utc"]) - first_bin(day), minlength=BINS_PER_DAY)
-        yield day, (pc.count_distinct(table["station_id"]).as_py(), counts.tolist())
+        columns = ["tbin_utc", "station_id", "bikes", "is_penury"]
+        try:
+            data = lake.read(entries[by_day[day]])
+            table = pq.read_table(io.BytesIO(data), columns=columns)
+        except (PermanentError, pa.ArrowException):
+            continue
+        at = bins_of(table["tbin_utc"]) - first_bin(day)
+        counts = np.bincount(at, minlength=BINS_PER_DAY)
+        coverage[day] = (pc.count_distinct(table["station_id"]).as_py(), counts.tolist())
+        rated = np.asarray(table["is_penury"].is_valid())
+        with_bike = rated & np.asarray(pc.fill_null(pc.greater(table["bikes"], 0), False))
+        sums = [np.bincount(at[rows], minlength=BINS_PER_DAY) for rows in (with_bike, rated)]
+        shares[day] = [
+            round(100 * a / b, 2) if b else None
+            for a, b in zip(*(column.tolist() for column in sums), strict=True)
+        ]
+    return coverage, shares
+
+
+def _logged_days(lake: ReadableLake, settings: Settings) -> Iterator[LoggedDay]:
+    """Yield the newest days whose published forecasts are united, with what came true."""
+    layout = Layout(settings)
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
+    logs = layout.by_day(ForecastLog, entries)
+    for day in sorted(logs)[-VALUE_DAYS:]:
+        found = [lake.stat(layout.name(Daily(d))) for d in (day, day_after(day))]
+        try:
+            log = pq.read_table(io.BytesIO(lake.read(entries[logs[day]])), columns=list(COLUMNS))
+            tables = [history.daily_table(lake, daily) for daily in found if daily]
+            profile = profile_before(lake, layout, day)
+            usual = load_profiles(lake, settings, profile) if profile else None
+        except (PermanentError, pa.ArrowException):
+            continue
+        start = first_bin(day)
+        yield LoggedDay(day, log, build_panel(tables, start, Bin(start + 2 * BINS_PER_DAY)), usual)
 
 
 def _quarantine(lake: ReadableLake, layout: Layout) -> tuple[int, list[dict[str, Any]]]:

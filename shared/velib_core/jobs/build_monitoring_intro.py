@@ -55,11 +55,18 @@ def _make(network: Network, found: dict[str, Entry]) -> Documents:
 
 
 def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
-    """Return the newest instant of any source: ages are counted from there."""
+    """Return the instant that ages are counted from: that of the newest snapshot.
+
+    The end of a closed day may lie after it, where a recording breaks off in the middle of a
+    day; what was fresh then must not look old because of that. It counts where no source follows
+    snapshots.
+    """
+    follow = [read[n] for n in read if n.startswith(("overview", "freshness", "forecast"))]
+    keys = ("snapshot_ts_utc", "now_utc", "generated_at")
     stamps = [
         document[key]
-        for document in read.values()
-        for key in ("generated_at", "now_utc", "snapshot_ts_utc")
+        for document in follow or read.values()
+        for key in keys
         if isinstance(document.get(key), str)
     ]
     known = [dt.datetime.fromisoformat(stamp) for stamp in stamps]

@@ -52,10 +52,80 @@ function hoursChart() {
     type: "bar", name, x: hours.hour, y, marker: { color: colour(shade) },
     hovertemplate: `%{x} h, %{y:.2f}<extra>${name}</extra>`,
   });
+  const usual = worth()?.by_hour;
   return {
     traces: [bar(text("series.model"), hours.mae_model, "model"),
-      bar(text("series.persistence"), hours.mae_baseline, "persistence")],
+      bar(text("series.persistence"), hours.mae_baseline, "persistence"),
+      ...(usual?.usual.some((mae) => mae !== null) ? [{
+        ...line(text("series.usual"), usual.group, usual.usual, "usual", { dash: "dot" }), mode: "lines+markers",
+        hovertemplate: `%{x} h, %{y:.2f}<extra>${text("series.usual")}</extra>` }] : [])],
     layout: { barmode: "group", bargap: 0.3, xaxis: { dtick: 3, ticksuffix: " h" }, yaxis: { title: { text: text("axis.bikes") } } },
+  };
+}
+
+const worth = () => data.value[choice.judged];
+const lifts = (columns, other) => columns.forecast.map((mae, n) => (columns[other][n] ? 100 * (1 - mae / columns[other][n]) : null));
+
+// Stockouts that a warning came before, and how many warnings were false, at every horizon.
+function warnedChart() {
+  const known = data.horizons.map(({ minutes }, n) => ({ minutes, value: data.value[n] })).filter(({ value }) => value);
+  element("warned-about").textContent = known.length ? text("warned.about", {
+    level: percent(known[0].value.level), days: number(known[0].value.days.length) }) : "";
+  if (!known.length) return none("empty.value", data.reasons["model/performance"]);
+  const x = known.map(({ minutes }) => text("horizon", { h: minutes }));
+  const bar = (key, shade, of) => ({
+    type: "bar", name: text(key), x, y: known.map(({ value }) => of(value.warnings)), marker: { color: colour(shade) },
+    texttemplate: "%{y:.0f}%", textposition: "outside", cliponaxis: false, hovertemplate: `%{y:.1f}${share()}<extra>%{fullData.name}</extra>`,
+  });
+  const part = (a, b) => (b ? (100 * a) / b : null);
+  return {
+    traces: [bar("warned.bike", "empty", ({ bike }) => part(bike.warned, bike.stockouts)),
+      bar("warned.dock", "full", ({ dock }) => part(dock.warned, dock.stockouts)),
+      bar("warned.false", "persistence", ({ bike, dock }) => part(bike.warnings + dock.warnings - bike.warned - dock.warned, bike.warnings + dock.warnings))],
+    layout: { barmode: "group", bargap: 0.35, xaxis: { type: "category" }, yaxis: { range: [0, 105], ticksuffix: share() } },
+  };
+}
+
+function reliabilityChart() {
+  const value = worth();
+  if (!value) return none("empty.value", data.reasons["model/performance"]);
+  const curve = (kind, key, shade) => ({
+    ...line(text(key), value.reliability[kind].map(([p]) => 100 * p), value.reliability[kind].map(([, came]) => 100 * came), shade),
+    mode: "lines+markers", marker: { size: 7, color: colour(shade) }, customdata: value.reliability[kind].map(([, , n]) => number(n)),
+    hovertemplate: `%{x:.0f}${share()} → %{y:.1f}${share()} (n = %{customdata})<extra>%{fullData.name}</extra>`,
+  });
+  return {
+    traces: [line(text("reliability.ideal"), [0, 100], [0, 100], "muted", { width: 1, dash: "dot" }),
+      curve("bike", "mode.bike", "empty"), curve("dock", "mode.dock", "full")],
+    layout: {
+      xaxis: { range: [0, 100], ticksuffix: share(), title: { text: text("reliability.said") } },
+      yaxis: { range: [0, 100], ticksuffix: share(), title: { text: text("reliability.came") } },
+    },
+  };
+}
+
+function sizesChart() {
+  const value = worth();
+  if (!value) return none("empty.value", data.reasons["model/performance"]);
+  const edges = [0, ...value.sizes];
+  const name = (g) => text(g < value.sizes.length ? "sizes.to" : "sizes.over", { a: edges[g] + 1, b: value.sizes[g], n: edges[g] });
+  const bar = (key, other, shade) => ({
+    type: "bar", name: text(key), x: value.by_size.group.map(name), y: lifts(value.by_size, other), marker: { color: colour(shade) },
+    customdata: value.by_size.n.map((n) => number(n)), hovertemplate: `%{y:+.1f}${share()} (n = %{customdata})<extra>%{fullData.name}</extra>`,
+  });
+  return {
+    traces: [bar("against.persistence", "now", "model"), bar("against.usual", "usual", "usual")],
+    layout: { barmode: "group", bargap: 0.35, xaxis: { type: "category" }, yaxis: { ticksuffix: share(), zeroline: true } },
+  };
+}
+
+function trendChart() {
+  const days = judged()?.by_day;
+  if (!days) return none("empty.truth", data.reasons["model/performance"]);
+  const lift = days.mae_model.map((mae, n) => (days.mae_baseline[n] ? 100 * (1 - mae / days.mae_baseline[n]) : null));
+  return {
+    traces: [{ ...line(text("against.persistence"), days.date, lift, "model"), mode: "lines+markers", marker: { size: 7 }, hovertemplate: `%{x|%d/%m}, %{y:+.1f}${share()}<extra></extra>` }],
+    layout: { showlegend: false, xaxis: { type: "date", tickformat: "%d/%m", tick0: days.date[0], dtick: DAY_MS * Math.ceil(days.date.length / 7) }, yaxis: { ticksuffix: share(), zeroline: true } },
   };
 }
 
@@ -108,9 +178,14 @@ function curveChart() {
   const [usualHours, usual] = data.curve.usual;
   const known = usualKnown();
   const today = line(text("series.today"), day(hours), pct, "model", { width: 2.75 });
+  const earlier = (lag, key, shade, dash) => {
+    const [clocks, shares] = data.curve.before[lag];
+    return clocks.length ? [line(text(key), day(clocks), shares, shade, { width: 1.5, dash })] : [];
+  };
   if (pct.length < 24) today.mode = "lines+markers";
   return {
-    traces: [...(known ? [line(text("series.usual"), day(usualHours), usual, "usual", { dash: "dot" })] : []), today],
+    traces: [...(known ? [line(text("series.usual"), day(usualHours), usual, "usual", { dash: "dot" })] : []),
+      ...earlier(7, "series.week", "full", "dash"), ...earlier(1, "series.yesterday", "persistence", "solid"), today],
     layout: {
       xaxis: { type: "date", tickformat: "%H:%M", range: ["2000-01-01 00:00", "2000-01-02 00:00"] },
       yaxis: { ticksuffix: share() }, hovermode: "x unified",
@@ -128,7 +203,7 @@ const limits = () => Object.values(data.drift.thresholds).filter((value) => type
 
 function driftChart() {
   const known = data.drift?.features.filter((row) => row.psi !== null) ?? [];
-  if (!known.length) return none("empty.drift", data.reasons["data/drift"] ?? data.drift?.features[0]?.reason);
+  if (!known.length) return none("empty.drift", data.reasons["data/drift"]);
   const top = Math.max(...known.map((row) => row.psi), ...limits()) * 1.08;
   return {
     traces: [{
@@ -179,6 +254,7 @@ function timelineChart() {
 }
 
 const CHARTS = {
+  warned: warnedChart, reliability: reliabilityChart, sizes: sizesChart, trend: trendChart,
   truth: truthChart, hours: hoursChart, residuals: residualsChart, coverage: coverageChart,
   curve: curveChart, drift: driftChart, driftdays: driftdaysChart, timeline: timelineChart,
 };
@@ -188,6 +264,15 @@ const tallCharts = {
   drift: () => 60 + 24 * (data.drift?.features.length ?? 0),
   timeline: () => 70 + 24 * (data.pipeline.functions.length),
 };
+
+// Heights are known before anything is drawn, so that nothing moves under the reader's eyes.
+function reserve() {
+  for (const id of Object.keys(CHARTS)) {
+    const made = CHARTS[id]();
+    if (made.none) draw(id);
+    else if (tallCharts[id]) element(id).style.height = `${tallCharts[id]()}px`;
+  }
+}
 
 function draw(id) {
   const made = CHARTS[id]();
@@ -207,8 +292,8 @@ function draw(id) {
   drawn.set(id, true);
 }
 
-function label(figure, words) {
-  figure.setAttribute("role", "img");
+function label(figure, words, role = "img") {
+  figure.setAttribute("role", role);
   figure.setAttribute("aria-label", words);
 }
 

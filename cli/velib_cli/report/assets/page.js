@@ -22,7 +22,10 @@ function lights() {
     element("lights").replaceChildren(node("li", {}, text("lights.none")));
     return;
   }
-  element("lights").replaceChildren(...data.statuses.map(({ name, led }) => {
+  const high = data.alerts.some((alert) => alert.level === "high");
+  const alarm = node("li", {}, text("now.alerts"), node("span", { class: `light ${high ? "down" : data.alerts.length ? "warn" : "ok"}` },
+    data.alerts.length ? number(data.alerts.length) : text("led.none")));
+  element("lights").replaceChildren(alarm, ...data.statuses.map(({ name, led }) => {
     const [, kind, minutes] = name.match(/^(.*?)(?:_h(\d+))?$/);
     const named = hasText(`status.${kind}`) ? text(`status.${kind}`, { h: minutes }) : name;
     const known = ["ok", "warn", "down"].includes(led) ? led : "down";
@@ -60,22 +63,10 @@ function scores() {
   element("truth-about").textContent = truth ? text("truth.about", { name: truth.name || truth.station_id }) : "";
 }
 
-function alertText(alert) {
-  const kind = alert.code.startsWith("psi_") && !alert.code.startsWith("psi_global") ? "psi" : alert.code;
-  if (!hasText(`alert.${kind}`)) return alert.text;
-  const minutes = /^h(\d+)\//.exec(alert.artefact ?? "")?.[1];
-  const shown = (value) => (typeof value === "number"
-    ? format("NumberFormat", { maximumFractionDigits: Math.abs(value) < 100 ? 2 : 0 }).format(value) : value);
-  return text(`alert.${kind}`, {
-    value: shown(alert.value), threshold: shown(alert.threshold), feature: alert.code.replace("psi_", ""),
-    h: minutes && text("horizon", { h: minutes }),
-  });
-}
-
 function health() {
   const box = element("health");
   if (!data.health) return box.replaceChildren(emptyNote("empty.health", data.reasons["data/health"]));
-  const { kpis, lowest, alerts } = data.health;
+  const { kpis, lowest } = data.health;
   const share = (value) => percent(value / 100, 2);
   const units = { coverage_global_pct: share, dups_pct: share, freshness_age_p95_min: span, report_lag_p95_min: span };
   const rows = Object.entries(kpis).map(([key, value]) =>
@@ -83,14 +74,19 @@ function health() {
   rows.push([text("health.quarantined"), number(data.quarantine.total)]);
   const made = node("table", {}, node("tbody", {}, ...rows.map(([name, value]) =>
     node("tr", {}, node("th", { scope: "row" }, name), node("td", { class: "n" }, value)))));
-  const notes = alerts.length
-    ? alerts.map((alert) => node("li", { class: alert.level }, alertText(alert)))
-    : [node("li", {}, text("health.noalerts"))];
-  box.replaceChildren(made, node("ul", { class: "alerts" }, ...notes));
+  box.replaceChildren(made);
   if (lowest.length) {
     box.append(node("p", { class: "about" }, text("health.lowest")), table([["", ""], ["", "n"]], lowest.map((row) =>
       [row.name || row.station_id, text("health.missing", { n: number(row.missing), pct: number(row.coverage_pct, 1) })])));
   }
+}
+
+// Stations that the forecast served worse than persistence.
+function worst() {
+  const rows = data.value[choice.judged]?.worst ?? [];
+  element("worst").replaceChildren(rows.length ? table([[text("now.station"), ""], [text("scores.model"), "n"], [text("scores.persistence"), "n"]],
+    rows.map(([id, name, mine, base]) => [node("a", { href: `#station=${encodeURIComponent(id)}` }, name || id), number(mine, 2), number(base, 2)]))
+    : emptyNote(data.value[choice.judged] ? "worst.none" : "empty.value"));
 }
 
 function models() {
@@ -162,6 +158,7 @@ function accuracySwitch() {
     choice.judged = n;
     accuracySwitch();
     scores();
+    worst();
     redraw();
   });
 }
@@ -174,7 +171,7 @@ function words() {
   for (const item of document.querySelectorAll("[data-placeholder]")) item.placeholder = text(item.dataset.placeholder);
   for (const item of document.querySelectorAll("[data-lang]")) item.setAttribute("aria-pressed", String(item.dataset.lang === choice.lang));
   element("theme").textContent = text(`theme.${choice.theme}`);
-  for (const part of [intro, lights, tiles, mapSwitches, accuracySwitch, scores, health, models, pipeline, dead, search]) part();
+  for (const part of [intro, lights, tiles, actions, mapSwitches, accuracySwitch, scores, worst, health, models, pipeline, dead, search, reserve]) part();
 }
 
 function charts() {
@@ -188,6 +185,9 @@ const THEMES = ["auto", "light", "dark"];
 function listen() {
   element("search").addEventListener("input", search);
   element("search").addEventListener("keydown", searchKey);
+  element("sheet-close").addEventListener("click", () => element("sheet").close());
+  element("sheet").addEventListener("close", putBack);
+  listenToActions();
   for (const button of document.querySelectorAll("[data-lang]")) {
     button.addEventListener("click", () => {
       choice.lang = button.dataset.lang;
@@ -217,9 +217,11 @@ async function start() {
   choice.station = judged()?.truth?.station_id ?? liveliest();
   words();
   listen();
+  document.documentElement.dataset.readable = String(Math.round(performance.now()));
   await new Promise((resume) => setTimeout(resume));
   document.head.append(node("script", {}, await unpacked("library")));
   charts();
+  followLink();
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 

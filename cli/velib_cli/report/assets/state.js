@@ -66,6 +66,7 @@ function moment(stamp, options = { dateStyle: "medium", timeStyle: "short" }) {
   return format("DateTimeFormat", { timeZone: data.tz, hourCycle: "h23", ...options }).format(new Date(stamp));
 }
 
+const isPhone = () => matchMedia("(max-width: 900px)").matches;
 const clock = (stamp) => moment(stamp, { hour: "2-digit", minute: "2-digit" });
 
 // Charts have no time zones: they are given the local clock as if it were universal.
@@ -103,6 +104,6 @@ function table(columns, rows) {
 
 function emptyNote(key, said = null) {
   const made = node("p", { class: "empty" }, text(key));
-  if (said) made.append(" ", text("empty.said"), " ", node("q", { lang: "en" }, said));
+  if (said) made.append(" ", text("empty.said"), " ", node("q", {}, reasonText(said)));
   return made;
 }

@@ -71,25 +71,52 @@ function drawMap() {
     marker: { size: 26, color: hollow, line: { width: 2.5, color: colour("ink") } },
   };
   const bare = { visible: false, fixedrange: false };
+  const note = (words, place) => ({ text: words, showarrow: false, font: { size: 11, color: colour("muted") }, ...place });
+  const ground = (shade) => `${colour("card")}${shade}`;
   const [left, right] = [Math.min(...stations.x), Math.max(...stations.x)];
   const bar = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((km) => km > (right - left) / 8) ?? 100;
   const bottom = Math.min(...stations.y) - 0.04 * (right - left || 1);
-  label(figure, text("map.label"));
+  label(figure, text("map.label"), "group"); // it has buttons, so it is no image
   Plotly.react(figure, [stations, ring], layout({
     showlegend: false, margin: { l: 0, r: 0, t: 4, b: 4 }, xaxis: bare,
     yaxis: { ...bare, scaleanchor: "x" }, uirevision: "map",
-    shapes: [{ type: "line", x0: left, x1: left + bar, y0: bottom, y1: bottom, line: { color: colour("muted"), width: 2 } }],
-    annotations: [{ x: left + bar / 2, y: bottom, yanchor: "bottom", showarrow: false, text: `${number(bar, bar < 1 ? 1 : 0)} km`, font: { size: 11, color: colour("muted") } }],
+    images: (data.map?.tiles ?? []).map(({ src, x: west, y: north, w, h }) => ({
+      source: src, xref: "x", yref: "y", x: west, y: north, sizex: w, sizey: h, sizing: "stretch", layer: "below", opacity: 0.55 })),
+    shapes: [...baseLines(), { type: "line", x0: left, x1: left + bar, y0: bottom, y1: bottom, line: { color: colour("muted"), width: 2 } }],
+    annotations: [
+      note(text("unit.km", { n: number(bar, bar < 1 ? 1 : 0) }), { x: left + bar / 2, y: bottom, yanchor: "bottom" }),
+      note(`<b>↑</b><br>${text("map.north")}`, { xref: "paper", yref: "paper", x: 0.01, y: 0.99, xanchor: "left", yanchor: "top" }),
+      ...(data.map?.named ?? []).filter((n, q) => x[n] !== null && (q < 5 || !narrow())).map((n) => note(escaped(short(nameOf(n))),
+        { x: x[n], y: y[n], yshift: 14, bgcolor: ground("cc"), borderpad: 1, font: { size: 11, color: colour("ink") } })),
+    ],
+    hoverdistance: matchMedia("(pointer: coarse)").matches ? 40 : 20,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "pan",
   }), { ...CONFIG, displayModeBar: "hover", modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d"]] });
   if (!figure.dataset.listens) {
     figure.on("plotly_click", (event) => {
       const picked = event.points.find((point) => point.customdata !== undefined);
-      if (picked) choose(picked.customdata);
+      if (picked) choose(picked.customdata, true);
     });
     figure.dataset.listens = "yes";
   }
   mapNote(here.length, shares.filter((share) => share === null).length);
+}
+
+const LONGEST_LABEL = 22;
+const short = (words) => (words.length > LONGEST_LABEL ? `${words.slice(0, LONGEST_LABEL - 1)}…` : words);
+
+// The base map that the operator named: water, green and streets in faint lines under the stations.
+function baseLines() {
+  const kinds = { green: "whole", water: "full", street: "middle" };
+  return Object.entries(data.map?.lines ?? {}).map(([kind, [xs, ys]]) => {
+    let start = true;
+    const path = xs.map((east, n) => {
+      const step = east === null ? "" : `${start ? "M" : "L"}${east},${ys[n]}`;
+      start = east === null;
+      return step;
+    }).join("");
+    return { type: "path", path, layer: "below", opacity: 0.45, line: { width: kind === "street" ? 0.6 : 1.1, color: colour(kinds[kind] ?? "middle") } };
+  });
 }
 
 // The station whose bikes moved most: what is shown where no forecast has been judged yet.
@@ -158,7 +185,7 @@ function option(n, place) {
     role: "option", id: `option-${place}`, "data-station": id[n],
     "aria-selected": String(id[n] === choice.station),
   }, node("span", {}, name[n] || id[n]), node("span", {}, `${number(bikes[n])} / ${number(capacity[n])}`));
-  made.addEventListener("click", () => choose(id[n]));
+  made.addEventListener("click", () => choose(id[n], true));
   return made;
 }
 
@@ -182,17 +209,28 @@ function searchKey(event) {
     move(event.key === "ArrowDown" ? 1 : -1);
   } else if (event.key === "Enter" && matches.length) {
     event.preventDefault();
-    choose(data.stations.id[matches[Math.max(0, active)]]);
+    choose(data.stations.id[matches[Math.max(0, active)]], true);
   }
 }
 
-function choose(id) {
+// On a telephone the chosen station comes up over the map: below it, nobody would see it.
+function choose(id, asSheet = false) {
   choice.station = id;
+  const sheet = element("sheet");
+  if (asSheet && isPhone() && !sheet.open) {
+    element("sheet-body").append(element("station"), element("station-chart"));
+    sheet.showModal();
+  }
   for (const item of element("results").children) {
     item.setAttribute("aria-selected", String(item.dataset.station === id));
   }
   const { x, y } = chosenPlace();
   if (element("map").data) Plotly.restyle("map", { x: [x], y: [y] }, [1]);
+  showStation();
+}
+
+function putBack() {
+  element("station-home").append(element("station"), element("station-chart"));
   showStation();
 }
 
