@@ -326,7 +326,7 @@ MUTANTS = [
         ("damping not shrunk", "ACTIVITY_PRIOR = 6.0", "ACTIVITY_PRIOR = 0.001"),
         ("damping of rest too", "scaled[:, unchanged] = found[:, unchanged]", "pass"),
         ("a bike is two", "probability, 1 - bikes)", "probability, 2 - bikes)"),
-        ("a dock is one more", "probability, docks - 1)", "probability, docks)"),
+        ("a dock is one more", "docks, 0) - 1", "docks, 0)"),
         ("persistence has a dock at 2", "(docks >= 1)", "(docks > 1)"),
         ("persistence has a bike at 0", "(bikes >= 1)", "(bikes >= 0)"),
         ("means are not blended", "bikes + weight * mean_change", "bikes + mean_change"),
@@ -339,12 +339,9 @@ MUTANTS = [
         ("closed stations are forecast", "ok == 0,", "ok == 2,"),
         ("a day's silence is silent", "age > SILENT_AFTER_MINUTES", "age >= SILENT_AFTER_MINUTES"),
         ("the target is the origin", "stamps(seconds + ahead)", "stamps(seconds)"),
-        ("closed stations are in service", '(panel["ok"] != 0)', '(panel["ok"] != 2)'),
-        (
-            "negative docks",
-            'np.maximum(panel["capacity"] - panel["bikes"], 0)',
-            'panel["capacity"] - panel["bikes"]',
-        ),
+        ("negative docks", '- panel["bikes"], 0)', '- panel["bikes"], -99)'),
+        ("known docks are forgotten", 'panel.stations.capacity, panel["capacity"])', "np.nan, 0)"),
+        ("ceilings without free docks", 'seen, panel["bikes"] + docks)', "seen, seen)"),
     ),
     *of(
         "jobs/train_model.py",
@@ -389,6 +386,28 @@ MUTANTS = [
         ("late snapshots added to the old rows", "kept = ~np.isin(", "kept = np.ones_like("),
     ),
     *of(
+        "tables/service.py",
+        "oracle_panel oracle_forecasts datasets",
+        ("closed stations are in service", '(panel["ok"] != 0)', '(panel["ok"] != 2)'),
+        ("stations without docks are in service", '(panel["capacity"] != 0)', "True"),
+        (
+            "docks at least minus",
+            "pc.subtract(capacity, bikes), 0,",
+            "pc.subtract(capacity, bikes), -9,",
+        ),
+        ("not renting alone closes", '_above_0(_column(table, "bikes"))', "rents_not"),
+        (
+            "removed stations are open",
+            '_is(table, "is_installed", 0)',
+            '_is(table, "is_installed", 9)',
+        ),
+        (
+            "one flag of two closes",
+            "pc.and_(rents_not, takes_not))",
+            "pc.or_(rents_not, takes_not))",
+        ),
+    ),
+    *of(
         "tables/snapshot.py",
         "oracle_lake snapshot",
         ("the oldest of a bin stays", '("ts_utc", "ascending")', '("ts_utc", "descending")'),
@@ -410,11 +429,6 @@ MUTANTS = [
         ("short of bikes below the bound", "pc.less_equal(pc.cast(count", "pc.less(pc.cast(count"),
         ("the larger bound", "pc.min_element_wise(share", "pc.max_element_wise(share"),
         ("truth of the bin itself", "bikes[t + h, s]", "bikes[t, s]"),
-        (
-            "docks at least minus",
-            'pc.subtract(table["capacity"], table["bikes"]), 0,',
-            'pc.subtract(table["capacity"], table["bikes"]), -9,',
-        ),
     ),
     *of(
         "monitoring/model/scored_log.py",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
 import math
+from typing import TYPE_CHECKING
+
+from oracles.observations import known, minus
+
+if TYPE_CHECKING:
+    from oracles.observations import Observations, Value
 
 MAX_CHANGE = 60
 MAGNITUDES = (1, 2, 3, 4, 6, 9, 14)
@@ -149,12 +154,57 @@ def published(classes: Classes, probability, blend: Blend, horizon: int, bikes, 
     weight = blend.mean_weight()
     mean = min(max(bikes + weight * mean_change(classes, probability), 0), most)
     p_bike = weight * chance(classes, probability, lambda d: bikes + d >= 1)
-    p_dock = weight * chance(classes, probability, lambda d: docks - d >= 1)
     p_bike += (1 - weight) * (bikes >= 1)
+    if math.isnan(docks):
+        return median, half_even(median), mean, p_bike, math.nan
+    p_dock = weight * chance(classes, probability, lambda d: docks - d >= 1)
     p_dock += (1 - weight) * (docks >= 1)
     return median, half_even(median), mean, p_bike, p_dock
 
 
-def group_of(value: float, edges) -> int:
-    """How many rising edges lie at or below a value."""
-    return bisect.bisect_right(edges, value)
+def capacity(seen: Observations, s: int, t: int) -> Value:
+    reported = seen.get("capacity", s, t)
+    return seen.docks[s] if reported is None else reported
+
+
+def free_docks(seen: Observations, s: int, t: int) -> Value:
+    stated = seen.get("docks_available", s, t)
+    free = minus(capacity(seen, s, t), seen.bikes(s, t))
+    return stated if stated is not None or free is None else max(free, 0)
+
+
+def most_bikes(seen: Observations, s: int, t: int) -> Value:
+    """The most bikes that a station is taken to hold."""
+    if (docks := capacity(seen, s, t)) is not None:
+        return docks
+    stated = seen.get("docks_available", s, t)
+    if stated is not None:
+        return None if seen.bikes(s, t) is None else seen.bikes(s, t) + stated
+    return max(known(seen.bikes(s, u) for u in range(seen.start, t + 1)), default=None)
+
+
+def is_in_service(seen: Observations, s: int, t: int) -> bool:
+    there = seen.bikes(s, t) is not None
+    return there and seen.get("capacity", s, t) != 0 and seen.get("ok", s, t) != 0
+
+
+REASONS = ("never_seen", "stale", "closed", "no_capacity", "silent")
+
+
+def reason(seen: Observations, s: int, t: int, look_back: int) -> str | None:
+    """Why a station gets no forecast from the newest bin, and from which bin it starts."""
+    origin = origin_of(seen, s, t, look_back)
+    if origin is None:
+        return "never_seen"
+    age = seen.get("age_min", s, origin)
+    holds = {
+        "stale": 5 * (t - origin) > 15,
+        "closed": seen.get("ok", s, origin) == 0,
+        "no_capacity": capacity(seen, s, origin) == 0,
+        "silent": age is not None and age > 24 * 60,
+    }
+    return next((name for name in REASONS if holds.get(name)), None)
+
+
+def origin_of(seen: Observations, s: int, t: int, look_back: int) -> int | None:
+    return next((u for u in range(t, t - look_back - 1, -1) if seen.bikes(s, u) is not None), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 
 import numpy as np
@@ -10,7 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import forecasts as oracle
-from velib_core.features.stack import FEATURES
+from oracles.observations import Observations, plain
+from panels import changed, make_panel
+from velib_core.features.profiles import empty_profiles
+from velib_core.features.spatial_features import fit_static_features
+from velib_core.features.stack import FEATURES, lookback_bins
 from velib_core.model.blending import BLEND_WEIGHTS, add_day, fresh_calibration
 from velib_core.model.change_distribution import (
     MAX_CHANGE,
@@ -22,8 +27,16 @@ from velib_core.model.change_distribution import (
     mean_change,
     median_change,
 )
-from velib_core.model.inference import blend_with_persistence, class_probabilities
-from velib_core.timeline.bins import HorizonBins
+from velib_core.model.inference import (
+    blend_with_persistence,
+    capacities,
+    ceilings,
+    class_probabilities,
+    free_docks,
+    predict,
+)
+from velib_core.tables.service import observed_in_service
+from velib_core.timeline.bins import Bin, HorizonBins, bin_start
 
 SHORT, LONG = HorizonBins(3), HorizonBins(12)
 
@@ -124,6 +137,7 @@ class Pack:
     classes: object
     horizon_bins: HorizonBins = LONG
     feat_cols: tuple[str, ...] = FEATURES
+    static_features: object = None
 
 
 ACTIVITY = st.one_of(st.none(), st.floats(0, 3, width=32))
@@ -157,6 +171,7 @@ def day_of(classes, seed: int, lean: int):
     bikes = rng.integers(0, 24, len(rows)).astype(np.float32)
     capacity = np.full(len(rows), 20, np.float32)
     docks = np.maximum(capacity - bikes - rng.integers(0, 2, len(rows)), 0).astype(np.float32)
+    docks[5] = np.nan
     likely = np.rint(mean_change(classes, rows)) * lean + rng.integers(-1, 2, len(rows))
     return rows, bikes, capacity, docks, np.clip(bikes + likely, 0, 24).astype(np.float32)
 
@@ -206,4 +221,80 @@ def test_published_numbers(days, seed, horizon):
         median, integers, *others = oracle.published(expected, row, blend, horizon, *at)
         assert found.median[n] == pytest.approx(median, abs=2e-3)
         assert found.rounded[n] == integers or abs(median % 1 - 0.5) < 2e-3
-        assert [column[n] for column in found[2:]] == pytest.approx(others, abs=1e-5)
+        assert [column[n] for column in found[2:]] == pytest.approx(others, abs=1e-5, nan_ok=True)
+
+
+@functools.cache
+def gappy():
+    """A network in which each of docks, capacity, status and age is unknown now and then."""
+    panel = make_panel(days=1, stations=40, missing=0.3)
+    rng = np.random.default_rng(8)
+    values = {name: array.copy() for name, array in panel.values.items()}
+    shape = values["bikes"].shape
+    for name in ("capacity", "docks_available", "ok", "age_min"):
+        values[name][rng.random(shape) < 0.3] = np.nan
+    values["docks_available"][:, ::3] = np.nan
+    values["ok"][rng.random(shape) < 0.2] = 0
+    values["age_min"][rng.random(shape) < 0.2] = 1440
+    values["age_min"][rng.random(shape) < 0.2] = 1440.1
+    values["capacity"][:, 5:25] = np.nan
+    values["capacity"][:, 9] = 0
+    bikes = values["bikes"]
+    for n, back in enumerate((1, 2, 3, 4, 5, 60, 61, 62)):
+        bikes[288 - back :, n] = np.nan
+        bikes[288 - back - 1, n] = 5
+    bikes[:, 8] = np.nan
+    docks = panel.stations.capacity.copy()
+    docks[5:20], docks[9] = np.nan, 0
+    stations = dataclasses.replace(panel.stations, capacity=docks)
+    panel = dataclasses.replace(changed(panel, values), stations=stations)
+    seen = Observations(
+        panel.start,
+        stations.ids.tolist(),
+        [],
+        plain(docks),
+        {name: plain(array.T) for name, array in panel.values.items()},
+        {},
+    )
+    return panel, seen
+
+
+@pytest.mark.parametrize(
+    ("code", "definition"),
+    [
+        (capacities, oracle.capacity),
+        (free_docks, oracle.free_docks),
+        (ceilings, oracle.most_bikes),
+        (observed_in_service, oracle.is_in_service),
+    ],
+)
+def test_what_a_station_holds(code, definition):
+    panel, seen = gappy()
+    expected = [
+        [definition(seen, s, t) for s in range(len(seen.ids))]
+        for t in range(panel.start, panel.stop)
+    ]
+    np.testing.assert_array_equal(code(panel), np.array(expected, np.float32))
+
+
+def test_a_forecast_starts_from_the_newest_observation_or_says_why_there_is_none():
+    panel, seen = gappy()
+    classes, _ = fitted(0, 1.5)
+    even = Saying(np.full((len(seen.ids), len(classes.lows)), 1 / len(classes.lows), np.float32))
+    pack = Pack(even, classes, SHORT, static_features=fit_static_features(panel.stations))
+    found = []
+    for at in range(panel.stop - 30, panel.stop):
+        profiles = empty_profiles("Europe/Paris", (SHORT,))
+        rows = predict(pack, panel, profiles, Bin(at), fresh_calibration()).to_pylist()
+        for s, row in enumerate(rows):
+            reason = oracle.reason(seen, s, at, lookback_bins(SHORT))
+            origin = oracle.origin_of(seen, s, at, lookback_bins(SHORT))
+            assert row["reason"] == reason, (s, at)
+            assert (row["bikes_pred"] is None) == (reason is not None)
+            if origin is not None:
+                made = bin_start(Bin(origin)).replace(tzinfo=None)
+                assert row["tbin_latest"].to_pydatetime() == made
+                assert row["target_ts_utc"] - row["tbin_latest"] == dt.timedelta(minutes=15)
+                assert row["bikes"] == seen.bikes(s, origin)
+            found.append(reason)
+    assert set(found) == {None, *oracle.REASONS}

@@ -23,14 +23,17 @@ def row_of(rng: np.random.Generator, station: str) -> dict:
     def count(most: int):
         return maybe(int(rng.integers(0, most + 1)))
 
-    counts = {n: count(1 if n.startswith("is_") else 40) for n in STATION_VARIABLES}
+    def flag():
+        return maybe(int(rng.random() < 0.7))
+
+    counts = {n: flag() if n.startswith("is_") else count(40) for n in STATION_VARIABLES}
     weather = {n: maybe(float(np.float32(rng.uniform(0, 50)))) for n in WEATHER_VARIABLES}
     return {
         **counts,
         **weather,
         "bikes": int(rng.integers(0, 41)),
         "station_id": station,
-        "status": maybe(str(rng.choice(["OK", "CLOSED", "?"]))),
+        "status": maybe(str(rng.choice(["OK", "OK", "OK", "CLOSED", "?"]))),
         "late_s": int(rng.integers(0, 300)),
         "age_s": maybe(int(rng.integers(-600, 9000))),
         "lat": maybe(rng.uniform(-80, 80)),
@@ -65,6 +68,20 @@ def table_of(bin_: int, rows) -> pa.Table:
     return pa.table(columns, snapshot.SCHEMA)
 
 
+def is_closed(row: dict) -> bool:
+    docks = row["docks_available"]
+    if docks is None and row["capacity"] is not None:
+        docks = max(row["capacity"] - row["bikes"], 0)
+    rents_not, takes_not = (row[flag] == 0 for flag in ("is_renting", "is_returning"))
+    return (
+        row["status"] not in (None, "OK")
+        or row["is_installed"] == 0
+        or (rents_not and takes_not)
+        or (rents_not and row["bikes"] > 0)
+        or (takes_not and (docks or 0) > 0)
+    )
+
+
 def number(value) -> float:
     return math.nan if value is None else value
 
@@ -86,8 +103,8 @@ def test_a_panel_holds_each_row_at_its_bin_and_station(seed):
         for row in rows:
             newest[row["station_id"]] |= {k: v for k, v in row.items() if v is not None}
             derived = {
-                "ok": {None: None, "OK": 1}.get(row["status"], 0),
-                "age_min": None if row["age_s"] is None else row["age_s"] / 60,
+                "ok": 0 if is_closed(row) else {None: None, "OK": 1}[row["status"]],
+                "age_min": None if row["age_s"] is None else max(row["age_s"], 0) / 60,
             }
             for name in variables:
                 value = (row | derived)[name]
