@@ -167,5 +167,5 @@ def _columns(rows: pa.Table, hindcasts: Hindcasts) -> NDArray[np.int64]:
 
 
 def _floats(rows: pa.Table, name: str) -> NDArray[np.float64]:
-    column = pc.hindcasts(rows[name], pa.float64())
+    column = pc.cast(rows[name], pa.float64())
     return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
