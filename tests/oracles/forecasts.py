@@ -173,7 +173,7 @@ def free_docks(seen: Observations, s: int, t: int) -> Value:
     return stated if stated is not None or free is None else max(free, 0)
 
 
-def most_bikes(seen: Observations, s: int, t: int) -> Value:
+def station_ceiling(seen: Observations, s: int, t: int) -> Value:
     """The most bikes that a station is taken to hold."""
     if (docks := capacity(seen, s, t)) is not None:
         return docks

@@ -264,7 +264,7 @@ def gappy():
     [
         (capacities, oracle.capacity),
         (free_docks, oracle.free_docks),
-        (ceilings, oracle.most_bikes),
+        (ceilings, oracle.station_ceiling),
         (observed_in_service, oracle.is_in_service),
     ],
 )
