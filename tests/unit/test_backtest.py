@@ -162,7 +162,7 @@ def test_perfect_persistence_has_no_lift():
 def test_what_is_no_recording_is_refused_with_a_reason(recording, tmp_path):
     path, _ = recording
     (tmp_path / "junk.parquet").write_bytes(b"junk")
-    with pytest.raises(BacktestError, match="readable"):
+    with pytest.raises(BacktestError, match="a Parquet file"):
         read_recording(tmp_path / "junk.parquet", TEST_FROM)
     pq.write_table(pq.read_table(path).drop(["bikes"]), tmp_path / "bare.parquet")
     with pytest.raises(BacktestError, match="bikes"):

@@ -1,4 +1,5 @@
 import datetime as dt
+import decimal
 import os
 from pathlib import Path
 
@@ -6,10 +7,17 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from velib_core.feeds import gbfs, open_meteo
+from click.testing import CliRunner
+from velib_cli.commands import run
+from velib_cli.main import cli
+from velib_core.feeds import gbfs, open_meteo, stations
+from velib_core.feeds.kinds import vehicle_kinds
+from velib_core.feeds.observed import AHEAD, Observed
+from velib_core.lake.bucket import json_bytes
 from velib_core.timeline.bins import Day, parse_day
 from velib_local.simulation import feed_documents
-from velib_local.simulation.recording import Recording, RecordingError
+from velib_local.simulation import recording as played_recording
+from velib_local.simulation.observations import Observations, RecordingError
 
 RECORDINGS = Path(os.environ.get("VELIB_RECORDINGS", Path(__file__).parents[3] / "shared" / "data"))
 FILES = sorted(RECORDINGS.glob("*.parquet"))
@@ -35,16 +43,22 @@ def as_ingested(state):
     """Return the rows that the ingestion reads from a state shown as GBFS 2.3, and its defects."""
     documents = feed_documents.gbfs_2(state, "http://feed")
     read = {
-        feed: gbfs.Document(feed, documents[f"{feed}.json"]()["data"], state.last_updated, 0)
-        for feed in gbfs.FEEDS
+        feed: gbfs.decode(feed, json_bytes(documents[f"{feed}.json"]()))
+        for feed in ("station_status", "station_information", "vehicle_types")
     }
-    return gbfs.snapshot_rows(
-        read["station_status"],
-        read["station_information"],
-        gbfs.electric_types(read["vehicle_types"]),
-        state.last_updated,
-        state.weather or open_meteo.Weather(),
+    types, _ = vehicle_kinds(read["vehicle_types"])
+    at = state.last_updated
+    table, defects = stations.snapshot_rows(
+        stations.read_status(read["station_status"], types),
+        stations.read_information(read["station_information"]),
+        {},
+        Observed(at, True, dt.timedelta(), at + AHEAD),
     )
+    return stations.at_instant(table, at, state.weather or open_meteo.Weather()), defects
+
+
+def Recording(path, from_day=None, to_day=None):  # noqa: N802 -- the class, of a file
+    return played_recording.Recording(Observations(path), from_day, to_day)
 
 
 def test_snapshots_come_in_order_of_time_however_the_file_is_sorted(tmp_path):
@@ -176,9 +190,92 @@ def test_a_file_that_is_missing_or_no_recording_is_named_with_what_it_lacks(tmp_
     thin = write(tmp_path / "thin.parquet", [{"ts_utc": NOON, "station_id": "1"}])
     with pytest.raises(RecordingError, match=r"thin\.parquet.*column bikes"):
         Recording(thin)
-    texts = write(tmp_path / "texts.parquet", [row(ts="2025-11-03 12:00")])
-    with pytest.raises(RecordingError, match=r"texts\.parquet: column ts_utc.*timestamp"):
-        Recording(texts)
+
+
+def rows_of(path, zone=""):
+    return pa.concat_tables(list(Observations(path, zone).tables())).to_pylist()
+
+
+CSV = """extra,timestamp,num_bikes_available,id,lng,latitude,is_renting,is_returning,last_reported
+x,2025-11-03 12:00:07,3,7,4.1,45.1,true,1,1762171200
+x,2025-11-03T12:00:07Z,4.0,8.0,"4,2",45.2,False,0,2025-11-03T11:59:00Z
+x,2025-11-03 12:05:07,8.5,7,4.1,45.1,1,1,
+x,2025-11-03 12:05:07,-2,8,4.1,45.1,1,1,
+x,noon,3,9,4.1,north,perhaps,1,
+x,2025-11-03 12:10:07,2,9,4.1,north,perhaps,1,
+"""
+
+
+def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path):
+    path = tmp_path / "city.csv"
+    path.write_text(CSV)
+    first, second, last = rows_of(path)
+    assert first == {
+        "ts_utc": NOON,
+        "station_id": "7",
+        "bikes": 3,
+        "is_renting": 1,
+        "is_returning": 1,
+        "lat": 45.1,
+        "lon": 4.1,
+        "last_reported_utc": naive_utc(2025, 11, 3, 12),
+    }
+    assert (second["station_id"], second["bikes"], second["lon"]) == ("8", 4, 4.2)
+    assert (second["is_renting"], second["is_returning"]) == (0, 0)
+    assert (last["bikes"], last["lat"], last["is_renting"]) == (2, None, None)
+    source = Observations(path)
+    found = source.understood()
+    assert (found.rows, len(found.stations)) == (3, 3)
+    assert (found.step_min, found.tz) == (10, "Europe/Andorra")
+    opening, *refusals = found.lines()
+    for part in (
+        "3 rows of 3 stations",
+        "bikes from num_bikes_available",
+        "not read: extra",
+    ):
+        assert part in opening
+    assert "missing: capacity" in opening
+    assert [(r.column, r.count, r.row, r.refused) for r in found.refusals] == [
+        ("timestamp", 1, 5, True),
+        ("num_bikes_available", 2, 3, True),
+        ("is_renting", 2, 5, False),
+        ("latitude", 2, 5, False),
+    ]
+    assert len(refusals) == 4
+
+
+def test_a_recording_with_half_bikes_loses_that_row_and_says_it(tmp_path):
+    path = write(tmp_path / "mean.parquet", [row(bikes=3.0), row("2", bikes=0.5)])
+    (only,) = rows_of(path)
+    assert only["station_id"] == "1"
+    (refusal,) = Observations(path).understood().refusals
+    assert str(refusal) == (
+        "column bikes: 1 rows refused; row 2 has 0.5, expected a whole number from 0 to 5000"
+    )
+
+
+def test_float_ids_and_decimal_places_are_read(tmp_path):
+    fields = {"lat": decimal.Decimal("45.10"), "lon": decimal.Decimal("4.10")}
+    path = write(tmp_path / "a.parquet", [row(1001.0, **fields)])
+    (only,) = rows_of(path)
+    assert (only["station_id"], only["lat"], only["lon"]) == ("1001", 45.1, 4.1)
+
+
+def test_local_times_are_read_with_their_zone_and_found_out_without(tmp_path):
+    local = [
+        row(f"{n}", ts=NOON + dt.timedelta(hours=1), last_reported_utc=NOON, lat=48.9, lon=2.3)
+        for n in range(20)
+    ]
+    path = write(tmp_path / "a.parquet", local)
+    assert rows_of(path, "Europe/Paris")[0]["ts_utc"] == NOON
+    with pytest.raises(RecordingError, match="local time of Europe/Paris: add --local-times"):
+        Observations(path).understood()
+
+
+def test_a_file_without_one_usable_row_names_the_first_value(tmp_path):
+    path = write(tmp_path / "a.parquet", [row(bikes=-1), row(bikes=-2)])
+    with pytest.raises(RecordingError, match="row 1 has -1"):
+        Observations(path).understood()
 
 
 def test_days_without_an_observation_are_an_error(tmp_path):
@@ -226,6 +323,8 @@ def test_ingestion_reads_a_recorded_snapshot_as_it_was_recorded(path):
     there = duckdb.sql(f"select * from '{path}' limit 0").columns
     names = [name for name in rows.column_names if name in there and name != "status"]
     columns = ", ".join(names)
+    # A place at 0°, 0° is none: one network keeps its laboratory there.
+    columns = columns.replace(" lat,", " nullif(lat, 0),").replace(" lon,", " nullif(lon, 0),")
     recorded = duckdb.sql(
         f"""
         select {columns} from '{path}'
@@ -235,3 +334,16 @@ def test_ingestion_reads_a_recorded_snapshot_as_it_was_recorded(path):
     ).fetchall()
     read = duckdb.from_arrow(rows.select(names)).fetchall()
     assert sorted(map(repr, read)) == sorted(map(repr, recorded))
+
+
+def test_a_folder_that_holds_another_source_is_refused_before_anything_starts(tmp_path):
+    first = write(tmp_path / "first.parquet", [row(lat=48.9, lon=2.3)])
+    other = write(tmp_path / "other.parquet", [row("9", lat=41.9, lon=-87.6)])
+    out = tmp_path / "out"
+    run._claim(out, first, Observations(first).understood())
+    run._claim(out, first, Observations(first).understood())
+    done = CliRunner().invoke(cli, ["replay", "--source", str(other), "--out", str(out)])
+    assert done.exit_code == 2
+    assert f"holds first.parquet; take another folder for {other}" in " ".join(done.stderr.split())
+    longer = write(first, [row(lat=48.9, lon=2.3), row(ts=NOON + dt.timedelta(days=1))])
+    run._claim(out, longer, Observations(longer).understood())

@@ -38,7 +38,8 @@ from velib_core.timeline.bins import (
     first_bin,
     horizon_bins,
 )
-from velib_core.timeline.local_time import local_times, nearest_zone
+from velib_core.timeline.local_time import local_times as clock_of
+from velib_local.simulation.observations import Observations, RecordingError, Understood
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,9 +48,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from velib_core.model.pack import ModelPack
 
-REQUIRED = ("ts_utc", "station_id", "bikes", "capacity")
-OPTIONAL = (
-    *(name for name in STATION_VARIABLES if name not in REQUIRED),
+COLUMNS = (
+    "ts_utc",
+    "station_id",
+    *STATION_VARIABLES,
     "status",
     "lat",
     "lon",
@@ -57,10 +59,6 @@ OPTIONAL = (
     "last_reported_utc",
     *WEATHER_VARIABLES,
 )
-
-CLOSED_WORDS = ("closed", "renting", "returning")
-"""Recorded statuses (in lower case) of a station that does not both rent and take back. Any other
-word, or none, is taken as in service."""
 
 SMALLEST_TRAINING_DAYS = 3
 
@@ -93,6 +91,7 @@ class Recorded:
 
     panel: Panel
     past: Panel
+    understood: Understood
     rows: int
     rows_without_station: int
 
@@ -112,14 +111,17 @@ def run_backtest(
     out: Path,
     tz: str | None = None,
     progress: Callable[[str, float], None] = lambda _what, _share: None,
+    *,
+    local_times: bool = False,
+    opened: Callable[[str], None] = lambda _line: None,
 ) -> BacktestResult:
     """Backtest a recording and write predictions, metrics and a page of plots.
 
     Parameters
     ----------
     source
-        A Parquet file with the columns `REQUIRED` and any of `OPTIONAL`. Rows without a station
-        or a bike count are dropped; of several snapshots in a bin the last one counts.
+        A file as `velib_local.simulation.observations` reads it. Rows without a station or a bike
+        count are dropped; of several snapshots in a bin the last one counts.
     test_from
         The first UTC day that is forecast; training uses the bins before its midnight.
     horizons
@@ -128,6 +130,10 @@ def run_backtest(
         Folder for ``predictions_h{H}.parquet``, ``metrics.json`` and ``report.html``.
     tz
         IANA zone of the network; guessed from the stations' position when ``None``.
+    local_times
+        Whether times without a zone are those of ``tz`` and not UTC.
+    opened
+        Told what was understood of the file, line by line, before anything is trained.
     progress
         Called with the current step and the share that is done.
 
@@ -138,9 +144,16 @@ def run_backtest(
 
     """
     progress("reading", 0.0)
-    recorded = read_recording(source, test_from)
-    stations = recorded.past.stations
-    zone = tz or nearest_zone(_middle(stations.lat, 48.85), _middle(stations.lon, 2.35))
+    recorded = read_recording(source, test_from, (tz or "") if local_times else "", tz or "")
+    zone = recorded.understood.tz
+    for line in recorded.understood.lines():
+        opened(line)
+    judged = judgeable(recorded.panel, horizons)
+    for minutes in set(horizons) - set(judged):
+        step = recorded.understood.step_min
+        opened(f"{minutes} min ahead cannot be judged: observations are {step} min apart")
+    if not judged:
+        raise BacktestError("horizons", list(horizons), "minutes that observations are apart")
     out.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, Any] = {
         "source": source.name,
@@ -152,10 +165,10 @@ def run_backtest(
         "horizons": {},
     }
     tables = {}
-    for number, minutes in enumerate(horizons):
+    for number, minutes in enumerate(judged):
 
         def reported(what: str, share: float, done: int = number, horizon: int = minutes) -> None:
-            progress(f"{horizon} min: {what}", (done + share) / len(horizons))
+            progress(f"{horizon} min: {what}", (done + share) / len(judged))
 
         pack, table = forecast_from(recorded, test_from, minutes, zone, reported)
         if not table.num_rows:
@@ -173,22 +186,20 @@ def run_backtest(
     return BacktestResult(out, metrics)
 
 
-def read_recording(source: Path, test_from: Day) -> Recorded:
+def read_recording(source: Path, test_from: Day, local_zone: str = "", tz: str = "") -> Recorded:
     """Lay a recording on the grid; raise `BacktestError` where that is not possible."""
     try:
-        there = pq.read_schema(source).names
-    except (OSError, pa.ArrowException) as error:
-        raise BacktestError(str(source), str(error), "a readable Parquet file") from error
-    for column in REQUIRED:
-        if column not in there:
-            raise BacktestError(column, there, f"a column of {source}")
-    table = pq.read_table(source, columns=[c for c in (*REQUIRED, *OPTIONAL) if c in there])
+        observations = Observations(source, local_zone)
+        understood = observations.understood(tz)
+        table = pa.concat_tables(list(observations.tables(COLUMNS)))
+    except RecordingError as error:
+        raise BacktestError(error.field, error.value, error.expected) from error
     usable = table.filter(pc.and_(pc.is_valid(table["station_id"]), pc.is_valid(table["bikes"])))
-    if not pa.types.is_timestamp(usable["ts_utc"].type):
-        raise BacktestError("ts_utc", str(usable["ts_utc"].type), "a timestamp column")
-    usable = _validate(usable.filter(pc.is_valid(usable["ts_utc"])))
     if not usable.num_rows:
         raise BacktestError(str(source), "no observation", "rows with a station and bikes")
+    usable = usable.append_column("tbin_utc", usable["ts_utc"]).sort_by(
+        [("ts_utc", "ascending"), ("station_id", "ascending"), ("bikes", "ascending")]
+    )
     bins = bins_of(usable["tbin_utc"])
     start, stop = Bin(int(bins[0])), Bin(int(bins[-1]) + 1)
     split = first_bin(test_from)
@@ -207,26 +218,16 @@ def read_recording(source: Path, test_from: Day) -> Recorded:
     return Recorded(
         build_panel([usable], start, stop),
         build_panel([before], start, split),
-        table.num_rows,
+        understood,
+        understood.rows,
         table.num_rows - usable.num_rows,
     )
 
 
-def _validate(table: pa.Table) -> pa.Table:
-    """Return the rows in order of time (equal stamps by value), statuses in the canonical words."""
-    columns = {name: table[name] for name in table.column_names}
-    columns["station_id"] = table["station_id"].cast(pa.string())
-    columns["ts_utc"] = table["ts_utc"].cast(pa.timestamp("us"), safe=False)
-    columns["tbin_utc"] = columns["ts_utc"]
-    if "status" in columns:
-        words = pc.utf8_lower(table["status"].cast(pa.string()))
-        closed = pc.is_in(words, pa.array(CLOSED_WORDS))
-        stated = pc.if_else(closed, "CLOSED", "OK")
-        columns["status"] = pc.if_else(pc.is_valid(words), stated, pa.scalar(None, pa.string()))
-    validate = pa.table(columns)
-    return validate.sort_by(
-        [("ts_utc", "ascending"), ("station_id", "ascending"), ("bikes", "ascending")]
-    )
+def judgeable(panel: Panel, horizons: Sequence[HorizonMinutes]) -> list[HorizonMinutes]:
+    """Return the horizons for which bins so far apart were observed."""
+    seen: NDArray[np.bool_] = np.asarray(~np.isnan(panel["bikes"]).all(axis=1))
+    return [m for m in horizons if (seen[horizon_bins(m) :] & seen[: -horizon_bins(m)]).any()]
 
 
 def forecast_from(
@@ -277,16 +278,21 @@ def forecast_from(
                     found.rounded.astype(np.int64),
                     found.mean,
                     found.p_bike,
-                    found.p_dock,
+                    pa.array(found.p_dock, mask=np.isnan(found.p_dock)),
                     rows.capacity.astype(np.int64),
-                    rows.docks.astype(np.int64),
-                    np.nan_to_num(later[rows.bins - start, rows.station]).astype(np.int64),
+                    _rounded(rows.docks),
+                    _rounded(later[rows.bins - start, rows.station]),
                 )
                 arrays = [pa.array(c, f.type) for c, f in zip(columns, PREDICTIONS, strict=True)]
                 parts.append(pa.table(arrays, schema=PREDICTIONS))
         calibration = calibrate_day(pack, calibration, panel.window, day, profiles)
         profiles = update_with_day(profiles, panel, day)
     return pack, pa.concat_tables(parts) if parts else PREDICTIONS.empty_table()
+
+
+def _rounded(docks: NDArray[np.float32]) -> pa.Array:
+    known = ~np.isnan(docks)
+    return pa.array(np.where(known, docks, 0).astype(np.int64), mask=~known)
 
 
 def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
@@ -296,7 +302,8 @@ def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
     and ``by_day`` (UTC) each with ``n``, ``mae``, ``mae_persistence``, ``mae_lift``, ``rmse``
     (of the mean), ``rmse_persistence``, ``rmse_lift``; lifts are shares, 0.05 is 5%, null where
     persistence makes no error. ``p_bike``, ``p_dock``: Brier score, that of persistence, and
-    reliability by tenths. Free docks are those stated, else capacity less bikes.
+    reliability by tenths, ``p_dock`` null where nothing tells of docks. Free docks are those
+    stated, else capacity less bikes.
     """
     true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))
     rounded, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
@@ -305,7 +312,7 @@ def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
         return errors_of(true[of], base[of], rounded[of], mean[of]).as_json()
 
     bins = table["tbin_utc"].cast(pa.int64()).to_numpy() // (BIN_SECONDS * 1_000_000_000)
-    hour = local_times(bins, tz).minute // 60
+    hour = clock_of(bins, tz).minute // 60
     capacity = table["capacity"].to_numpy()
     low, high = np.quantile(capacity, [1 / 3, 2 / 3])
     size = np.select([capacity <= low, capacity <= high], ["small", "medium"], "large")
@@ -323,12 +330,16 @@ def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
         },
         "by_day": {str(name): scores(day_index == i) for i, name in enumerate(day)},
         "p_bike": _probability(table["p_bike"].to_numpy(), base >= 1, true >= 1),
-        "p_dock": _probability(
-            table["p_dock"].to_numpy(),
-            table["docks_base"].to_numpy() >= 1,
-            table["docks_true"].to_numpy() >= 1,
-        ),
+        "p_dock": _probability_of_dock(table),
     }
+
+
+def _probability_of_dock(table: pa.Table) -> dict[str, Any] | None:
+    known = table.select(["p_dock", "docks_base", "docks_true"]).drop_null()
+    if not known.num_rows:
+        return None
+    base, true = (known[name].to_numpy() >= 1 for name in ("docks_base", "docks_true"))
+    return _probability(known["p_dock"].to_numpy(), base, true)
 
 
 def _probability(
@@ -349,8 +360,3 @@ def _probability(
             if (tenth == i).any()
         ],
     }
-
-
-def _middle(degrees: NDArray[np.float64], default: float) -> float:
-    known = degrees[np.isfinite(degrees)]
-    return float(np.median(known)) if len(known) else default

@@ -52,9 +52,14 @@ def report_page(
         sections.append(
             f"<h2>{minutes} minutes ahead</h2><p>{overall['n']:,} forecasts; lift over "
             f"persistence: {lifts}. Brier score {of['p_bike']['brier']:.5f} for a bike "
-            f"(persistence {of['p_bike']['brier_persistence']:.5f}), "
-            f"{of['p_dock']['brier']:.5f} for a dock "
-            f"({of['p_dock']['brier_persistence']:.5f}).</p>"
+            f"(persistence {of['p_bike']['brier_persistence']:.5f})"
+            + (
+                f", {of['p_dock']['brier']:.5f} for a dock "
+                f"({of['p_dock']['brier_persistence']:.5f})"
+                if of["p_dock"]
+                else ""
+            )
+            + ".</p>"
             + "".join(_div(f"h{minutes}-{i}", figure) for i, figure in enumerate(figures))
         )
     title = html.escape(f"Backtest of {metrics['source']} from {metrics['test_from']}")
@@ -101,6 +106,7 @@ def _reliability_figure(of: Mapping[str, Any]) -> Figure:
             "name": label,
         }
         for name, label in (("p_bike", "a bike"), ("p_dock", "a dock"))
+        if of[name]
     ]
     ideal = {"x": [0, 1], "y": [0, 1], "mode": "lines", "name": "ideal", "line": {"color": GREY}}
     return {

@@ -48,7 +48,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
     "--source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
+    help="Parquet or CSV of recorded observations: ts_utc, station_id, bikes, capacity, …",
 )
 @click.option(
     "--test-from",
@@ -73,6 +73,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
     default=None,
     help="Time zone of the network; by default that of the place nearest to its stations.",
 )
+@click.option("--local-times", is_flag=True, help="Times without a zone are those of --tz.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON for programs.")
 def backtest(
     source: Path,
@@ -80,6 +81,7 @@ def backtest(
     horizons: tuple[HorizonMinutes, ...],
     out: Path,
     tz: str | None,
+    local_times: bool,
     as_json: bool,
 ) -> None:
     """Train on a recording's past and evaluate the forecasts of its last days.
@@ -87,6 +89,8 @@ def backtest(
     Trains on what comes before --test-from, forecasts every bin from it on as serving would have,
     and leaves predictions, metrics and a page of plots below --out.
     """
+    if local_times and not tz:
+        raise click.UsageError("--local-times needs --tz, the zone that the times are of")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -103,6 +107,8 @@ def backtest(
                 out,
                 tz,
                 lambda what, share: bar.update(task, description=what, completed=share),
+                local_times=local_times,
+                opened=lambda line: click.echo(line, err=True),
             )
     except (BacktestError, ValueError) as error:
         raise click.ClickException(str(error)) from error

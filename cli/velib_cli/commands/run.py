@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import hashlib
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from velib_local.emulator.run import ChainReport
     from velib_local.emulator.servers import PubSubKind
     from velib_local.simulation.feed_server import FeedState
+    from velib_local.simulation.observations import Understood
 
 DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 """A Monday: the commute shows at once."""
@@ -45,6 +47,9 @@ QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 """Enough to be better than persistence on a simulated city, in seconds."""
 
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
+
+SOURCE_RECORD = "source.json"
+"""Beside the records of a replay: which recording it played."""
 
 PAGE = "report.html"
 """The network page that a demo leaves next to its objects."""
@@ -165,7 +170,7 @@ def demo(
     "--source",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="Parquet of recorded observations: ts_utc, station_id, bikes, capacity, …",
+    help="Parquet or CSV of recorded observations: ts_utc, station_id, bikes, capacity, …",
 )
 @click.option(
     "--out",
@@ -173,7 +178,10 @@ def demo(
     required=True,
     help="Folder that receives every object under its own name.",
 )
-@click.option("--tz", help="IANA time zone of the city, as in America/Chicago; else MON_TZ.")
+@click.option(
+    "--tz", help="IANA time zone of the city, as in America/Chicago; by default of its places."
+)
+@click.option("--local-times", is_flag=True, help="Times without a zone are those of --tz.")
 @click.option("--name", help="Name of the network, as in chicago; else VELIB_NETWORK.")
 @click.option("--from", "first", type=DAY, help="First UTC day to replay.")
 @click.option("--to", "last", type=DAY, help="Last UTC day to replay.")
@@ -184,6 +192,7 @@ def replay(
     source: Path,
     out: Path,
     tz: str | None,
+    local_times: bool,
     name: str | None,
     first: Day | None,
     last: Day | None,
@@ -196,9 +205,21 @@ def replay(
     Runs on a local cloud; nothing needs an account. Every object that the functions made is left
     as a plain file below --out, under the name it has in the bucket.
     """
+    from velib_local.simulation.observations import Observations, RecordingError  # noqa: PLC0415
     from velib_local.simulation.recording import Recording  # noqa: PLC0415
 
-    recording = Recording(source, from_day=first, to_day=last)
+    named = _named(tz, name)
+    try:
+        observations = Observations(source, _local_zone(tz, local_times=local_times))
+        understood = observations.understood(tz or "")
+        recording = Recording(observations, from_day=first, to_day=last)
+    except RecordingError as error:
+        raise click.ClickException(str(error)) from error
+    for line in understood.lines():
+        click.echo(line, err=True)
+    if "MON_TZ" not in os.environ:
+        named = {"MON_TZ": understood.tz} | named
+    _claim(out, source, understood)
     run = _Run(
         recording.snapshots(),
         len(recording),
@@ -207,9 +228,39 @@ def replay(
         weather=recording.has_weather,
         ends=True,
         train_every=train_every,
-        env=_named(tz, name),
+        env=named,
     )
     _run_chain(run, as_json)
+
+
+def _local_zone(tz: str | None, *, local_times: bool) -> str:
+    if local_times and not tz:
+        raise click.UsageError("--local-times needs --tz, the zone that the times are of")
+    return tz or "" if local_times else ""
+
+
+def _claim(out: Path, source: Path, understood: Understood) -> None:
+    """Note what a folder is made of; refuse one that holds another source: it would be mixed in.
+
+    The same file is the same source, and so is one of that name with the same city in it.
+    """
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+    record = out / RECORDS / SOURCE_RECORD
+    if record.is_file():
+        held = json.loads(record.read_text("utf-8"))
+        common = understood.stations & set(held["stations"])
+        few = min(len(understood.stations), len(held["stations"])) / 2
+        same_city = held["tz"] == understood.tz and len(common) >= few
+        if digest != held["digest"] and not (source.name == held["source"] and same_city):
+            message = f"--out {out} holds {held['source']}; take another folder for {source}"
+            raise click.UsageError(message)
+    elif (out / RECORDS).is_dir():
+        raise click.UsageError(f"--out {out} holds another run; take another folder for {source}")
+    elif out.exists() and any(out.iterdir()):
+        raise click.UsageError(f"--out {out} is not empty and not a folder of an earlier run")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    known = {"source": source.name, "digest": digest, "tz": understood.tz}
+    record.write_text(json.dumps(known | {"stations": sorted(understood.stations)}), "utf-8")
 
 
 def _named(tz: str | None, name: str | None) -> dict[str, str]:

@@ -38,9 +38,6 @@ EARLIEST_REPORT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 FLAGS = ("is_installed", "is_renting", "is_returning")
 
-_OPEN = {"ok", "active", "open", "opened", "operative", "in_service", "in service", "online"}
-"""Words of ``station_status`` (in lower case) for a station in service; any other is closed."""
-
 _OTHER_NAMES = {
     "lat": ("latitude",),
     "lon": ("lng", "longitude"),
@@ -252,7 +249,7 @@ class _Reader:
         if bikes is None:
             return None
         said = _field(record, "station_status")
-        word = said.strip().lower() if isinstance(said, str) else ""
+        word = said.strip() if isinstance(said, str) else ""
         report = _field(record, "last_reported")
         reported = values.posix(report)
         return Record(
@@ -262,7 +259,7 @@ class _Reader:
             bikes.ebike,
             self._count(station_id, "num_docks_available", record),
             tuple(self._typed(station_id, f, record, values.flag, "1 or 0") for f in FLAGS),
-            (service.OK if word in _OPEN else service.CLOSED) if word else None,
+            service.status_of(word) if word else None,
             math.nan if reported is None else reported,
             report,
             self.place(station_id, record),
@@ -297,7 +294,12 @@ class _Reader:
         name = self._typed(station_id, "name", record, values.text, "a text")
         lat = self._typed(station_id, "lat", record, values.real, "degrees")
         lon = self._typed(station_id, "lon", record, values.real, "degrees")
-        return Place(name or None, lat, lon, self._count(station_id, "capacity", record))
+        return Place(
+            name if name and name.strip() else None,
+            lat,
+            lon,
+            self._count(station_id, "capacity", record),
+        )
 
     def reported(self, record: Record, observed: Observed) -> float:
         """Return when a station reported, POSIX seconds, NaN where that cannot be."""

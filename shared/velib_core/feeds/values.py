@@ -74,7 +74,7 @@ def text(value: object) -> str | None:
         return None
     if not value.isprintable():
         value = "".join(" " if _is_control(c) else c for c in value)
-    return value.strip()
+    return value
 
 
 def identifier(value: object) -> str | None:

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 OK, CLOSED = "OK", "CLOSED"
 
+_OPEN = {"ok", "active", "open", "opened", "operative", "in_service", "in service", "online"}
+"""What networks call a station in service, in lower case."""
+
+
+def status_of(word: str) -> str:
+    """Return the status that a network's word means: any that is not known for open is closed."""
+    return OK if word.strip().lower() in _OPEN else CLOSED
+
 
 def closed(table: pa.Table) -> pa.ChunkedArray:
     """Return of each row of snapshot columns whether its station is closed (bool, never null).
