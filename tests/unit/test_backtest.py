@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from panels import START, make_panel
-from velib_cli.backtest.backtest import BacktestError, judge, read_recording, run_backtest
+from velib_cli.backtest.backtest import BacktestError, metrics_of, read_recording, run_backtest
 from velib_cli.commands.backtest import backtest
 from velib_core.timeline.bins import Bin, bin_start
 
@@ -154,7 +154,7 @@ def test_perfect_persistence_has_no_lift():
             "docks_true": [8, 7, 6, 5],
         }
     )
-    overall = judge(table, "Europe/Paris")["overall"]
+    overall = metrics_of(table, "Europe/Paris")["overall"]
     assert overall["mae"] == 0
     assert overall["mae_lift"] is None
 
