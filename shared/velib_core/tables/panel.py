@@ -8,6 +8,7 @@ never mistaken for row order: a missing bin stays missing and moves nothing else
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from velib_core.tables.service import OK, closed
 from velib_core.timeline.bins import BIN_SECONDS, Bin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,6 +37,9 @@ STATION_VARIABLES = (
 
 WEATHER_VARIABLES = ("temp_C", "precip_mm", "wind_mps")
 """Columns that are one value a snapshot and become ``float32[T]``."""
+
+BATCH_ROWS = 100_000
+"""How many rows are put into the panel at once: few enough to add little to its memory."""
 
 FROZEN_BINS = 12
 """A feed that shows what it showed an hour before is frozen..."""
@@ -178,7 +182,8 @@ def build_panel(
         the last row wins, so deduplicate by ``ts_utc`` first.
 
     """
-    rows = [part for part in (_rows_inside(t, start, stop) for t in tables) if len(part)]
+    inside = [part for part in (_rows_inside(t, start, stop) for t in tables) if len(part)]
+    rows = list(_batched(inside))
     ids = _all_ids(rows) if station_ids is None else np.array(sorted(station_ids), np.str_)
     shape = (stop - start, len(ids))
     values = {
@@ -221,6 +226,27 @@ def _rows_inside(table: pa.Table, start: Bin, stop: Bin) -> pa.Table:
     bins = bins_of(table["tbin_utc"])
     inside = (bins >= start) & (bins < stop)
     return table if inside.all() else table.filter(pa.array(inside))
+
+
+def _batched(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Unite consecutive tables of one schema, as far as a batch holds.
+
+    What is done to a table has a price of its own, far above that of a snapshot's rows.
+    """
+    for _, alike in itertools.groupby(tables, key=lambda table: table.schema):
+        batch: list[pa.Table] = []
+        held = 0
+        for table in alike:
+            if batch and held + len(table) > BATCH_ROWS:
+                yield _united(batch)
+                batch, held = [], 0
+            batch.append(table)
+            held += len(table)
+        yield _united(batch)
+
+
+def _united(batch: list[pa.Table]) -> pa.Table:
+    return batch[0] if len(batch) == 1 else pa.concat_tables(batch).combine_chunks()
 
 
 def _all_ids(rows: Sequence[pa.Table]) -> NDArray[np.str_]:
