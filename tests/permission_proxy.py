@@ -79,7 +79,7 @@ class OneWriteASecond:
         self._written: dict[str, float] = {}
 
     def __call__(self, operation: Operation) -> Denial | None:
-        """Judge an operation of any function."""
+        """Apply the policy to an operation of any function."""
         if operation.permission != CREATE:
             return None
         with self._lock:

@@ -168,7 +168,7 @@ class _Subscription:
         self._queue(pending)
 
     def _hold(self, *, refused: bool) -> None:
-        """Hold back the next push, twice as long after each refusal and not after a success."""
+        """Hold back the next push, twice as long after each failure and not after a success."""
         low, high = self._push_backoff
         self._held_s = min(high, max(low, 2 * self._held_s)) if refused else 0.0
         self._held_until = time.monotonic() + self._held_s if refused else 0.0

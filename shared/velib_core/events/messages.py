@@ -1,4 +1,4 @@
-"""What reaches a function, and what functions tell one another: typed triggers and messages.
+"""Define the typed triggers and messages of the functions.
 
 An event reaches a function as one of these, whichever way the platform wraps it: a Pub/Sub message
 of ours, a bucket notification carried by Pub/Sub, or a direct Cloud Storage event.
