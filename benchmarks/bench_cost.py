@@ -13,6 +13,7 @@ Billed time of an event = CPU / vCPU + operations × round trip / side by side, 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import math
@@ -38,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from permission_proxy import CREATE, GET, LIST, PUBLISH, behind_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
     from permission_proxy import Operation, Policy
     from velib_local.emulator.cloud import LocalCloud
@@ -150,22 +151,25 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
                 cloud.trigger_ingest()
                 cloud.wait_until_idle()
 
-            def phase(name: str, work: Callable[[], object]) -> None:
+            @contextlib.contextmanager
+            def phase(name: str) -> Iterator[None]:
                 before = meter.read(cloud)
-                work()
+                yield
                 phases[name] = between(before, meter.read(cloud))
 
             for n in range(-WARM_UP, 0):
                 observe(n)
-            phase("snapshot", lambda: [observe(n) for n in range(SNAPSHOTS)])
-            phase("day", lambda: observe(SNAPSHOTS))
-            phase(
-                "hour",
-                lambda: (cloud.publish(ReplayRequested(dry_run=True)), cloud.wait_until_idle()),
-            )
-            phase(
-                "training", lambda: (cloud.publish(TrainRequested()), cloud.wait_until_idle(1800))
-            )
+            with phase("snapshot"):
+                for n in range(SNAPSHOTS):
+                    observe(n)
+            with phase("day"):
+                observe(SNAPSHOTS)
+            with phase("hour"):
+                cloud.publish(ReplayRequested(dry_run=True))
+                cloud.wait_until_idle()
+            with phase("training"):
+                cloud.publish(TrainRequested())
+                cloud.wait_until_idle()
             if cloud.dead_letters():
                 sys.exit("messages were dead-lettered: nothing was measured")
             return phases, sizes(cloud)

@@ -84,7 +84,8 @@ def ours(panel: Panel) -> tuple[float, int]:
 
 def rolling(series: pd.Series, width: int, least: int, what: str) -> pd.Series:
     """Return one station's rolling mean or standard deviation."""
-    return getattr(series.rolling(width, min_periods=least), what)()
+    found: pd.Series = getattr(series.rolling(width, min_periods=least), what)()
+    return found
 
 
 def movement_by_group(frame: pd.DataFrame) -> pd.DataFrame:

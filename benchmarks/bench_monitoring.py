@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from as_ingested import rows_of_state
 from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.publisher import Publisher
-from velib_core.feeds.gbfs import Document, snapshot_rows
 from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
 from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
 from velib_core.lake.keys import Daily, Events, ForecastLog, Key, Perf, Snapshot
@@ -50,7 +50,6 @@ from velib_core.timeline.bins import (
 )
 from velib_local.emulator.object_store import object_store
 from velib_local.simulation.city import City
-from velib_local.simulation.feed_documents import gbfs_2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,15 +79,7 @@ def days_of(stations: int, count: int) -> Iterator[pa.Table]:
         for n in range(BINS_PER_DAY):
             bin_ = Bin(bin_of(start) + day * BINS_PER_DAY + n)
             city.advance(bin_start(bin_))
-            state = city.state()
-            documents = gbfs_2(state, "http://x")
-            status, information = (
-                Document(name, documents[f"{name}.json"]()["data"], state.last_updated, 0)
-                for name in ("station_status", "station_information")
-            )
-            rows, _ = snapshot_rows(
-                status, information, {"ebike": True}, state.last_updated, state.weather
-            )
+            rows = rows_of_state(city.state())
             tables.append(snapshot.validate(rows, bin_)[0])
         yield compact_daily.assemble(tables)
 
@@ -116,8 +107,8 @@ def fill(stations: int) -> None:
                 put(lake, ForecastLog(at), shifted(forecast_log(perf), week))
     newest = day_after(MONDAY, 7 * WEEKS - 1)
     for back in range(int(os.environ.get("BENCH_DAILIES", "2"))):
-        weeks, day = divmod(7 * WEEKS - 1 - back, 7)
-        daily = shifted(dailies[day], weeks)
+        weeks, weekday = divmod(7 * WEEKS - 1 - back, 7)
+        daily = shifted(dailies[weekday], weeks)
         put_bytes(lake, Daily(day_after(newest, -back)), compact_daily.to_bytes(daily))
     today = shifted(dailies[7], WEEKS - 1)
     for n in range(int(os.environ.get("BENCH_SNAPSHOTS", "12"))):

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING
 import measure
 import numpy as np
 import pyarrow as pa
+from as_ingested import rows_of
 from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.messages import ReplayRequested
 from velib_core.events.publisher import Publisher
-from velib_core.feeds.gbfs import decode, snapshot_rows
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import (
     build_datasets,
@@ -140,16 +140,13 @@ def read_feed(stations: int) -> None:
         {"station_id": r["station_id"], "name": "x", "lat": 48.8, "lon": 2.3, "capacity": 40}
         for r in records
     ]
-    status, information = (
-        decode(
-            name,
-            json.dumps(
-                {"last_updated": 1_762_128_000, "ttl": 60, "data": {"stations": found}}
-            ).encode(),
-        )
+    bodies = {
+        name: json.dumps(
+            {"last_updated": 1_762_128_000, "ttl": 60, "data": {"stations": found}}
+        ).encode()
         for name, found in (("station_status", records), ("station_information", places))
-    )
-    rows, _ = snapshot_rows(status, information, {}, bin_start(NEWEST), Weather(10.0, 0.0, 3.0))
+    }
+    rows = rows_of(bodies, bin_start(NEWEST), Weather(10.0, 0.0, 3.0))
     snapshot.to_bytes(snapshot.validate(rows, NEWEST)[0])
 
 

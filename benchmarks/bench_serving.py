@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import measure
+from as_ingested import rows_of_state
 from google.cloud import storage
-from velib_core.feeds.gbfs import Document, snapshot_rows
 from velib_core.jobs import build_serving_forecast, compact_daily, refresh_profiles
 from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
 from velib_core.lake.keys import Daily, Snapshot
@@ -39,7 +39,6 @@ from velib_core.timeline.bins import (
 )
 from velib_local.emulator.object_store import object_store
 from velib_local.simulation.city import City
-from velib_local.simulation.feed_documents import gbfs_2
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,15 +54,7 @@ WARM = 12
 
 def rows_of(city: City, bin_: Bin) -> pa.Table:
     """Return the city's snapshot of a bin, through the same reading as ingestion."""
-    state = city.state()
-    documents = gbfs_2(state, "http://x")
-    status, information = (
-        Document(name, documents[f"{name}.json"]()["data"], state.last_updated, 0)
-        for name in ("station_status", "station_information")
-    )
-    table, _ = snapshot_rows(
-        status, information, {"ebike": True}, state.last_updated, state.weather
-    )
+    table = rows_of_state(city.state())
     return snapshot.validate(table, bin_)[0]
 
 

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from chromium import chromium, open_page, requests_of
 from commands import velib
-from documents import problems
+from contract.documents import problems
 
 pytestmark = pytest.mark.e2e
 

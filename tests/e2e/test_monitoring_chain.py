@@ -8,7 +8,7 @@ import random
 
 import network
 import pytest
-from documents import FAMILIES, expected, problems
+from contract.documents import FAMILIES, expected, problems
 from google.cloud import pubsub_v1
 from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.events.topics import ALERTS

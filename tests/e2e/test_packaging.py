@@ -22,7 +22,7 @@ from velib_core.events.messages import DayClosed, ReplayRequested, Tick, TrainRe
 from velib_core.events.publisher import encode
 from velib_core.events.topics import ALERTS, TOPICS
 from velib_core.jobs import build_data_freshness, build_datasets, compact_daily
-from velib_core.lake.keys import Daily, Events, Monitoring, Perf, Snapshot
+from velib_core.lake.keys import Daily, Events, Key, Monitoring, Perf, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.timeline.bins import HorizonMinutes, day_after
 from velib_deploy.function_specs import load_specs, place
@@ -203,15 +203,15 @@ def test_every_function_alone_answers_its_event(name, installed, settings, lake,
         build_datasets.run(network.of(lake, settings), FIRST_DAY)
     build_data_freshness.run(network.of(lake, settings))
     layout = Layout(settings)
-    names = {
+    names: dict[str, list[Key]] = {
         "bronze": [Snapshot(bins[-1])],
         "daily": [Daily(FIRST_DAY)],
         "exports": [Perf(FIRST_DAY), Events(FIRST_DAY)],
         "monitoring": [Monitoring("data/freshness", "manifest.json")],
     }
     topic = SPECS[name].topics[0]
-    asked = TrainRequested(HorizonMinutes(15) if trains else None)
-    asked = body_of(asked if topic == "train" else ReplayRequested())
+    training = TrainRequested(HorizonMinutes(15) if trains else None)
+    asked = body_of(training if topic == "train" else ReplayRequested())
     found = [notification_of(lake, settings, layout.name(key)) for key in names.get(topic, [])]
     with running(name, folder, python, settings, tmp_path / "log") as send:
         for message in found or [asked]:

@@ -33,7 +33,8 @@ import pytest
 from contract.documents import problems
 from permission_proxy import Denial, OneWriteASecond, behind_proxy
 from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
-from velib_core.feeds import gbfs
+from velib_core.feeds import gbfs, kinds, stations
+from velib_core.feeds.observed import observed_at
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import reconcile
 from velib_core.lake.bucket import PARQUET, Artefact, connect, crc32c
@@ -218,12 +219,13 @@ def past_snapshot(state: FeedState) -> tuple[Bin, bytes]:
             for name, make in feed_documents.gbfs_2(state, "http://feed").items()
         )
     }
-    electric = gbfs.electric_types(feeds["vehicle_types"])
-    air = state.weather or Weather()
-    rows, _ = gbfs.snapshot_rows(
-        feeds["station_status"], feeds["station_information"], electric, state.last_updated, air
-    )
-    bin_ = bin_of(state.last_updated)
+    types, _ = kinds.vehicle_kinds(feeds["vehicle_types"])
+    status = stations.read_status(feeds["station_status"], types)
+    information = stations.read_information(feeds["station_information"])
+    at = observed_at(state.last_updated, status.reports(), state.last_updated, "Europe/Paris")
+    rows, _ = stations.snapshot_rows(status, information, {}, at)
+    rows = stations.at_instant(rows, at.at, state.weather or Weather())
+    bin_ = bin_of(at.at)
     rows, _ = snapshot.validate(rows, bin_)
     return bin_, snapshot.to_bytes(rows)
 

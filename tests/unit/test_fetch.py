@@ -26,6 +26,7 @@ class Scripted(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: Scripted
 
     def do_GET(self):
         self.server.asked.append(time.monotonic())

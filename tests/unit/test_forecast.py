@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from panels import START, changed, make_panel
 from velib_core.errors import ModelError
 from velib_core.features.profiles import empty_profiles, update_with_day
-from velib_core.features.stack import FEATURES, feature_rows
+from velib_core.features.stack import CONTRACT_FEATURES, FEATURES, feature_rows
 from velib_core.forecast import (
-    CONTRACT_FEATURES,
     FrameError,
     add_time_features,
     build_station_static,

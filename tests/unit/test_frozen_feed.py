@@ -8,7 +8,7 @@ from panels import START, changed, make_panel
 from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, update_with_day
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
-from velib_core.model.change_distribution import count_changes, fit_classes
+from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
 from velib_core.model.inference import class_probabilities
 from velib_core.model.training import paired_bins
 from velib_core.tables.panel import FROZEN_BINS, FROZEN_STATIONS, is_frozen
@@ -139,7 +139,7 @@ class Even:
 @dataclasses.dataclass
 class Pack:
     model: Even
-    classes: object
+    classes: ChangeClasses
 
 
 def test_activity_damping_counts_as_far_as_usual_activity_is_known():

@@ -10,8 +10,8 @@ import planted
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from documents import FAMILIES, expected, problems
-from routes import routes
+from contract.documents import FAMILIES, expected, problems
+from contract.routes import routes
 from velib_core import launcher
 from velib_core.errors import TransientError
 from velib_core.jobs import (

@@ -15,7 +15,7 @@ import pandas as pd
 import published
 import pytest
 from click.testing import CliRunner
-from documents import problems
+from contract.documents import problems
 from velib_cli.commands.report import read_basemap
 from velib_cli.main import cli
 from velib_cli.report import charts, days, places, value

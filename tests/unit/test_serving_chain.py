@@ -8,7 +8,7 @@ import joblib
 import network
 import pyarrow.parquet as pq
 import pytest
-from documents import problems
+from contract.documents import problems
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
