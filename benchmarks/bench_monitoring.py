@@ -140,7 +140,7 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
 
 def forecast_log(perf: pa.Table) -> pa.Table:
     """Return the evaluation table's forecasts as if each had been published in its bin."""
-    ahead = pc.multiply(perf["horizon_bins"], 300 * 10**9).hindcasts(pa.duration("ns"))
+    ahead = pc.multiply(perf["horizon_bins"], 300 * 10**9).cast(pa.duration("ns"))
     chance = pa.array(np.full(perf.num_rows, 0.9))
     made = {
         "target_tbin_utc": pc.add(perf["tbin_utc"], ahead),

@@ -314,7 +314,7 @@ def test_a_link_opens_its_station(risky):
     risky.execute_script("history.replaceState(null, '', location.pathname)")
 
 
-def test_alerts_stand_first_and_beside_the_lights(browser):
+def test_alerts_come_first_and_next_to_the_lights(browser):
     alerts = browser.find_elements(By.CSS_SELECTOR, "#alerts li")
     assert [alert.get_attribute("class") for alert in alerts] == ["high", "medium"]
     assert "95.83% of the expected" in alerts[0].text

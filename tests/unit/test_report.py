@@ -316,9 +316,9 @@ def test_warnings_errors_and_reliability_are_what_pandas_counts(data, minutes):
 
 
 def test_the_usual_profile_is_a_rival_where_there_is_one():
-    whole = published.sources()
-    usual = published.profiles(whole.panel)
-    day = dataclasses.replace(whole.logged[0], usual=usual)
+    complete = published.sources()
+    usual = published.profiles(complete.panel)
+    day = dataclasses.replace(complete.logged[0], usual=usual)
     made = value.value_block([day], [published.HORIZONS[0]], published.TZ)[0]
     known = [mae for mae in made["by_hour"]["usual"] if mae is not None]
     assert known
@@ -354,15 +354,15 @@ def test_a_base_map_is_drawn_around_the_stations_and_thinned_until_it_fits(monke
     }  # fmt: skip
     projection = places.Projection(panel.stations, 6371.0)
     box = [-5, 5, -5, 5]
-    whole = places.basemap_lines(geojson, projection, box)
-    assert {kind: len(columns[0]) for kind, columns in whole.items()} == {
+    complete = places.basemap_lines(geojson, projection, box)
+    assert {kind: len(columns[0]) for kind, columns in complete.items()} == {
         "water": 1001,
         "street": 1001,
     }
     monkeypatch.setattr(places, "BASEMAP_BYTES", 3000)
     thin = places.basemap_lines(geojson, projection, box)
     assert len(json.dumps(thin)) <= 3000
-    assert [thin["water"][0][n] for n in (0, -2)] == [whole["water"][0][n] for n in (0, -2)]
+    assert [thin["water"][0][n] for n in (0, -2)] == [complete["water"][0][n] for n in (0, -2)]
     for broken in ({"type": "Feature"}, {"type": "FeatureCollection", "features": [{"geometry": {
         "type": "LineString", "coordinates": [["a", "b"], ["c", "d"]]}}]}):  # fmt: skip
         with pytest.raises(places.BasemapError):
@@ -382,8 +382,8 @@ def test_tiles_lie_where_mercator_has_them():
 
 
 def test_a_page_with_tiles_may_ask_their_host_and_no_other():
-    whole = published.sources(tiles="https://t.example/{z}/{x}/{y}.png")
-    page = report_page.report_html(charts.report_data(whole, MADE_AT))
+    complete = published.sources(tiles="https://t.example/{z}/{x}/{y}.png")
+    page = report_page.report_html(charts.report_data(complete, MADE_AT))
     assert "img-src data: blob: https://t.example;" in page
     assert "img-src data: blob:;" in report_page.report_html(
         charts.report_data(published.sources(), MADE_AT)
@@ -396,14 +396,14 @@ def test_a_page_with_tiles_may_ask_their_host_and_no_other():
 @pytest.mark.parametrize("name", ["intro/intro.json", "network/overview/today_curve.json",
     "data/health/manifest.json", "data/drift/psi_by_feature.json"])  # fmt: skip
 def test_a_document_of_another_shape_costs_its_own_part_of_the_page_only(name, forged):
-    whole = published.sources()
-    documents = dict(whole.documents) | {name: forged}
-    made = charts.report_data(dataclasses.replace(whole, documents=documents), MADE_AT)
+    complete = published.sources()
+    documents = dict(complete.documents) | {name: forged}
+    made = charts.report_data(dataclasses.replace(complete, documents=documents), MADE_AT)
     assert made["stations"]["id"]
     assert json.dumps(made, allow_nan=False)
 
 
-def test_what_cannot_be_read_is_told_apart_from_what_is_missing(lake, settings):
+def test_unreadable_documents_are_not_missing_ones(lake, settings):
     layout = Layout(settings)
     network.put(lake, layout.name(Monitoring("data/health", "kpis.json")), b'{"cover')
     sources = read_sources(lake, settings)

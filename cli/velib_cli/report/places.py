@@ -56,12 +56,12 @@ def quarters(
     places = np.stack([x, y], axis=1)
     extent = float(np.hypot(*(np.ptp(places[known], axis=0))))
     docks = np.nan_to_num(stations.capacity, nan=0.0)
-    around = np.zeros(len(stations))
+    docks_nearby = np.zeros(len(stations))
     for n in np.flatnonzero(known).tolist():
-        near = np.hypot(*(places - places[n]).T) < extent * QUARTER_SHARE / 2
-        around[n] = docks[near & known].sum()
+        nearby = np.hypot(*(places - places[n]).T) < extent * QUARTER_SHARE / 2
+        docks_nearby[n] = docks[nearby & known].sum()
     chosen: list[int] = []
-    for n in np.argsort(-around, kind="stable").tolist():
+    for n in np.argsort(-docks_nearby, kind="stable").tolist():
         apart = all(np.hypot(*(places[n] - places[m])) >= extent * QUARTER_SHARE for m in chosen)
         if known[n] and apart and len(chosen) < QUARTERS:
             chosen.append(n)
@@ -160,7 +160,7 @@ def _rings(kind: object, coordinates: Any) -> Iterator[Any]:  # noqa: ANN401 -- 
 
 
 def _kind(properties: Mapping[str, Any]) -> str:
-    """Tell water and green from streets, by OpenStreetMap's and Natural Earth's words."""
+    """Separate water and green from streets, by OpenStreetMap's and Natural Earth's words."""
     said = " ".join(f"{key} {value}".lower() for key, value in properties.items())
     if any(word in said for word in ("water", "river", "canal", "lake", "coast", "stream")):
         return "water"

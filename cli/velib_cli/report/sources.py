@@ -210,8 +210,8 @@ def _horizon(lake: ReadableLake, settings: Settings, minutes: HorizonMinutes) ->
     damaged = [f"{family}/h{minutes}/{n}" for n, value in performance.items() if value is DAMAGED]
     if not isinstance(forecast, dict) and forecast is not None:
         forecast, damaged = None, [layout.name(Forecast(minutes)), *damaged]
-    whole = {name: value for name, value in performance.items() if value is not DAMAGED}
-    return Horizon(minutes, forecast, whole, live, models, damaged)
+    complete = {name: value for name, value in performance.items() if value is not DAMAGED}
+    return Horizon(minutes, forecast, complete, live, models, damaged)
 
 
 def _document(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
@@ -227,7 +227,7 @@ def _document(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is 
 def _observed(
     lake: ReadableLake, layout: Layout
 ) -> tuple[dict[Day, tuple[int, list[int]]], dict[Day, list[float | None]]]:
-    """Return, of the newest days with an events view, what was observed in each bin.
+    """Return what was observed in each bin of the newest days of observations.
 
     First the number of stations of the day and the rows of each bin; then the share of stations
     in service with a bike, per cent.

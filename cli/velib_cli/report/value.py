@@ -144,10 +144,10 @@ def _pairs(day: LoggedDay, horizon: HorizonMinutes, tz: str) -> _Pairs | None:
 
 def _joined(parts: Sequence[_Pairs]) -> _Pairs:
     fields = [field.name for field in dataclasses.fields(_Pairs) if field.name != "risk"]
-    whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+    complete = {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
     kinds = ("bike", "dock")
     risk = {kind: np.concatenate([part.risk[kind] for part in parts]) for kind in kinds}
-    return _Pairs(**whole, risk=risk)
+    return _Pairs(**complete, risk=risk)
 
 
 def _usual(profiles: Profiles | None, panel: Panel) -> NDArray[np.float64]:
@@ -209,7 +209,7 @@ def _errors(pairs: _Pairs, group: NDArray[np.int64], count: int) -> dict[str, li
 
 
 def _worst(pairs: _Pairs) -> list[list[Any]]:
-    """Return the stations that the forecast served worst against persistence, worst first."""
+    """Return the stations whose forecast is worst against persistence, worst first."""
     ids, first, station = np.unique(pairs.station, return_index=True, return_inverse=True)
     n = np.bincount(station)
     mine, base = (
