@@ -227,7 +227,7 @@ def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path):
     found = source.understood()
     assert (found.rows, len(found.stations)) == (3, 3)
     assert (found.step_min, found.tz) == (10, "Europe/Andorra")
-    opening, *refusals = found.lines()
+    opening, *rejections = found.lines()
     for part in (
         "3 rows of 3 stations",
         "bikes from num_bikes_available",
@@ -235,21 +235,21 @@ def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path):
     ):
         assert part in opening
     assert "missing: capacity" in opening
-    assert [(r.column, r.count, r.row, r.refused) for r in found.refusals] == [
+    assert [(r.column, r.count, r.row, r.refused) for r in found.rejections] == [
         ("timestamp", 1, 5, True),
         ("num_bikes_available", 2, 3, True),
         ("is_renting", 2, 5, False),
         ("latitude", 2, 5, False),
     ]
-    assert len(refusals) == 4
+    assert len(rejections) == 4
 
 
 def test_a_recording_with_half_bikes_loses_that_row_and_says_it(tmp_path):
     path = write(tmp_path / "mean.parquet", [row(bikes=3.0), row("2", bikes=0.5)])
     (only,) = rows_of(path)
     assert only["station_id"] == "1"
-    (refusal,) = Observations(path).understood().refusals
-    assert str(refusal) == (
+    (rejection,) = Observations(path).understood().rejections
+    assert str(rejection) == (
         "column bikes: 1 rows refused; row 2 has 0.5, expected a whole number from 0 to 5000"
     )
 

@@ -133,7 +133,7 @@ def run_backtest(
     local_times
         Whether times without a zone are those of ``tz`` and not UTC.
     opened
-        Told what was understood of the file, line by line, before anything is trained.
+        Called with what was understood of the file, line by line, before training.
     progress
         Called with the current step and the share that is done.
 
@@ -148,11 +148,11 @@ def run_backtest(
     zone = recorded.understood.tz
     for line in recorded.understood.lines():
         opened(line)
-    judged = judgeable(recorded.panel, horizons)
-    for minutes in set(horizons) - set(judged):
+    evaluated = judgeable(recorded.panel, horizons)
+    for minutes in set(horizons) - set(evaluated):
         step = recorded.understood.step_min
-        opened(f"{minutes} min ahead cannot be judged: observations are {step} min apart")
-    if not judged:
+        opened(f"{minutes} min ahead cannot be evaluated: observations are {step} min apart")
+    if not evaluated:
         raise BacktestError("horizons", list(horizons), "minutes that observations are apart")
     out.mkdir(parents=True, exist_ok=True)
     metrics: dict[str, Any] = {
@@ -165,10 +165,10 @@ def run_backtest(
         "horizons": {},
     }
     tables = {}
-    for number, minutes in enumerate(judged):
+    for number, minutes in enumerate(evaluated):
 
         def reported(what: str, share: float, done: int = number, horizon: int = minutes) -> None:
-            progress(f"{horizon} min: {what}", (done + share) / len(judged))
+            progress(f"{horizon} min: {what}", (done + share) / len(evaluated))
 
         pack, table = forecast_from(recorded, test_from, minutes, zone, reported)
         if not table.num_rows:
@@ -302,7 +302,7 @@ def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
     and ``by_day`` (UTC) each with ``n``, ``mae``, ``mae_persistence``, ``mae_lift``, ``rmse``
     (of the mean), ``rmse_persistence``, ``rmse_lift``; lifts are shares, 0.05 is 5%, null where
     persistence makes no error. ``p_bike``, ``p_dock``: Brier score, that of persistence, and
-    reliability by tenths, ``p_dock`` null where nothing tells of docks. Free docks are those
+    reliability by tenths, ``p_dock`` null where docks are unknown. Free docks are those
     stated, else capacity less bikes.
     """
     true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))

@@ -49,7 +49,7 @@ QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
 
 SOURCE_RECORD = "source.json"
-"""Beside the records of a replay: which recording it played."""
+"""In the records of a replay: which recording it played."""
 
 PAGE = "report.html"
 """The network page that a demo leaves next to its objects."""

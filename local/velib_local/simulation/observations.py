@@ -77,7 +77,7 @@ class RecordingError(InvalidValueError):
 
 
 @dataclasses.dataclass
-class Refusal:
+class RejectedRows:
     """Values of one column that have no reading: how many, and the first with its row."""
 
     column: str
@@ -108,7 +108,7 @@ class Understood:
     tz: str
     read: dict[str, str]
     not_read: list[str]
-    refusals: list[Refusal]
+    rejections: list[RejectedRows]
 
     def lines(self) -> list[str]:
         """Return the opening line, and one for each kind of value that has no reading."""
@@ -127,7 +127,7 @@ class Understood:
             f"{self.file}: {self.rows:,} rows of {len(self.stations):,} stations,"
             f" every {self.step_min} min, {iso_z(self.first)} … {iso_z(self.last)}, zone {self.tz}"
         )
-        return ["; ".join([head, *notes]), *map(str, self.refusals)]
+        return ["; ".join([head, *notes]), *map(str, self.rejections)]
 
 
 class Observations:
@@ -150,7 +150,7 @@ class Observations:
     def __init__(self, path: Path, local_zone: str = "") -> None:
         self.path = path
         self._zone = local_zone
-        self._refusals: dict[str, Refusal] = {}
+        self._rejections: dict[str, RejectedRows] = {}
         names = self._names()
         self.columns = {
             ours: next(n for n in (ours, *OTHER_NAMES.get(ours, ())) if n in names)
@@ -176,7 +176,7 @@ class Observations:
 
         Raises `RecordingError` where no row can be used, and where the times are evidently local.
         """
-        self._refusals.clear()
+        self._rejections.clear()
         stamps: list[Any] = []
         ids: set[Any] = set()
         rows, places, leads = 0, [], []
@@ -193,7 +193,7 @@ class Observations:
                 leads.append(np.asarray(lead)[:: max(1, len(lead) // 1000)])
         instants = np.unique(np.concatenate(stamps)) if stamps else np.zeros(0)
         if not len(instants):
-            first = next(iter(self._refusals.values()), None)
+            first = next(iter(self._rejections.values()), None)
             raise RecordingError(str(self.path), str(first or "no row"), "at least one usable row")
         zone = tz or self._zone or _zone_of(places)
         self._check_zone(zone, instants, np.concatenate(leads) if leads else np.zeros(0))
@@ -210,7 +210,7 @@ class Observations:
             zone,
             self.columns,
             self.not_read,
-            list(self._refusals.values()),
+            list(self._rejections.values()),
         )
 
     def _check_zone(self, zone: str, instants: Any, leads: Any) -> None:  # noqa: ANN401 -- arrays
@@ -281,13 +281,13 @@ class Observations:
 
     def _note(self, ours: str, raw: pa.ChunkedArray, unread: Any, offset: int) -> None:  # noqa: ANN401
         row = int(np.argmax(unread))
-        noted = self._refusals.get(ours)
+        noted = self._rejections.get(ours)
         if noted is not None:
             noted.count += int(unread.sum())
             return
         expected = EXPECTED.get(ours) or EXPECTED_OF_TYPE[TYPES[ours]]
         value = shorten(raw[row].as_py(), 40)
-        self._refusals[ours] = Refusal(
+        self._rejections[ours] = RejectedRows(
             self.columns[ours],
             int(unread.sum()),
             offset + row + 1,

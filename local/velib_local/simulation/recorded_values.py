@@ -86,7 +86,7 @@ def _reader(ours: str, zone: str) -> Callable[[object], object]:
 def with_meaning(rows: pa.Table) -> pa.Table:
     """Return rows whose status is OK, CLOSED or null, and whose flags say what it means.
 
-    Recorded flags stay. A status that names one direction only (``renting``) is told by the flags,
+    Recorded flags stay. A status that names one direction only (``renting``) is given by the flags,
     so that a full station is not closed for it.
     """
     if "status" not in rows.column_names:
