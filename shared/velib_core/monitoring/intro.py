@@ -239,22 +239,32 @@ def _versions(sources: IntroSources) -> str | None:
     return " / ".join(_get(model, "version") or "–" for _, model in sorted(sources.models.items()))
 
 
+LABELS = {
+    "versions": "Versions modèle ({})",
+    "coverage": "Couverture ({} jours)",
+    "active": "Stations actives",
+    "forecasts": "Prévisions générées (h{})",
+    "psi": "PSI global (drift)",
+}
+"""Labels of the activity rows, which clients display: French in the contract."""
+
+
 def _activity(sources: IntroSources, kpis: Mapping[str, Any]) -> list[dict[str, Any]]:
     horizons = "/".join(f"h{h}" for h in sorted(sources.models)) or "h15/h60"
     days = kpis["coverage_days"]
     rows = [
-        (f"Versions modèle ({horizons})", kpis["model_versions"], None),
+        (LABELS["versions"].format(horizons), kpis["model_versions"], None),
         (
-            f"Couverture ({days or '–'} jours)",
+            LABELS["coverage"].format(days or "–"),
             kpis["coverage_7d_pct"],
             _get(sources.health, "generated_at"),
         ),
-        ("Stations actives", kpis["stations_active"], _get(sources.overview, "generated_at")),
+        (LABELS["active"], kpis["stations_active"], _get(sources.overview, "generated_at")),
     ]
     for h, forecast in sorted(sources.forecasts.items()):
         count = None if forecast is None else len(forecast["data"])
-        rows.append((f"Prévisions générées (h{h})", count, _get(forecast, "generated_at")))
-    rows.append(("PSI global (drift)", kpis["psi_global"], _get(sources.drift, "generated_at")))
+        rows.append((LABELS["forecasts"].format(h), count, _get(forecast, "generated_at")))
+    rows.append((LABELS["psi"], kpis["psi_global"], _get(sources.drift, "generated_at")))
     return [{"label": label, "value": value, "generated_at": at} for label, value, at in rows]
 
 
