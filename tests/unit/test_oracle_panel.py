@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from velib_core.tables import snapshot
-from velib_core.tables.panel import STATION_VARIABLES, WEATHER_VARIABLES, build_panel
+from velib_core.tables.panel import STATION_VARIABLES, WEATHER_VARIABLES, build_panel, is_frozen
 from velib_core.timeline.bins import Bin
 
 START, STOP = 6_000_000, 6_000_010
@@ -90,7 +90,8 @@ def number(value) -> float:
 def test_a_panel_holds_each_row_at_its_bin_and_station(seed):
     snapshots = snapshots_of(seed)
     tables = [table_of(bin_, rows) for bin_, rows in sorted(snapshots.items())]
-    panel = build_panel(tables, Bin(START), Bin(STOP))
+    days = [pa.concat_tables(tables[:5]), pa.concat_tables(tables[5:])]
+    panel = build_panel(days, Bin(START), Bin(STOP))
     inside = {t: rows for t, rows in sorted(snapshots.items()) if START <= t < STOP}
     ids = sorted({row["station_id"] for rows in inside.values() for row in rows})
     assert panel.stations.ids.tolist() == ids
@@ -143,3 +144,17 @@ def test_a_window_is_the_panel_where_it_reaches_and_unknown_elsewhere(offset, le
         expected = rows[offset + n]["bikes"] if inside else math.nan
         assert window["bikes"][n, 0] == pytest.approx(expected, nan_ok=True)
         assert window.weather["temp_C"][n] == pytest.approx(1 if inside else math.nan, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "rest", "frozen"), [(200, 20, 8), (199, 20, 0), (203, 13, 1), (203, 12, 0)]
+)
+def test_a_feed_is_frozen_where_200_stations_are_as_12_bins_before(seen, rest, frozen):
+    bikes = np.random.default_rng(2).integers(0, 30, (60, 203)).astype(np.float32)
+    bikes[30 : 30 + rest] = bikes[30]
+    bikes[:, seen:] = np.nan
+    expected = np.zeros(60, bool)
+    expected[42 : 42 + frozen] = True
+    assert is_frozen(bikes).tolist() == expected.tolist()
+    bikes[30 : 30 + rest, 0] = np.arange(rest)
+    assert not is_frozen(bikes).any()
