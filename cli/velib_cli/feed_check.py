@@ -99,8 +99,9 @@ class FeedCheck:
         observed, rows, defects = ingest.observe(poll, zone, self._feeds.places)
         rows, defects = ingest.complete(observed, rows, defects, Weather())
         if not rows.num_rows:
-            first = f"; the first defect: {_as_text(defects[0])}" if defects else ""
-            raise UnusableFeedError(f"no usable station, {len(defects)} defects{first}")
+            refusals = [defect for defect in defects if defect.refused]
+            first = f"; the first: {_as_text(refusals[0])}" if refusals else ""
+            raise UnusableFeedError(f"no usable station, {len(refusals)} records refused{first}")
         return Checked(self._configured, urls, poll, observed, rows, defects, zone)
 
     def _zone(self, urls: Mapping[str, str], poll: Poll) -> str:

@@ -3,6 +3,7 @@ import gzip
 import http.server
 import threading
 import time
+import tracemalloc
 
 import pytest
 from velib_core.feeds import http as fetch
@@ -186,3 +187,113 @@ def test_an_address_that_nobody_answers_is_transient(serve):
     server.server_close()
     with pytest.raises(FeedUnavailableError):
         get(server)
+
+
+def measured(call):
+    """Return what a call raises, its seconds and the MiB that it takes at its peak."""
+    tracemalloc.start()
+    started = time.monotonic()
+    try:
+        call()
+        raised = None
+    except (FeedError, FeedUnavailableError) as error:
+        raised = error
+    seconds, (_, peak) = time.monotonic() - started, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return raised, seconds, peak / 2**20
+
+
+def continue_for_ever(handler):
+    for _ in range(2000):
+        handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        handler.wfile.flush()
+        time.sleep(0.02)
+
+
+def trickle_headers(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+    for n in range(90):
+        handler.wfile.write(b"X-%d: slow\r\n" % n)
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
+def silent(handler):
+    time.sleep(30)
+    del handler
+
+
+def never_end(handler):
+    handler.send_response_only(200)
+    handler.send_header("Content-Type", "application/json")
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b" " * 65536)
+
+
+BOMB = gzip.compress(b" " * (256 << 20), 9)
+
+
+def bomb_behind(status):
+    return answer(status, body=BOMB, Content_Encoding="gzip", Location="/elsewhere")
+
+
+@pytest.mark.parametrize(
+    "step", [continue_for_ever, trickle_headers, silent, trickle], ids=lambda step: step.__name__
+)
+def test_a_call_ends_with_its_budget_whatever_the_server_does(serve, step):
+    server = serve(step)
+    raised, seconds, _ = measured(lambda: get(server, budget_s=0.6))
+    assert isinstance(raised, FeedUnavailableError)
+    assert seconds < 2.0
+
+
+@pytest.mark.parametrize("status", [200, 302, 404, 500])
+def test_a_bomb_takes_no_more_than_the_bound_on_any_path(serve, monkeypatch, status):
+    monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 4 << 20)
+    server = serve(bomb_behind(status))
+    raised, _, peak = measured(lambda: get(server))
+    assert raised is not None
+    assert peak < 12
+
+
+def test_a_bomb_in_a_bomb_is_not_opened(serve):
+    twice = gzip.compress(BOMB)
+    raised, _, peak = measured(
+        lambda: get(serve(answer(body=twice, Content_Encoding="gzip, gzip")))
+    )
+    assert isinstance(raised, FeedError)
+    assert peak < 12
+
+
+def test_a_body_that_never_ends_is_bounded(serve, monkeypatch):
+    monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 4 << 20)
+    raised, seconds, peak = measured(lambda: get(serve(never_end)))
+    assert isinstance(raised, FeedError)
+    assert (seconds < 5, peak < 12) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/x",
+        "http://169.254.169.254/computeMetadata/v1/",
+        "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://2130706433/",
+        "http://0.0.0.0/",
+        "http://localhost/",
+    ],
+)
+def test_an_address_named_from_elsewhere_does_not_lead_to_this_machine(url):
+    with fetch.open_session() as session, pytest.raises(FeedError, match="beyond this machine"):
+        fetch.get(session, url, origin="http://192.0.2.1/gbfs.json")
+
+
+def test_the_query_of_an_address_is_in_no_message(serve):
+    for step in (answer(500), answer(404), hang_up, answer(302, Location="/feed?token=SECRET")):
+        server = serve(step)
+        with fetch.open_session() as session:
+            address = server.url.replace("//", "//user:SECRET@") + "?token=SECRET"
+            raised, _, _ = measured(lambda s=session, a=address: fetch.get(s, a, 1.0))
+        assert "SECRET" not in str(raised)

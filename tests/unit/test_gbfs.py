@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from velib_core.feeds import gbfs, stations
 from velib_core.feeds.http import FeedError
@@ -515,11 +515,7 @@ def test_a_discovery_without_the_station_feeds_is_an_error(data):
 
 
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=4,
 )
@@ -540,6 +536,7 @@ RECORDS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(RECORDS, RECORDS)
 def test_rows_and_rejections_account_for_every_record(records, about):
     table, defects = rows_of(records, about)
@@ -547,11 +544,106 @@ def test_rows_and_rejections_account_for_every_record(records, about):
     assert json_bytes([defect.as_json() for defect in defects])
 
 
+def as_written(value):
+    """The ways in which feeds write one value."""
+    return st.sampled_from([value, str(value), float(value)])
+
+
+COUNTS = st.integers(0, 30).flatmap(as_written)
+ODD = st.sampled_from([None, -1, 999, math.nan, "", "n/a", [], {}, True, "12 bikes", 1e300])
+REPORTS = st.integers(STAMP - 900, STAMP).flatmap(
+    lambda t: st.sampled_from(
+        [t, str(t), t * 1000, dt.datetime.fromtimestamp(t, dt.UTC).isoformat()]
+    )
+)
+SPELLINGS = st.sampled_from(["num_bikes_available", "numBikesAvailable", "num_vehicles_available"])
+STATION = st.builds(
+    lambda bikes, optional: {"station_id": "", **bikes, **optional},
+    st.dictionaries(SPELLINGS, COUNTS, min_size=1, max_size=1),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "num_docks_available": COUNTS | ODD,
+            "num_ebikes_available": COUNTS | ODD,
+            "num_bikes_available_types": st.dictionaries(
+                st.sampled_from(["ebike", "mechanical", "electric", "classic", "cargo"]),
+                COUNTS | ODD,
+            ),
+            "vehicle_types_available": st.lists(
+                st.builds(
+                    lambda kind, count: {"vehicle_type_id": kind, "count": count},
+                    st.sampled_from(["boost", "classic", "gift", "kick", "5", "unheard-of"]),
+                    COUNTS | ODD,
+                )
+            ),
+            "is_installed": st.sampled_from([0, 1, True, "false", "1", "maybe"]),
+            "is_renting": st.sampled_from([0, 1, False, "true", None]),
+            "is_returning": st.sampled_from([0, 1, False, "true", None]),
+            "last_reported": REPORTS | ODD,
+            "lat": st.sampled_from([45.1, "45,1", 0, math.nan]),
+            "lon": st.sampled_from([4.1, "4.1", 0, 999]),
+        },
+    ),
+)
+NETWORK = st.lists(st.tuples(st.sampled_from("abcdefgh"), STATION), max_size=8).map(
+    lambda pairs: [record | {"station_id": key} for key, record in pairs]
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(NETWORK, st.randoms(use_true_random=False))
+def test_the_order_of_the_records_makes_no_difference(records, random):
+    shuffled = records.copy()
+    random.shuffle(shuffled)
+    table, defects = rows_of(records, types=TYPES)
+    other, others = rows_of(shuffled, types=TYPES)
+    assert table.equals(other)
+    assert table.num_rows + sum(defect.refused for defect in defects) == len(records)
+    assert len(defects) == len(others)
+
+
+def said(value):
+    """Return what a plain reader takes a count for, ``None`` where it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    whole = math.isfinite(number) and number == int(number) and not isinstance(value, bool)
+    return int(number) if whole else None
+
+
+@settings(deadline=None, max_examples=50)
+@given(NETWORK)
+def test_no_row_holds_a_value_that_no_record_gave(records):
+    table, _ = rows_of(records, types=TYPES)
+    for row in table.to_pylist():
+        own = [record for record in records if record["station_id"] == row["station_id"]]
+        totals = {
+            said(value)
+            for r in own
+            for name, value in r.items()
+            if "vailable" in name and not isinstance(value, list | dict)
+        }
+        parts = [part for r in own for part in r.get("vehicle_types_available", ())]
+        bikes = {said(part["count"]) for part in parts}
+        assert row["bikes"] in totals or bikes
+        assert row["docks_available"] in {None, *(said(r.get("num_docks_available")) for r in own)}
+        assert row["docks_available"] is None or 0 <= row["docks_available"] < 999
+        if row["mechanical"] is not None:
+            assert row["mechanical"] + row["ebike"] == row["bikes"]
+            assert min(row["mechanical"], row["ebike"]) >= 0
+        if row["last_reported_utc"] is not None:
+            assert row["last_reported_utc"] <= (NOON + AHEAD).replace(tzinfo=None)
+        assert row["lat"] in (None, 45.1, 0)
+        assert (row["lat"], row["lon"]) != (0, 0)
+
+
 OBSERVATIONS = st.dictionaries(
     st.sampled_from(["a", "b", "c", "d"]), st.integers(0, 20), min_size=1
 )
 
 
+@settings(deadline=None)
 @given(OBSERVATIONS, OBSERVATIONS)
 def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(first, second):
     def seen(counts, second_of_bin):

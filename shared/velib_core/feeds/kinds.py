@@ -105,7 +105,8 @@ def bikes_of(
         return Bikes(None, None, None, [Problem("num_vehicles_available", total, reported)])
     named = _by_name(record.get("num_bikes_available_types"), problems)
     assisted = _by_motor(record.get("num_ebikes_available"), total, problems)
-    splits = [_of_types(counted, types, total), named, assisted]
+    by_type = _of_types(counted, types, total) if kinds else None
+    splits = [by_type, named, assisted]
     reported_splits = [split for split in splits if split is not None]
     for split in reported_splits:
         if split.mechanical + split.ebike == total and split.mechanical >= 0:
