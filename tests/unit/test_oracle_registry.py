@@ -116,10 +116,10 @@ def ranked(good, panel, days):
 def test_the_gate_promotes_what_is_not_worse_than_the_live_model_and_nothing_else(
     lake, settings, panel, days, ranked
 ):
-    best = ranked[0][0]
-    near = next(pair for pair in ranked if pair[0] > 1.002 * best)
-    assert near[0] < 1.5 * best
-    picked = [ranked[0], near, ranked[-1]]
+    pairs = [pair for pair in itertools.pairwise(ranked) if pair[1][0] > 1.002 * pair[0][0]]
+    closest = min(pairs, key=lambda pair: pair[1][0] / pair[0][0])
+    assert closest[1][0] < 1.9 * closest[0][0], "no two models are near each other"
+    picked = [*closest, ranked[-1]]
     for (ours, candidate), (theirs, live) in itertools.product(picked, repeat=2):
         make_live(lake, settings, live)
         verdict = verdict_on(lake, settings, candidate, panel, days)
