@@ -57,6 +57,18 @@ def test_models_are_trained_evaluated_and_registered_by_events(demo):
         )
 
 
+def test_every_snapshot_since_the_training_is_forecast_and_logged(demo):
+    _, out = demo
+    trained = "2025-11-06"
+    since = {path.stem for path in out.glob("bronze/*/*/*.parquet") if path.stem >= trained}
+    assert len(since) == 7.5 * 12 + 1
+    live = [path.parent.name for path in out.glob("models/h*/latest.json")]
+    assert live, "no model was promoted"
+    for horizon in live:
+        logged = [path.stem for path in out.glob(f"ledger/*/*/*_{horizon}_*.parquet")]
+        assert {stem.partition("_")[0] for stem in logged} == since
+
+
 def test_every_station_has_its_forecast_or_the_reason_for_none(demo):
     _, out = demo
     for horizon in (15, 60):
