@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from velib_local.emulator import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,12 +30,21 @@ def chromium(width: int = 1300, height: int = 900) -> Iterator[Chrome]:
         pytest.skip("no Chromium: the network page is NOT tested (Debian: chromium-driver)")
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+    class Service(ChromeService):
+        """The driver, in a process group that ends with this process, killed or not."""
+
+        def _start_process(self, path: str) -> None:
+            command = [path, *self.command_line_args()]
+            quiet = subprocess.DEVNULL
+            self.process = processes.start(command, env=self.env, stdout=quiet, stderr=quiet)
+
     options = ChromeOptions()
     options.binary_location = binary
     for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "disable-gpu"):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = Chrome(options, ChromeService(driver))
+    service = Service(driver)
+    browser = Chrome(options, service)
     try:
         browser.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
@@ -42,6 +53,7 @@ def chromium(width: int = 1300, height: int = 900) -> Iterator[Chrome]:
         yield browser
     finally:
         browser.quit()
+        processes.stop(service.process)
 
 
 def open_page(browser: Chrome, page: Path) -> None:
