@@ -99,9 +99,9 @@ class FeedCheck:
         observed, rows, defects = ingest.observe(poll, zone, self._feeds.places)
         rows, defects = ingest.complete(observed, rows, defects, Weather())
         if not rows.num_rows:
-            refusals = [defect for defect in defects if defect.refused]
-            first = f"; the first: {_as_text(refusals[0])}" if refusals else ""
-            raise UnusableFeedError(f"no usable station, {len(refusals)} records refused{first}")
+            rejections = [defect for defect in defects if defect.refused]
+            first = f"; the first: {_as_text(rejections[0])}" if rejections else ""
+            raise UnusableFeedError(f"no usable station, {len(rejections)} records refused{first}")
         return Checked(self._configured, urls, poll, observed, rows, defects, zone)
 
     def _zone(self, urls: Mapping[str, str], poll: Poll) -> str:

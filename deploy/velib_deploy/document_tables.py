@@ -90,12 +90,12 @@ def functions_table(specs: Mapping[str, FunctionSpec]) -> str:
     """Return every function, what wakes it, and where it writes."""
     rows = []
     for name, spec in specs.items():
-        schedule = f"; by the clock `{spec.schedule.cron}` (UTC)" if spec.schedule else ""
+        schedule = f"; schedule `{spec.schedule.cron}` (UTC)" if spec.schedule else ""
         topics = ", ".join(f"`{topic}`" for topic in spec.topics)
         rows.append(
             (f"`{name}`", topics + schedule, spec.description, _folders(spec.access.create))
         )
-    return _table(("function", "wakes at", "makes", "writes below"), rows)
+    return _table(("function", "triggered by", "makes", "writes below"), rows)
 
 
 def folders_table(specs: Mapping[str, FunctionSpec]) -> str:

@@ -608,8 +608,8 @@ def said(value):
         number = float(value)
     except (TypeError, ValueError):
         return None
-    whole = math.isfinite(number) and number == int(number) and not isinstance(value, bool)
-    return int(number) if whole else None
+    complete = math.isfinite(number) and number == int(number) and not isinstance(value, bool)
+    return int(number) if complete else None
 
 
 @settings(deadline=None, max_examples=50)
