@@ -5,8 +5,17 @@ import pytest
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables.history import recent_entries
-from velib_core.tables.snapshots_index import newest_snapshot, still_newest
-from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin, today
+from velib_core.tables.snapshots_index import newest_snapshot, observed_days, still_newest
+from velib_core.timeline.bins import (
+    BINS_PER_DAY,
+    Bin,
+    bin_start,
+    day_after,
+    day_of,
+    first_bin,
+    today,
+)
+from velib_core.timeline.clock import SIMULATED_CLOCK
 
 START = first_bin(network.FIRST_DAY)
 BINS = [Bin(START + n) for n in (0, 5, 13, BINS_PER_DAY - 1, BINS_PER_DAY, 3 * BINS_PER_DAY + 7)]
@@ -50,3 +59,16 @@ def test_nothing_is_newest_where_nothing_is(lake, settings):
 def test_the_recent_ones_are_those_of_the_bins_before_and_no_others(kept, settings, newest, bins):
     found = recent_entries(kept, Layout(settings), newest, bins)
     assert list(found) == [bin_ for bin_ in BINS if newest - bins < bin_ <= newest]
+
+
+def test_what_is_later_than_a_few_minutes_from_now_is_never_newest_and_begins_no_day(
+    kept, settings, tmp_path, monkeypatch
+):
+    clock = tmp_path / "clock"
+    monkeypatch.setenv(SIMULATED_CLOCK, str(clock))
+    layout = Layout(settings)
+    for at in BINS:
+        clock.write_text(bin_start(at).isoformat())
+        assert newest_snapshot(kept, layout).bin == max(bin_ for bin_ in BINS if bin_ <= at + 2)
+        assert max(observed_days(kept, layout)) == day_of(Bin(at + 2))
+        assert still_newest(kept, layout, Bin(at + 3)) is None

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import TYPE_CHECKING, NamedTuple
 
 from velib_core import logs
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.tables.history import snapshot_entries, snapshots_between
-from velib_core.timeline.bins import Bin, day_after, first_bin, today
+from velib_core.timeline import clock
+from velib_core.timeline.bins import Bin, bin_of, day_of
 
 if TYPE_CHECKING:
     from velib_core.lake.readable import Entry, ReadableLake
-    from velib_core.timeline.bins import Bin, Day
+    from velib_core.timeline.bins import Day
+
+
+AHEAD = dt.timedelta(minutes=10)
+"""Ingestion files nothing later than 5 minutes after its clock; ours may be behind by as much."""
 
 
 class Newest(NamedTuple):
@@ -32,10 +38,12 @@ def newest_snapshot(lake: ReadableLake, layout: Layout, since: Bin | None = None
         if come:
             newest = max(come)
             return Newest(newest, come[newest])
+    end = _end()
     for day in reversed(observed_days(lake, layout)):
         entries = snapshot_entries(lake, layout, day)
-        if entries:
-            newest = max(entries)
+        past = [bin_ for bin_ in entries if bin_ < end]
+        if past:
+            newest = max(past)
             return Newest(newest, entries[newest])
     return None
 
@@ -64,19 +72,19 @@ def still_newest(lake: ReadableLake, layout: Layout, arrived: Bin | None) -> New
 
 
 def _end() -> Bin:
-    """Return the end of tomorrow by this machine's clock; what claims to be later is ignored."""
-    return first_bin(day_after(today(), 2))
+    """Return the first bin that no snapshot can be of by the clock; what is later is ignored."""
+    return Bin(bin_of(clock.now() + AHEAD) + 1)
 
 
 def observed_days(lake: ReadableLake, layout: Layout) -> list[Day]:
     """Return the days that have snapshots, in order.
 
-    A folder of a day after tomorrow (by this machine's clock) cannot be an observation; it is
-    left out, since it would close every day before it.
+    A folder of a day that has not begun by the clock cannot be an observation; it is left out,
+    since it would close every day before it.
     """
-    tomorrow = day_after(today())
+    last = day_of(Bin(_end() - 1))
     days = layout.days_of_folders(lake.folders(f"{layout.bronze}/"))
-    future = [day for day in days if day > tomorrow]
+    future = [day for day in days if day > last]
     if future:
         logs.log("WARNING", "snapshots of the future are ignored", days=[str(d) for d in future])
-    return [day for day in days if day <= tomorrow]
+    return [day for day in days if day <= last]
