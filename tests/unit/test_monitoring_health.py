@@ -276,3 +276,17 @@ def test_no_key_of_a_document_is_called_like_the_document(documents):
         if isinstance(document, dict):
             assert name.removesuffix(".json") not in document
     assert documents["alerts.json"]["raised"] == documents["manifest.json"]["alerts"]
+
+
+@pytest.mark.parametrize("step", [2, 3, 6])
+def test_a_network_that_is_polled_less_often_is_whole_when_its_polls_are_there(step):
+    net = planted.network()
+    net.frame = net.frame[net.frame["tbin_utc"].dt.minute // 5 % step == 0]
+    documents = build(net)
+    kpis = documents["kpis.json"]
+    assert kpis["coverage_global_pct"] == kpis["coverage_active_pct"] == 100
+    assert {row["coverage_pct"] for row in documents["station_health.json"]} == {100}
+    hours = net.frame["tbin_utc"].dt.hour
+    net.frame = net.frame[hours != 3]
+    lower = build(net)["kpis.json"]["coverage_global_pct"]
+    assert lower == pytest.approx(100 * 23 / 24, abs=0.5)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from velib_core.monitoring.panels import name_of
+from velib_core.monitoring.stats.run_lengths import poll_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
 
 
 class Coverage(NamedTuple):
-    """Of each station: bins seen and expected, ``int64[S]``; ``expects`` is ``bool[T, S]``."""
+    """Of each station: polls seen and expected, ``int64[S]``.
+
+    ``polls`` are the bins of the network's schedule, ``bool[T]``: every bin, or one of so many
+    where it is polled less often. ``seen_at`` and ``expects`` are ``bool[T, S]``.
+    """
 
     seen: NDArray[np.int64]
     expected: NDArray[np.int64]
+    polls: NDArray[np.bool_]
+    seen_at: NDArray[np.bool_]
     expects: NDArray[np.bool_]
 
 
@@ -30,7 +37,9 @@ def cover(panel: Panel, parts: Sequence[Panel]) -> Coverage:
     ``parts`` are the panels that the window was made of, and earlier ones: a station that one of
     those saw before the window is expected from its start.
     """
-    seen = np.isfinite(panel["bikes"])
+    observed = np.isfinite(panel["bikes"])
+    polls = _polls(observed)
+    seen = observed & polls[:, None]
     bins = np.arange(panel.bins)
     known_before = np.zeros(len(panel.stations), bool)
     for part in parts:
@@ -39,8 +48,20 @@ def cover(panel: Panel, parts: Sequence[Panel]) -> Coverage:
             known_before |= np.isin(panel.stations.ids, part.stations.ids[early])
     since_seen = np.where(seen.any(axis=0), _first(seen), panel.bins)
     first = np.where(known_before, 0, since_seen)
-    expects = bins[:, None] >= first[None, :]
-    return Coverage(seen.sum(axis=0), panel.bins - first, expects)
+    expects = polls[:, None] & (bins[:, None] >= first[None, :])
+    return Coverage(seen.sum(axis=0), expects.sum(axis=0), polls, seen, expects)
+
+
+def _polls(observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the bins in which a poll is due: of each step, the one that most stations were in."""
+    count = observed.sum(axis=1)
+    step = poll_step(count > 0)
+    if step == 1:
+        return np.ones(len(count), np.bool_)
+    slots = np.append(count, np.zeros(-len(count) % step, count.dtype)).reshape(-1, step)
+    polls = np.zeros(slots.shape, np.bool_)
+    polls[np.arange(len(slots)), slots.argmax(axis=1)] = True
+    return polls.reshape(-1)[: len(count)]
 
 
 def _first(seen: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -48,18 +69,18 @@ def _first(seen: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def coverage_kpis(
-    coverage: Coverage, panel: Panel, *, min_span: float = 0.0, weighted: bool = False
+    coverage: Coverage, *, min_span: float = 0.0, weighted: bool = False
 ) -> dict[str, Any]:
     """Return the mean coverage of the calendar and of each station's own span, in percent.
 
     Of the latter, stations whose span is a smaller share than ``min_span`` of what is expected
     of them are left out, and each counts as much as its span is long where ``weighted``.
     """
-    seen = np.isfinite(panel["bikes"])
     present = coverage.seen > 0
-    there = seen[:, present]
-    last = panel.bins - 1 - _first(there[::-1])
-    spans = last - _first(there) + 1
+    there = coverage.seen_at[:, present]
+    last = len(there) - 1 - _first(there[::-1])
+    due = np.asarray(np.cumsum(coverage.polls), np.int64)
+    spans = due[last] - due[_first(there)] + 1 if len(due) else np.zeros(0, np.int64)
     expected = coverage.expected > 0
     shares = coverage.seen[expected] / coverage.expected[expected]
     long = spans >= min_span * coverage.expected[present]
@@ -89,14 +110,12 @@ def station_health(panel: Panel, coverage: Coverage) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["coverage_pct"], row["station_id"]))
 
 
-def coverage_by_hour(
-    panel: Panel, coverage: Coverage, hours: NDArray[np.int64]
-) -> list[dict[str, Any]]:
+def coverage_by_hour(coverage: Coverage, hours: NDArray[np.int64]) -> list[dict[str, Any]]:
     """Return the mean coverage of each local hour; ``hours`` is the hour of each bin."""
-    seen, rows = np.isfinite(panel["bikes"]), []
+    rows = []
     for hour in range(24):
         expected = coverage.expects[hours == hour].sum(axis=0)
-        obs = seen[hours == hour].sum(axis=0)
+        obs = coverage.seen_at[hours == hour].sum(axis=0)
         there = expected > 0
         if there.any():
             share = float((obs[there] / expected[there]).mean())

@@ -122,7 +122,7 @@ def build(
         **_observed(panel, rows, now),
         "files_aware_days": window.days_with(np.isfinite(panel["bikes"])),
         **_freshness(reports, now, limits),
-        **coverage_kpis(coverage, panel, min_span=limits.active_min_frac, weighted=limits.weighted),
+        **coverage_kpis(coverage, min_span=limits.active_min_frac, weighted=limits.weighted),
         **_lags(panel, limits),
         "dups_pct": percent(sum(duplicates.values()), rows + sum(duplicates.values())),
         "plateaus": dict(collections.Counter(p.state for p in plateaus)),
@@ -134,7 +134,7 @@ def build(
     documents: dict[str, Any] = {
         "kpis.json": kpis,
         "station_health.json": station_health(panel, coverage),
-        "coverage_by_hour.json": coverage_by_hour(panel, coverage, hours),
+        "coverage_by_hour.json": coverage_by_hour(coverage, hours),
         # Not "alerts": readers take a key of the document's own name for the document itself.
         "alerts.json": {**flags, "raised": [dataclasses.asdict(alert) for alert in alerts]},
         **{f"anomalies/{name}.json": items for name, items in anomalies.items()},

@@ -89,7 +89,8 @@ def network_sums(panel: Panel) -> NDArray[np.int32]:
 class StationCounts(NamedTuple):
     """Of each station in a window: bins observed, in service, in penury, in saturation.
 
-    ``expected`` are the bins of the window since the network's first observation ever.
+    ``expected`` are the polls that were due in the window since the network's first observation
+    ever: its bins, or one of so many where the network is polled less often.
     """
 
     ids: NDArray[np.str_]
@@ -125,7 +126,8 @@ class PastDays:
                 axis=0, dtype=np.int64
             )
         first = min((_first_observed(day) for day in self.days), default=window.stop)
-        return StationCounts(ids, counts, window.stop - max(first, window.start))
+        step = run_lengths.poll_step(self.network[:, 0] > 0)
+        return StationCounts(ids, counts, -(-(window.stop - max(first, window.start)) // step))
 
     def _shares(self, start: Bin, stop: Bin) -> NDArray[np.float64]:
         """Return `_MEASURES` of each bin in percent of stations in service, ``float64[T, 4]``."""
