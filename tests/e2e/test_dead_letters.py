@@ -11,6 +11,8 @@ from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
 from velib_local.emulator import run
 from velib_local.emulator.cloud import local_cloud
 from velib_local.emulator.servers import BUCKET, PROJECT
+from velib_local.simulation.city import City
+from velib_local.simulation.feed_server import FeedServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -45,3 +47,13 @@ def test_dead_letters_are_shown_for_a_deployment_and_for_a_folder(tmp_path):
         letters = state["dead_letters"]["letters"]
         assert {(x["source"], x["attempts"]) for x in letters} == {(source, MAX_DELIVERY_ATTEMPTS)}
         assert "2 messages were dead-lettered" in state["attention"]
+
+
+def test_a_trigger_that_no_attempt_could_handle_holds_up_a_feed_no_longer():
+    nothing = behind_proxy(lambda *_: lambda _operation: Denial(403))
+    with FeedServer() as feed:
+        feed.show(City(4).state())
+        with local_cloud(feed.environment(), only=["ingest"], proxy=nothing) as cloud:
+            cloud.trigger_ingest()
+            cloud.wait_until_idle()
+            assert len(cloud.dead_letters()) == 1

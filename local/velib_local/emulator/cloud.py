@@ -102,7 +102,7 @@ class LocalCloud:
     def trigger_ingest(self) -> None:
         """Publish a scheduled trigger and wait until it is handled."""
         message_id = self.publish(messages.Tick())
-        self._wait_until(lambda: self.gateway.succeeded("ingest", message_id), "ingest")
+        self._wait_until(lambda: self.gateway.finished("ingest", message_id), "ingest")
 
     def wait_for_forecast(self, bin_: Bin) -> None:
         """Wait until the snapshot of a bin, where there is one, was looked at to be forecast."""
@@ -110,7 +110,7 @@ class LocalCloud:
         if entry is None or FORECASTER not in self.functions:
             return
         event = key(entry.name, entry.generation)
-        self._wait_until(lambda: self.gateway.succeeded(FORECASTER, event), FORECASTER)
+        self._wait_until(lambda: self.gateway.finished(FORECASTER, event), FORECASTER)
 
     def wait_until_idle(self) -> None:
         """Wait until every event and all that it caused is handled."""

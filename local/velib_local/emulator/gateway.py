@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
+
 from velib_local.records import DeliveryRecord
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Gateway:
         self._changed = threading.Condition()
         self._in_flight = 0
         self._last_activity = time.monotonic()
-        self._succeeded: set[tuple[str, str]] = set()
+        self._finished: set[tuple[str, str]] = set()
         self._notified: dict[str, int] = {}
         self.answered = 0
         """How many events functions have answered, well or not: the progress of a run."""
@@ -69,9 +71,12 @@ class Gateway:
         with self._changed:
             return self._changed.wait_for(done, timeout_s)
 
-    def succeeded(self, function: str, key: str) -> bool:
-        """Return whether a function handled an event, by its message id or its object's `key`."""
-        return (function, key) in self._succeeded
+    def finished(self, function: str, key: str) -> bool:
+        """Return whether a function handled an event, or was given it for the last time.
+
+        ``key`` is the event's message id, or the `key` of its object.
+        """
+        return (function, key) in self._finished
 
     def notified(self, name: str) -> int:
         """Return the newest generation of an object that was announced, 0 where none was."""
@@ -115,11 +120,11 @@ class Gateway:
         with self._changed:
             self.answered += 1
             self.deliveries.append(record)
-            if 200 <= status < 300:
-                self._succeeded.add((name, record.message_id))
+            if 200 <= status < 300 or record.attempt >= MAX_DELIVERY_ATTEMPTS:
+                self._finished.add((name, record.message_id))
                 if "objectId" in attributes:
                     generation = int(attributes["objectGeneration"])
-                    self._succeeded.add((name, key(attributes["objectId"], generation)))
+                    self._finished.add((name, key(attributes["objectId"], generation)))
         return status or BAD_GATEWAY
 
 
