@@ -37,6 +37,7 @@ _FOLDERS = {
     "exports",
     "models",
     "serving",
+    "gbfs",
     "monitoring",
     "forecast_log",
     "quarantine",

@@ -12,6 +12,7 @@ from velib_core.lake.keys import (
     ForecastLog,
     ForecastLogPartition,
     FreshnessCopy,
+    GbfsDocument,
     ModelFile,
     Monitoring,
     Monthly,
@@ -47,6 +48,11 @@ KEYS = st.one_of(
     DAYS.map(ForecastLog),
     DAYS.map(OverviewDay),
     st.just(ServingManifest()),
+    st.builds(
+        GbfsDocument,
+        st.sampled_from([15, 60]).map(HorizonMinutes),
+        st.sampled_from(["gbfs.json", "station_status.json"]),
+    ),
     st.just(ForecastBundle()),
     st.just(FreshnessCopy()),
     st.builds(

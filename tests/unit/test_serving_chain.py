@@ -23,6 +23,7 @@ from velib_core.lake.keys import (
     Forecast,
     ForecastBundle,
     ForecastLog,
+    GbfsDocument,
     ModelFile,
     Perf,
     Profile,
@@ -244,6 +245,37 @@ def test_a_new_snapshot_and_a_repeated_event(history, quick):
     observe(history, quick, [80])
     build_serving_forecast.run(network.of(history, quick), warm, at(80))
     assert forecast(history, quick)["generated_at"] == "2025-11-04T06:40:42Z"
+
+
+def test_the_forecast_is_published_as_gbfs_too_and_what_lasts_is_written_once(history, quick):
+    layout, warm = Layout(quick), WarmState()
+    train_model.run(network.of(history, quick), H)
+    first = build_serving_forecast.run(network.of(history, quick), warm, at(79))
+    names = {
+        file: layout.name(GbfsDocument(H, file))
+        for file in ("gbfs.json", "station_information.json", "station_status.json")
+    }
+    assert {first.outputs[name] for name in names.values()} == {"written"}
+    status = history.fetch_json(names["station_status.json"])
+    published = forecast(history, quick)
+    assert status["last_updated"] == published["generated_at"]
+    assert {s["station_id"]: s["num_vehicles_available"] for s in status["data"]["stations"]} == {
+        row["station_id"]: row["bikes_pred_int"]
+        for row in published["data"]
+        if row["bikes_pred_int"] is not None
+    }
+    feeds = {f["name"]: f["url"] for f in history.fetch_json(names["gbfs.json"])["data"]["feeds"]}
+    for name in ("station_status", "station_information"):
+        assert (
+            feeds[name] == f"https://storage.googleapis.com/{quick.bucket}/{names[f'{name}.json']}"
+        )
+    observe(history, quick, [80])
+    second = build_serving_forecast.run(network.of(history, quick), warm, at(80))
+    assert {file: second.outputs[name] for file, name in names.items()} == {
+        "gbfs.json": "fresh",
+        "station_information.json": "fresh",
+        "station_status.json": "written",
+    }
 
 
 def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quick):

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
+from velib_core.feeds import gbfs_documents as gbfs
 from velib_core.lake.bucket import (
     JSON,
     PARQUET,
@@ -28,7 +29,13 @@ from velib_core.lake.bucket import (
     fingerprint_of,
     json_bytes,
 )
-from velib_core.lake.keys import Forecast, ForecastBundle, ForecastLogPartition, ServingManifest
+from velib_core.lake.keys import (
+    Forecast,
+    ForecastBundle,
+    ForecastLogPartition,
+    GbfsDocument,
+    ServingManifest,
+)
 from velib_core.logs import log
 from velib_core.model import registry
 from velib_core.model.inference import STALE_AFTER_MINUTES, no_forecast, predict
@@ -61,6 +68,9 @@ RECIPE = "build_serving_forecast 1"
 SCHEMA_VERSION = "1.0"
 CACHE = "no-cache, max-age=0"
 NO_MODEL = "no_model"
+
+PUBLIC = "https://storage.googleapis.com"
+"""Where a bucket's objects are read by who has no account, if the bucket lets them."""
 
 
 @dataclasses.dataclass
@@ -139,7 +149,44 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
         result.counts[f"h{horizon}_forecasts"] = forecasts
         serving.made[horizon] = made[0]
+        result.outputs |= _update_gbfs(serving, horizon, made[0], fingerprint)
     return fingerprint
+
+
+def _update_gbfs(
+    serving: _Serving, horizon: HorizonMinutes, forecast: dict[str, Any], fingerprint: str
+) -> dict[str, Outcome]:
+    """Publish a new forecast as GBFS too; what does not change from forecast to forecast once.
+
+    The discovery file comes last, when what it names is there.
+    """
+    network, generated = serving.network, forecast["generated_at"]
+    files = (gbfs.STATUS, gbfs.INFORMATION, gbfs.SYSTEM, gbfs.DISCOVERY)
+    names = {file: network.layout.name(GbfsDocument(horizon, file)) for file in files}
+    addresses = {file: f"{PUBLIC}/{network.settings.bucket}/{name}" for file, name in names.items()}
+    settings = network.settings
+    lasting = {
+        gbfs.INFORMATION: gbfs.station_information(serving.places(), generated),
+        gbfs.SYSTEM: gbfs.system_information(settings.network, settings.tz, horizon, generated),
+        gbfs.DISCOVERY: gbfs.discovery(addresses, generated),
+    }
+    status = names[gbfs.STATUS]
+    outcomes = {
+        status: _update_unless_older(
+            network.lake, status, fingerprint, lambda: gbfs.station_status(forecast)
+        )
+    }
+    for file, document in lasting.items():
+        content = json_bytes(document | {"last_updated": ""})
+        artefact = Artefact(json_bytes(document), JSON, hashlib.sha256(content).hexdigest())
+        outcomes[names[file]] = network.lake.update(
+            names[file], functools.partial(_unless_same, artefact), cache=CACHE
+        )
+    return outcomes
+
+
+def _unless_same(artefact: Artefact, current: Entry | None) -> Artefact | None:
+    return None if current and current.fingerprint == artefact.fingerprint else artefact
 
 
 def _record(
@@ -228,22 +275,31 @@ class _Serving:
             "data": _rows(table, generated, version),
         }
 
+    def places(self) -> list[dict[str, Any]]:
+        """Return name, place (degrees) and capacity of each station, ``None`` where unknown."""
+        stations = self.panel.stations
+        return [
+            {"station_id": station, "name": name or None}
+            | {"lat": _known(lat), "lon": _known(lon), "capacity": _known(capacity)}
+            for station, name, lat, lon, capacity in zip(
+                stations.ids.tolist(),
+                stations.names.tolist(),
+                stations.lat.tolist(),
+                stations.lon.tolist(),
+                stations.capacity.tolist(),
+                strict=True,
+            )
+        ]
+
     def bundle(self) -> dict[str, Any]:
         """Return the forecasts of all horizons, each row with its station's name and place.
 
         Raises `velib_core.lake.bucket.InputChangedError` where one is of another snapshot by now.
         """
         generated = iso_z(self.observed)
-        stations = self.panel.stations
         about = {
-            station: {"name": name or None, "lat": _known(lat), "lon": _known(lon)}
-            for station, name, lat, lon in zip(
-                stations.ids.tolist(),
-                stations.names.tolist(),
-                stations.lat.tolist(),
-                stations.lon.tolist(),
-                strict=True,
-            )
+            place["station_id"]: {key: place[key] for key in ("name", "lat", "lon")}
+            for place in self.places()
         }
         data = {}
         for horizon in self.network.settings.horizons:

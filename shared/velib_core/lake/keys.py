@@ -145,6 +145,15 @@ class ForecastLog:
 DayKey = Daily | Events | Perf | Profile | ForecastLog | OverviewDay
 """The kinds of object that there is one of for a day."""
 
+
+@dataclasses.dataclass(frozen=True, order=True)
+class GbfsDocument:
+    """A forecast as a GBFS document: that of a horizon, as in ``station_status.json``."""
+
+    horizon: HorizonMinutes
+    file: str
+
+
 Key = (
     Snapshot
     | Daily
@@ -158,6 +167,7 @@ Key = (
     | Forecast
     | ForecastBundle
     | ServingManifest
+    | GbfsDocument
     | ForecastLogPartition
     | ForecastLog
     | Monitoring

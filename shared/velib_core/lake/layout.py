@@ -23,6 +23,7 @@ from velib_core.lake.keys import (
     ForecastLog,
     ForecastLogPartition,
     FreshnessCopy,
+    GbfsDocument,
     Key,
     ModelFile,
     Monitoring,
@@ -74,6 +75,7 @@ _PROFILE = re.compile(rf"/profiles_{_DAY}\.npz")
 _FOLDER = r"\d{8}-\d{6}Z-[0-9a-f]{8}"
 _CALIBRATION = re.compile(rf"/h(\d{{1,4}})/({_FOLDER})/calibration_{_DAY}\.json")
 _FORECAST = re.compile(r"/(?:latest/h(\d{1,4})/forecast|h(\d{1,4})/latest)\.json")
+_GBFS = re.compile(r"/h(\d{1,4})/([a-z_]{1,40}\.json)")
 _MODEL = re.compile(rf"/h(\d{{1,4}})/(?:({_FOLDER})/)?([a-z_]{{1,40}}\.[a-z]{{1,12}})")
 _OVERVIEW_DAY = re.compile(rf"/network/overview/days/{_DAY}\.npz")
 _MONITORING = re.compile(r"/((?:[a-z]+/)?[a-z]+)/latest/((?:[\w-]+/)?[\w-]+\.json)")
@@ -90,6 +92,7 @@ class Layout:
         self.profiles = _folder(settings.profiles_prefix)
         self.models = _folder(settings.models_prefix)
         self.serving = _folder(settings.serving_prefix)
+        self.gbfs = "/".join(filter(None, (self.serving.rpartition("/")[0], "gbfs")))
         self.forecast_log = _folder(settings.forecast_log_prefix)
         self.monitoring = _folder(settings.monitoring_prefix)
         self.quarantine = _folder(settings.quarantine_prefix)
@@ -128,6 +131,8 @@ class Layout:
                 return f"{self.serving}/latest_forecast.json"
             case ServingManifest():
                 return f"{self.serving}/latest/manifest.json"
+            case GbfsDocument(horizon, file):
+                return f"{self.gbfs}/h{horizon}/{file}"
             case ModelFile(horizon, folder, file):
                 return "/".join(filter(None, (self.models, f"h{horizon}", folder, file)))
             case Monitoring(family, document):
@@ -147,6 +152,7 @@ class Layout:
             self.profiles: _read_profile,
             self.models: _read_model,
             self.serving: _read_forecast,
+            self.gbfs: _read_gbfs,
             self.forecast_log: _read_forecast_log_partition,
             self.monitoring: _read_monitoring,
         }
@@ -311,6 +317,11 @@ def _read_forecast(rest: str) -> Key | None:
         return None
     alias = match[2] is not None
     return Forecast(HorizonMinutes(int(match[2] if alias else match[1])), alias)
+
+
+def _read_gbfs(rest: str) -> Key | None:
+    match = _GBFS.fullmatch(rest)
+    return GbfsDocument(HorizonMinutes(int(match[1])), match[2]) if match else None
 
 
 def _read_model(rest: str) -> Key | None:
