@@ -29,6 +29,7 @@ LAZY = {
     "demo": "velib_cli.commands.run",
     "feed": "velib_cli.commands.feed",
     "models": "velib_cli.commands.models",
+    "query": "velib_cli.commands.query",
     "replay": "velib_cli.commands.run",
     "report": "velib_cli.commands.report",
     "rollback": "velib_cli.commands.models",

@@ -1,0 +1,48 @@
+"""The Parquet files of a lake as views of DuckDB: pure SQL over what a folder holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from velib_core.lake.layout import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import duckdb
+    from velib_core.settings.network import Settings
+
+
+def views_of(settings: Settings) -> dict[str, str]:
+    """Return the files of each view, as patterns below the root of the lake."""
+    layout = Layout(settings)
+    return {
+        "snapshots": f"{layout.bronze}/date=*/hour=*/*.parquet",
+        "dailies": f"{layout.daily}/compact_*.parquet",
+        "observations": f"{layout.exports}/events_*.parquet",
+        "evaluations": f"{layout.exports}/perf_*.parquet",
+        "forecast_log": f"{layout.exports}/served_*.parquet",
+    }
+
+
+def connect_views(folder: Path, settings: Settings) -> duckdb.DuckDBPyConnection:
+    """Return a connection in memory with a view of each kind of file that the folder holds.
+
+    ``local_time(t)`` turns a UTC stamp into the network's own clock. A file of an older schema
+    has nulls where a column is missing.
+    """
+    import duckdb  # noqa: PLC0415 -- an extra of its own
+
+    connection = duckdb.connect()
+    for name, pattern in views_of(settings).items():
+        if next(folder.glob(pattern), None) is not None:
+            files = _quoted(str(folder / pattern))
+            source = f"read_parquet({files}, union_by_name = true, hive_partitioning = false)"
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")  # noqa: S608 -- ours
+    local = f"timezone({_quoted(settings.tz)}, timezone('UTC', t::TIMESTAMP))"
+    connection.execute(f"CREATE MACRO local_time(t) AS {local}")
+    return connection
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
