@@ -19,9 +19,10 @@ from velib_core.lake.layout import Layout
 from velib_core.settings.env import SettingsError
 from velib_core.tables.snapshots_index import newest_snapshot
 from velib_core.timeline.bins import bin_start
-from velib_deploy import drift
-from velib_deploy import plan as deploy_plan
+from velib_deploy import drift, gcloud
+from velib_deploy.commands import Target
 from velib_deploy.function_specs import FunctionSpecError, deployment, load_specs
+from velib_deploy.plan import DeploymentError, make_plan
 from velib_local.emulator.pubsub_google import find_emulator
 
 from velib_cli.targets import deployed_settings
@@ -83,7 +84,7 @@ def examine(
         yield Check("settings", "failed", str(error))
         return
     yield Check("settings", "ok", f"network {settings.network} in {settings.root}")
-    again = deploy_plan.deploy_command(settings, region or "REGION", file)
+    again = _target(settings, region or "REGION", file).command()
     yield from _feeds(settings)
     yield _attempt("clock", _clock)
     yield _attempt("bucket", lambda: _bucket(settings, again))
@@ -104,6 +105,10 @@ def examine_contents(state: LakeStatus) -> Iterator[Check]:
             yield Check(subject, "ok", "as written")
     for finding in state.findings:
         yield Check(finding.subject, "failed", finding.text, finding.command)
+
+
+def _target(settings: Settings, region: str, file: Path | None) -> Target:
+    return Target(settings.project, region, settings.bucket, settings.network, file=file)
 
 
 def _attempt(name: str, check: Callable[[], Check]) -> Check:
@@ -219,11 +224,11 @@ def _project(
         yield Check("project", "skipped", why)
         return
     try:
-        plan = deploy_plan.read_plan(settings, region, file)
-    except deploy_plan.DeploymentError as error:
+        plan = make_plan(_target(settings, region, file))
+    except (DeploymentError, FunctionSpecError) as error:
         yield Check("plan", "failed", str(error))
         return
-    for name, planned, findings in drift.examine(plan, deploy_plan.gcloud(settings.project)):
+    for name, planned, findings in drift.examine(plan, gcloud.asker(settings.project)):
         if not findings:
             yield Check(name, "ok", f"{planned} as planned")
         for finding in findings:

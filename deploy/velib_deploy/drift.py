@@ -1,54 +1,58 @@
-"""Compare a deployed project with the plan of deploy.sh: differences and their fixes.
+"""A project compared with the plan of its deployment: what differs, and the command that fixes it.
 
-deploy.sh is asked what it would do to an empty project, and ``gcloud`` what there is. So nothing
-here repeats what a function, a topic or a right is to be.
+``velib doctor`` shows the findings; ``deploy.sh`` carries out the plan's part of them. What a
+function, a topic or a right has to be is in the plan and not repeated here.
 """
 
 from __future__ import annotations
 
 import base64
-import concurrent.futures
 import dataclasses
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from velib_deploy.plan import DeploymentError, with_names
+from velib_deploy import alerts
+from velib_deploy.findings import Finding
+from velib_deploy.gcloud import GcloudError, NotFoundError
+from velib_deploy.plan import with_names
+from velib_deploy.policies import rights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from velib_deploy.plan import Ask, Plan, Step
-
-AT_ONCE = 4
-"""Commands under way; each is a process of its own."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One difference from the plan, and the command that fixes it."""
-
-    detail: str
-    fix_command: str
+    from velib_deploy.findings import Rule
+    from velib_deploy.gcloud import Ask
+    from velib_deploy.plan import Plan, Step
 
 
 def examine(plan: Plan, ask: Ask) -> Iterator[tuple[str, int, list[Finding]]]:
     """Yield what was looked at, how many of it are planned, and what is not as planned."""
     try:
-        plan = with_names(plan, _names_in(plan, ask))
-    except DeploymentError as error:
+        plan = named(plan, ask)
+    except GcloudError as error:
         yield "project", 0, [_unanswered(error, plan)]
         return
-    for verb, (name, rule) in RULES.items():
-        steps = plan.of(verb)
+    for verb, (name, _) in RULES.items():
         try:
-            findings = list(rule(steps, plan, ask))
-        except DeploymentError as error:
+            findings = missing(plan, ask, verb)
+        except GcloudError as error:
             findings = [_unanswered(error, plan)]
-        yield name, len(steps), findings
+        yield name, len(plan.of(verb)), findings
 
 
-def _unanswered(error: DeploymentError, plan: Plan) -> Finding:
+def missing(plan: Plan, ask: Ask, verb: str) -> list[Finding]:
+    """Return what differs from the steps of one verb; `named` has to name what they are about."""
+    _, rule = RULES[verb]
+    return list(rule(plan.of(verb), plan, ask))
+
+
+def named(plan: Plan, ask: Ask) -> Plan:
+    """Return a plan with the names that a project has for its placeholders."""
+    return with_names(plan, _names_in(plan, ask))
+
+
+def _unanswered(error: GcloudError, plan: Plan) -> Finding:
     login = re.search(r"\bauth\b|credential|log in", str(error))
     return Finding(str(error), "gcloud auth login" if login else plan.again)
 
@@ -58,6 +62,8 @@ def _names_in(plan: Plan, ask: Ask) -> Iterator[tuple[str, str]]:
 
     They are its number, and the subscriptions that the platform made for triggers.
     """
+    if plan.target.alerts and (channel := alerts.channel(plan, ask)):
+        yield "ALERT_CHANNEL", channel
     yield "PROJECT_NUMBER", str(ask("projects", "describe", plan.project)["projectNumber"])
     triggers = _triggers_there(plan, ask)
     firsts = {
@@ -70,9 +76,40 @@ def _names_in(plan: Plan, ask: Ask) -> Iterator[tuple[str, str]]:
             yield f"{placeholder}-SUBSCRIPTION", subscription
 
 
+def _apis(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    enabled = {_last(item["name"]) for item in ask("services", "list", "--enabled") or []}
+    for step in steps:
+        lacking = sorted(set(step.target.split()) - enabled)
+        if lacking:
+            enable = plan.gcloud("services", "enable", *lacking)
+            yield Finding(f"{', '.join(lacking)} not enabled", enable, step)
+
+
+def _agents(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    """Look for the platform's own accounts, which hold a role on the project from the first."""
+    policy = ask("projects", "get-iam-policy", plan.project) or {}
+    members = {m for binding in policy.get("bindings", []) for m in binding.get("members", [])}
+    for step in steps:
+        api = step.target.partition(".")[0]
+        if not any(f"@gcp-sa-{api}." in member for member in members):
+            yield Finding(f"the service agent of {step.target} holds no role", step.line, step)
+
+
+def _bucket_there(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    del plan
+    for step in steps:
+        try:
+            ask("storage", "buckets", "describe", step.target)
+        except NotFoundError:
+            yield Finding(f"there is no bucket {step.target}", step.line, step)
+
+
 def _bucket(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
     for step in steps:
-        held = ask("storage", "buckets", "describe", step.target)
+        try:
+            held = ask("storage", "buckets", "describe", step.target)
+        except NotFoundError:
+            continue  # found above
         rules = (held.get("lifecycle_config") or {}).get("rule") or []
         expiry = {
             prefix: rule["condition"].get("age")
@@ -93,7 +130,45 @@ def _bucket(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
             "soft delete": step.flags["soft-delete-duration"],
             "deletion by age, in days": dict(plan.expiry),
         }
-        yield from _differences(step.target, found, wanted, plan.again)
+        flags = [f"--{k}={v}" if v else f"--{k}" for k, v in step.flags.items()]
+        flags.remove(f"--lifecycle-file={step.flags['lifecycle-file']}")
+        update = plan.gcloud("storage", "buckets", "update", step.target, *flags)
+        for finding in _differences(step.target, found, wanted, step):
+            by_age = "deletion by age" in finding.detail  # whose rules deploy.sh has in a file
+            yield dataclasses.replace(finding, fix_command=plan.again if by_age else update)
+
+
+def _topics(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    del plan
+    held = _by_name(ask("pubsub", "topics", "list"))
+    for step in steps:
+        if step.target not in held:
+            yield Finding(f"there is no topic {step.target}", step.line, step)
+
+
+def _dead_letters(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    held = _by_name(ask("pubsub", "subscriptions", "list"))
+    for step in steps:
+        subscription = held.get(step.target)
+        if subscription is None:
+            yield Finding(f"there is no subscription {step.target}", step.line, step)
+            continue
+        if (topic := _last(subscription.get("topic", ""))) != step.flags["topic"]:
+            delete = plan.gcloud("pubsub", "subscriptions", "delete", step.target)
+            detail = f"{step.target}: topic is {topic}, expected {step.flags['topic']}"
+            yield Finding(detail, f"{delete} && {step.line}", step)
+            continue
+        kept = step.flags["message-retention-duration"]
+        found = _days(subscription.get("messageRetentionDuration"))
+        if found != kept or subscription.get("expirationPolicy"):
+            words = ("pubsub", "subscriptions", "update", step.target)
+            flags = (f"--message-retention-duration={kept}", "--expiration-period=never")
+            detail = f"{step.target}: messages are kept {found}, expected {kept}, without expiry"
+            yield Finding(detail, plan.gcloud(*words, *flags), step)
+
+
+def _days(duration: str | None) -> str:
+    return f"{int((duration or '0s').rstrip('s')) // 86400}d"
 
 
 def _notifications(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -104,19 +179,28 @@ def _notifications(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Find
             by_topic.setdefault(_last(config["topic"]), []).append(config)
     for step in steps:
         topic, prefix = step.flags["topic"], step.flags["object-prefix"]
-        fitting = 0
-        for config in by_topic.get(topic, []):
-            found = (config.get("object_name_prefix"), config.get("event_types"))
-            fits = found == (prefix, [step.flags["event-types"]])
-            fitting += fits
-            if not fits or fitting > 1:
-                reported = "is there twice" if fits else f"is about {found}, expected {prefix}"
-                bucket = step.target.removeprefix("gs://")
-                name = f"projects/_/buckets/{bucket}/notificationConfigs/{config['id']}"
-                delete = plan.gcloud("storage", "buckets", "notifications", "delete", name)
-                yield Finding(f"a notification on {topic} {reported}", delete)
+        wanted = (prefix, [step.flags["event-types"]])
+        there = by_topic.get(topic, [])
+        fitting = [
+            c for c in there if (c.get("object_name_prefix"), c.get("event_types")) == wanted
+        ]
         if not fitting:
-            yield Finding(f"nothing notifies {topic} of {prefix}", step.line)
+            yield Finding(f"nothing notifies {topic} of {prefix}", step.line, step)
+        for config in there:
+            if config in fitting[:1]:
+                continue
+            found = (config.get("object_name_prefix"), config.get("event_types"))
+            reported = "is there twice" if config in fitting else f"is about {found}"
+            delete = plan.gcloud(
+                "storage", "buckets", "notifications", "delete", _id_of(step, config)
+            )
+            detail = f"a notification on {topic} {reported}, expected one about {prefix}"
+            yield Finding(detail, delete)
+
+
+def _id_of(step: Step, config: Mapping[str, Any]) -> str:
+    bucket = step.target.removeprefix("gs://")
+    return f"projects/_/buckets/{bucket}/notificationConfigs/{config['id']}"
 
 
 def _accounts(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -126,78 +210,27 @@ def _accounts(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
     for step in steps:
         account = held.get(step.target)
         if account is None:
-            yield Finding(f"there is no account {step.target}", step.line)
+            yield Finding(f"there is no account {step.target}", step.line, step)
         elif account.get("disabled"):
             enable = plan.gcloud("iam", "service-accounts", "enable", account["email"])
-            yield Finding(f"the account {step.target} is disabled", enable)
+            yield Finding(f"the account {step.target} is disabled", enable, left=True)
 
 
-def _rights(*policy: str, flags: tuple[str, ...] = ()) -> Rule:
-    """Return the rule of a kind of resource: its accounts hold the planned roles and no others.
-
-    ``policy`` are the words of the command that prints the IAM policy of one of them.
-    """
-
-    def rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
-        ours = {s.flags["member"] for s in plan.steps if "member" in s.flags}
-        targets = list(dict.fromkeys(step.target for step in steps))
-        where = [f"--{name}={steps[0].flags[name]}" for name in flags] if steps else []
-        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = pool.map(lambda target: ask(*policy, target, *where), targets)
-            policies = dict(zip(targets, answers, strict=True))
-        for target, answer in policies.items():
-            planned = {_planned_right(s): s for s in steps if s.target == target}
-            held = set(_held_rights(answer))
-            for right, step in planned.items():
-                if right not in {other[:3] for other in held}:
-                    yield Finding(f"{target}: {_reported(right)} is not granted", step.line)
-            for held_right in sorted(held, key=str):
-                right, member = held_right[:3], held_right[1]
-                if right not in planned and (member in ours or member.startswith("all")):
-                    remove = plan.gcloud(*_removal(policy[:-1], target, held_right, where))
-                    yield Finding(
-                        f"{target}: {_reported(right)} is granted and not planned", remove
-                    )
-
-    return rule
-
-
-_Right: TypeAlias = tuple[str, str, str | None]
-"""Role, member, and the condition's expression."""
-
-_HeldRight: TypeAlias = tuple[str, str, str | None, str | None]
-"""The same with the condition's title, which names it and has no effect."""
-
-
-def _planned_right(step: Step) -> _Right:
-    condition = step.flags.get("condition", "").removeprefix("expression=")
-    expression = condition.rpartition(",title=")[0]
-    return (step.flags["role"], step.flags["member"], expression or None)
-
-
-def _held_rights(policy: Any) -> Iterator[_HeldRight]:  # noqa: ANN401 -- JSON is any value
-    for binding in (policy or {}).get("bindings") or []:
-        condition = binding.get("condition") or {}
-        for member in binding.get("members") or []:
-            yield (binding["role"], member, condition.get("expression"), condition.get("title"))
-
-
-def _reported(right: _Right) -> str:
-    role, member, expression = right
-    folders = re.findall(r'/objects/([^"]*)"', expression or "")
-    below = f" below {', '.join(folders)}" if folders else ""
-    return f"{role} to {member.partition(':')[2].partition('@')[0] or member}{below}"
-
-
-def _removal(
-    noun: Sequence[str], target: str, right: _HeldRight, where: Iterable[str]
-) -> Iterator[str]:
-    role, member, expression, title = right
-    condition = f"expression={expression},title={title}" if expression else "None"
-    yield from (*noun, "remove-iam-policy-binding", target)
-    yield from (f"--member={member}", f"--role={role}", *where)
-    if "buckets" in noun:  # whose rights have conditions here
-        yield f"--condition={condition}"
+def _role(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    for step in steps:
+        try:
+            held = ask("iam", "roles", "describe", step.target)
+        except NotFoundError:
+            yield Finding(f"there is no role {step.target}", step.line, step)
+            continue
+        if held.get("deleted"):
+            undelete = plan.gcloud("iam", "roles", "undelete", step.target)
+            yield Finding(f"the role {step.target} was deleted", undelete)
+        permissions = step.flags["permissions"]
+        if held.get("includedPermissions") != permissions.split(","):
+            words = ("iam", "roles", "update", step.target, f"--permissions={permissions}")
+            detail = f"{step.target}: permissions are {held.get('includedPermissions')}"
+            yield Finding(f"{detail}, expected {permissions}", plan.gcloud(*words))
 
 
 def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -206,21 +239,31 @@ def _functions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
         name, function = Path(step.flags["source"]).name, held.get(step.target)
         if function is None:
             fix_command = f"{plan.again} --only {name}"
-            yield Finding(f"there is no function {step.target}", fix_command)
+            yield Finding(f"there is no function {step.target}", fix_command, step)
             continue
-        staged = f".venv/bin/python -m velib_deploy.staging --out build --only {name}"
         found = _function_as_flags(function)
         wanted = {flag: step.flags[flag] for flag in found if flag in step.flags}
         wanted |= {"state": "ACTIVE", "retry": str("retry" in step.flags)}
         if _bytes(found["memory"]) == _bytes(wanted["memory"]):
             found["memory"] = wanted["memory"]
-        wanted |= _planned_env(step)
-        yield from _differences(
-            step.target, found | _env_of(function), wanted, f"{staged} && {step.line}"
-        )
+        if wanted["update-labels"] == "velib_digest=digest":
+            del wanted["update-labels"]
+        env = _env_of(function)
+        env_wanted = _planned_env(step)
+        wanted |= env_wanted
+        wanted |= dict.fromkeys(env.keys() - env_wanted.keys() - _PLATFORM_ENV, "absent")
+        staged = f".venv/bin/python -m velib_deploy.staging --out build --only {name}"
+        for finding in _differences(step.target, found | env, wanted, step):
+            yield dataclasses.replace(finding, fix_command=f"{staged} && {step.line}")
+    if plan.target.only:
+        return
     for name in sorted(_of_the_network(plan, ask) - {step.target for step in steps}):
         delete = plan.gcloud("functions", "delete", name, f"--region={plan.region}")
-        yield Finding(f"the function {name} is not planned", delete)
+        yield Finding(f"the function {name} is not planned", delete, left=True)
+
+
+_PLATFORM_ENV = {"LOG_EXECUTION_ID"}
+"""What the platform adds (cloud.google.com/functions/docs/configuring/env-var)."""
 
 
 def _of_the_network(plan: Plan, ask: Ask) -> set[str]:
@@ -245,7 +288,8 @@ def _function_as_flags(function: Mapping[str, Any]) -> dict[str, Any]:
     event = function.get("eventTrigger", {})
     ingress = service.get("ingressSettings", "").removeprefix("ALLOW_")
     return {
-        "state": function.get("state"),
+        "state": "FAILED" if function.get("stateMessages") else function.get("state"),
+        "update-labels": f"velib_digest={function.get('labels', {}).get('velib_digest')}",
         "runtime": build.get("runtime"),
         "entry-point": build.get("entryPoint"),
         "memory": str(service.get("availableMemory")),
@@ -254,6 +298,7 @@ def _function_as_flags(function: Mapping[str, Any]) -> dict[str, Any]:
         "concurrency": str(service.get("maxInstanceRequestConcurrency")),
         "max-instances": str(service.get("maxInstanceCount")),
         "service-account": service.get("serviceAccountEmail"),
+        "build-service-account": build.get("serviceAccount"),
         "ingress-settings": ingress.lower().replace("_", "-"),
         "trigger-topic": _last(event.get("pubsubTopic", "")),
         "trigger-service-account": event.get("serviceAccountEmail"),
@@ -268,7 +313,7 @@ def _triggers(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
     for step in steps:
         trigger = held.get(step.target)
         if trigger is None:
-            yield Finding(f"there is no trigger {step.target}", step.line)
+            yield Finding(f"there is no trigger {step.target}", step.line, step)
             continue
         run = trigger.get("destination", {}).get("cloudRun", {})
         found = {
@@ -282,14 +327,18 @@ def _triggers(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
             "account": step.flags["service-account"],
         }
         delete = plan.gcloud("eventarc", "triggers", "delete", step.target, where)
-        yield from _differences(step.target, found, wanted, f"{delete} && {step.line}")
+        for finding in _differences(step.target, found, wanted, step):
+            yield dataclasses.replace(finding, fix_command=f"{delete} && {step.line}", step=None)
+    if plan.target.only:
+        return
     services = {step.target for step in plan.of("functions deploy")} | _of_the_network(plan, ask)
     firsts = {_first_trigger(function) for function in _functions_there(plan, ask).values()}
     for name, trigger in held.items():
         service = trigger.get("destination", {}).get("cloudRun", {}).get("service")
         if service in services and name not in planned | firsts:
             delete = plan.gcloud("eventarc", "triggers", "delete", name, where)
-            yield Finding(f"the trigger {name} of {service} is not planned", delete)
+            detail = f"the trigger {name} of {service} is not planned"
+            yield Finding(detail, delete, left=True)
 
 
 def _subscriptions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -304,12 +353,13 @@ def _subscriptions(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Find
         found = {
             "dead-letter-topic": _last(policy.get("deadLetterTopic", "")),
             "max-delivery-attempts": str(policy.get("maxDeliveryAttempts")),
+            "message-retention-duration": _days(held[name].get("messageRetentionDuration")),
             "ack-deadline": str(held[name].get("ackDeadlineSeconds")),
             "min-retry-delay": retry.get("minimumBackoff"),
             "max-retry-delay": retry.get("maximumBackoff"),
         }
         wanted = {flag: step.flags[flag] for flag in found}
-        yield from _differences(name, found, wanted, step.line)
+        yield from _differences(name, found, wanted, step)
 
 
 def _schedules(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
@@ -318,11 +368,12 @@ def _schedules(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
     for step in steps:
         job = held.get(step.target)
         if job is None:
-            yield Finding(f"there is no schedule {step.target}", step.line)
+            yield Finding(f"there is no schedule {step.target}", step.line, step)
             continue
         if job.get("state") != "ENABLED":
             resume = plan.gcloud("scheduler", "jobs", "resume", step.target, where)
-            yield Finding(f"the schedule {step.target} is {job.get('state')}", resume)
+            detail = f"the schedule {step.target} is {job.get('state')}"
+            yield Finding(detail, resume, left=True)
         target = job.get("pubsubTarget", {})
         found = {
             "schedule": job.get("schedule"),
@@ -331,16 +382,18 @@ def _schedules(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]
             "message-body": base64.b64decode(target.get("data", "")).decode("utf-8", "replace"),
         }
         wanted = {flag: step.flags[flag] for flag in found}
-        fix_command = step.line.replace(" create ", " update ")
-        yield from _differences(step.target, found, wanted, fix_command)
+        update = step.line.replace(" create ", " update ")
+        for finding in _differences(step.target, found, wanted, step):
+            yield dataclasses.replace(finding, fix_command=update, step=None)
 
 
 def _differences(
-    what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], fix_command: str
+    what: str, found: Mapping[str, Any], wanted: Mapping[str, Any], step: Step
 ) -> Iterator[Finding]:
     for key, value in wanted.items():
         if found.get(key) != value:
-            yield Finding(f"{what}: {key} is {found.get(key)}, expected {value}", fix_command)
+            detail = f"{what}: {key} is {found.get(key)}, expected {value}"
+            yield Finding(detail, step.line, step)
 
 
 def _by_name(items: Iterable[Any] | None) -> dict[str, Any]:
@@ -348,7 +401,7 @@ def _by_name(items: Iterable[Any] | None) -> dict[str, Any]:
 
 
 def _functions_there(plan: Plan, ask: Ask) -> dict[str, Any]:
-    return _by_name(ask("functions", "list", f"--regions={plan.region}"))
+    return _by_name(ask("functions", "list", f"--regions={plan.region}", "--v2"))
 
 
 def _triggers_there(plan: Plan, ask: Ask) -> dict[str, Any]:
@@ -372,31 +425,30 @@ def _bytes(memory: str) -> int:
     return int(match[1]) * int((1024 if match[3] else 1000) ** power)
 
 
-Rule: TypeAlias = "Callable[[Sequence[Step], Plan, Ask], Iterator[Finding]]"
-
 RULES: Mapping[str, tuple[str, Rule]] = {
+    "services enable": ("APIs", _apis),
+    "beta services identity create": ("service agents", _agents),
+    "storage buckets create": ("bucket", _bucket_there),
     "storage buckets update": ("bucket settings", _bucket),
+    "pubsub topics create": ("topics there", _topics),
+    "pubsub subscriptions create": ("subscription of dead letters", _dead_letters),
     "storage buckets notifications create": ("notifications", _notifications),
     "iam service-accounts create": ("accounts", _accounts),
-    "storage buckets add-iam-policy-binding": (
-        "rights on objects",
-        _rights("storage", "buckets", "get-iam-policy"),
-    ),
-    "pubsub topics add-iam-policy-binding": (
-        "rights on topics",
-        _rights("pubsub", "topics", "get-iam-policy"),
-    ),
+    "iam roles create": ("role", _role),
+    "projects add-iam-policy-binding": ("rights on the project", rights("projects")),
+    "storage buckets add-iam-policy-binding": ("rights on objects", rights("storage", "buckets")),
+    "pubsub topics add-iam-policy-binding": ("rights on topics", rights("pubsub", "topics")),
     "functions deploy": ("functions", _functions),
-    "run services add-iam-policy-binding": (
-        "who may invoke",
-        _rights("run", "services", "get-iam-policy", flags=("region",)),
-    ),
+    "run services add-iam-policy-binding": ("who may invoke", rights("run", "services")),
     "eventarc triggers create": ("triggers", _triggers),
     "pubsub subscriptions add-iam-policy-binding": (
         "rights of delivery",
-        _rights("pubsub", "subscriptions", "get-iam-policy"),
+        rights("pubsub", "subscriptions"),
     ),
     "pubsub subscriptions update": ("retries and dead letters", _subscriptions),
     "scheduler jobs create pubsub": ("schedules", _schedules),
+    "beta monitoring channels create": ("who is alerted", alerts.channel_rule),
+    "alpha monitoring policies create": ("alerts", alerts.policy_rule),
+    "monitoring dashboards create": ("dashboard", alerts.dashboard_rule),
 }
-"""By the command of the plan that brings it about: what it is called, and how it is looked at."""
+"""By the command of the plan that brings it about: what it is called, and how it is compared."""

@@ -1,0 +1,124 @@
+"""Who is told when a network stops working: Cloud Monitoring policies and a dashboard.
+
+``watch/alerts.json`` and ``watch/dashboard.json`` hold them for any network; here they are made for
+one. Each carries the digest of its content as a label, so that a change is found and deployed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import string
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from velib_deploy.findings import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from velib_deploy.commands import Target
+    from velib_deploy.gcloud import Ask
+    from velib_deploy.plan import Plan, Step
+
+WATCH = Path(__file__).with_name("watch")
+CHANNELS = ("beta", "monitoring", "channels")
+POLICIES = ("alpha", "monitoring", "policies")
+DASHBOARDS = ("monitoring", "dashboards")
+
+
+def documents(target: Target, functions: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the policies and the dashboard of a network's functions, by the name of their file."""
+    names = "|".join(sorted(functions))
+    values = {
+        "network": target.network,
+        "project": target.project,
+        "services": names,
+        "subscriptions": f"eventarc-{target.region}-({names})-.*",
+    }
+
+    def read(file: str) -> Any:  # noqa: ANN401 -- JSON is any value
+        return json.loads(string.Template((WATCH / file).read_text("utf-8")).substitute(values))
+
+    found = {f"{target.network}-alert-{n}": policy for n, policy in enumerate(read("alerts.json"))}
+    found = {name: _labelled(policy, "userLabels") for name, policy in found.items()}
+    return found | {f"{target.network}-dashboard": _labelled(read("dashboard.json"), "labels")}
+
+
+def _labelled(document: dict[str, Any], labels: str) -> dict[str, Any]:
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:40]
+    return {**document, labels: {**document[labels], "velib_digest": digest}}
+
+
+def of_plan(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return the policies and the dashboard of a plan, by the name of their file."""
+    return documents(plan.target, [step.target for step in plan.of("functions deploy")])
+
+
+def channel(plan: Plan, ask: Ask) -> str | None:
+    """Return the name of the channel that reaches the plan's address, where there is one."""
+    for item in ask(*CHANNELS, "list") or []:
+        if item.get("labels", {}).get("email_address") == plan.target.alerts:
+            return str(item["name"])
+    return None
+
+
+def channel_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    """Yield the channel that is missing."""
+    for step in steps:
+        if channel(plan, ask) is None:
+            yield Finding(f"no channel reaches {step.target}", step.line, step)
+
+
+def policy_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    """Yield the alert policies that are missing, are another version's, or tell nobody."""
+    held = _ours(ask(*POLICIES, "list"), plan, "userLabels") if steps else {}
+    for step in steps:
+        wanted = of_plan(plan)[step.target]
+        there = held.get(wanted["displayName"])
+        if there is None:
+            yield Finding(f"there is no alert {wanted['displayName']!r}", step.line, step)
+        elif (
+            _digest(there, "userLabels") != _digest(wanted, "userLabels")
+            or channel(plan, ask) not in there.get("notificationChannels", [])
+            or there.get("enabled") is False
+        ):
+            delete = plan.gcloud(*POLICIES, "delete", there["name"])
+            detail = f"the alert {wanted['displayName']!r} is not as planned"
+            yield Finding(detail, f"{delete} && {step.line}")
+
+
+def dashboard_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    """Yield the dashboard where it is missing or another version's."""
+    held = _ours(ask(*DASHBOARDS, "list"), plan, "labels") if steps else {}
+    for step in steps:
+        wanted = of_plan(plan)[step.target]
+        there = held.get(wanted["displayName"])
+        if there is None:
+            yield Finding(f"there is no dashboard {wanted['displayName']!r}", step.line, step)
+        elif _digest(there, "labels") != _digest(wanted, "labels"):
+            delete = plan.gcloud(*DASHBOARDS, "delete", there["name"])
+            detail = f"the dashboard {wanted['displayName']!r} is not as planned"
+            yield Finding(detail, f"{delete} && {step.line}")
+
+
+def names(plan: Plan, ask: Ask) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what there is of a network, by the noun of the command that deletes it."""
+    for noun, labels in (
+        (POLICIES, "userLabels"),
+        (DASHBOARDS, "labels"),
+        (CHANNELS, "userLabels"),
+    ):
+        for item in _ours(ask(*noun, "list"), plan, labels).values():
+            yield noun, item["name"]
+
+
+def _ours(items: Any, plan: Plan, labels: str) -> dict[str, Any]:  # noqa: ANN401 -- JSON is any value
+    network = plan.target.network
+    ours = [i for i in items or [] if i.get(labels, {}).get("velib_network") == network]
+    return {item["displayName"]: item for item in ours}
+
+
+def _digest(document: Mapping[str, Any], labels: str) -> str | None:
+    digest = document.get(labels, {}).get("velib_digest")
+    return str(digest) if digest else None

@@ -1,0 +1,37 @@
+"""Fixtures: the real gcloud, and a project that some functions were deployed to once."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from rehearsal.rehearsal import preloaded, rehearse
+from rehearsal.world import World
+
+NAMES = ["build_serving_forecast", "close_day", "ingest"]
+"""A schedule, a function that publishes, one with two triggers: each kind of step once."""
+
+
+@pytest.fixture(scope="session")
+def gcloud(tmp_path_factory):
+    """The folder of a gcloud that is loaded once; skips loudly where there is no SDK."""
+    with preloaded(tmp_path_factory.mktemp("gcloud")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def deployed_once(gcloud, tmp_path_factory):
+    """A project after its first deployment, and the commands that it took."""
+    with rehearse(tmp_path_factory.mktemp("first"), gcloud, World(), NAMES) as rehearsal:
+        rehearsal.deploy()
+        return copy.deepcopy(rehearsal.world), rehearsal.commands()
+
+
+@pytest.fixture
+def rehearsal(gcloud, deployed_once, tmp_path):
+    """A copy of the project that was deployed to once, with a checkout of its own."""
+    world = copy.deepcopy(deployed_once[0])
+    world.calls.clear()
+    with rehearse(tmp_path, gcloud, world, NAMES) as copied:
+        yield copied
