@@ -4,9 +4,10 @@ import re
 import shutil
 
 import pytest
+from velib_deploy.function_specs import REPOSITORY
+
 from rehearsal.rehearsal import TARGET, rehearse
 from rehearsal.world import OWNER, World
-from velib_deploy.function_specs import REPOSITORY
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
@@ -43,7 +44,7 @@ def test_a_machine_without_python_deploys_with_the_one_that_comes_with_gcloud(gc
         for name in ("bash", "env", "dirname", "sh"):
             (programs / name).symlink_to(shutil.which(name))
         client = programs / "gcloud"
-        client.write_text(f"#!/bin/sh\nexec {rehearsal.env['PYTHON']} {gcloud}/gcloud \"$@\"\n")
+        client.write_text(f'#!/bin/sh\nexec {rehearsal.env["PYTHON"]} {gcloud}/gcloud "$@"\n')
         client.chmod(0o755)
         (tmp_path / ".venv").unlink()
         env = rehearsal.env | {"PATH": str(programs), "PYTHON": ""}
