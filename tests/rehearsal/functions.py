@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rehearsal.eventarc import check_agent, make_trigger
 from rehearsal.projects import holds, known
+from rehearsal.pubsub import camel
 from rehearsal.server import RefusedError, invalid, route
 from rehearsal.world import NUMBER, PROJECT, REGION, World, serial_of
 
@@ -105,7 +106,7 @@ def update_function(world: World, call: Call) -> Any:
     function = known(world, _PREFIX + name)
     _check(world, call)
     for path in call.query["updateMask"].split(","):
-        _put(function, path.split("."), call.body)
+        _put(function, [camel(word) for word in path.split(".")], call.body)
     return _build(world, name, function)
 
 

@@ -87,7 +87,7 @@ def update_subscription(world: World, call: Call) -> Any:
     wanted = call.body["subscription"]
     _check(world, wanted)
     for path in call.body["updateMask"].split(","):
-        field = _camel(path)
+        field = camel(path)
         if field in wanted:
             held[field] = wanted[field]
         else:
@@ -95,7 +95,8 @@ def update_subscription(world: World, call: Call) -> Any:
     return held
 
 
-def _camel(path: str) -> str:
+def camel(path: str) -> str:
+    """Return a field's name in JSON: masks of gcloud have it in words with underscores."""
     head, *rest = path.split("_")
     return head + "".join(word.capitalize() for word in rest)
 

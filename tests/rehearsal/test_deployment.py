@@ -84,6 +84,8 @@ def test_what_changed_is_upgraded_and_nothing_else(rehearsal):
     before = rehearsal.world.state()
     rehearsal.deploy()
     assert deployed(rehearsal) == {"velib-close-day"}
+    close_day = functions(rehearsal.world)["close-day"]
+    assert close_day["serviceConfig"]["availableMemory"] == "512Mi"
     new = changed(before, rehearsal.world.state())
     assert FUNCTIONS + "velib-close-day" in new
     triggers = {name.rpartition("/")[2] for name in new if "/triggers/" in name}

@@ -86,6 +86,4 @@ def test_figures_of_the_guide_are_those_of_the_deployment():
     words = {5: "five", 6: "six", 7: "seven", 8: "eight"}
     assert f"needs {words[len(example_layout().notified)]} of the ten notifications" in text
     assert f"each function that lists objects is one principal: {len(load_specs())}" in text
-    script = (REPOSITORY / "deploy.sh").read_text("utf-8")
-    assert f"readonly MAX_DELIVERY_ATTEMPTS={MAX_DELIVERY_ATTEMPTS}\n" in script
     assert f"at most {MAX_DELIVERY_ATTEMPTS} deliveries" in text
