@@ -20,7 +20,7 @@ from velib_core.settings.env import SettingsError
 from velib_core.tables.snapshots_index import newest_snapshot
 from velib_core.timeline.bins import bin_start
 from velib_deploy import drift, gcloud
-from velib_deploy.commands import Target
+from velib_deploy.commands import RUNTIME, RUNTIME_ENDS, Target
 from velib_deploy.function_specs import FunctionSpecError, deployment, load_specs
 from velib_deploy.plan import DeploymentError, make_plan
 from velib_local.emulator.pubsub_google import find_emulator
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 PERMISSIONS = ("storage.objects.create", "storage.objects.get", "storage.objects.list")
 CLOCK_TOLERANCE_S = 60
 TIMEOUT_S = 10
+RUNTIME_NOTICE_DAYS = 365
 
 SUBJECTS = (
     *("snapshots", "documents", "models", "forecasts", "forecast log", "artefacts"),
@@ -73,7 +74,7 @@ def examine(
     Settings are those of the environment and of the file that a network was deployed with;
     without a bucket it is theirs.
     """
-    yield from (_functions(), _emulator())
+    yield from (_functions(), _emulator(), examine_runtime(dt.datetime.now(dt.UTC).date()))
     root = bucket or environ.get("GCS_BUCKET_ROOT")
     if not root:
         yield Check("deployment", "skipped", "name one with --bucket gs://BUCKET/FOLDER")
@@ -126,6 +127,17 @@ def _functions() -> Check:
     except FunctionSpecError as error:
         return Check("function.toml", "failed", str(error))
     return Check("function.toml", "ok", f"{len(specs)} valid ones")
+
+
+def examine_runtime(today: dt.date) -> Check:
+    """Return whether the functions' runtime is supported for more than a year from today."""
+    left = (RUNTIME_ENDS - today).days
+    detail = f"{RUNTIME} is supported until {RUNTIME_ENDS}, {left} days from now"
+    if left > RUNTIME_NOTICE_DAYS:
+        return Check("runtime", "ok", detail)
+    expected = f"{detail}; expected more than {RUNTIME_NOTICE_DAYS}"
+    change = "see docs/OPERATING.md, Python: run the suite on a newer version, then change RUNTIME"
+    return Check("runtime", "failed", expected, change)
 
 
 def _emulator() -> Check:

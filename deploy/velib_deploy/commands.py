@@ -7,6 +7,7 @@ and ``ALERT_CHANNEL`` stand for names that only the project knows: see `plan.wit
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import shlex
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RUNTIME = "python311"
-"""The runtime of every function; the newest one that the test suite was run on."""
+"""The runtime of every function: the newest one that the test suite runs on."""
+
+RUNTIME_ENDS = dt.date(2027, 10, 24)
+"""When Google stops supporting it (cloud.google.com/functions/docs/runtime-support)."""
 
 SOFT_DELETE = "7d"
 RETENTION = "7d"

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from velib_core.errors import InvalidValueError
 
+from velib_deploy.commands import RUNTIME
 from velib_deploy.function_specs import REPOSITORY, load_specs
 
 if TYPE_CHECKING:
@@ -26,14 +27,17 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
+PYTHON = re.sub(r"python(\d)(\d+)", r"\1.\2", RUNTIME)
+"""The version of Python that functions run on, as in 3.11."""
+
 TARGET = {
     "implementation_name": "cpython",
     "os_name": "posix",
     "platform_machine": "x86_64",
     "platform_python_implementation": "CPython",
     "platform_system": "Linux",
-    "python_full_version": "3.11.7",
-    "python_version": "3.11",
+    "python_full_version": f"{PYTHON}.0",
+    "python_version": PYTHON,
     "sys_platform": "linux",
 }
 """Where functions run, as environment markers; independent of the machine that stages them."""

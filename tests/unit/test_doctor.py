@@ -10,9 +10,9 @@ import time
 
 import network
 import pytest
-from velib_cli.doctor import examine
+from velib_cli.doctor import examine, examine_runtime
 from velib_core.timeline.bins import bin_of
-from velib_deploy.commands import Target
+from velib_deploy.commands import RUNTIME_ENDS, Target
 from velib_deploy.plan import make_plan
 from velib_local.emulator.cloud import local_cloud
 from velib_local.emulator.pubsub_google import find_emulator
@@ -31,6 +31,13 @@ def test_the_settings_of_a_network_reach_its_plan(tmp_path):
     assert all("|GBFS_URL=https://example.org" in env.replace("^|^", "|") for env in envs)
     assert plan.expiry == {"lyon/raw/": 400, "lyon/ledger/": 400}
     assert plan.again.endswith(f"--bucket lyon-lake --network lyon --settings {file}")
+
+
+def test_the_end_of_the_runtime_is_reported_a_year_before():
+    year = dt.timedelta(days=365)
+    assert examine_runtime(RUNTIME_ENDS - year - dt.timedelta(days=1)).result == "ok"
+    late = examine_runtime(RUNTIME_ENDS - year)
+    assert (late.result, str(RUNTIME_ENDS) in late.detail) == ("failed", True)
 
 
 def test_a_wrong_file_of_settings_is_reported_by_its_line(tmp_path):

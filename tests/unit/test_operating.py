@@ -5,7 +5,7 @@ import re
 import pytest
 from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
 from velib_deploy.document_tables import example_layout
-from velib_deploy.function_specs import EXPIRY_DAYS, REPOSITORY, load_specs
+from velib_deploy.function_specs import EXPIRY_DAYS, REPOSITORY, load_specs, permissions
 
 GUIDE = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
 MONITORING = (REPOSITORY / "docs" / "MONITORING.md").read_text("utf-8")
@@ -87,3 +87,16 @@ def test_figures_of_the_guide_are_those_of_the_deployment():
     assert f"needs {words[len(example_layout().notified)]} of the ten notifications" in text
     assert f"each function that lists objects is one principal: {len(load_specs())}" in text
     assert f"at most {MAX_DELIVERY_ATTEMPTS} deliveries" in text
+
+
+def test_quotas_of_the_guide_are_those_of_a_network():
+    specs = load_specs()
+    text = " ".join(GUIDE.split())
+    accounts = len({spec.service_account for spec in specs.values()}) + 2
+    assert f"a network has {accounts}: four networks per project" in text
+    assert 100 // accounts == 4
+    assert f"a network has {sum(len(spec.topics) for spec in specs.values())}" in text
+    longest = 49 - 1 - max(len(name) for name in specs)
+    assert f"a network's name has at most {longest}" in text
+    widest = max(len(folders) for s in specs.values() for folders in permissions(s.access).values())
+    assert widest <= 6
