@@ -80,7 +80,7 @@ def serve(connection, gcloud_main, learned):
 def execute(gcloud_main, learned):
     before = set(sys.modules)
     sleep = time.sleep
-    time.sleep = lambda seconds: sleep(min(seconds, LONGEST_WAIT_S))
+    time.sleep = lambda seconds: sleep(min(float(seconds), LONGEST_WAIT_S))
     try:
         gcloud_main.main()
         code = 0

@@ -31,7 +31,7 @@ def create_bucket(world: World, call: Call) -> Any:
             "Your previous request to create the named bucket succeeded and you already own it.",
             "conflict",
         )
-    if name in world.quotas.get("taken", ()):  # type: ignore[operator]
+    if name in world.quotas.get("taken", ()):
         raise RefusedError(
             409, "ALREADY_EXISTS", "The requested bucket name is not available.", "conflict"
         )
