@@ -37,7 +37,7 @@ def eventful(first="2025-10-24", days=4, every=1, seed=0) -> planted.Network:
     frame.loc[frame["station_id"] == "s5", "status"] = "CLOSED"
     hole = np.repeat(rng.random(len(frame)) < 0.08, rng.geometric(0.3, len(frame)))[: len(frame)]
     at = (frame["tbin_utc"] - frame["tbin_utc"].min()).dt.total_seconds() // 300
-    unopened = (frame["station_id"] == "s4") & (at < 1.7 * 288)
+    unopened = (frame["station_id"] == "s4") & (at < 2.5 * 288)
     lost = (frame["station_id"] == "s6") & (at > 0.5 * 288)
     net.frame = frame[~(hole | unopened | lost) & (at % every == 0)]
     return net

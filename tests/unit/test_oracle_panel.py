@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from velib_core.tables import snapshot
+from velib_core.tables import service, snapshot
 from velib_core.tables.panel import STATION_VARIABLES, WEATHER_VARIABLES, build_panel, is_frozen
 from velib_core.timeline.bins import Bin
 
@@ -68,17 +68,20 @@ def table_of(bin_: int, rows) -> pa.Table:
     return pa.table(columns, snapshot.SCHEMA)
 
 
+def free_docks_of(row: dict) -> int | None:
+    if row["docks_available"] is None and row["capacity"] is not None:
+        return max(row["capacity"] - row["bikes"], 0)
+    return row["docks_available"]
+
+
 def is_closed(row: dict) -> bool:
-    docks = row["docks_available"]
-    if docks is None and row["capacity"] is not None:
-        docks = max(row["capacity"] - row["bikes"], 0)
     rents_not, takes_not = (row[flag] == 0 for flag in ("is_renting", "is_returning"))
     return (
         row["status"] not in (None, "OK")
         or row["is_installed"] == 0
         or (rents_not and takes_not)
         or (rents_not and row["bikes"] > 0)
-        or (takes_not and (docks or 0) > 0)
+        or (takes_not and (free_docks_of(row) or 0) > 0)
     )
 
 
@@ -122,6 +125,17 @@ def test_a_panel_holds_each_row_at_its_bin_and_station(seed):
     for name in ("lat", "lon", "capacity"):
         expected = [number(newest[i].get(name)) for i in ids]
         assert getattr(stations, name).tolist() == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_in_service_and_how_many_docks_are_free(seed):
+    rng = np.random.default_rng(seed)
+    rows = [row_of(rng, "a") for _ in range(200)]
+    table = table_of(START, rows)
+    assert service.free_docks(table).to_pylist() == [free_docks_of(row) for row in rows]
+    assert service.closed(table).to_pylist() == [is_closed(row) for row in rows]
+    expected = [not is_closed(row) and row["capacity"] != 0 for row in rows]
+    assert service.in_service(table).to_pylist() == expected
 
 
 @pytest.mark.parametrize("offset", [-15, -9, -1, 0, 1, 9, 10, 15])
