@@ -3,7 +3,7 @@
 ``JOB=compact_daily DAY=2025-11-01 python -m velib_core.launcher`` runs the same code as the
 function, for a Cloud Run job or for a person at a terminal. Environment:
 
-* ``JOB`` — the name of the job; ``ingest`` when unset.
+* ``JOB`` — the name of the job; there is none by default, since `ingest` polls the live feed.
 * ``DAY`` or ``DAY_OFFSET`` — the UTC day, or its distance from today (−1, yesterday, when unset).
 * ``MONTH`` — for `compact_monthly`: ``YYYY-MM``, last month when unset.
 * ``FROM``, ``TO``, ``STAGE`` — for `reconcile`: what to look at.
@@ -192,7 +192,7 @@ def job_of(name: str, launch: _Launch) -> Job:
 def launch(environ: Mapping[str, str]) -> int:
     """Run the job that an environment names; return the exit code."""
     started = time.monotonic()
-    name = environ.get("JOB") or "ingest"
+    name = environ.get("JOB", "")
     try:
         asked = _Launch(environ)
         job, network = job_of(name, asked), asked.network()
@@ -204,6 +204,10 @@ def launch(environ: Mapping[str, str]) -> int:
     except (PermanentError, TransientError) as error:
         logs.log("ERROR", f"failed: {error}", error=type(error).__name__)
         return FAILED
+    if result.outputs and set(result.outputs.values()) == {"absent"}:
+        missing = ", ".join(result.outputs)
+        text = f"nothing was written: no input to make {missing} from; DAY or MONTH names another"
+        logs.log("WARNING", text, job=name)
     duration = round(time.monotonic() - started, 3)
     logs.log("INFO", "done", **result.summary(), duration_s=duration, peak_mib=peak_mib())
     return DONE

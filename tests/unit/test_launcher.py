@@ -38,6 +38,19 @@ def test_yesterday_is_the_default_day(lake, settings, environ):
     assert lake.stat(f"daily/compact_{yesterday}.parquet") is not None
 
 
+@pytest.mark.usefixtures("lake")
+def test_a_day_without_snapshots_is_said_to_be_one(environ, capsys):
+    for named in ({}, {"DAY": "2024-02-29"}):
+        assert launcher.launch(environ | {"JOB": "compact_daily"} | named) == launcher.DONE
+        said = capsys.readouterr()
+        warning = next(
+            line for line in map(json.loads, (said.out + said.err).splitlines())
+            if line["severity"] == "WARNING"
+        )  # fmt: skip
+        assert warning["message"].startswith("nothing was written: no input to make daily/compact_")
+        assert named.get("DAY", "") in warning["message"]
+
+
 @pytest.mark.parametrize("flag", ["1", "true"])
 def test_a_dry_run_says_what_it_would_write_and_writes_nothing(observed, environ, capsys, flag):
     before = network.contents(observed)
@@ -64,6 +77,8 @@ def test_only_the_job_that_is_launched_is_imported():
     "change",
     [
         {"JOB": "mine_bitcoin"},
+        {"JOB": ""},
+        {"DAY": "2025-02-30"},
         {"DAY": "yesterday"},
         {"DAY": "", "DAY_OFFSET": "x"},
         {"JOB": "compact_monthly", "MONTH": "2025-13"},
