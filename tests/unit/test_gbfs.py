@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -695,3 +696,14 @@ def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electri
         for r in records
     )
     assert table["capacity"].drop_null().length() == len(known)
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b'"ab",', b"1.5,", b"1,"])
+def test_a_file_that_would_grow_a_hundredfold_when_decoded_is_refused_before(part):
+    body = b'{"data": {"stations": [' + part * ((31 << 20) // len(part)) + b"1]}}"
+    tracemalloc.start()
+    with pytest.raises(FeedError, match="values"):
+        gbfs.decode("station_status", body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20

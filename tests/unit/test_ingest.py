@@ -331,3 +331,59 @@ def test_ingesting_imports_no_heavy_library():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == "[]"
+
+
+def at_minute(minute, **changes):
+    """The stations so many minutes after noon's bin, by a feed whose stamp stands still."""
+    now = NOON + dt.timedelta(minutes=minute)
+    return state(60 * minute, last_updated=NOON, now=now, **changes)
+
+
+def without_reports(shown):
+    return dataclasses.replace(
+        shown, status=dataclasses.replace(shown.status, last_reported=[None] * len(IDS))
+    )
+
+
+def test_the_same_stamp_with_other_counts_is_one_that_nobody_maintains(
+    lake, configured, feeds, server
+):
+    counts = [(8, 3, 0), (8, 3, 0), (7, 3, 0), (6, 3, 0)]
+    for n, bikes in enumerate(counts):
+        server.show(without_reports(at_minute(10 * n, bikes=bikes)))
+        ingest.run(network.of(lake, configured), feeds)
+    held = {name[-13:-8]: stored(lake, name)[-1]["bikes"] for name in names(lake, "bronze/")}
+    assert held == {"12-05": 8, "12-25": 7, "12-35": 6}
+    (note,) = names(lake, "quarantine/")
+    assert [d["field"] for d in lake.fetch_json(note)["listed"]] == ["last_updated"]
+
+
+def test_a_feed_without_a_stamp_that_shows_the_same_reports_is_frozen(
+    lake, configured, feeds, server
+):
+    for minute in (0, 5, 10):
+        shown = state(30, now=NOON + dt.timedelta(minutes=minute))
+        server.show(dataclasses.replace(shown, last_updated=NOON + dt.timedelta(days=9)))
+        ingest.run(network.of(lake, configured), feeds)
+    assert names(lake, "bronze/") == [BINNED]
+
+
+def test_a_cold_start_without_information_takes_places_from_the_newest_snapshot(
+    lake, configured, feeds, server
+):
+    ingest.run(network.of(lake, configured), feeds)
+    server.fail("/gbfs/2/station_information.json")
+    server.show(state(330))
+    (name,) = ingest.run(network.of(lake, configured), Feeds(configured)).outputs
+    assert name != BINNED
+    for before, after in zip(stored(lake), stored(lake, name), strict=True):
+        assert [before[f] for f in ("name", "lat", "lon", "capacity")] == [
+            after[f] for f in ("name", "lat", "lon", "capacity")
+        ]
+
+
+def test_no_header_moves_a_snapshot_away_from_the_clock(lake, configured, feeds, server):
+    server.show(state(30, last_updated=NOON + dt.timedelta(days=1, seconds=30)))
+    server.show(dataclasses.replace(server._shown.state, now=NOON + dt.timedelta(days=1)))
+    server.clock_file.write_text(NOON.isoformat())
+    assert list(ingest.run(network.of(lake, configured), feeds).outputs) == [BINNED]

@@ -30,6 +30,10 @@ MAX_TTL_S = 24 * 3600
 MAX_RECORDS = 100_000
 """Twice the largest network there could be; more are not read."""
 
+MAX_VALUES, MAX_CONTAINERS = 4_000_000, 1_000_000
+"""Values, and lists and objects among them, of one file: three times those of 50,000 stations.
+Decoded, a file takes many times its bytes, most of all where it is nothing but brackets."""
+
 _LISTS = {
     "station_status": "stations",
     "station_information": "stations",
@@ -65,6 +69,11 @@ def decode(feed: str, body: bytes) -> Document:
     ``NaN`` and ``Infinity`` are decoded, and bytes that are not UTF-8 replaced: what is wrong with
     one value costs no more than that value.
     """
+    brackets = body.count(b"[") + body.count(b"{")
+    if body.count(b",") > MAX_VALUES or brackets > MAX_CONTAINERS:
+        raise FeedError(
+            feed, "more", f"at most {MAX_VALUES} values, {MAX_CONTAINERS} of them nested"
+        )
     try:
         document = json.loads(body.decode("utf-8-sig", "replace"), parse_int=_integer)
     except (ValueError, RecursionError) as error:

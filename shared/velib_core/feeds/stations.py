@@ -36,6 +36,9 @@ T = TypeVar("T")
 EARLIEST_REPORT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """Stations report 0 or the like when they never have; years-old reports are real."""
 
+MAX_DEFECTS = 100_000
+"""Refused records are noted whatever their number; of other values no more."""
+
 FLAGS = ("is_installed", "is_renting", "is_returning")
 
 _OTHER_NAMES = {
@@ -285,8 +288,8 @@ class _Reader:
         bikes = kinds.bikes_of(record, total, types, of_all=of_all)
         refused = bikes.total is None
         for problem in bikes.problems:
-            field, value, expected = problem
-            self.defects.append(Defect(station_id, field, value, expected, refused))
+            note = self.refuse if refused else self.nullify
+            note(station_id, *problem)
         return None if refused else bikes
 
     def place(self, station_id: str, record: Mapping[str, Any]) -> Place:
@@ -329,8 +332,9 @@ class _Reader:
         return typed
 
     def nullify(self, station_id: str | None, field: str, value: object, expected: str) -> None:
-        """Note a value that became null."""
-        self.defects.append(Defect(station_id, field, value, expected, refused=False))
+        """Note a value that became null, of a file that has nothing else only so many."""
+        if len(self.defects) < MAX_DEFECTS:
+            self.defects.append(Defect(station_id, field, value, expected, refused=False))
 
     def refuse(self, station_id: str | None, field: str, value: object, expected: str) -> None:
         """Note a record that is left out."""
