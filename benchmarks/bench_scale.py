@@ -176,7 +176,9 @@ def steps(stations: int) -> dict[str, Callable[[Lake], object]]:
 
     return {
         "ingest (bytes to bytes)": lambda _: read_feed(stations),
-        "close_day": lambda lake: close_day.run(measure.network_of(lake, SETTINGS, silent), NEWEST),
+        "close_day": lambda lake: close_day.run(
+            measure.network_of(lake, SETTINGS, silent), close_day.WarmState(), NEWEST
+        ),
         "compact_daily": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), DAY),
         "(a day more)": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), NEXT),
         "(and another)": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), LAST),

@@ -94,6 +94,6 @@ def _settings_in(folder: Path, file: Path | None) -> tuple[Settings, dict[str, s
     given = read_settings(left) if left.is_file() else {}
     given |= read_settings(file) if file else {}
     settings = Settings.from_env({**given, "GCS_BUCKET_ROOT": MIRROR})
-    if not any((folder / place).is_dir() for place in Layout(settings).notified.values()):
+    if not any((folder / place).exists() for place in Layout(settings).notified.values()):
         raise click.UsageError(f"{folder} holds no objects; `velib demo` or replay leaves some")
     return settings, given

@@ -161,8 +161,8 @@ def deployment(
     triggers = {topic for spec in specs.values() for topic in (*spec.topics, *spec.access.publish)}
     for topic in sorted({*TOPICS.values(), *layout.notified, *triggers}):
         yield "topic", topic
-    for topic, folder in layout.notified.items():
-        yield "notify", topic, f"{folder}/"
+    for topic, prefix in layout.notified.items():
+        yield "notify", topic, prefix
     for name, days in EXPIRY_DAYS.items():
         yield "expire", f"{place(layout, name)}/", str(days)
     for name, spec in specs.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_monitoring_intro as job
-from velib_core.lake.keys import Forecast, FreshnessCopy, Monitoring, OverviewDay, ServingManifest
+from velib_core.lake.keys import Monitoring, ServingManifest
 
 if TYPE_CHECKING:
     from velib_core.events.job import Job
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 def build_monitoring_intro(trigger: Trigger) -> Job | None:
     """React to a manifest: it is the last of its family to be written."""
     match trigger:
-        case ObjectFinalized(Monitoring("intro")):
-            return None  # our own
         case ObjectFinalized(ServingManifest() | Monitoring(_, "manifest.json"), force=force):
             return partial(job.run, force=force)
-        case ObjectFinalized(Monitoring() | FreshnessCopy() | OverviewDay() | Forecast()):
-            return None  # the manifest is written after it
         case _:
             raise UnexpectedTriggerError(trigger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from velib_core.events import runtime
@@ -19,6 +19,11 @@ def close_day(trigger: Trigger) -> Job | None:
     """React to a finalized snapshot."""
     match trigger:
         case ObjectFinalized(Snapshot(arrived)):
-            return partial(job.run, arrived=arrived)
+            return partial(job.run, warm=_warm(), arrived=arrived)
         case _:
             raise UnexpectedTriggerError(trigger)
+
+
+@cache
+def _warm() -> job.WarmState:
+    return job.WarmState()

@@ -18,6 +18,6 @@ def compact_daily(trigger: Trigger) -> Job | None:
     """React to a closed day."""
     match trigger:
         case DayClosed(day, force):
-            return partial(job.run, day=day, force=force)
+            return partial(job.run_when_quiet, day=day, force=force)
         case _:
             raise UnexpectedTriggerError(trigger)

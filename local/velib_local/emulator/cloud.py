@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from velib_local.emulator.pubsub import Delivery
     from velib_local.emulator.servers import PubSubKind, Servers
 
+LATE_DATA_WAIT_S = "0.2"
+"""Shorter than in the cloud: a simulated day lasts seconds."""
+
 RETRY_BACKOFF_S = (0.1, 2.0)
 """Quicker than the cloud's 10 to 600 s: nobody waits minutes for a laptop."""
 
@@ -209,7 +212,8 @@ def deployed(
         Stands between each function and the servers; by default functions reach them directly.
 
     """
-    environment = dict(os.environ) | {"GCS_BUCKET_ROOT": f"gs://{BUCKET}"} | dict(env)
+    own = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "LATE_DATA_WAIT_S": LATE_DATA_WAIT_S}
+    environment = dict(os.environ) | own | dict(env)
     settings = Settings.from_env(environment)
     specs = {n: s for n, s in load_specs().items() if only is None or n in only}
     _create_topics(pubsub_v1.PublisherClient(), settings, specs.values())
@@ -241,7 +245,7 @@ def _router(servers: Servers, settings: Settings) -> Callable[[Mapping[str, str]
 
     def route(attributes: Mapping[str, str], data: str) -> None:
         try:
-            topic = settings.topic(layout.topic_of_folder(attributes.get("objectId", "")))
+            topic = settings.topic(layout.topic_of(attributes.get("objectId", "")))
         except ForeignNameError:
             return
         servers.publish(topic, base64.b64decode(data), attributes)

@@ -6,27 +6,31 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
+from velib_core.events.job import JobResult
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
 from velib_core.monitoring import intro
 from velib_core.recipes import intro as recipe
 
 if TYPE_CHECKING:
-    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
     from velib_core.lake.readable import Entry
     from velib_core.monitoring.documents import Documents
 
 
 def run(network: Network, *, force: bool = False) -> JobResult:
-    """Bring the page up to date with the documents that it is made of."""
+    """Bring the page up to date with the documents that it is made of.
+
+    Where some follow the newest snapshot already and others do not yet, those make the page.
+    """
+    if not force and recipe.is_awaited(network, recipe.resolve_inputs(network)):
+        return JobResult(recipe.JOB, counts={"awaited": 1})
 
     def plan() -> Plan:
         found = recipe.resolve_inputs(network)
-        entries = list(found.values())
         return Plan(
-            recipe.expected_fingerprint(network.settings, entries),
-            entries,
+            recipe.expected_fingerprint(network.settings, found),
+            list(found.values()),
             lambda: _make(network, found),
         )
 

@@ -67,10 +67,9 @@ def run(
 
     def plan() -> Plan:
         inputs = recipe.resolve_inputs(network, arrived)
-        entries = inputs.entries if inputs else []
         return Plan(
-            recipe.expected_fingerprint(network.settings, entries),
-            entries,
+            recipe.expected_fingerprint(network.settings, inputs),
+            inputs.entries if inputs else [],
             lambda: _make(network, warm, inputs),
         )
 

@@ -26,7 +26,7 @@ from velib_core.lake.bucket import (
     PARQUET,
     Artefact,
     InputChangedError,
-    fingerprint_of,
+    dated_fingerprint,
     json_bytes,
 )
 from velib_core.lake.keys import (
@@ -95,7 +95,7 @@ class _Inputs:
         others = [entry for entry in (self.profile, calibration) if entry is not None]
         entries = [*self.snapshots.values(), *others]
         recipe = f"{RECIPE} model={model.folder if model else None}"
-        return f"{iso_z(bin_start(self.newest))} {fingerprint_of(recipe, entries)}"
+        return dated_fingerprint(self.newest, recipe, entries)
 
 
 def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobResult:
@@ -114,7 +114,7 @@ def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobRes
     fingerprints = [
         _update_horizon(serving, horizon, result) for horizon in network.settings.horizons
     ]
-    content = f"{iso_z(bin_start(inputs.newest))} {fingerprint_of(' '.join(fingerprints), [])}"
+    content = dated_fingerprint(inputs.newest, " ".join(fingerprints), [])
     for key, make in ((ForecastBundle(), serving.bundle), (ServingManifest(), serving.manifest)):
         name = layout.name(key)
         result.outputs[name] = _update_unless_older(network.lake, name, content, make)

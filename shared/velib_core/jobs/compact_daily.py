@@ -12,6 +12,7 @@ import collections
 import concurrent.futures
 import io
 import itertools
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from velib_core.lake.bucket import Lake
     from velib_core.lake.readable import Entry
     from velib_core.timeline.bins import Day
+
+MAX_WAITS = 12
+"""Late data that never pauses is compacted all the same after so many waits."""
 
 READERS = 8
 """Parallel downloads: a day is 288 small objects, and each costs a round trip."""
@@ -70,6 +74,29 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     if network.settings.delete_after_compact and result.outputs[name] != "absent" and day < today():
         result.counts["deleted"] = _delete_verified(lake, layout, day)
     return result
+
+
+def run_when_quiet(network: Network, day: Day, *, force: bool = False) -> JobResult:
+    """Compact a day once no late snapshot has come for `Settings.late_data_wait_s`.
+
+    A day without a daily, or one by force, is compacted at once. A burst of late snapshots is
+    read once: the daily's fingerprint answers all messages of the burst but the first.
+    """
+    wait = network.settings.late_data_wait_s
+    held = network.lake.stat(network.layout.name(Daily(day)))
+    for _ in range(0 if force or held is None else MAX_WAITS):
+        before = _fingerprint(network, day)
+        if held is not None and held.fingerprint == before:
+            break
+        time.sleep(wait)
+        if _fingerprint(network, day) == before:
+            break
+        held = network.lake.stat(network.layout.name(Daily(day)))
+    return run(network, day, force=force)
+
+
+def _fingerprint(network: Network, day: Day) -> str:
+    return daily.fingerprint(list(network.lake.entries(network.layout.bronze_day(day))))
 
 
 def assemble(tables: Iterable[pa.Table]) -> pa.Table:

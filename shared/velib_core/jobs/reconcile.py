@@ -16,6 +16,7 @@ from velib_core import logs
 from velib_core.errors import InvalidValueError, ModelError
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
+from velib_core.lake.bucket import dated_bin
 from velib_core.lake.keys import (
     Daily,
     Events,
@@ -102,7 +103,7 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
     Raises `UnknownStageError` where the stage is none of `STAGES`.
     """
     result = JobResult("reconcile")
-    topic = network.layout.topic_of_folder
+    topic = network.layout.topic_of
     for fix in plan(network, request):
         result.published.append(str(fix))
         if request.dry_run:
@@ -325,7 +326,7 @@ def _old_forecasts(scope: _Scope) -> Iterator[Fix]:
     for key in [*keys, ServingManifest()]:
         published = scope.lake.stat(scope.layout.name(key))
         fingerprint = (published.fingerprint or "") if published else ""
-        if scope.request.force or not fingerprint.startswith(iso_z(bin_start(newest.bin))):
+        if scope.request.force or dated_bin(fingerprint) != newest.bin:
             yield Fix(newest.entry, "the forecast is older than the newest snapshot")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 from typing import TYPE_CHECKING, Literal
@@ -27,13 +28,14 @@ from google.cloud.storage.exceptions import DataCorruption
 from velib_core.errors import PermanentError, TransientError
 from velib_core.lake import lineage
 from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake
-from velib_core.timeline.bins import iso_z
+from velib_core.timeline.bins import bin_of, bin_start, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from velib_core.lake.lineage import LineageRecord
     from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Bin
 
 TIMEOUT_S = 60
 """Connect and read timeout of one call to the store."""
@@ -230,6 +232,19 @@ def fingerprint_of(recipe: str, inputs: Iterable[Entry]) -> str:
     for entry in sorted(inputs, key=lambda e: e.name):
         digest.update(f"\n{entry.name} {entry.crc32c}".encode())
     return digest.hexdigest()[:32]
+
+
+def dated_fingerprint(newest: Bin, recipe: str, inputs: Iterable[Entry]) -> str:
+    """Return a fingerprint that begins with the bin of the newest input: they sort by age."""
+    return f"{iso_z(bin_start(newest))} {fingerprint_of(recipe, inputs)}"
+
+
+def dated_bin(fingerprint: str | None) -> Bin | None:
+    """Return the bin that a dated fingerprint begins with; ``None`` for any other."""
+    try:
+        return bin_of(dt.datetime.fromisoformat((fingerprint or "").partition(" ")[0]))
+    except ValueError:
+        return None
 
 
 def is_same(current: Entry, artefact: Artefact) -> bool:

@@ -166,27 +166,33 @@ class Layout:
                     return key
         raise ForeignNameError(name)
 
-    def topic_of_folder(self, name: str) -> str:
-        """Return the topic that carries the notifications about an object: its folder's.
+    def topic_of(self, name: str) -> str:
+        """Return the topic that carries the notifications about an object.
 
         Raises `ForeignNameError` for an object that nothing is notified about.
         """
-        for topic, folder in self.notified.items():
-            if name.startswith(f"{folder}/"):
+        for topic, prefix in self.notified.items():
+            if name.startswith(prefix):
                 return topic
         raise ForeignNameError(name)
 
     @property
     def notified(self) -> dict[str, str]:
-        """The folders whose objects are notified about, by topic."""
+        """The prefix of the objects that are notified about, by topic.
+
+        Of the monitoring and the forecasts only manifests are: they are written last, and their
+        whole names keep everything else from starting a function. A bucket takes ten
+        notifications an event type (cloud.google.com/storage/quotas), and these are ten.
+        """
+        folders = ("bronze", "daily", "exports", "profiles", "models")
+        manifests = {
+            family.rpartition("/")[2]: Monitoring(family, "manifest.json")
+            for family in ("data/freshness", "network/overview", "data/health", "data/drift")
+        }
         return {
-            "bronze": self.bronze,
-            "daily": self.daily,
-            "exports": self.exports,
-            "profiles": self.profiles,
-            "models": self.models,
-            "serving": f"{self.serving}/latest",
-            "monitoring": self.monitoring,
+            **{folder: f"{getattr(self, folder)}/" for folder in folders},
+            "serving": self.name(ServingManifest()),
+            **{topic: self.name(key) for topic, key in manifests.items()},
         }
 
     def by_day(self, kind: type[DayKey], names: Iterable[str]) -> dict[Day, str]:

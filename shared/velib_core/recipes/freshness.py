@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.bucket import dated_fingerprint
 from velib_core.lake.keys import Monitoring
 from velib_core.monitoring.documents import MANIFEST
 from velib_core.tables.snapshots_index import newest_snapshot
@@ -18,8 +18,8 @@ FOLDER = "data/freshness"
 
 
 def expected_fingerprint(newest: Newest) -> str:
-    """Return the fingerprint of the freshness of a snapshot."""
-    return fingerprint_of(f"{JOB} 1", [newest.entry])
+    """Return the fingerprint of the freshness of a snapshot: its bin comes first."""
+    return dated_fingerprint(newest.bin, f"{JOB} 1", [newest.entry])
 
 
 def is_stale(network: ReadableNetwork) -> bool:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.bucket import dated_bin, dated_fingerprint, fingerprint_of
 from velib_core.lake.keys import Forecast, ModelFile, Monitoring
 from velib_core.model.registry import POINTER
 from velib_core.monitoring.documents import MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from velib_core.lake.keys import Key
     from velib_core.lake.readable import Entry, ReadableNetwork
     from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Bin
 
 JOB = "build_monitoring_intro"
 FOLDER = "intro"
@@ -28,21 +29,54 @@ DOCUMENTS = {
 """Documents of the page by name: the family, then the document."""
 
 
-def expected_fingerprint(settings: Settings, entries: Iterable[Entry]) -> str:
-    """Return the fingerprint of a page made from these documents."""
+PATIENCE_BINS = 2
+"""How far a document may be behind the newest before the page no longer waits for it."""
+
+
+def expected_fingerprint(settings: Settings, found: Mapping[str, Entry]) -> str:
+    """Return the fingerprint of a page made from these documents: its snapshot comes first."""
     limits = settings.monitoring
-    reported = (sorted(limits.of("intro").items()), limits.drift_psi_medium, limits.drift_psi_high)
-    return fingerprint_of(f"{JOB} 1 {settings.tz} {reported}", entries)
+    values = (sorted(limits.of("intro").items()), limits.drift_psi_medium, limits.drift_psi_high)
+    content = f"{JOB} 1 {settings.tz} {values}"
+    snapshot = complete_snapshot(found)
+    if snapshot is None:
+        return fingerprint_of(content, found.values())
+    return dated_fingerprint(snapshot, content, found.values())
 
 
 def is_stale(network: ReadableNetwork) -> bool:
     """Return whether the page was made from other documents than the current ones."""
-    found = list(resolve_inputs(network).values())
+    found = resolve_inputs(network)
     manifest = network.lake.stat(network.layout.name(Monitoring(FOLDER, MANIFEST)))
-    stale = manifest is None or manifest.fingerprint != expected_fingerprint(
-        network.settings, found
-    )
-    return bool(found) and stale
+    expected = expected_fingerprint(network.settings, found)
+    return bool(found) and (manifest is None or manifest.fingerprint != expected)
+
+
+def complete_snapshot(found: Mapping[str, Entry]) -> Bin | None:
+    """Return the newest snapshot that every document which follows snapshots has reached.
+
+    A document that is `PATIENCE_BINS` behind the newest has died, and nobody waits for it.
+    """
+    reached = _reached(found)
+    return min((bin_ for bin_ in reached if bin_ > max(reached) - PATIENCE_BINS), default=None)
+
+
+def is_awaited(network: ReadableNetwork, found: Mapping[str, Entry]) -> bool:
+    """Return whether a document is on its way that will wake the page for the same snapshot.
+
+    Several documents follow each snapshot, in any order. The last of them makes the page.
+    """
+    complete = complete_snapshot(found)
+    if complete is None or complete == max(_reached(found)):
+        return False
+    manifest = network.lake.stat(network.layout.name(Monitoring(FOLDER, MANIFEST)))
+    made = dated_bin(manifest.fingerprint) if manifest else None
+    return made is not None and made >= complete
+
+
+def _reached(found: Mapping[str, Entry]) -> list[Bin]:
+    bins = map(dated_bin, (entry.fingerprint for entry in found.values()))
+    return [bin_ for bin_ in bins if bin_ is not None]
 
 
 def sources(settings: Settings) -> dict[str, Key]:

@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.bucket import dated_fingerprint, fingerprint_of
 from velib_core.lake.keys import Events, Monitoring, OverviewDay
 from velib_core.monitoring.documents import MANIFEST
 from velib_core.tables import history
@@ -53,11 +53,14 @@ def days_to_sum(network: ReadableNetwork) -> list[Day]:
     return found
 
 
-def expected_fingerprint(settings: Settings, entries: list[Entry]) -> str:
-    """Return the fingerprint of an overview made from these objects."""
+def expected_fingerprint(settings: Settings, inputs: Inputs | None) -> str:
+    """Return the fingerprint of an overview made from these; that of a snapshot begins with it."""
     reported = sorted(settings.monitoring.of("overview", but=()).items())
     bounds = (settings.penury_bikes, settings.saturation_docks)
-    return fingerprint_of(f"{JOB} 1 {settings.tz} {bounds} {reported}", entries)
+    content = f"{JOB} 1 {settings.tz} {bounds} {reported}"
+    if inputs is None:
+        return fingerprint_of(content, [])
+    return dated_fingerprint(inputs.newest, content, inputs.entries)
 
 
 def is_stale(network: ReadableNetwork) -> bool:
@@ -67,7 +70,7 @@ def is_stale(network: ReadableNetwork) -> bool:
         return False
     manifest = network.lake.stat(network.layout.name(Monitoring(FOLDER, MANIFEST)))
     return manifest is None or manifest.fingerprint != expected_fingerprint(
-        network.settings, inputs.entries
+        network.settings, inputs
     )
 
 

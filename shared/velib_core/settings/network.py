@@ -131,6 +131,12 @@ class Settings:
         as_flag,
         "1 deletes a day's snapshots once its daily was read back and verified",
     )
+    late_data_wait_s: float = setting(
+        "LATE_DATA_WAIT_S",
+        "10",
+        number_between(0, 300),
+        "Seconds without another late snapshot before a closed day is compacted again",
+    )
     lookback_days: int = setting(
         "LOOKBACK_DAYS", "28", count_between(1, 3660), "Days of history that a model is trained on"
     )
