@@ -141,7 +141,9 @@ def test_only_folders_of_days_count_as_days():
     ]
 
 
-def test_notifications_go_to_the_topic_of_the_folder():
-    assert ROOTED.topic_of_folder("velib/daily/compact_2025-11-01.parquet") == "daily"
-    with pytest.raises(ForeignNameError):
-        ROOTED.topic_of_folder("velib/quarantine/x")
+def test_notifications_are_about_folders_and_about_whole_names_of_manifests():
+    assert ROOTED.topic_of("velib/daily/compact_2025-11-01.parquet") == "daily"
+    assert ROOTED.topic_of("velib/monitoring/network/overview/latest/manifest.json") == "overview"
+    for other in ("quarantine/x", "monitoring/network/overview/latest/kpis.json"):
+        with pytest.raises(ForeignNameError):
+            ROOTED.topic_of(f"velib/{other}")
