@@ -238,3 +238,28 @@ def test_a_subscription_whose_pushes_are_refused_is_held_back_longer_each_time(p
     assert gaps[0] >= 0.2
     assert gaps[1] >= 0.4
     assert gaps[2] >= 0.8
+
+
+def test_a_push_that_raises_is_delivered_again():
+    answers = iter([ZeroDivisionError("a fault of the endpoint"), 204])
+    pushed = []
+
+    def push(_endpoint, body):
+        pushed.append(body["message"]["messageId"])
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    with PubSubServer() as server:
+        server._create_topic(types.Topic(name=TOPIC), None)
+        own = types.Subscription(
+            name="projects/velib-test/subscriptions/own",
+            topic=TOPIC,
+            push_config=types.PushConfig(push_endpoint="/here"),
+            retry_policy=retry(),
+        )
+        server.subscribe(own, push)
+        (sent,) = server.publish(TOPIC, [types.PubsubMessage(data=b"x")])
+        wait_until(lambda: server.unacknowledged() == 0, "the second push")
+    assert pushed == [sent, sent]

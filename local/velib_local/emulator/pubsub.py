@@ -18,6 +18,7 @@ import dataclasses
 import heapq
 import itertools
 import json
+import logging
 import threading
 import time
 from concurrent import futures
@@ -205,7 +206,12 @@ class _Subscription:
             },
             "deliveryAttempt": pending.attempt,
         }
-        return 200 <= self._push_to(self._endpoint, body) < 300
+        try:
+            return 200 <= self._push_to(self._endpoint, body) < 300
+        except Exception:
+            # As over HTTP: an endpoint that fails loses its delivery, and not the subscription.
+            logging.getLogger(__name__).exception("%s: a push failed", self._name)
+            return False
 
 
 class PubSubServer:
