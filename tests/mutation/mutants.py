@@ -190,7 +190,7 @@ MUTANTS = [
     ),
     *of(
         "features/profiles.py",
-        "oracle_features",
+        "oracle_features features",
         (
             "changes at their target's hour",
             "np.arange(start - horizon, stop - horizon)",
@@ -497,7 +497,7 @@ MUTANTS = [
             "np.where(known_before, 0, since_seen)",
             "since_seen",
         ),
-        ("spans one bin short", "last - _first(there) + 1", "last - _first(there)"),
+        ("spans one bin short", "due[_first(there)] + 1 if", "due[_first(there)] if"),
         (
             "coverage of the observed only",
             "coverage.seen[expected] / coverage.expected[expected]",

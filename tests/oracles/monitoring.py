@@ -102,15 +102,28 @@ def _state(series: Series, run: list[int], chance: float, least_chance: float) -
     return "stuck" if chance < least_chance else "quiet"
 
 
+def polls(stations: dict[str, Series], start: int, stop: int) -> list[int]:
+    """The bins in which observations are due: of each step, the one that most stations were in."""
+    inside = {
+        i: {t: row for t, row in of.items() if start <= t < stop} for i, of in stations.items()
+    }
+    count = collections.Counter(t for series in inside.values() for t in series)
+    step = polling_step(inside)
+    slots = (range(first, min(first + step, stop)) for first in range(start, stop, step))
+    return [max(slot, key=lambda t: (count[t], -t)) for slot in slots]
+
+
 def coverage(stations: dict[str, Series], start: int, stop: int):
-    """Of each expected station: bins observed, expected, and from first to last observation."""
+    """Of each expected station: polls observed, expected, and from first to last observation."""
+    due = polls(stations, start, stop)
     found = {}
     for station, series in stations.items():
-        inside = [t for t in series if start <= t < stop]
+        inside = [t for t in due if t in series]
         first = start if min(series) < start else min(inside, default=stop)
         if first < stop:
-            span = inside[-1] - inside[0] + 1 if inside else 0
-            found[station] = (len(inside), stop - first, span)
+            expected = sum(t >= first for t in due)
+            span = sum(inside[0] <= t <= inside[-1] for t in due) if inside else 0
+            found[station] = (len(inside), expected, span)
     return found
 
 

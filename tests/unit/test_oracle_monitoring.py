@@ -134,7 +134,7 @@ def test_coverage(net, window):
         assert row["coverage_pct"] == pytest.approx(100 * seen / hoped)
     worst = [row["coverage_pct"] for row in station_health(panel, found)]
     assert worst == sorted(worst)
-    kpis = coverage_kpis(found, panel)
+    kpis = coverage_kpis(found)
     there = [row for row in expected.values() if row[0]]
     assert kpis["stations_expected"] == len(expected)
     assert kpis["missing_stations"] == len(expected) - len(there)
