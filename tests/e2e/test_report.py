@@ -321,6 +321,16 @@ def test_alerts_come_first_and_next_to_the_lights(browser):
     assert shown(browser, "#lights li").splitlines() == ["Alerts", "2"]
 
 
+def test_a_network_without_weather_has_no_light_that_is_down_for_it(browser):
+    browser.execute_script("""
+      data.statuses.push({ name: "weather_provider", led: "down" });
+      data.freshness = { weather: { freshness_min: null, reason: "the snapshot has no weather" } };
+      lights();
+    """)
+    assert shown(browser, "#lights li:last-child").splitlines() == ["Weather", "none"]
+    browser.execute_script("data.statuses.pop(); data.freshness = null; lights()")
+
+
 @pytest.mark.parametrize("reason", [
     "5 of 14 local days have observations; h15: no forecast in the window",
     "something that nobody translated",

@@ -29,7 +29,9 @@ function lights() {
     const [, kind, minutes] = name.match(/^(.*?)(?:_h(\d+))?$/);
     const named = hasText(`status.${kind}`) ? text(`status.${kind}`, { h: minutes }) : name;
     const known = ["ok", "warn", "down"].includes(led) ? led : "down";
-    return node("li", {}, named, node("span", { class: `light ${known}` }, text(`led.${known}`)));
+    const absent = kind === "weather_provider" && data.freshness?.weather?.reason; // not asked for
+    return node("li", {}, named, absent ? node("span", { class: "note" }, text("led.none"))
+      : node("span", { class: `light ${known}` }, text(`led.${known}`)));
   }));
 }
 
