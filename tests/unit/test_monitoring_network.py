@@ -518,3 +518,14 @@ def test_curves_hold_on_the_days_when_clocks_change(first, today, bins):
     assert usual["n_days"] == 2
     assert sum(row["pct_median"] == 100 for row in usual["median"]) == 288
     assert len(clocks) <= bins
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_slower_schedule_is_covered_and_unknown_docks_are_no_shortage(step):
+    net = planted.network()
+    net.frame = net.frame[net.frame["tbin_utc"].dt.minute // 5 % step == 0]
+    net.frame[["capacity", "docks_available"]] = None
+    kpis = overview_of(net)["kpis.json"]
+    assert kpis["coverage_pct"] == 100
+    assert kpis["availability_bike_pct"] is not None
+    assert (kpis["availability_dock_pct"], kpis["saturation_pct"]) == (None, None)

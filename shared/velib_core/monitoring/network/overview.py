@@ -177,6 +177,8 @@ def _kpis(
 ) -> dict[str, Any]:
     measures = _counts(panel, state)
     active = int(state.active.sum())
+    docks = panel["free_docks"][-1:]
+    docks_known = int((state.active & np.isfinite(docks)).sum())
     known = past.counts[0] > 0
     covered = past.counts[0][known] / past.expected if past.expected else np.zeros(0)
     universe = np.union1d(past.ids[known], panel.stations.ids[np.isfinite(panel["bikes"]).any(0)])
@@ -192,9 +194,9 @@ def _kpis(
         "stations_stale": int((state.in_service & state.stale).sum()),
         "stations_absent": len(universe) - int(state.seen.sum()),
         "availability_bike_pct": percent(measures["bike_avail"], active),
-        "availability_dock_pct": percent(measures["dock_avail"], active),
+        "availability_dock_pct": percent(measures["dock_avail"], docks_known),
         "penury_pct": percent(measures["penury"], active),
-        "saturation_pct": percent(measures["saturation"], active),
+        "saturation_pct": percent(measures["saturation"], docks_known),
         "coverage_pct": 100 * float(np.minimum(covered, 1).mean()) if len(covered) else None,
         "volatility_today": _volatility(panel),
         "last_days": limits.window_days,
