@@ -139,6 +139,8 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
             if version is not None:
                 _record(serving, horizon, table, version, fingerprint)
             made.append(serving.document(horizon, table, version))
+            # Before the forecast: a job that is killed between the two does both again.
+            result.outputs.update(_update_gbfs(serving, horizon, made[0], fingerprint))
         return made[0]
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
@@ -149,7 +151,6 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
         result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
         result.counts[f"h{horizon}_forecasts"] = forecasts
         serving.made[horizon] = made[0]
-        result.outputs |= _update_gbfs(serving, horizon, made[0], fingerprint)
     return fingerprint
 
 
