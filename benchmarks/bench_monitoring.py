@@ -32,7 +32,7 @@ from velib_core.lake.keys import Daily, Events, ForecastLog, Key, Perf, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.training import TrainingOptions, train_on
 from velib_core.recipes import overview
 from velib_core.settings.network import Settings
 from velib_core.tables import history, snapshot, views
@@ -131,7 +131,8 @@ def learn(lake: Lake, dailies: list[pa.Table]) -> None:
     past = history.DailyHistory(lake, entries)
     for horizon in SETTINGS.horizons:
         options = TrainingOptions(max_rows=60_000)
-        pack = train(past, past.stations, days, horizon_bins(horizon), SETTINGS.tz, options)
+        ahead = horizon_bins(horizon)
+        pack = train_on(past, past.stations, days, ahead, SETTINGS.tz, options).pack
         blobs = to_blobs(pack)
         folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(days[-1])}

@@ -40,7 +40,7 @@ from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.training import TrainingOptions, train_on
 from velib_core.settings.network import Settings
 from velib_core.tables import history, snapshot
 from velib_core.timeline.bins import (
@@ -155,9 +155,8 @@ def learn(lake: Lake) -> None:
     past = history.DailyHistory(lake, history.dailies(lake, LAYOUT))
     for horizon in SETTINGS.horizons:
         options = TrainingOptions(max_rows=100_000, rounds=30)
-        pack = train(
-            past, past.stations, [DAY, NEXT, LAST], horizon_bins(horizon), SETTINGS.tz, options
-        )
+        days, ahead = [DAY, NEXT, LAST], horizon_bins(horizon)
+        pack = train_on(past, past.stations, days, ahead, SETTINGS.tz, options).pack
         blobs = to_blobs(pack)
         folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(LAST)}

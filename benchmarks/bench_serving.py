@@ -25,7 +25,7 @@ from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.training import TrainingOptions, train_on
 from velib_core.settings.network import Settings
 from velib_core.tables import history, snapshot
 from velib_core.timeline.bins import (
@@ -81,7 +81,8 @@ def fill(lake: Lake, layout: Layout) -> list[tuple[Bin, bytes]]:
     days = [day_after(day_of(first), n) for n in range(TRAINING_DAYS)]
     options = TrainingOptions(max_rows=20_000)
     for horizon in SETTINGS.horizons:
-        pack = train(past, past.stations, days, horizon_bins(horizon), SETTINGS.tz, options)
+        ahead = horizon_bins(horizon)
+        pack = train_on(past, past.stations, days, ahead, SETTINGS.tz, options).pack
         blobs = to_blobs(pack)
         folder = registry.folder_name("20251105-235500Z", blobs)
         about = {"horizon_bins": pack.horizon_bins, "end_date": str(days[-1])}

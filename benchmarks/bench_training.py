@@ -1,6 +1,7 @@
 """One horizon trained on 28 days × 1,500 stations (12 million observations): ≤ 540 s, ≤ 8 GiB.
 
-The regressor for older programs is trained with it. Also a forecast for all stations at one bin,
+The candidate is judged beside a live model and the regressor for older programs is trained with
+it. Also a forecast for all stations at one bin,
 features included, of which ≤ 0.3 s is promised. Rows are capped (`TrainingOptions.max_rows`), so
 most bins only fill profiles; see the printed stride.
 """
@@ -15,10 +16,13 @@ import time
 import measure
 from bench_features import observe
 from velib_core.features.profiles import empty_profiles, update_with_day
+from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import lookback_bins
+from velib_core.model.evaluation import Contender, evaluate
 from velib_core.model.inference import predict
 from velib_core.model.legacy_regressor import train_legacy_export
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.rows import Walk
+from velib_core.model.training import Split, TrainingOptions, train
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 
 DAYS, STATIONS = 28, 1_500
@@ -31,8 +35,13 @@ def work() -> None:
     panel = observe(DAYS, STATIONS)
     days = [day_after(day_of(panel.start), n) for n in range(DAYS)]
     started, used = time.perf_counter(), time.process_time()
-    pack = train(panel.window, panel.stations, days, H, TZ)
-    train_legacy_export(pack, panel.window, days, TrainingOptions())
+    split = Split.of(days, judged=True)
+    walk = Walk(panel, H, TZ)
+    training = train(walk, fit_static_features(panel.stations), split)
+    pack = training.pack
+    contender = Contender(pack, pack.calibration)
+    evaluate([contender, contender], walk, split.judge)
+    train_legacy_export(training, TrainingOptions())
     seconds, cpu = time.perf_counter() - started, time.process_time() - used
     profiles = update_with_day(empty_profiles(TZ, (H,)), panel, days[0])
     at = Bin(panel.start + 2 * BINS_PER_DAY)

@@ -19,7 +19,6 @@ from velib_core.features.cal_features import (
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
-from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
 from velib_core.features.spatial_features import (
     KNN5,
     KNN_FEATURES,
@@ -28,8 +27,14 @@ from velib_core.features.spatial_features import (
 )
 from velib_core.features.stack import CONTRACT_FEATURES, feature_rows
 from velib_core.model.change_distribution import ceiling
-from velib_core.model.inference import blend_with_persistence, class_probabilities, predict
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.inference import (
+    FORECAST_COLUMNS,
+    blend_with_persistence,
+    class_probabilities,
+    predict,
+)
+from velib_core.model.rows import Walk
+from velib_core.model.training import TrainingOptions, train_on
 from velib_core.tables.panel import Panel, bins_of, build_panel
 from velib_core.timeline.bins import (
     BINS_PER_DAY,
@@ -46,13 +51,12 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from velib_core.features.profiles import Profiles
     from velib_core.model.pack import ModelPack
+    from velib_core.timeline.bins import Day
 
 SPATIAL = (*STATIC_FEATURES[2:], *KNN_FEATURES)
 """The contract's features that need more than the station's own rows."""
-
-PUBLISHED = ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock")
-"""Columns of the published numbers, in the order of `ForecastLogPartition`."""
 
 PREDICTION_INPUTS = ("station_id", "tbin_latest", "capacity_bin")
 
@@ -129,8 +133,8 @@ def train_model(
     panel = _panel(frame)
     last = day_of(Bin(panel.stop - 1))
     first = max(day_of(panel.start), day_after(last, 1 - lookback_days))
-    days = [day_after(first, n) for n in range((last - first).days + 1)]
-    return train(panel.window, panel.stations, days, horizon_bins, tz, options)
+    days = _days(first, day_after(last))
+    return train_on(panel, panel.stations, days, horizon_bins, tz, options).pack
 
 
 def predict_from_features_df(
@@ -158,7 +162,7 @@ def predict_from_features_df(
         capacity[known],
         docks[known],
     )
-    columns = {name: np.full(len(rows), np.nan, np.float32) for name in PUBLISHED}
+    columns = {name: np.full(len(rows), np.nan, np.float32) for name in FORECAST_COLUMNS.values()}
     for column, values in zip(columns.values(), found, strict=True):
         column[known] = values
     columns["capacity_bin"] = ceiling(bikes, capacity)
@@ -186,35 +190,41 @@ def predict_latest_offline(
 
 
 def _past_profiles(panel: Panel, at: Bin, pack: ModelPack) -> Profiles:
-    profiles = empty_profiles(pack.tz, (pack.horizon_bins,))
-    day = day_of(panel.start)
-    while day < day_of(at):
-        profiles = update_with_day(profiles, panel, day)
-        day = day_after(day)
-    return profiles
+    walk = Walk(panel, pack.horizon_bins, pack.tz)
+    for _ in walk.over(_days(day_of(panel.start), day_of(at))):
+        pass
+    return walk.profiles
+
+
+def _days(start: Day, stop: Day) -> list[Day]:
+    """Return the days ``[start, stop)``."""
+    return [day_after(start, n) for n in range((stop - start).days)]
 
 
 def _training_frame(frame: pd.DataFrame, horizon: HorizonBins, tz: str, names: list[str]) -> Frame:
     import pandas as pd  # noqa: PLC0415
 
     panel = _panel(frame)
+    last = day_of(Bin(panel.stop - 1))
     static_features = fit_static_features(panel.stations)
-    profiles = empty_profiles(tz, (horizon,))
-    blocks, day = [], day_of(panel.start)
-    place = [CONTRACT_FEATURES.index(name) for name in names]
-    while first_bin(day) < panel.stop:
-        at = np.arange(first_bin(day), first_bin(day) + BINS_PER_DAY)
-        now = panel.window(Bin(int(at[0])), Bin(int(at[-1]) + 1))["bikes"]
-        later = panel.window(Bin(int(at[0]) + horizon), Bin(int(at[-1]) + 1 + horizon))["bikes"]
+    blocks = []
+    for past in Walk(panel, horizon, tz).over(_days(day_of(panel.start), day_after(last))):
+        start = first_bin(past.day)
+        at = np.arange(start, start + BINS_PER_DAY)
+        now, later = (
+            past.panel.window(Bin(start + ahead), Bin(start + ahead + BINS_PER_DAY))["bikes"]
+            for ahead in (0, horizon)
+        )
         keep = ~np.isnan(now) & ~np.isnan(later)
         t, s = np.nonzero(keep)
-        features = feature_rows(panel, at, horizon, static_features, profiles)[place]
+        features = feature_rows(
+            past.panel, at, horizon, static_features, past.profiles, tuple(names)
+        )
         block = pd.DataFrame(features[:, keep].T, columns=names)
         block.insert(0, "tbin_utc", (at[t] * 300).astype("datetime64[s]").astype("datetime64[ns]"))
         block.insert(1, "station_id", panel.stations.ids[s].astype(object))
         block["bikes"], block["y_nb"] = now[keep], later[keep]
         blocks.append(block)
-        day = day_after(day)
     full = pd.concat(blocks, ignore_index=True)
     return full, full[names], full["y_nb"], names
 

@@ -239,8 +239,8 @@ MUTANTS = [
         ),
         (
             "the first value of a station stays",
-            "slot[s[there]] = column[known][there]",
-            "slot[s[there][::-1]] = column[known][there][::-1]",
+            "array[place[there]] = column[known][there]",
+            "array[place[there][::-1]] = column[known][there][::-1]",
         ),
         (
             "views past the end repeat",
@@ -258,7 +258,11 @@ MUTANTS = [
             "np.bincount(rounded + MAX_CHANGE,",
             "np.bincount(rounded[abs(rounded) < MAX_CHANGE] + MAX_CHANGE,",
         ),
-        ("blended with the model twice", "+= 1 - blend_weight", "+= blend_weight"),
+        (
+            "blended with the model twice",
+            "mixed[:, classes.unchanged] += 1 -",
+            "mixed[:, classes.unchanged] +=",
+        ),
         ("ties go to moving", "classes.unchanged, 1e-9, -1e-9)", "classes.unchanged, -1e-9, 1e-9)"),
         ("medians off by half a bike", "0.999) - 0.5", "0.999)"),
         (
@@ -326,15 +330,14 @@ MUTANTS = [
         ("damping not shrunk", "ACTIVITY_PRIOR = 6.0", "ACTIVITY_PRIOR = 0.001"),
         ("damping of rest too", "scaled[:, unchanged] = found[:, unchanged]", "pass"),
         ("a bike is two", "probability, 1 - bikes)", "probability, 2 - bikes)"),
-        ("a dock is one more", "docks, 0) - 1", "docks, 0)"),
-        ("persistence has a dock at 2", "(docks >= 1)", "(docks > 1)"),
-        ("persistence has a bike at 0", "(bikes >= 1)", "(bikes >= 0)"),
-        ("means are not blended", "bikes + weight * mean_change", "bikes + mean_change"),
-        ("stale one bin later", "base < recent.bins - 1 - slack", "base < recent.bins - 2 - slack"),
+        ("a dock is one more", "np.where(known, docks, 0) - 1)", "np.where(known, docks, 0))"),
+        ("bikes corrected as docks", "has_bike, calibration.bike", "has_bike, calibration.dock"),
+        ("means are not blended", "calibration.mean_blend_weight * mean_change", "mean_change"),
+        ("stale one bin later", "recent.bins - 1 - stale_after", "recent.bins - 2 - stale_after"),
         (
             "stale one bin earlier",
-            "base < recent.bins - 1 - slack",
-            "base <= recent.bins - 1 - slack",
+            "base < recent.bins - 1 - stale_after",
+            "base <= recent.bins - 1 - stale_after",
         ),
         ("closed stations are forecast", "ok == 0,", "ok == 2,"),
         ("a day's silence is silent", "age > SILENT_AFTER_MINUTES", "age >= SILENT_AFTER_MINUTES"),
@@ -346,14 +349,18 @@ MUTANTS = [
     *of(
         "jobs/train_model.py",
         "oracle_registry",
-        ("the live model is no rival", "if live is not None and ours", "if live is None and ours"),
+        (
+            "the live model is no rival",
+            "if theirs is not None and mae",
+            "if theirs is None and mae",
+        ),
         ("twice the live error will do", "(1 + TOLERANCE)", "(2 + TOLERANCE)"),
         (
             "only better than the live model",
-            "live.overall.mae * (1 + TOLERANCE)",
-            "live.overall.mae * (1 - TOLERANCE)",
+            "theirs.overall.mae * (1 + TOLERANCE)",
+            "theirs.overall.mae * (1 - TOLERANCE)",
         ),
-        ("as good as persistence will do", "if ours >= persistence", "if ours > 2 * persistence"),
+        ("as good as persistence will do", "if mae >= persistence", "if mae > 2 * persistence"),
     ),
     *of(
         "model/registry.py",
@@ -592,11 +599,11 @@ MUTANTS = [
         ),
     ),
     *of(
-        "model/training.py",
+        "model/rows.py",
         "frozen_feed forecast",
         (
             "targets may be unknown",
-            "in_service(now)[rows] & ~np.isnan(later[rows])",
+            'in_service(now)[rows] & ~np.isnan(later["bikes"][rows])',
             "in_service(now)[rows]",
         ),
         (
@@ -609,7 +616,11 @@ MUTANTS = [
             "later = (seen & ~is_frozen(bikes)[FROZEN_BINS:])[horizon:]",
             "later = seen[horizon:]",
         ),
-        ("learning targets in the days kept out", "at = at[at + self.horizon < end]", "pass"),
+    ),
+    *of(
+        "model/training.py",
+        "forecast gate",
+        ("learning targets in the days kept out", "end - walk.horizon)", "end)"),
     ),
 ]
 

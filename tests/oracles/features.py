@@ -378,3 +378,43 @@ def profile_change_paced(row: Row) -> Value:
 @feature("profile_moved_paced")
 def profile_moved_paced(row: Row) -> Value:
     return times(value("profile_moved", row), network_pace_3h(row))
+
+
+# How many bikes usually come and go.
+
+
+def _usually(row: Row, part: int, bins) -> Value:
+    rates = [profiles.rate(row.profile, part, row.station, row.t + ahead) for ahead in bins]
+    return None if None in rates else sum(rates)
+
+
+def _horizon(row: Row) -> range:
+    return range(1, row.profile.horizon + 1)
+
+
+feature("usual_arrivals")(lambda row: _usually(row, 1, _horizon(row)))
+feature("usual_departures")(lambda row: _usually(row, 2, _horizon(row)))
+
+
+@feature("usual_net")
+def usual_net(row: Row) -> Value:
+    return minus(_usually(row, 1, _horizon(row)), _usually(row, 2, _horizon(row)))
+
+
+@feature("usual_net_6h")
+def usual_net_6h(row: Row) -> Value:
+    every_half_hour = range(3, 72, 6)
+    net = minus(_usually(row, 1, every_half_hour), _usually(row, 2, every_half_hour))
+    return times(6, net)
+
+
+@feature("bikes_after_usual")
+def bikes_after_usual(row: Row) -> Value:
+    net = usual_net(row)
+    return None if net is None else minus(row.bikes(), -net)
+
+
+feature("arrivals_vs_usual_1h")(
+    lambda row: minus(arrived(12)(row), _usually(row, 1, range(-11, 1)))
+)
+feature("departures_vs_usual_1h")(lambda row: minus(left(12)(row), _usually(row, 2, range(-11, 1))))

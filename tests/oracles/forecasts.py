@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -111,19 +113,66 @@ def half_even(value: float) -> int:
 WEIGHTS = [1 - 0.05 * n for n in range(11)]
 
 
+EDGES = [0.003, 0.01, 0.03, *(n / 10 for n in range(1, 10)), 0.97, 0.99, 0.997]
+"""Of the bins of stated probability."""
+
+
+class Reliability:
+    """What was stated of an event, and how often it came true, by bin of stated probability."""
+
+    def __init__(self) -> None:
+        self.bins = [[0.0, 0.0, 0.0] for _ in range(len(EDGES) + 1)]
+
+    def add_day(self, pairs) -> None:
+        keep = math.exp(-1 / 7)
+        self.bins = [[keep * part for part in sums] for sums in self.bins]
+        for stated, came_true in pairs:
+            sums = self.bins[bisect.bisect_right(EDGES, stated)]
+            for part, amount in enumerate((1, stated, came_true)):
+                sums[part] += amount
+
+    def corrected(self, stated: float) -> float:
+        if stated in (0, 1):
+            return stated
+        edges = [0, *EDGES, 1]
+        points = [(0.0, 0.0)]
+        for n, (rows, total, true) in enumerate(self.bins):
+            middle = total / rows if rows else (edges[n] + edges[n + 1]) / 2
+            points.append((middle, (true - total) / (rows + 50)))
+        points.append((1.0, 0.0))
+        for (x, y), (x2, y2) in itertools.pairwise(points):
+            if x <= stated <= x2:
+                part = (stated - x) / (x2 - x) if x2 > x else 0
+                return min(max(stated + y + part * (y2 - y), 0), 1)
+        raise AssertionError(f"{stated} is no probability")
+
+
 class Blend:
     """Decayed sums over days of hindcasts, and the blend weights that follow from them."""
 
     def __init__(self) -> None:
         self.gain = [0.0] * len(WEIGHTS)
         self.cross = self.square = self.n = 0.0
+        self.days = 0
+        self.bike, self.dock = Reliability(), Reliability()
 
     def add_day(self, classes: Classes, rows) -> None:
-        """Add a day; a row is (class probabilities, bikes, capacity, true bikes)."""
+        """Add a day; a row is (class probabilities, bikes, capacity, docks, true bikes, docks)."""
+        rows = list(rows)
+        self.days += 1
+        self.bike.add_day(
+            (chance(classes, p, lambda d: bikes + d >= 1), true >= 1)  # noqa: B023
+            for p, bikes, _, _, true, _ in rows
+        )
+        self.dock.add_day(
+            (chance(classes, p, lambda d: docks - d >= 1), true >= 1)  # noqa: B023
+            for p, _, _, docks, _, true in rows
+            if not math.isnan(docks)
+        )
         keep = math.exp(-1 / 3)
         self.gain = [keep * gain for gain in self.gain]
         self.cross, self.square, self.n = keep * self.cross, keep * self.square, keep * self.n
-        for probability, bikes, capacity, true in rows:
+        for probability, bikes, capacity, _, true, _ in rows:
             for n, weight in enumerate(WEIGHTS):
                 median = bikes + median_change(classes, probability, weight)
                 rounded = half_even(min(max(median, 0), ceiling(bikes, capacity)))
@@ -135,7 +184,8 @@ class Blend:
             self.n += 1
 
     def median_weight(self, horizon: int) -> float:
-        allowed = [n for n, w in enumerate(WEIGHTS) if horizon <= 6 or w <= 0.9 + 1e-9]
+        whole = horizon <= 6 or self.days >= 5
+        allowed = [n for n, w in enumerate(WEIGHTS) if whole or w <= 0.9 + 1e-9]
         best = max(self.gain[n] for n in allowed)
         return min(WEIGHTS[n] for n in allowed if self.gain[n] == best)
 
@@ -153,12 +203,10 @@ def published(classes: Classes, probability, blend: Blend, horizon: int, bikes, 
     median = min(max(median, 0), most)
     weight = blend.mean_weight()
     mean = min(max(bikes + weight * mean_change(classes, probability), 0), most)
-    p_bike = weight * chance(classes, probability, lambda d: bikes + d >= 1)
-    p_bike += (1 - weight) * (bikes >= 1)
+    p_bike = blend.bike.corrected(chance(classes, probability, lambda d: bikes + d >= 1))
     if math.isnan(docks):
         return median, half_even(median), mean, p_bike, math.nan
-    p_dock = weight * chance(classes, probability, lambda d: docks - d >= 1)
-    p_dock += (1 - weight) * (docks >= 1)
+    p_dock = blend.dock.corrected(chance(classes, probability, lambda d: docks - d >= 1))
     return median, half_even(median), mean, p_bike, p_dock
 
 

@@ -36,7 +36,8 @@ def is_frozen(seen: Observations, u: int) -> bool:
 class Profile:
     """Sums in the order of `SUMS`, by (station, day type, half hour) and by the latter two.
 
-    ``level`` holds a count and a sum of bikes; ``activity`` is that of the last day.
+    ``level`` holds a count and a sum of bikes, ``flow`` exposure, arrivals and departures;
+    ``activity`` is that of the day folded last.
     """
 
     tz: str
@@ -44,6 +45,7 @@ class Profile:
     change: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(5))
     network: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(5))
     level: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(2))
+    flow: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(3))
     activity: Value = None
 
 
@@ -68,7 +70,11 @@ def _add_day(profile: Profile, seen: Observations, day: dt.date) -> None:
         origin = (clock.day_type(u - h, tz), clock.half_hour(u - h, tz))
         usual = _usual(profile, u - h)
         frozen = is_frozen(seen, u)
-        for station, now, before in zip(seen.ids, seen.row(u), seen.row(u - h), strict=True):
+        for s, (station, now, before) in enumerate(
+            zip(seen.ids, seen.row(u), seen.row(u - h), strict=True)
+        ):
+            for part, amount in enumerate(_flows(seen, s, u) if not frozen else ()):
+                profile.flow[station, *at][part] += amount
             if now is None:
                 continue
             level = profile.level[station, *at]
@@ -88,6 +94,64 @@ def _add_day(profile: Profile, seen: Observations, day: dt.date) -> None:
             sums[2] += abs(d)
             sums[3] += d * d
             sums[4] += d == 0
+
+
+def _flows(seen: Observations, s: int, u: int) -> tuple[float, ...]:
+    """Exposure, arrivals and departures since the observation before, unless a van came."""
+    now = seen.bikes(s, u)
+    for gap in range(1, 7):
+        before = seen.bikes(s, u - gap)
+        if before is not None:
+            step = 8 if now is None else now - before
+            return (gap, max(step, 0), max(-step, 0)) if abs(step) < 8 else ()
+    return ()
+
+
+def _pool(by_kind, kind: int) -> float:
+    return by_kind(kind) + 0.15 * sum(by_kind(other) for other in (0, 1, 2) if other != kind)
+
+
+@functools.cache
+def _rates(profile: Profile, part: int):
+    """The network's course, and each station's level; ``None`` without exposure."""
+    total, network, stations = [0, 0], collections.Counter(), collections.Counter()
+    for (station, kind, slot), sums in profile.flow.items():
+        for n, amount in ((0, sums[0]), (1, sums[part])):
+            total[n] += amount
+            network[n, kind, slot] += amount
+        stations[station] += sums[part]
+    if not total[0]:
+        return None
+    rate = total[1] / total[0]
+
+    @functools.cache
+    def course(kind: int, slot: int) -> float:
+        exposure, moved = (_pool(lambda k, n=n: network[n, k, slot], kind) for n in (0, 1))
+        return rate * (moved + 10) / (rate * exposure + 10)
+
+    expected = collections.Counter()
+    for (station, kind, slot), sums in profile.flow.items():
+        expected[station] += sums[0] * course(kind, slot)
+    return course, lambda station: (stations[station] + 10) / (expected[station] + 10)
+
+
+def rate(profile: Profile, part: int, station: str, t: int) -> Value:
+    """Arrivals (``part`` 1) or departures (2) a bin."""
+    found = _rates(profile, part)
+    if found is None:
+        return None
+    course, level_of = found
+    level = level_of(station)
+
+    def at(kind: int, slot: int) -> float:
+        def sums(k: int) -> list:
+            return profile.flow.get((station, k, slot), (0, 0, 0))
+
+        moved = _pool(lambda k: sums(k)[part], kind)
+        expected = _pool(lambda k: sums(k)[0] * course(k, slot), kind)
+        return course(kind, slot) * level * (moved + 4) / (level * expected + 4)
+
+    return _read(t, profile.tz, at)
 
 
 def _read(t: int, tz: str, at) -> float:

@@ -152,11 +152,15 @@ def test_perfect_persistence_has_no_lift():
             "capacity": [9, 9, 9, 9],
             "docks_base": [8, 7, 6, 5],
             "docks_true": [8, 7, 6, 5],
+            "station_id": ["a", "a", "b", "b"],
+            "crps": [0.0] * 4,
+            "crps_climatology": [1.0, 2.0, np.nan, 3.0],
         }
     )
     overall = metrics_of(table, "Europe/Paris")["overall"]
     assert overall["mae"] == 0
     assert overall["mae_lift"] is None
+    assert overall["crps_climatology"] == 2
 
 
 def test_what_is_no_recording_is_refused_with_a_reason(recording, tmp_path):

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import xgboost as xgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from panels import START, changed, make_panel
+from panels import START, changed, make_panel, mapped
 from velib_core.errors import ModelError
 from velib_core.features.profiles import empty_profiles, update_with_day
 from velib_core.features.stack import CONTRACT_FEATURES, FEATURES, feature_rows
@@ -27,7 +28,9 @@ from velib_core.forecast import (
 )
 from velib_core.model.blending import (
     BLEND_WEIGHTS,
+    PROBABILITY_EDGES,
     add_day,
+    calibrated,
     calibration_from_json,
     fresh_calibration,
 )
@@ -36,15 +39,19 @@ from velib_core.model.change_distribution import (
     chance_of_fall,
     chance_of_rise,
     count_changes,
+    crps,
     fit_classes,
     mean_change,
     median_change,
 )
+from velib_core.model.climatology import Climatology
 from velib_core.model.inference import predict
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.training import TrainingOptions, train_on
+from velib_core.tables.panel import Stations
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
+from velib_core.timeline.local_time import local_times
 
 H = HorizonBins(12)
 FEW = TrainingOptions(max_rows=5_000, rounds=5, threads=1)
@@ -73,6 +80,10 @@ def frame_of(panel):
     )
 
 
+def learnt(panel, days, options=FEW):
+    return train_on(panel, panel.stations, days, H, TZ, options)
+
+
 @pytest.fixture(scope="module")
 def panel():
     return make_panel(days=DAYS)
@@ -81,7 +92,7 @@ def panel():
 @pytest.fixture(scope="module")
 def pack(panel):
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
-    return train(panel.window, panel.stations, days, H, TZ, FEW)
+    return learnt(panel, days).pack
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +168,14 @@ def test_days_of_wrong_forecasts_lower_the_blend_weight(sample):
     calibration = fresh_calibration()
     assert calibration.blend_weight(H) == 0.5
     for _ in range(3):
-        calibration = add_day(calibration, classes, rising, bikes, capacity, bikes + 1)
+        calibration = add_day(
+            calibration, classes, rising, bikes, capacity, capacity, bikes + 1, capacity
+        )
     assert calibration.blend_weight(H) > 0.5
     for _ in range(6):
-        calibration = add_day(calibration, classes, rising, bikes, capacity, bikes)
+        calibration = add_day(
+            calibration, classes, rising, bikes, capacity, capacity, bikes, capacity
+        )
     assert calibration.blend_weight(H) == 0.5
     assert calibration.mean_blend_weight < 0.5
     assert (
@@ -175,11 +190,14 @@ def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead
     rising[:, classes.unchanged + 1], rising[:, classes.unchanged] = 0.7, 0.3
     bikes, capacity = np.full(300, 5, np.float32), np.full(300, 20, np.float32)
     true = bikes + (np.arange(300) % 10 >= 3)
-    calibration = add_day(fresh_calibration(), classes, rising, bikes, capacity, true)
+    calibration = add_day(
+        fresh_calibration(), classes, rising, bikes, capacity, capacity, true, capacity
+    )
     assert calibration.blend_weight(H) == 0.75
     surely = dataclasses.replace(calibration, gain=-np.arange(len(BLEND_WEIGHTS), dtype=float))
     assert surely.blend_weight(HorizonBins(3)) == 1.0
     assert surely.blend_weight(H) == 0.9
+    assert dataclasses.replace(surely, days=5).blend_weight(H) == 1.0
 
 
 def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
@@ -187,13 +205,15 @@ def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_d
     unchanged = np.zeros((50, len(classes.lows)), np.float32)
     unchanged[:, classes.unchanged] = 1
     bikes, capacity = np.full(50, 28, np.float32), np.full(50, 20, np.float32)
-    calibration = add_day(fresh_calibration(), classes, unchanged, bikes, capacity, bikes)
+    calibration = add_day(
+        fresh_calibration(), classes, unchanged, bikes, capacity, capacity, bikes, capacity
+    )
     assert (calibration.gain == 0).all()
 
 
 def test_training_twice_gives_the_same_bytes(panel, blobs):
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
-    again = to_blobs(train(panel.window, panel.stations, days, H, TZ, FEW))
+    again = to_blobs(learnt(panel, days).pack)
     assert again == blobs
 
 
@@ -201,7 +221,7 @@ def test_training_sees_nothing_of_its_last_days_but_to_stop(panel, pack):
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 1) * BINS_PER_DAY :] = 0
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
-    again = train(changed(panel, {"bikes": bikes}).window, panel.stations, days, H, TZ, FEW)
+    again = learnt(changed(panel, {"bikes": bikes}), days).pack
     assert again.model.save_raw("ubj") == pack.model.save_raw("ubj")
 
 
@@ -214,11 +234,11 @@ def test_a_network_that_is_polled_less_often_is_learnt_from_at_every_day(panel, 
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     for max_rows in (300, 1000, 5000):
         options = dataclasses.replace(FEW, max_rows=max_rows, rounds=2)
-        pack = train(sparse.window, sparse.stations, days, H, TZ, options)
+        pack = learnt(sparse, days, options).pack
         pairs = len(days) * BINS_PER_DAY // every * len(panel.stations)
         assert pack.about["n_train"] <= 1.2 * max_rows
         assert pack.about["n_train"] >= 0.3 * min(max_rows, pairs)
-        assert pack.about["n_valid"] > 0
+        assert pack.about["n_tune"] > 0
 
 
 def test_a_window_without_observations_to_validate_on_is_refused(panel):
@@ -226,12 +246,12 @@ def test_a_window_without_observations_to_validate_on_is_refused(panel):
     bikes[(DAYS - 2) * BINS_PER_DAY :] = np.nan
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     with pytest.raises(ValueError, match="no station was seen a horizon apart"):
-        train(changed(panel, {"bikes": bikes}).window, panel.stations, days, H, TZ, FEW)
+        learnt(changed(panel, {"bikes": bikes}), days)
 
 
 def test_too_short_a_window_is_refused(panel):
     with pytest.raises(ValueError, match="too few"):
-        train(panel.window, panel.stations, [day_of(panel.start)], H, TZ, FEW)
+        learnt(panel, [day_of(panel.start)])
 
 
 def test_a_pack_survives_its_bytes(panel, pack, profiles, blobs):
@@ -264,6 +284,60 @@ def test_a_pack_without_a_part_or_for_another_horizon_is_a_model_error(blobs):
         from_blobs(blobs, HorizonBins(3))
 
 
+def test_probabilities_are_corrected_by_what_came_true():
+    sums = fresh_calibration().bike.copy()
+    place = int(np.digitize(0.14, PROBABILITY_EDGES))
+    sums[:, place] = 1000, 140, 330
+    found = calibrated(np.array([0.0, 0.14, 0.95, 1.0]), sums)
+    assert found[1] == pytest.approx(0.14 + 190 / 1050)
+    assert found[[0, 2, 3]].tolist() == [0, 0.95, 1]
+
+
+def test_a_sure_forecasts_crps_is_its_error_and_a_vague_ones_is_the_sum_over_all_levels(sample):
+    classes = fit_classes(count_changes(sample))
+    probability = np.full((3, len(classes.lows)), 1 / len(classes.lows), np.float32)
+    bikes, true = np.array([5, 5, 0], np.float32), np.array([5, 9, 2], np.float32)
+    most = np.full(3, 12, np.float32)
+    np.testing.assert_allclose(crps(classes, probability, 0.0, bikes, most, true), [0, 4, 2])
+    whole = 0.7 * probability[0].astype(float) @ classes.shares
+    whole[MAX_CHANGE] += 0.3
+    for row in range(3):
+        level = np.clip(bikes[row] + np.arange(-MAX_CHANGE, MAX_CHANGE + 1), 0, most[row])
+        expected = sum(
+            (whole[level <= k].sum() - (true[row] <= k)) ** 2 for k in range(int(most[row]) + 1)
+        )
+        found = crps(classes, probability, 0.7, bikes, most, true)[row]
+        assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_climatology_is_what_the_hour_of_past_days_held(panel):
+    past = Climatology(TZ)
+    past.add(panel, day_of(panel.start))
+    target = np.array([panel.start + BINS_PER_DAY + 100])
+    hour = local_times(target, TZ).minute // 60
+    day = panel["bikes"][:BINS_PER_DAY, 2]
+    there = local_times(panel.start + np.arange(BINS_PER_DAY), TZ).minute // 60 == hour
+    held = day[there & ~np.isnan(day)]
+    expected = sum(((held <= k).mean() - (k >= 7)) ** 2 for k in range(60))
+    ids = panel.stations.ids[[2]]
+    assert past.crps(ids, target, np.array([7.0]))[0] == pytest.approx(expected)
+    assert np.isnan(past.crps(np.array(["9"]), target, np.array([7.0])))[0]
+
+
+def test_a_pack_of_fewer_features_still_forecasts(panel, pack, profiles, blobs):
+    kept = FEATURES[:98]
+    rows = feature_rows(panel, np.array([LATE]), H, pack.static_features, profiles, kept)[:, 0].T
+    data = xgb.QuantileDMatrix(np.ascontiguousarray(rows), np.arange(6) % len(pack.classes.lows))
+    settings = {"objective": "multi:softprob", "num_class": len(pack.classes.lows)}
+    older = dataclasses.replace(pack, model=xgb.train(settings, data, 2), feat_cols=kept)
+    blobs = to_blobs(older)
+    document = json.loads(blobs["pack.json"])
+    for name in ("days", "bike", "dock"):  # were not counted then
+        del document["calibration"][name]
+    read = from_blobs(blobs | {"pack.json": json.dumps(document).encode()}, H)
+    assert predict(read, panel, profiles, LATE)["bikes_pred"].null_count < 6
+
+
 def test_a_pack_for_other_features_is_a_model_error(pack):
     foreign = dataclasses.replace(pack, feat_cols=(*FEATURES[:-1], "something_else"))
     with pytest.raises(ModelError, match="features"):
@@ -281,7 +355,10 @@ def test_every_station_gets_a_forecast_or_a_reason(panel, pack, profiles):
     capacity[row, 3] = 0
     age[row, 4] = 2 * 24 * 60
     broken = changed(panel, {"bikes": bikes, "ok": ok, "capacity": capacity, "age_min": age})
-    found = predict(pack, broken, profiles, LATE)
+    last_seen = profiles.last_seen.copy()
+    last_seen[0] = -1
+    strange = dataclasses.replace(profiles, last_seen=last_seen)
+    found = predict(pack, broken, strange, LATE)
     assert found["station_id"].to_pylist() == panel.stations.ids.tolist()
     assert found["reason"].to_pylist() == [
         "never_seen",
@@ -293,6 +370,15 @@ def test_every_station_gets_a_forecast_or_a_reason(panel, pack, profiles):
     ]
     for name in ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock"):
         assert found[name].is_valid().to_pylist() == [False] * 5 + [True]
+
+
+def test_a_station_that_fell_silent_days_ago_stays_in_the_document(panel, pack, profiles):
+    others = Stations(*(column[1:] for column in vars(panel.stations).values()))
+    without = mapped(panel, lambda array: array[:, 1:], others)
+    row = predict(pack, without, profiles, LATE).to_pylist()[0]
+    assert (row["station_id"], row["reason"], row["bikes_pred"]) == ("1000", "stale", None)
+    last = np.flatnonzero(~np.isnan(panel["bikes"][: (DAYS - 1) * BINS_PER_DAY, 0]))[-1]
+    assert row["tbin_latest"] == pd.Timestamp((panel.start + int(last)) * 300, unit="s")
 
 
 def test_a_forecast_starts_from_the_stations_own_newest_observation(panel, pack, profiles):
@@ -406,7 +492,7 @@ print(*pack["feat_cols"], pack["horizon_bins"])
 def test_a_program_without_this_package_gets_bikes_from_the_pack(panel, pack, frame, tmp_path):
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     options = dataclasses.replace(FEW, rounds=60)
-    data = to_joblib(train_legacy_export(pack, panel.window, days, options))
+    data = to_joblib(train_legacy_export(learnt(panel, days), options))
     (tmp_path / "latest.joblib").write_bytes(data)
     _, features, target, names = build_training_frame_spatial(frame, H)
     np.save(tmp_path / "rows.npy", features.to_numpy(np.float32))
@@ -442,7 +528,7 @@ def without(panel, *names):
 def test_a_network_without_capacities_is_forecast_all_the_same(panel, profiles, missing):
     blind = without(panel, *missing)
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
-    found = predict(train(blind.window, blind.stations, days, H, TZ, FEW), blind, profiles, LATE)
+    found = predict(learnt(blind, days).pack, blind, profiles, LATE)
     assert found["reason"].null_count == found.num_rows
     for name in ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike"):
         assert found[name].null_count == 0, name

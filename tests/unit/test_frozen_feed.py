@@ -10,7 +10,7 @@ from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
 from velib_core.model.inference import class_probabilities
-from velib_core.model.training import paired_bins
+from velib_core.model.rows import paired_bins
 from velib_core.tables.panel import FROZEN_BINS, FROZEN_STATIONS, is_frozen
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
 
@@ -140,6 +140,7 @@ class Even:
 class Pack:
     model: Even
     classes: ChangeClasses
+    feat_cols: tuple[str, ...] = FEATURES
 
 
 def test_activity_damping_counts_as_far_as_usual_activity_is_known():

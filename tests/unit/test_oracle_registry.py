@@ -10,13 +10,15 @@ import network
 import numpy as np
 import pytest
 from panels import changed, make_panel
+from velib_core.features.spatial_features import fit_static_features
 from velib_core.jobs import train_model
 from velib_core.lake.keys import ModelFile
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
-from velib_core.model.evaluation import evaluate
+from velib_core.model.evaluation import Contender, evaluate
 from velib_core.model.pack import to_blobs
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.rows import Walk
+from velib_core.model.training import Split, Training, TrainingOptions, train
 from velib_core.timeline.bins import HorizonBins, HorizonMinutes, day_after, day_of, horizon_bins
 
 H = HorizonMinutes(60)
@@ -78,12 +80,14 @@ def panel():
 
 @pytest.fixture(scope="module")
 def days(panel):
-    return [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
+    return [day_after(day_of(panel.start), n) for n in range(DAYS)]
 
 
 @pytest.fixture(scope="module")
 def good(panel, days):
-    return train(panel.window, panel.stations, days, HorizonBins(BINS), "Europe/Paris", FEW)
+    split = Split.of(days, judged=True)
+    walk = Walk(panel, HorizonBins(BINS), "Europe/Paris")
+    return train(walk, fit_static_features(panel.stations), split, FEW).pack
 
 
 def rounds(pack, count: int):
@@ -96,12 +100,28 @@ def make_live(lake, settings, pack) -> None:
 
 
 def verdict_on(lake, settings, pack, panel, days):
-    return train_model.verdict_of(network.of(lake, settings), H, pack, panel.window, days)
+    walk, split = walked(panel, days)
+    candidate = train_model.Candidate(Training(pack, NOTHING), walk, split)
+    return train_model.verdict_of(network.of(lake, settings), candidate)
+
+
+NOTHING = None
+"""The rows learnt from, which no gate looks at."""
+
+
+def walked(panel, days):
+    """A walk that stands before the days that judge."""
+    split = Split.of(days, judged=True)
+    walk = Walk(panel, HorizonBins(BINS), "Europe/Paris")
+    for _ in walk.over((*split.warm_up, *split.learn, *split.tune)):
+        pass
+    return walk, split
 
 
 def errors_of(pack, panel, days):
-    held_out = [day for day in days if str(day) >= pack.about["first_validation_day"]]
-    return evaluate(pack, panel.window, days, held_out).overall
+    walk, split = walked(panel, days)
+    (found,) = evaluate([Contender(pack, pack.calibration)], walk, split.judge)
+    return found.overall
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +159,7 @@ def test_the_gate_rejects_what_is_not_better_than_persistence(lake, settings, pa
 
 def test_the_gate_refuses_where_nothing_was_observed(lake, settings, panel, days, good):
     bikes = panel["bikes"].copy()
-    bikes[(DAYS - 2) * 288 :] = np.nan
+    bikes[(DAYS - 1) * 288 :] = np.nan
     verdict = verdict_on(lake, settings, good, changed(panel, {"bikes": bikes}), days)
     assert (verdict.promoted, verdict.candidate) == (False, None)
 

@@ -8,7 +8,7 @@ from velib_core.features.profiles import empty_profiles
 from velib_core.features.stack import feature_rows
 from velib_core.model.change_distribution import mean_change
 from velib_core.model.shap import contributions, importance_scores
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.training import TrainingOptions, train_on
 from velib_core.timeline.bins import BINS_PER_DAY, HorizonBins, day_after, day_of
 
 TZ = "Europe/Paris"
@@ -24,7 +24,7 @@ def panel():
 @pytest.fixture(scope="module")
 def pack(panel):
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
-    return train(panel.window, panel.stations, days, H, TZ, TrainingOptions(rounds=12))
+    return train_on(panel, panel.stations, days, H, TZ, TrainingOptions(rounds=12)).pack
 
 
 @pytest.fixture(scope="module")

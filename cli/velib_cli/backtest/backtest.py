@@ -1,8 +1,9 @@
 """Backtest: train on what precedes a day, then forecast every bin from it as serving would have.
 
-The model stays fixed; profiles and blend weights are refreshed as each day closes, as the
-deployed chain does. A row is forecast where the station was observed in service (not closed, with
-docks) and its bikes exactly a horizon later are known; metrics are over those rows.
+The model stays fixed; profiles and its calibration are refreshed as each day closes, as the
+deployed chain does. The days before the test teach and tune it; the test judges it. A row is
+forecast where the station was observed in service (not closed, with docks) and its bikes exactly a
+horizon later are known; metrics are over those rows.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from velib_core.errors import InvalidValueError
-from velib_core.features.profiles import empty_profiles, update_with_day
-from velib_core.model.evaluation import errors_of
-from velib_core.model.inference import blend_with_persistence, class_probabilities, free_docks
-from velib_core.model.training import TrainingOptions, calibrate_day, rows_of_day, train
+from velib_core.features.spatial_features import fit_static_features
+from velib_core.model.evaluation import (
+    Scored,
+    dock_scores,
+    errors_of,
+    probability_scores,
+    scored_rows,
+)
+from velib_core.model.rows import Walk
+from velib_core.model.training import Split, calibrate_day, train
 from velib_core.tables.panel import (
     STATION_VARIABLES,
     WEATHER_VARIABLES,
-    Panel,
     bins_of,
     build_panel,
 )
@@ -42,11 +48,15 @@ from velib_core.timeline.local_time import local_times as clock_of
 from velib_local.simulation.observations import Observations, RecordingError, Understood
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from velib_core.model.inference import ForecastNumbers
     from velib_core.model.pack import ModelPack
+    from velib_core.model.rows import Rows
+    from velib_core.tables.panel import Panel, Stations
+    from velib_core.timeline.bins import HorizonBins
 
 COLUMNS = (
     "ts_utc",
@@ -77,8 +87,25 @@ PREDICTIONS = pa.schema(
         ("capacity", pa.int64()),
         ("docks_base", pa.int64()),
         ("docks_true", pa.int64()),
+        ("crps", pa.float32()),
+        ("crps_climatology", pa.float32()),
     ]
 )
+
+
+SCORED_COLUMNS = (
+    "y_true",
+    "y_base",
+    "y_pred_int",
+    "y_mean",
+    "p_bike",
+    "p_dock",
+    "docks_base",
+    "docks_true",
+    "crps",
+    "crps_climatology",
+)
+"""The columns of predictions that make up a `Scored`, in its order."""
 
 
 class BacktestError(InvalidValueError):
@@ -87,10 +114,10 @@ class BacktestError(InvalidValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-    """A recording on the grid, and the station table as its training part knew it."""
+    """A recording on the grid; ``stations`` are as its training part knew them."""
 
     panel: Panel
-    past: Panel
+    stations: Stations
     understood: Understood
     rows: int
     rows_without_station: int
@@ -217,7 +244,7 @@ def read_recording(source: Path, test_from: Day, local_zone: str = "", tz: str =
     before = usable.slice(0, int(np.searchsorted(bins, split)))
     return Recorded(
         build_panel([usable], start, stop),
-        build_panel([before], start, split),
+        build_panel([before], start, split, variables=()).stations,
         understood,
         understood.rows,
         table.num_rows - usable.num_rows,
@@ -242,121 +269,110 @@ def forecast_from(
     Returns the model and a table in `PREDICTIONS`, in order of bin, then station.
     """
     horizon = horizon_bins(minutes)
-    panel, past = recorded.panel, recorded.past
-    first, last = day_of(panel.start), day_of(Bin(panel.stop - 1))
-    days = [day_after(first, n) for n in range((test_from - first).days)]
-    pack = train(
-        past.window, past.stations, days, horizon, tz, TrainingOptions(), lambda s: progress(s, 0.1)
+    first, last = day_of(recorded.panel.start), day_of(Bin(recorded.panel.stop - 1))
+    days = [day_after(first, n) for n in range((last - first).days + 1)]
+    learnt, tested = ([d for d in days if (d < test_from) is before] for before in (True, False))
+    walk = Walk(recorded.panel, horizon, tz)
+    pack, _ = train(
+        walk,
+        fit_static_features(recorded.stations),
+        Split.of(learnt, judged=False),
+        progress=lambda what: progress(what, 0.1),
     )
-    profiles = empty_profiles(tz, (horizon,))
-    for day in days:
-        profiles = update_with_day(profiles, past, day)
     calibration = pack.calibration
     parts = []
-    tested = (last - test_from).days + 1
-    for number in range(tested):
-        day = day_after(test_from, number)
-        progress(f"forecasting {day}", 0.6 + 0.4 * number / tested)
-        for start in range(first_bin(day), first_bin(day) + BINS_PER_DAY, BINS_PER_DAY // 4):
-            at = np.arange(start, start + BINS_PER_DAY // 4)
-            rows = rows_of_day(panel, at, horizon, pack.static_features, profiles)
-            if len(rows.bins):
-                probability = class_probabilities(pack, rows.features)
-                found = blend_with_persistence(
-                    pack, calibration, probability, rows.bikes, rows.capacity, rows.docks
-                )
-                later = np.asarray(
-                    free_docks(panel.window(Bin(start + horizon), Bin(int(at[-1]) + 1 + horizon)))
-                )
-                columns = (
-                    panel.stations.ids[rows.station].tolist(),
-                    rows.bins * BIN_SECONDS * 1_000_000_000,
-                    (rows.bins + horizon) * BIN_SECONDS * 1_000_000_000,
-                    rows.target.astype(np.int64),
-                    rows.bikes.astype(np.int64),
-                    found.median,
-                    found.rounded.astype(np.int64),
-                    found.mean,
-                    found.p_bike,
-                    pa.array(found.p_dock, mask=np.isnan(found.p_dock)),
-                    rows.capacity.astype(np.int64),
-                    _rounded(rows.docks),
-                    _rounded(later[rows.bins - start, rows.station]),
-                )
-                arrays = [pa.array(c, f.type) for c, f in zip(columns, PREDICTIONS, strict=True)]
-                parts.append(pa.table(arrays, schema=PREDICTIONS))
-        calibration = calibrate_day(pack, calibration, panel.window, day, profiles)
-        profiles = update_with_day(profiles, panel, day)
+    for number, past in enumerate(walk.over(tested)):
+        progress(f"forecasting {past.day}", 0.6 + 0.4 * number / len(tested))
+        at = first_bin(past.day) + np.arange(BINS_PER_DAY)
+        for rows, numbers, scored in scored_rows(pack, calibration, walk, past, at):
+            parts.append(predictions(past.panel.stations.ids, rows, horizon, numbers, scored))
+        calibration = calibrate_day(pack, calibration, past)
     return pack, pa.concat_tables(parts) if parts else PREDICTIONS.empty_table()
 
 
-def _rounded(docks: NDArray[np.float32]) -> pa.Array:
-    known = ~np.isnan(docks)
-    return pa.array(np.where(known, docks, 0).astype(np.int64), mask=~known)
+def predictions(
+    ids: NDArray[np.str_],
+    rows: Rows,
+    horizon: HorizonBins,
+    numbers: ForecastNumbers,
+    scored: Scored,
+) -> pa.Table:
+    """Return rows, their forecasts and scores in `PREDICTIONS`."""
+    columns = {
+        "station_id": ids[rows.station].tolist(),
+        "tbin_utc": rows.bins * BIN_SECONDS * 1_000_000_000,
+        "target_ts_utc": (rows.bins + horizon) * BIN_SECONDS * 1_000_000_000,
+        "y_true": rows.target.astype(np.int64),
+        "y_base": rows.bikes.astype(np.int64),
+        "y_pred": numbers.median,
+        "y_pred_int": numbers.rounded.astype(np.int64),
+        "y_mean": numbers.mean,
+        "p_bike": numbers.p_bike,
+        "p_dock": numbers.p_dock,
+        "capacity": rows.capacity.astype(np.int64),
+        "docks_base": _whole(rows.docks),
+        "docks_true": _whole(rows.docks_later),
+        "crps": scored.crps.astype(np.float32),
+        "crps_climatology": scored.crps_climatology.astype(np.float32),
+    }
+    return pa.table([pa.array(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS)
+
+
+def _whole(values: NDArray[np.float32]) -> pa.Array:
+    unknown = np.isnan(values)
+    return pa.array(np.where(unknown, 0, values).astype(np.int64), mask=unknown)
 
 
 def metrics_of(table: pa.Table, tz: str) -> dict[str, Any]:
     """Return the metrics of a table of `PREDICTIONS`.
 
     ``overall``, ``by_hour`` (local hour of the origin), ``by_station_size`` (thirds of capacity)
-    and ``by_day`` (UTC) each with ``n``, ``mae``, ``mae_persistence``, ``mae_lift``, ``rmse``
-    (of the mean), ``rmse_persistence``, ``rmse_lift``; lifts are shares, 0.05 is 5%, null where
-    persistence makes no error. ``p_bike``, ``p_dock``: Brier score, that of persistence, and
-    reliability by tenths, ``p_dock`` null where docks are unknown. Free docks are those
-    stated, else capacity less bikes.
+    and ``by_day`` (UTC) each as `velib_core.model.evaluation.Errors.as_json`; lifts are shares,
+    0.05 is 5%, null where persistence makes no error. ``worst_hour`` and ``worst_day`` are the
+    least MAE lifts of those groups, ``stations`` how many there are and which share of them has a
+    negative one. ``p_bike``, ``p_dock``: Brier score, that of persistence, and reliability by
+    tenths, ``p_dock`` null where nothing is known of docks. Free docks are those stated, else
+    capacity less bikes.
     """
-    true, base = (table[name].to_numpy().astype(np.float64) for name in ("y_true", "y_base"))
-    rounded, mean = (table[name].to_numpy().astype(np.float64) for name in ("y_pred_int", "y_mean"))
-
-    def scores(of: NDArray[np.bool_]) -> dict[str, Any]:
-        return errors_of(true[of], base[of], rounded[of], mean[of]).as_json()
-
+    scored = Scored(*(_real(table[name]) for name in SCORED_COLUMNS))
     bins = table["tbin_utc"].cast(pa.int64()).to_numpy() // (BIN_SECONDS * 1_000_000_000)
-    hour = clock_of(bins, tz).minute // 60
     capacity = table["capacity"].to_numpy()
-    low, high = np.quantile(capacity, [1 / 3, 2 / 3])
-    size = np.select([capacity <= low, capacity <= high], ["small", "medium"], "large")
-    day = np.array(
-        [day_of(Bin(int(b))).isoformat() for b in np.unique(bins // BINS_PER_DAY) * BINS_PER_DAY]
+    size = np.digitize(capacity, np.quantile(capacity, [1 / 3, 2 / 3]), right=True)
+    days, day = np.unique(bins // BINS_PER_DAY, return_inverse=True)
+    names = [day_of(Bin(int(number) * BINS_PER_DAY)).isoformat() for number in days]
+    by_hour = _groups(scored, clock_of(bins, tz).minute // 60, [str(h) for h in range(24)])
+    by_day = _groups(scored, day, names)
+    return {
+        "overall": errors_of(scored).as_json(),
+        "by_hour": by_hour,
+        "by_station_size": _groups(scored, size, ["small", "medium", "large"]),
+        "by_day": by_day,
+        "worst_hour": _worst(by_hour),
+        "worst_day": _worst(by_day),
+        "stations": _by_station(table["station_id"], scored),
+        "p_bike": probability_scores(scored.p_bike, scored.persistence >= 1, scored.true >= 1),
+        "p_dock": dock_scores(scored),
+    }
+
+
+def _real(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return np.asarray(column.to_numpy(), np.float64)
+
+
+def _groups(scored: Scored, label: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+    """Return the errors of each group that has rows."""
+    return {names[n]: errors_of(scored.of(label == n)).as_json() for n in np.unique(label).tolist()}
+
+
+def _worst(groups: Mapping[str, Mapping[str, Any]]) -> float | None:
+    lifts = [group["mae_lift"] for group in groups.values() if group["mae_lift"] is not None]
+    return min(lifts, default=None)
+
+
+def _by_station(ids: pa.ChunkedArray, scored: Scored) -> dict[str, Any]:
+    station = ids.combine_chunks().dictionary_encode().indices.to_numpy()
+    errors, persistence = (
+        np.bincount(station, np.abs(scored.true - forecast))
+        for forecast in (scored.rounded, scored.persistence)
     )
-    day_index = np.unique(bins // BINS_PER_DAY, return_inverse=True)[1]
-    return {
-        "overall": scores(np.ones(len(true), bool)),
-        "by_hour": {str(h): scores(hour == h) for h in range(24) if (hour == h).any()},
-        "by_station_size": {
-            name: scores(size == name)
-            for name in ("small", "medium", "large")
-            if (size == name).any()
-        },
-        "by_day": {str(name): scores(day_index == i) for i, name in enumerate(day)},
-        "p_bike": _probability(table["p_bike"].to_numpy(), base >= 1, true >= 1),
-        "p_dock": _probability_of_dock(table),
-    }
-
-
-def _probability_of_dock(table: pa.Table) -> dict[str, Any] | None:
-    known = table.select(["p_dock", "docks_base", "docks_true"]).drop_null()
-    if not known.num_rows:
-        return None
-    base, true = (known[name].to_numpy() >= 1 for name in ("docks_base", "docks_true"))
-    return _probability(known["p_dock"].to_numpy(), base, true)
-
-
-def _probability(
-    stated: NDArray[np.float32], now: NDArray[np.bool_], true: NDArray[np.bool_]
-) -> dict[str, Any]:
-    stated = stated.astype(np.float64)
-    tenth = np.minimum((stated * 10).astype(np.int64), 9)
-    return {
-        "brier": float(((stated - true) ** 2).mean()),
-        "brier_persistence": float((now != true).mean()),
-        "reliability": [
-            {
-                "n": int((tenth == i).sum()),
-                "stated": float(stated[tenth == i].mean()),
-                "observed": float(true[tenth == i].mean()),
-            }
-            for i in range(10)
-            if (tenth == i).any()
-        ],
-    }
+    return {"n": len(errors), "negative_lift_share": float((errors > persistence).mean())}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from velib_core.features.profiles import Profiles, _spread, _usual_network
+from velib_core.features.profiles import Profiles, spread, usual_network
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.timeline.local_time import (
     LocalTimes,
@@ -63,14 +63,14 @@ def profile_features(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield each of `PROFILE_FEATURES` at the given rows of a history, ``float32[n, S]``.
 
-    ``history`` must reach back `pace_reach` bins before the first row. A station without a
+    ``history`` must reach back `activity_lookback` bins before the first row. A station without a
     past has NaN everywhere but ``profile_weight``, which is 0.
     """
     h = profiles.horizons.index(horizon)
     bins = history.start + rows
     local = local_times(bins, profiles.tz)
-    change = _spread(profiles.change[h], profiles.stations, history.stations.ids)
-    level = _spread(profiles.level, profiles.stations, history.stations.ids)
+    change = spread(profiles.change[h], profiles.stations, history.stations.ids)
+    level = spread(profiles.level, profiles.stations, history.stations.ids)
     n, total, moved, square, unchanged = (_at(sums, local) for sums in change)
     weight = n + PRIOR
     missing = np.where(n > 0, 1.0, np.nan).astype(np.float32)
@@ -89,7 +89,7 @@ def profile_features(
     yield "profile_gap_target", _mean_level(level, target) - bikes
     relative_activity = _recent_activity(profiles, h, history, rows, horizon)
     shape = bikes.shape
-    usual = _usual_network(profiles.change[h], local)
+    usual = usual_network(profiles.change[h], local)
     for name, series in (
         ("network_usual", usual),
         ("network_pace_1h", relative_activity[0]),
@@ -133,7 +133,7 @@ def _recent_activity(
     count = known.sum(1).astype(np.float64)
     moved = np.where(known, delta, 0).sum(1, dtype=np.float64)
     origins = np.arange(history.start, history.start + len(delta))
-    usual = np.nan_to_num(_usual_network(profiles.change[h], local_times(origins, profiles.tz)))
+    usual = np.nan_to_num(usual_network(profiles.change[h], local_times(origins, profiles.tz)))
     out = []
     for width in ACTIVITY_BINS:
         windows = rows[:, None] - horizon - np.arange(width)[None, :]

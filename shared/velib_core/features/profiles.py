@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import zipfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from velib_core.errors import InvalidValueError
+from velib_core.features.time_features import last_seen, steps
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin, parse_day
 from velib_core.timeline.local_time import (
@@ -28,12 +29,20 @@ if TYPE_CHECKING:
 
     from velib_core.tables.panel import Panel
 
+Number = TypeVar("Number", bound=np.signedinteger)
+
 CHANGE_SUMS = ("n", "change", "moved", "square", "still")
 """Per horizon: changes seen, their sum, the sums of magnitudes and squares, and the zeros."""
 
 
 LEVEL_SUMS = ("seen", "bikes")
 """Number of observations and the sum of bikes."""
+
+FLOW_SUMS = ("exposure", "arrived", "left")
+"""Bins between successive observations, and the bikes that came and left between them."""
+
+REBALANCED_BIKES = 8
+"""So many bikes at once, and more, come on a van: no rider's arrival or departure."""
 
 
 class ProfileError(InvalidValueError):
@@ -45,9 +54,10 @@ class Profiles:
     """Sums over the closed days up to ``through``.
 
     ``stations`` are sorted ids, ``change`` is ``int32[H, 5, DAY_TYPES, SLOTS, S]`` in the order
-    of `CHANGE_SUMS`, ``level`` ``int32[2, DAY_TYPES, SLOTS, S]`` in that of `LEVEL_SUMS`, and
-    ``pace`` ``float64[H]``: the last day's network-wide movement over what was usual for its half
-    hours before it, NaN until there are two days. Local time is that of ``tz``.
+    of `CHANGE_SUMS`, ``level`` ``int32[2, DAY_TYPES, SLOTS, S]`` in that of `LEVEL_SUMS`,
+    ``flow`` ``int32[3, DAY_TYPES, SLOTS, S]`` in that of `FLOW_SUMS`, and ``relative_activity``
+    ``float64[H]``: the last day's network-wide movement over what was usual for its half hours
+    before it, NaN until there are two days. Local time is that of ``tz``.
     """
 
     tz: str
@@ -56,7 +66,13 @@ class Profiles:
     stations: NDArray[np.str_]
     change: NDArray[np.int32]
     level: NDArray[np.int32]
+    flow: NDArray[np.int32]
     relative_activity: NDArray[np.float64]
+    last_seen: NDArray[np.int64]
+
+    def last_seen_of(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+        """Return ``last_seen`` of some stations, −1 for those that have no past."""
+        return spread(self.last_seen, self.stations, ids, missing=-1)
 
 
 def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
@@ -69,7 +85,9 @@ def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
         np.array([], np.str_),
         np.zeros((len(horizons), len(CHANGE_SUMS), *slots), np.int32),
         np.zeros((len(LEVEL_SUMS), *slots), np.int32),
+        np.zeros((len(FLOW_SUMS), *slots), np.int32),
         np.full(len(horizons), np.nan),
+        np.empty(0, np.int64),
     )
 
 
@@ -86,7 +104,7 @@ def update_with_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
     profiles
         Sums of earlier days.
     panel
-        Observations; those of ``day`` and of `fold_reach` before it are used, nothing later.
+        Observations; those of ``day`` and of `profile_lookback` before it are used, nothing later.
     day
         The day to add. A change counts on the day of its target, so that none reaches past it,
         and not at all where the feed is frozen.
@@ -101,34 +119,71 @@ def update_with_day(profiles: Profiles, panel: Panel, day: Day) -> Profiles:
         raise ValueError(f"profiles already hold {day}: they go through {profiles.through}")
     start, stop = first_bin(day), first_bin(day_after(day))
     stations = np.union1d(profiles.stations, panel.stations.ids)
-    change = _spread(profiles.change, profiles.stations, stations).copy()
-    level = _spread(profiles.level, profiles.stations, stations).copy()
+    change, level, flow = (
+        spread(sums, profiles.stations, stations).copy()
+        for sums in (profiles.change, profiles.level, profiles.flow)
+    )
     columns = np.searchsorted(stations, panel.stations.ids)
     relative_activity = np.full(len(profiles.horizons), np.nan)
     lookback = profile_lookback(profiles.horizons)
     bikes = panel.window(Bin(start - lookback), stop)["bikes"]
     frozen, today = is_frozen(bikes)[lookback:], bikes[lookback:]
     local = local_times(np.arange(start, stop), profiles.tz)
-    for slots, bins in _slot_groups(local):
-        seen = today[bins]
-        known = ~np.isnan(seen)
-        level[:, slots[0], slots[1], columns] += np.stack(
-            [known.sum(0), np.where(known, seen, 0).sum(0)]
-        ).astype(np.int32)
+    known = ~np.isnan(today)
+    _add(level, columns, local, (known, np.where(known, today, 0)))
+    _add(flow, columns, local, _flows(bikes, lookback, frozen))
     for h, horizon in enumerate(profiles.horizons):
         delta = today - bikes[lookback - horizon : len(bikes) - horizon]
         delta[frozen] = np.nan
         local = local_times(np.arange(start - horizon, stop - horizon), profiles.tz)
         relative_activity[h] = _activity_of_day(profiles, h, delta, local)
-        for slots, bins in _slot_groups(local):
-            part = delta[bins]
-            known = ~np.isnan(part)
-            value = np.where(known, part, 0)
-            sums = (known, value, np.abs(value), value * value, known & (value == 0))
-            change[h, :, slots[0], slots[1], columns] += (
-                np.stack([x.sum(0) for x in sums]).astype(np.int32).T
-            )
-    return Profiles(profiles.tz, profiles.horizons, day, stations, change, level, relative_activity)
+        known = ~np.isnan(delta)
+        value = np.where(known, delta, 0)
+        sums = (known, value, np.abs(value), value * value, known & (value == 0))
+        _add(change[h], columns, local, sums)
+    newest = spread(profiles.last_seen, profiles.stations, stations, missing=-1).copy()
+    row = last_seen(today)[-1]
+    newest[columns[row >= 0]] = start + row[row >= 0]
+    return Profiles(
+        profiles.tz,
+        profiles.horizons,
+        day,
+        stations,
+        change,
+        level,
+        flow,
+        relative_activity,
+        newest,
+    )
+
+
+def _flows(
+    bikes: NDArray[np.float32], lookback: int, frozen: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], ...]:
+    """Return `FLOW_SUMS` of each bin of a day, ``int32[288, S]``, seen with the bins before it.
+
+    A change between observations counts in the bin of the newer one.
+    """
+    last = last_seen(bikes)
+    step = steps(bikes, last)[lookback:]
+    rows = np.arange(lookback, len(bikes), dtype=np.int32)[:, None]
+    step[frozen] = np.nan
+    known = np.abs(step) < REBALANCED_BIKES
+    change = np.where(known, step, 0).astype(np.int32)
+    exposure = np.where(known, rows - last[lookback - 1 : -1], 0)
+    return exposure, np.maximum(change, 0), np.maximum(-change, 0)
+
+
+def _add(
+    sums: NDArray[np.int32],
+    columns: NDArray[np.int64],
+    local: LocalTimes,
+    series: Sequence[NDArray[np.generic]],
+) -> None:
+    """Add the bins of each series, ``[T, S]``, to the sums of their day type and slot in place."""
+    for (day_type, slot), bins in _slot_groups(local):
+        for total, values in zip(sums[:, day_type, slot], series, strict=True):
+            total[columns] += values[bins].sum(0).astype(np.int32)
 
 
 def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
@@ -139,16 +194,16 @@ def _slot_groups(local: LocalTimes) -> Iterator[tuple[tuple[int, int], slice]]:
         yield divmod(int(key[low]), SLOTS_PER_DAY), slice(int(low), int(high))
 
 
-def _spread(
-    sums: NDArray[np.int32], have: NDArray[np.str_], want: NDArray[np.str_]
-) -> NDArray[np.int32]:
-    """Return the sums with the stations ``want`` on the last axis, 0 for the unknown ones.
+def spread(
+    sums: NDArray[Number], have: NDArray[np.str_], want: NDArray[np.str_], missing: int = 0
+) -> NDArray[Number]:
+    """Return the sums with the stations ``want`` on the last axis, ``missing`` for unknown ones.
 
     They are the sums themselves where the stations are the same ones.
     """
     if np.array_equal(have, want):
         return sums
-    out = np.zeros((*sums.shape[:-1], len(want)), np.int32)
+    out = np.full((*sums.shape[:-1], len(want)), missing, sums.dtype)
     if len(have):
         place = np.minimum(np.searchsorted(have, want), len(have) - 1)
         known = have[place] == want
@@ -156,7 +211,7 @@ def _spread(
     return out
 
 
-def _usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.float64]:
+def usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.float64]:
     """Return the usual movement of a station over the horizon, network-wide, ``float64[n]``."""
     totals = change[[0, 2]].sum(-1, dtype=np.int64).astype(np.float64)
     first, second, weight = slot_weights(local)
@@ -171,7 +226,7 @@ def _usual_network(change: NDArray[np.int32], local: LocalTimes) -> NDArray[np.f
 def _activity_of_day(
     profiles: Profiles, h: int, delta: NDArray[np.float32], local: LocalTimes
 ) -> float:
-    usual = _usual_network(profiles.change[h], local)
+    usual = usual_network(profiles.change[h], local)
     known = ~np.isnan(delta) & np.isfinite(usual)[:, None]
     expected = float((np.nan_to_num(usual) * known.sum(1)).sum())
     moved = float(np.abs(np.where(known, delta, 0)).sum(dtype=np.float64))
@@ -205,14 +260,24 @@ def from_bytes(data: bytes) -> Profiles:
             arrays["stations"],
             arrays["change"],
             arrays["level"],
+            # Profiles that were written before there were flows hold none, nor when who was seen.
+            arrays.get("flow", np.zeros((len(FLOW_SUMS), *arrays["level"].shape[1:]), np.int32)),
             arrays["pace"],
+            arrays.get("last_seen", np.full(len(arrays["stations"]), -1, np.int64)),
         )
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ProfileError("profiles", data[:16], f"an archive of profiles ({error})") from error
     slots = (DAY_TYPES, SLOTS_PER_DAY, len(profiles.stations))
-    shapes = (profiles.change.shape, profiles.level.shape, profiles.relative_activity.shape)
+    per_station = (profiles.change, profiles.level, profiles.flow, profiles.last_seen)
+    shapes = tuple(array.shape for array in (*per_station, profiles.relative_activity))
     count = len(profiles.horizons)
-    expected = ((count, len(CHANGE_SUMS), *slots), (len(LEVEL_SUMS), *slots), (count,))
+    expected = (
+        (count, len(CHANGE_SUMS), *slots),
+        (len(LEVEL_SUMS), *slots),
+        (len(FLOW_SUMS), *slots),
+        (len(profiles.stations),),
+        (count,),
+    )
     if shapes != expected:
         raise ProfileError("profiles", shapes, f"arrays of shapes {expected}")
     return profiles
@@ -226,5 +291,7 @@ def _arrays(profiles: Profiles) -> dict[str, NDArray[np.generic]]:
         "stations": profiles.stations,
         "change": profiles.change,
         "level": profiles.level,
+        "flow": profiles.flow,
         "pace": profiles.relative_activity,
+        "last_seen": profiles.last_seen,
     }

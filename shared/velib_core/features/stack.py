@@ -21,6 +21,7 @@ from velib_core.features.profile_features import (
     activity_lookback,
     profile_features,
 )
+from velib_core.features.rate_features import RATE_FEATURES, rate_features
 from velib_core.features.spatial_features import (
     KNN_FEATURES,
     NEIGHBOUR_FEATURES,
@@ -62,9 +63,8 @@ FEATURES = (
     *LOCAL_CALENDAR_FEATURES,
     *NEIGHBOUR_FEATURES,
     *PROFILE_FEATURES,
+    *RATE_FEATURES,
 )
-
-_PLACE = {name: i for i, name in enumerate(FEATURES)}
 
 
 def features_hash8(names: tuple[str, ...] = FEATURES) -> str:
@@ -83,8 +83,9 @@ def feature_rows(
     horizon: HorizonBins,
     static_features: StaticFeatures,
     profiles: Profiles,
+    names: tuple[str, ...] = FEATURES,
 ) -> NDArray[np.float32]:
-    """Compute every feature of every station at some bins.
+    """Compute the features of every station at some bins.
 
     Parameters
     ----------
@@ -97,29 +98,33 @@ def feature_rows(
         The horizon whose profile is read.
     static_features, profiles
         What travels with the model, and the network's past through the day before.
+    names
+        The features wanted, in order.
 
     Returns
     -------
     NDArray[np.float32]
-        ``float32[F, n, S]`` in the order of `FEATURES`; NaN where unknown.
+        ``float32[F, n, S]`` in the order of ``names``; NaN where unknown.
 
     """
     at = np.asarray(at, np.int64)
     history = panel.window(Bin(int(at.min()) - lookback_bins(horizon)), Bin(int(at.max()) + 1))
     rows = at - history.start
     movements = Movements.of(history["bikes"])
-    out = np.empty((len(FEATURES), len(at), len(panel.stations)), np.float32)
+    ok = history["ok"][rows]
     columns = itertools.chain(
         time_features(history, rows),
         movement_features(history, rows, movements),
         station_features(static_features, history, rows),
         neighbour_features(static_features, history, rows, movements),
         profile_features(profiles, history, rows, horizon),
+        rate_features(profiles, history, rows, horizon, movements),
+        ((name, series[:, None]) for name, series in calendar_features(at, profiles.tz).items()),
+        [("status_code", np.where(np.isnan(ok), np.float32(-1), 1 - ok))],
     )
+    place = {name: i for i, name in enumerate(names)}
+    out = np.empty((len(names), len(at), len(panel.stations)), np.float32)
     for name, column in columns:
-        out[_PLACE[name]] = column
-    for name, series in calendar_features(at, profiles.tz).items():
-        out[_PLACE[name]] = series[:, None]
-    ok = history["ok"][rows]
-    out[_PLACE["status_code"]] = np.where(np.isnan(ok), -1, 1 - ok)
+        if name in place:
+            out[place[name]] = column
     return out

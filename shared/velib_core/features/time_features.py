@@ -115,9 +115,7 @@ class Movements:
     def of(cls, bikes: NDArray[np.float32]) -> Movements:
         """Follow each station through ``float32[T, S]``."""
         last = last_seen(bikes)
-        step = np.full_like(bikes, np.nan)
-        rows = np.arange(1, len(bikes))
-        step[1:] = bikes[1:] - recent(bikes, last, rows - 1, LONGEST_GAP - 1)
+        step = steps(bikes, last)
         rounded = np.nan_to_num(step).astype(np.int32)
         arrived, left = (running(np.maximum(flow, 0)) for flow in (rounded, -rounded))
         return cls(last, step, arrived, left)
@@ -168,6 +166,14 @@ def last_seen(values: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return the newest row at or before each in which a value was observed, −1 if none."""
     index = np.where(np.isnan(values), -1, np.arange(len(values))[:, None]).astype(np.int32)
     return np.maximum.accumulate(index, axis=0, out=index)
+
+
+def steps(bikes: NDArray[np.float32], last: NDArray[np.int32]) -> NDArray[np.float32]:
+    """Return the change from the observation before to each, NaN without one near enough."""
+    step = np.full_like(bikes, np.nan)
+    rows = np.arange(1, len(bikes))
+    step[1:] = bikes[1:] - recent(bikes, last, rows - 1, LONGEST_GAP - 1)
+    return step
 
 
 def recent(

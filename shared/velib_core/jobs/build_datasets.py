@@ -26,7 +26,7 @@ from velib_core.model.readers import (
 from velib_core.recipes import views as recipe
 from velib_core.tables import history, views
 from velib_core.tables.views import Hindcast
-from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins, parse_day
+from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
@@ -59,15 +59,14 @@ def run_for_profile(network: Network, day: Day) -> JobResult:
 
 
 def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
-    """Make the evaluation tables of the days since a new live model's training window."""
+    """Make the evaluation tables of the days that a new live model has not learnt from."""
     result = JobResult("build_datasets")
     layout = network.layout
     model = registry.live(network.lake, network.layout, horizon)
     if model is None:
         return result
-    trained_through = parse_day(str(model.record["end_date"]))
     for day in history.dailies(network.lake, layout):
-        if day > trained_through:
+        if day > model.learnt_through:
             _update_perf(network, day, result, force=False)
     _update_latest_alias(network.lake, layout, Perf, result)
     return result
@@ -111,7 +110,7 @@ def _update_perf(network: Network, day: Day, result: JobResult, *, force: bool) 
             return None
         panel = history.DailyHistory(network.lake, inputs.dailies)
         lookback = max(horizons)
-        past = panel(
+        past = panel.window(
             Bin(first_bin(day) - lookback_bins(lookback)), Bin(first_bin(day_after(day)) + lookback)
         )
         hindcasts = {

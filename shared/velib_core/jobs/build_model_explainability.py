@@ -84,7 +84,7 @@ def _explain(network: Network, pack: ModelPack, day: Day, version: str) -> Impor
     dailies = history.dailies(network.lake, layout)
     days = {d: dailies[d] for d in (day_after(day, -1), day) if d in dailies}
     start = first_bin(day)
-    past = history.DailyHistory(network.lake, days)(
+    past = history.DailyHistory(network.lake, days).window(
         Bin(start - lookback_bins(pack.horizon_bins)), Bin(start + BINS_PER_DAY)
     )
     moments = start + np.arange(MOMENTS) * (BINS_PER_DAY // MOMENTS) + BINS_PER_DAY // MOMENTS // 2
@@ -99,7 +99,12 @@ def _explain(network: Network, pack: ModelPack, day: Day, version: str) -> Impor
     for n, moment in enumerate(moments.tolist()):
         mine = turn == n
         features = feature_rows(
-            past, np.array([moment]), pack.horizon_bins, pack.static_features, profiles
+            past,
+            np.array([moment]),
+            pack.horizon_bins,
+            pack.static_features,
+            profiles,
+            pack.feat_cols,
         )
         rows[mine] = features[:, 0, chosen[mine]].T
         seen[mine] = np.isfinite(past["bikes"][moment - past.start, chosen[mine]])

@@ -1,4 +1,4 @@
-"""A daily → station profiles and the blend weights of each live model.
+"""A daily → station profiles and the calibration of each live model.
 
 ``profiles/profiles_D.npz`` is the profile of the days before it and of day D: a chain, in which a
 changed day makes the later ones again. Before it the calibration of each live model is carried on
@@ -69,7 +69,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
 
 
 def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
-    """Calibrate a new live model on the days since its training window."""
+    """Calibrate a new live model on the days since those that it has learnt from."""
     result = JobResult("refresh_profiles")
     dailies = history.dailies(network.lake, network.layout)
     for model, pack in _live_models(network):
@@ -92,9 +92,8 @@ def _update_profile(
             network.lake, network.settings, profile_before(network.lake, layout, day)
         )
         lookback = profile_lookback(before.horizons)
-        panel = _history(network.lake, dailies, day)(
-            Bin(first_bin(day) - lookback), first_bin(day_after(day))
-        )
+        start, stop = Bin(first_bin(day) - lookback), first_bin(day_after(day))
+        panel = _history(network.lake, dailies, day).window(start, stop)
         return Artefact(to_bytes(update_with_day(before, panel, day)), _BINARY, fingerprint)
 
     return network.lake.update(layout.name(Profile(day)), make, force=force)
@@ -108,10 +107,11 @@ def _update_calibration(
     pack: ModelPack,
     result: JobResult,
 ) -> None:
-    """Carry a model's calibration on by a day; days that it was trained on are left out."""
-    from velib_core.model.training import calibrate_day  # noqa: PLC0415 -- loads the training libraries
+    """Carry a model's calibration on by a day; days that it has learnt from are left out."""
+    from velib_core.model.rows import Walk  # noqa: PLC0415 -- only where there is a model
+    from velib_core.model.training import calibrate_day  # noqa: PLC0415
 
-    if day <= recipe.trained_through(model):
+    if day <= model.learnt_through:
         return
     layout = network.layout
     name = layout.name(CalibrationOf(model.horizon, model.folder, day))
@@ -121,15 +121,12 @@ def _update_calibration(
         fingerprint = recipe.calibration_fingerprint(model, inputs)
         if current and current.fingerprint == fingerprint:
             return None
-        held = calibration_before(network.lake, layout, model, day)
-        profile = profile_before(network.lake, layout, day)
-        carried = calibrate_day(
-            pack,
-            load_calibration(network.lake, pack, held),
-            _history(network.lake, dailies, day),
-            day,
-            load_profiles(network.lake, network.settings, profile),
-        )
+        lake = network.lake
+        held = load_calibration(lake, pack, calibration_before(lake, layout, model, day))
+        profile = profile_before(lake, layout, day)
+        profiles = load_profiles(lake, network.settings, profile)
+        walk = Walk(_history(lake, dailies, day), pack.horizon_bins, pack.tz, profiles)
+        carried = calibrate_day(pack, held, next(walk.over([day])))
         return Artefact(json_bytes(carried.as_json()), JSON, fingerprint)
 
     result.outputs[name] = network.lake.update(name, make)

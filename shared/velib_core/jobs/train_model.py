@@ -1,7 +1,8 @@
 """A request to train → a candidate for one horizon, registered only if it is good enough.
 
-A candidate goes live if it is better than persistence on the held-out days and not worse than the
-live model. A refused one leaves a report. The same request on the same days changes nothing.
+The last days of the window judge: they neither teach a candidate nor tune it. It goes live if it
+beats persistence on them and is not worse there than the live model. A refused one leaves a report.
+The same request on the same days changes nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 from velib_core import logs
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
+from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import features_hash8
 from velib_core.lake.bucket import fingerprint_of
 from velib_core.model import registry
-from velib_core.model.evaluation import Evaluation, evaluate
+from velib_core.model.evaluation import Contender, Evaluation, evaluate
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
-from velib_core.model.training import TrainingOptions, train
+from velib_core.model.readers import calibration_before, load_calibration
+from velib_core.model.rows import Walk
+from velib_core.model.training import Split, Training, TrainingOptions, train
 from velib_core.tables import history
 from velib_core.tables.history import NoHistoryError
 from velib_core.timeline.bins import (
@@ -30,22 +34,23 @@ from velib_core.timeline.bins import (
     day_after,
     first_bin,
     horizon_bins,
+    horizon_minutes,
     iso_z,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from velib_core.events.messages import TrainRequested
     from velib_core.events.network import Network
-    from velib_core.model.pack import ModelPack
+    from velib_core.lake.readable import Entry
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day, HorizonMinutes
 
-RECIPE = "train_model 1"
+RECIPE = "train_model 2"
 
 LEAST_DAYS = 3
-"""A day each to fill profiles, to learn from, and to validate on."""
+"""A day each to learn from, to tune on, and to judge by."""
 
 TOLERANCE = 0.002
 """Share by which a candidate's error may exceed the live model's: less than days differ by."""
@@ -126,33 +131,52 @@ def run(
     if registry.was_tried(lake, layout, horizon, fingerprint):
         result.counts["fresh"] = 1
         return result
-    past = history.DailyHistory(lake, window)
     days = [day_after(min(window), n) for n in range((newest - min(window)).days + 1)]
-    how = _options(settings)
-    bins = horizon_bins(horizon)
     try:
-        pack = train(
-            past, past.stations, days, bins, settings.tz, how, progress=_progress_log(horizon)
-        )
+        candidate = train_candidate(network, horizon, window, days)
     except ValueError as error:
         raise NoHistoryError(str(error)) from error
-    files = to_blobs(pack)
+    files = to_blobs(candidate.training.pack)
     stamp = bin_start(Bin(first_bin(newest) + BINS_PER_DAY - 1))
     folder = registry.folder_name(f"{stamp:%Y%m%d-%H%M%SZ}", files)
-    verdict = verdict_of(network, horizon, pack, past, days)
+    verdict = verdict_of(network, candidate)
     logs.log("INFO", f"candidate {folder}: {verdict.reason}", horizon=horizon)
-    description = _description(pack, verdict, days)
+    description = _description(candidate, verdict)
     result.counts |= {"days": len(window), "promoted": int(verdict.promoted)}
     if verdict.promoted:
-        old_pack = to_joblib(train_legacy_export(pack, past, days, how))
+        legacy_export = to_joblib(train_legacy_export(candidate.training, _options(settings)))
         model = registry.register(
-            lake, layout, horizon, folder, files, description, fingerprint, old_pack
+            lake, layout, horizon, folder, files, description, fingerprint, legacy_export
         )
         result.outputs[f"h{horizon} {model.version}"] = "written"
     else:
         name = registry.refuse(lake, layout, horizon, folder, description, fingerprint)
         result.outputs[name] = "written"
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A model that was trained, and the walk that stands before the days that judge it."""
+
+    training: Training
+    walk: Walk
+    split: Split
+
+
+def train_candidate(
+    network: Network,
+    horizon: HorizonMinutes,
+    window: Mapping[Day, Entry],
+    days: Sequence[Day],
+) -> Candidate:
+    """Train on the days of a window but for those that judge; ``days`` are all, gaps included."""
+    split = Split.of(days, judged=True)
+    past = history.DailyHistory(network.lake, window)
+    walk = Walk(past, horizon_bins(horizon), network.settings.tz)
+    statics = fit_static_features(past.stations)
+    training = train(walk, statics, split, _options(network.settings), _progress_log(horizon))
+    return Candidate(training, walk, split)
 
 
 def _options(settings: Settings) -> TrainingOptions:
@@ -167,49 +191,51 @@ def _progress_log(horizon: HorizonMinutes) -> Callable[[str], None]:
     return lambda what: logs.log("INFO", what, horizon=horizon)
 
 
-def verdict_of(
-    network: Network,
-    horizon: HorizonMinutes,
-    pack: ModelPack,
-    past: history.DailyHistory,
-    days: Sequence[Day],
-) -> Verdict:
-    """Compare a candidate with persistence and with the live model on the held-out days."""
-    held_out = [day for day in days if str(day) >= str(pack.about["first_validation_day"])]
-    candidate = evaluate(pack, past, days, held_out)
-    if candidate is None:
-        return Verdict(False, "nothing was observed on the held-out days", None, None)
-    ours, persistence = candidate.overall.mae, candidate.overall.mae_persistence
-    if ours >= persistence:
-        reason = f"no better than persistence: {ours:.4f} against {persistence:.4f} bikes"
-        return Verdict(False, reason, candidate, None)
-    champion = _live_pack(network, horizon)
-    live = evaluate(champion, past, days, held_out) if champion else None
-    if live is not None and ours > live.overall.mae * (1 + TOLERANCE):
-        reason = f"worse than the live model: {ours:.4f} against {live.overall.mae:.4f} bikes"
-        return Verdict(False, reason, candidate, live)
-    return Verdict(
-        True, f"{ours:.4f} bikes against {persistence:.4f} of persistence", candidate, live
-    )
+def verdict_of(network: Network, candidate: Candidate) -> Verdict:
+    """Compare a candidate with persistence and with the live model on the days that judge."""
+    pack = candidate.training.pack
+    rivals = [Contender(pack, pack.calibration)]
+    live = _live_contender(network, candidate)
+    if live is not None:
+        rivals.append(live)
+    found = evaluate(rivals, candidate.walk, candidate.split.judge)
+    ours, theirs = found[0], found[1] if live is not None else None
+    if ours is None:
+        return Verdict(False, "nothing was observed on the days that judge", None, None)
+    mae, persistence = ours.overall.mae, ours.overall.mae_persistence
+    if mae >= persistence:
+        reason = f"no better than persistence: {mae:.4f} against {persistence:.4f} bikes"
+        return Verdict(False, reason, ours, theirs)
+    if theirs is not None and mae > theirs.overall.mae * (1 + TOLERANCE):
+        reason = f"worse than the live model: {mae:.4f} against {theirs.overall.mae:.4f} bikes"
+        return Verdict(False, reason, ours, theirs)
+    return Verdict(True, f"{mae:.4f} bikes against {persistence:.4f} of persistence", ours, theirs)
 
 
-def _live_pack(network: Network, horizon: HorizonMinutes) -> ModelPack | None:
-    """Return the live model; one that is damaged is no rival."""
+def _live_contender(network: Network, candidate: Candidate) -> Contender | None:
+    """Return the live model with the calibration it had before the days that judge.
+
+    One that is damaged is no rival.
+    """
+    lake, horizon = network.lake, horizon_minutes(candidate.walk.horizon)
     try:
-        model = registry.live(network.lake, network.layout, horizon)
+        model = registry.live(lake, network.layout, horizon)
         if model is None:
             return None
-        files = registry.load(network.lake, network.layout, model)
-        return from_blobs(files, horizon_bins(horizon))
+        pack = from_blobs(registry.load(lake, network.layout, model), candidate.walk.horizon)
+        held = calibration_before(lake, network.layout, model, candidate.split.judge[0])
+        return Contender(pack, load_calibration(lake, pack, held))
     except ModelError as error:
         logs.log("ERROR", f"the live model cannot be compared with: {error}")
         return None
 
 
-def _description(pack: ModelPack, verdict: Verdict, days: Sequence[Day]) -> dict[str, Any]:
+def _description(candidate: Candidate, verdict: Verdict) -> dict[str, Any]:
     """Return what the registry says of a model, in the keys of the contract and more."""
+    pack, split = candidate.training.pack, candidate.split
     about = pack.about
-    overall = verdict.candidate.overall if verdict.candidate else None
+    judged = verdict.candidate.overall.as_json() if verdict.candidate else {}
+    first = (*split.warm_up, *split.learn)[0]
     return {
         "model_type": "xgb",
         "horizon_bins": pack.horizon_bins,
@@ -219,15 +245,13 @@ def _description(pack: ModelPack, verdict: Verdict, days: Sequence[Day]) -> dict
         "features_hash8": features_hash8(pack.feat_cols),
         "features_stack": "spatial",
         "features": list(pack.feat_cols),
-        "metrics": {
-            "mae": overall.mae if overall else about["metrics"]["mae"],
-            "rmse": overall.rmse if overall else about["metrics"]["rmse"],
-        },
+        "metrics": {"mae": None, "rmse": None} | judged,
         "verdict": verdict.as_json(),
         "n_train": about["n_train"],
-        "n_valid": about["n_valid"],
+        "n_valid": judged.get("n", 0),
         "seed": about["options"]["seed"],
-        "start_date": str(days[0]),
-        "end_date": str(days[-1]),
+        "start_date": str(first),
+        "tuned_through": str(split.tune[-1]),
+        "end_date": str(split.judge[-1]),
         "about": dict(about),
     }

@@ -1,9 +1,10 @@
-"""Blend weights of a model against persistence, from its errors on recent days.
+"""The weight of a model against persistence, and its probabilities, from its recent hindcasts.
 
 A model meets weeks quieter than any that it was trained on, and then sees movement where there
-is none. Each closed day shows: had the model been mixed with persistence by this weight or that,
-how much would it have gained? The weights that serving uses are those that did best of late, with
-a bias towards persistence that evidence has to overcome.
+is none. Each closed day shows how much it would have gained, mixed with persistence by this
+weight or that. Serving uses the weights that did best of late, with a bias towards persistence
+that evidence has to overcome. Probabilities of a bike and of a dock have a calibration of their
+own: how often what was stated came true.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from velib_core.errors import ModelError
 from velib_core.model.change_distribution import (
     ChangeClasses,
     ceiling,
+    chance_of_fall,
+    chance_of_rise,
     mean_change,
     median_change,
 )
@@ -34,14 +37,42 @@ SHORT_HORIZON_BINS = 6
 soon is nearly sure of itself."""
 
 MAX_BLEND_WEIGHT_BEYOND = 0.9
-"""Beyond it, more weight gains half a point where all is well and costs whole points in the hours
-of a week unlike those before it."""
+"""The most beyond it, as long as few days have been hindcast: a higher weight gains half a point
+where all is well and costs whole points in the hours of a week unlike those before it."""
+
+DAYS_FOR_FULL_WEIGHT = 5
+"""Days hindcast after which a model may have its whole weight at any horizon."""
 
 MEMORY_DAYS = 3.0
 """Days after which a closed day counts 1/e."""
 
 COST_OF_MOVING = 0.05
 """Bikes of gain that a forecast other than persistence must bring on average to be published."""
+
+PROBABILITY_EDGES = (
+    0.003,
+    0.01,
+    0.03,
+    0.1,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    0.97,
+    0.99,
+    0.997,
+)
+"""Between them lie the bins of stated probability that are compared with what came true."""
+
+PROBABILITY_MEMORY_DAYS = 7.0
+"""Days after which a closed day counts 1/e in the calibration of probabilities."""
+
+PRIOR_ROWS = 50.0
+"""Rows of a bin of stated probability that its correction is shrunk by."""
 
 PRIOR_SQUARE = 0.05
 """Pseudo-observations of a mean change right on average, as a share of a day's squares."""
@@ -53,17 +84,23 @@ class Calibration:
 
     ``gain`` is ``float64[len(BLEND_WEIGHTS)]``, the absolute error saved against persistence less
     `COST_OF_MOVING` for each forecast that moved; ``cross`` and ``square`` the sums of predicted
-    times true change and of the square of the predicted mean change; ``n`` the hindcasts.
+    times true change and of the square of the predicted mean change; ``n`` the hindcasts and
+    ``days`` the days that they are of, not decayed. ``bike`` and ``dock`` are ``float64[3, B]``,
+    by bin of stated probability: rows, the sum of what was stated, and how often it came true.
     """
 
     gain: NDArray[np.float64]
     cross: float
     square: float
     n: float
+    days: int
+    bike: NDArray[np.float64]
+    dock: NDArray[np.float64]
 
     def blend_weight(self, horizon: HorizonBins) -> float:
         """Return the weight for the median: the best of late, the most cautious of equals."""
-        first = 0 if horizon <= SHORT_HORIZON_BINS else BLEND_WEIGHTS.index(MAX_BLEND_WEIGHT_BEYOND)
+        whole = horizon <= SHORT_HORIZON_BINS or self.days >= DAYS_FOR_FULL_WEIGHT
+        first = 0 if whole else BLEND_WEIGHTS.index(MAX_BLEND_WEIGHT_BEYOND)
         best = len(BLEND_WEIGHTS) - 1 - int(np.argmax(self.gain[first:][::-1]))
         return BLEND_WEIGHTS[best]
 
@@ -75,26 +112,54 @@ class Calibration:
 
     def as_json(self) -> dict[str, Any]:
         """Return the sums as a JSON object."""
-        return dataclasses.asdict(self) | {"gain": self.gain.tolist()}
+        arrays = {name: getattr(self, name).tolist() for name in ("gain", "bike", "dock")}
+        return dataclasses.asdict(self) | arrays
 
 
 def fresh_calibration() -> Calibration:
     """Return a calibration that has seen nothing: it publishes persistence."""
-    return Calibration(np.zeros(len(BLEND_WEIGHTS)), 0.0, 0.0, 0.0)
+    return Calibration(np.zeros(len(BLEND_WEIGHTS)), 0.0, 0.0, 0.0, 0, _no_rows(), _no_rows())
+
+
+def _no_rows() -> NDArray[np.float64]:
+    return np.zeros((3, len(PROBABILITY_EDGES) + 1))
 
 
 def calibration_from_json(document: object) -> Calibration:
-    """Read what `Calibration.as_json` wrote; raise `ModelError` for anything else."""
+    """Read what `Calibration.as_json` wrote; raise `ModelError` for anything else.
+
+    Days and probabilities were not counted once: a document without them has none.
+    """
     try:
-        gain = np.array(document["gain"], np.float64)  # type: ignore[index]
-        cross, square, n = (float(document[name]) for name in ("cross", "square", "n"))  # type: ignore[index]
+        held: dict[str, Any] = {"days": 0, "bike": _no_rows(), "dock": _no_rows()}
+        held.update(document)  # type: ignore[call-overload]
+        gain, bike, dock = (np.array(held[name], np.float64) for name in ("gain", "bike", "dock"))
+        cross, square, n = (float(held[name]) for name in ("cross", "square", "n"))
+        days = int(held["days"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"calibration: {error!r}") from error
-    if gain.shape != (len(BLEND_WEIGHTS),) or not np.isfinite([*gain, cross, square, n]).all():
-        raise ModelError(
-            f"calibration: gains {gain.tolist()}, expected {len(BLEND_WEIGHTS)} numbers"
-        )
-    return Calibration(gain, cross, square, n)
+    expected = (len(BLEND_WEIGHTS),), _no_rows().shape, _no_rows().shape
+    shapes = tuple(sums.shape for sums in (gain, bike, dock))
+    if shapes != expected:
+        raise ModelError(f"calibration: sums of shapes {shapes}, expected {expected}")
+    if not np.isfinite([*gain, *bike.ravel(), *dock.ravel(), cross, square, n]).all():
+        raise ModelError(f"calibration: got {document}, expected finite numbers")
+    return Calibration(gain, cross, square, n, days, bike, dock)
+
+
+def calibrated(stated: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return probabilities corrected by how often such ones came true, ``float64[n]``.
+
+    Each bin is off by (came true − stated) / (rows + `PRIOR_ROWS`); between the bins' mean
+    probabilities the correction is interpolated, and at 0 and 1 it is none.
+    """
+    rows, total, true = sums
+    edges = np.array([0.0, *PROBABILITY_EDGES, 1.0])
+    middle = np.where(rows > 0, total / np.maximum(rows, 1e-9), (edges[:-1] + edges[1:]) / 2)
+    off = (true - total) / (rows + PRIOR_ROWS)
+    correction = np.interp(stated, [0.0, *middle, 1.0], [0.0, *off, 0.0])
+    correction[(stated <= 0) | (stated >= 1)] = 0  # where a bin's mean is 0 or 1 itself
+    return np.asarray(np.clip(stated + correction, 0, 1), np.float64)
 
 
 def add_day(
@@ -103,12 +168,14 @@ def add_day(
     probability: NDArray[np.float32],
     bikes: NDArray[np.float32],
     capacity: NDArray[np.float32],
+    docks: NDArray[np.float32],
     true_bikes: NDArray[np.float32],
+    true_docks: NDArray[np.float32],
 ) -> Calibration:
     """Return the calibration with one more closed day of hindcasts.
 
-    ``probability`` is ``float32[n, C]`` as the model gave it, the others ``float32[n]``: bikes
-    at the origin, capacity, and bikes a horizon later.
+    ``probability`` is ``float32[n, C]`` as the model gave it, the others ``float32[n]``: bikes,
+    capacity and docks at the origin, bikes and docks a horizon later. Unknown docks are NaN.
     """
     keep = float(np.exp(-1 / MEMORY_DAYS))
     true = true_bikes.astype(np.float64)
@@ -121,9 +188,23 @@ def add_day(
         moved = int((rounded != bikes).sum())
         gain.append((persistence - np.abs(true - rounded)).sum() - COST_OF_MOVING * moved)
     mean = mean_change(classes, probability)
+    keep_longer = float(np.exp(-1 / PROBABILITY_MEMORY_DAYS))
+    has_bike = chance_of_rise(classes, probability, 1 - bikes)
+    known = ~np.isnan(docks) & ~np.isnan(true_docks)
+    has_dock = chance_of_fall(classes, probability[known], docks[known] - 1)
     return Calibration(
         keep * calibration.gain + np.array(gain),
         keep * calibration.cross + float((mean * (true - bikes)).sum()),
         keep * calibration.square + float((mean * mean).sum()),
         keep * calibration.n + len(bikes),
+        calibration.days + 1,
+        keep_longer * calibration.bike + _by_stated(has_bike, true_bikes >= 1),
+        keep_longer * calibration.dock + _by_stated(has_dock, true_docks[known] >= 1),
     )
+
+
+def _by_stated(stated: NDArray[np.float64], true: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return rows, what was stated and what came true, by bin of stated probability."""
+    place = np.digitize(stated, PROBABILITY_EDGES)
+    width = len(PROBABILITY_EDGES) + 1
+    return np.stack([np.bincount(place, w, width) for w in (np.ones(len(place)), stated, true)])

@@ -23,6 +23,9 @@ MAX_CHANGE = 60
 EDGES = (1, 2, 3, 4, 6, 9, 14)
 """Smallest magnitude of each class: single bikes where most changes are, wider far out."""
 
+CRPS_ROWS = 1 << 14
+"""Rows that are scored at a time: bounds the memory of their distributions."""
+
 SMALLEST_CLASS = 0.002
 """Share of the training rows that a class must hold; a rarer one joins its inner neighbour."""
 
@@ -32,7 +35,8 @@ class ChangeClasses:
     """Intervals of change and what is inside them.
 
     ``lows`` is ``int64[C]``, the smallest change of each class in rising order; ``shares``
-    ``float64[C, 2·MAX_CHANGE+1]`` how training changes spread over −REACH…REACH within each.
+    ``float64[C, 2·MAX_CHANGE+1]`` how training changes spread over −MAX_CHANGE…MAX_CHANGE within
+    each.
     """
 
     lows: NDArray[np.int64]
@@ -99,8 +103,8 @@ def median_change(
 ) -> NDArray[np.float64]:
     """Return the median change, ``float64[n]``, continuous: it rounds to the integer median.
 
-    ``probability`` is ``float32[n, C]``, rows sum to 1. ``trust`` is the weight of the model
-    against persistence: at 0.5 or less the integer median is 0 whatever the model says.
+    ``probability`` is ``float32[n, C]``, rows sum to 1. ``blend_weight`` is the weight of the
+    model against persistence: at 0.5 or less the integer median is 0 whatever the model says.
     """
     mixed = blend_weight * probability.astype(np.float64)
     mixed[:, classes.unchanged] += 1 - blend_weight
@@ -150,3 +154,34 @@ def chance_of_fall(
     last = np.clip(np.floor(most).astype(np.int64) + MAX_CHANGE + 1, 0, 2 * MAX_CHANGE + 1)
     chance: NDArray[np.float64] = (probability * tails[last]).sum(1)
     return np.minimum(chance, 1)
+
+
+def crps(
+    classes: ChangeClasses,
+    probability: NDArray[np.float32],
+    blend_weight: float,
+    bikes: NDArray[np.float32],
+    most: NDArray[np.float32],
+    true_bikes: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Return the continuous ranked probability score of each forecast, ``float64[n]``, in bikes.
+
+    The sum over k of (P(bikes ≤ k) − [truth ≤ k])², of the distribution mixed with persistence by
+    ``blend_weight`` and clipped to [0, ``most``]. Of a sure forecast it is the absolute error, so
+    that of persistence is its absolute error. Source: Gneiting and Raftery, Strictly proper
+    scoring rules, prediction, and estimation, 2007.
+    """
+    found: NDArray[np.float64] = np.empty(len(probability))
+    change = np.arange(-MAX_CHANGE, MAX_CHANGE + 1)
+    for start in range(0, len(probability), CRPS_ROWS):
+        rows = slice(start, start + CRPS_ROWS)
+        whole = blend_weight * (probability[rows].astype(np.float64) @ classes.shares)
+        whole[:, MAX_CHANGE] += 1 - blend_weight
+        level = bikes[rows, None] + change
+        upto = np.cumsum(whole, axis=1)
+        upto[level < 0] = 0
+        upto[level >= most[rows, None]] = 1
+        found[rows] = ((upto - (level >= true_bikes[rows, None])) ** 2).sum(axis=1)
+    beyond = np.maximum(np.abs(true_bikes - bikes) - MAX_CHANGE, 0)
+    found += beyond
+    return found

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
+from velib_core.features.stack import feature_rows, lookback_bins
+from velib_core.model.blending import calibrated
 from velib_core.model.change_distribution import (
     ceiling,
     chance_of_fall,
@@ -43,7 +44,7 @@ an hour old, broken stations report for the last time years ago."""
 
 
 ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")
-"""Movement over usual movement, network-wide; their product below 1 tempers the forecast."""
+"""Movement over usual movement, network-wide; their product below 1 damps the forecast."""
 
 ACTIVITY_PRIOR = 6.0
 """Usual activity counts as far as it rests on more observations of this half hour than these:
@@ -54,12 +55,12 @@ HINDCAST_BINS = 24
 """Bins of a day that are hindcast at a time: bounds the memory of their features."""
 
 
-class ForecastLogPartition(NamedTuple):
-    """What is published, arrays of length n.
+class ForecastNumbers(NamedTuple):
+    """The numbers of a forecast, arrays of one shape.
 
-    ``median`` is clipped to [0, `most_bikes`], ``whole`` its rounding half to even, ``mean``
-    clipped alike; ``p_bike`` and ``p_dock`` the probabilities of a bike and of a dock at the
-    target time, ``p_dock`` NaN where docks are unknown.
+    ``median`` is clipped to [0, `ceiling`], ``rounded`` its rounding half to even, ``mean``
+    clipped alike; ``p_bike`` and ``p_dock`` are the probabilities of at least one bike and of at
+    least one free dock at the target time, ``p_dock`` NaN where nothing is known of docks.
     """
 
     median: NDArray[np.float32]
@@ -67,6 +68,16 @@ class ForecastLogPartition(NamedTuple):
     mean: NDArray[np.float32]
     p_bike: NDArray[np.float32]
     p_dock: NDArray[np.float32]
+
+
+FORECAST_COLUMNS = dict(
+    zip(
+        ForecastNumbers._fields,
+        ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock"),
+        strict=True,
+    )
+)
+"""The public name of each number in forecast documents and frames."""
 
 
 def capacities(panel: Panel) -> NDArray[np.float32]:
@@ -104,18 +115,17 @@ def ceilings(panel: Panel) -> NDArray[np.float32]:
 def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the probability of each class of change, ``float32[n, C]``.
 
-    The booster's odds of any movement are scaled down as far as the network was less active than
-    usual over the last hour and yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`).
-    Trees do not extrapolate: in a week quieter than any they were trained on they would go on
-    forecasting the usual commute.
+    ``features`` is ``float32[n, F]`` in the order of ``pack.feat_cols``. The booster's odds of any
+    movement are scaled down by how much calmer than usual the network was over the last hour and
+    over yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`). Trees do not extrapolate:
+    in a week calmer than any they were trained on they would go on forecasting the usual commute.
     """
     if not len(features):
         return np.zeros((0, len(pack.classes.lows)), np.float32)
     found: NDArray[np.float32] = pack.model.inplace_predict(np.ascontiguousarray(features))
-    relative_activity = np.nan_to_num(
-        features[:, [FEATURES.index(name) for name in ACTIVITY_FEATURES]], nan=1.0
-    )
-    weight = features[:, FEATURES.index("profile_weight")]
+    place = pack.feat_cols.index
+    relative_activity = np.nan_to_num(features[:, list(map(place, ACTIVITY_FEATURES))], nan=1.0)
+    weight = features[:, place("profile_weight")]
     known = weight / (weight + np.float32(ACTIVITY_PRIOR))
     activity_damping = np.minimum((1 + (relative_activity - 1) * known[:, None]).prod(axis=1), 1)
     unchanged = pack.classes.unchanged
@@ -132,20 +142,24 @@ def blend_with_persistence(
     bikes: NDArray[np.float32],
     capacity: NDArray[np.float32],
     docks: NDArray[np.float32],
-) -> ForecastLogPartition:
-    """Turn class probabilities into the published numbers, blended with persistence."""
+) -> ForecastNumbers:
+    """Turn class probabilities into the published numbers.
+
+    Median and mean are mixed with persistence by the calibration's weights; the probabilities of
+    a bike and of a dock are the model's own, corrected by how often such ones came true.
+    """
     most = ceiling(bikes, capacity)
     blend_weight = calibration.blend_weight(pack.horizon_bins)
     median = np.clip(bikes + median_change(pack.classes, probability, blend_weight), 0, most)
-    weight = calibration.mean_blend_weight
-    mean = np.clip(bikes + weight * mean_change(pack.classes, probability), 0, most)
+    change = calibration.mean_blend_weight * mean_change(pack.classes, probability)
+    mean = np.clip(bikes + change, 0, most)
     has_bike = chance_of_rise(pack.classes, probability, 1 - bikes)
     known = ~np.isnan(docks)
     has_dock = chance_of_fall(pack.classes, probability, np.where(known, docks, 0) - 1)
-    p_bike = weight * has_bike + (1 - weight) * (bikes >= 1)
-    p_dock = np.where(known, weight * has_dock + (1 - weight) * (docks >= 1), np.nan)
+    p_bike = calibrated(has_bike, calibration.bike)
+    p_dock = np.where(known, calibrated(has_dock, calibration.dock), np.nan)
     found = (median, np.rint(median), mean, p_bike, p_dock)
-    return ForecastLogPartition(*(np.asarray(column, np.float32) for column in found))
+    return ForecastNumbers(*(np.asarray(column, np.float32) for column in found))
 
 
 def predict(
@@ -177,29 +191,30 @@ def predict(
     Returns
     -------
     pa.Table
-        One row a station in order of id: ``station_id``, ``tbin_latest`` (the bin it starts from,
-        null if never seen in the panel), ``target_ts_utc``, ``horizon_min``, ``bikes`` and
-        ``capacity_bin`` (`most_bikes`) there, ``age_min`` of the station's own report,
-        ``bikes_pred``, ``bikes_pred_int``, ``bikes_mean``, ``p_bike``, ``p_dock`` and ``reason``:
-        null, or why the forecast is null: ``never_seen``, ``stale``, ``closed``, ``no_capacity``,
+        One row a station of the panel, and each that the model has learnt from and that is in the
+        profiles, in order of id: ``station_id``, ``tbin_latest`` (the bin it starts from; of a
+        station not seen in the look-back the newest on a closed day, null if never seen),
+        ``target_ts_utc``, ``horizon_min``, ``bikes`` and ``capacity_bin`` (`ceiling`) there,
+        ``age_min`` of the station's own report, the `FORECAST_COLUMNS`, and ``reason``: null, or
+        why the forecast is null: ``never_seen``, ``stale``, ``closed``, ``no_capacity``,
         ``silent``.
 
     """
-    slack = stale_after_minutes // BIN_MINUTES
+    panel = panel.with_stations(np.intersect1d(pack.static_features.ids, profiles.stations))
     recent = panel.window(Bin(at - lookback_bins(pack.horizon_bins)), Bin(at + 1))
     base = _newest_rows(recent["bikes"])
     picked = (np.maximum(base, 0), np.arange(len(base)))
     seen = base >= 0
-    bikes, capacity, ok = (
+    bikes, capacity, ok, age = (
         np.where(seen, values[picked], np.nan)
-        for values in (recent["bikes"], ceilings(recent), recent["ok"])
+        for values in (recent["bikes"], ceilings(recent), recent["ok"], recent["age_min"])
     )
     no_docks = seen & (capacities(recent)[picked] == 0)
-    age = np.where(seen, recent["age_min"][picked], np.nan)
+    origins = np.where(seen, recent.start + base, profiles.last_seen_of(panel.stations.ids))
     reason = np.select(
         [
-            ~seen,
-            base < recent.bins - 1 - slack,
+            origins < 0,
+            base < recent.bins - 1 - stale_after_minutes // BIN_MINUTES,
             ok == 0,
             no_docks,
             age > SILENT_AFTER_MINUTES,
@@ -209,29 +224,41 @@ def predict(
     )
     usable = reason == ""
     calibration = calibration or pack.calibration
-    out = {
-        name: np.full(len(base), np.nan, np.float32)
-        for name in ("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock")
-    }
+    numbers = _no_numbers((len(base),))
     docks = free_docks(recent)
     for row in np.unique(base[usable]):
         where = np.flatnonzero(usable & (base == row))
-        origin = np.array([recent.start + row])
-        features = feature_rows(panel, origin, pack.horizon_bins, pack.static_features, profiles)
+        features = feature_rows(
+            panel,
+            np.array([recent.start + row]),
+            pack.horizon_bins,
+            pack.static_features,
+            profiles,
+            pack.feat_cols,
+        )
         probability = class_probabilities(pack, features[:, 0, where].T)
         found = blend_with_persistence(
             pack, calibration, probability, bikes[where], capacity[where], docks[row, where]
         )
-        for name, values in zip(out, found, strict=True):
-            out[name][where] = values
+        for number, values in zip(numbers, found, strict=True):
+            number[where] = values
     return _table(
-        panel, pack.horizon_bins, recent.start + base, seen, (bikes, capacity, age), out, reason
+        panel,
+        pack.horizon_bins,
+        origins,
+        (bikes, capacity, age),
+        numbers,
+        reason,
     )
+
+
+def _no_numbers(shape: tuple[int, ...]) -> ForecastNumbers:
+    return ForecastNumbers(*(np.full(shape, np.nan, np.float32) for _ in ForecastNumbers._fields))
 
 
 def hindcast_day(
     pack: ModelPack, panel: Panel, day: Day, profiles: Profiles, calibration: Calibration
-) -> ForecastLogPartition:
+) -> ForecastNumbers:
     """Forecast every observation of a day that is over, as serving would have.
 
     ``panel`` holds the day and the look-back before it, ``profiles`` and ``calibration`` end
@@ -243,16 +270,16 @@ def hindcast_day(
     looked_at = panel.window(Bin(start - lookback_bins(pack.horizon_bins)), today.stop)
     most = ceilings(looked_at)[-BINS_PER_DAY:]
     docks = free_docks(today)
-    out = ForecastLogPartition(
-        *(np.full(usable.shape, np.nan, np.float32) for _ in ForecastLogPartition._fields)
-    )
+    out = _no_numbers(usable.shape)
     for first in range(0, BINS_PER_DAY, HINDCAST_BINS):
         block = slice(first, first + HINDCAST_BINS)
         keep = usable[block]
         if not keep.any():
             continue
         at = start + np.arange(first, first + HINDCAST_BINS)
-        features = feature_rows(panel, at, pack.horizon_bins, pack.static_features, profiles)
+        features = feature_rows(
+            panel, at, pack.horizon_bins, pack.static_features, profiles, pack.feat_cols
+        )
         probability = class_probabilities(
             pack, features.reshape(len(features), -1)[:, keep.ravel()].T
         )
@@ -279,10 +306,10 @@ def no_forecast(panel: Panel, horizon: HorizonBins, at: Bin, reason: str) -> pa.
         np.where(seen, values[picked], np.nan)
         for values in (recent["bikes"], ceilings(recent), recent["age_min"])
     )
-    nothing = np.full(len(base), np.nan, np.float32)
-    out = dict.fromkeys(("bikes_pred", "bikes_pred_int", "bikes_mean", "p_bike", "p_dock"), nothing)
     reasons = np.full(len(base), reason)
-    return _table(panel, horizon, recent.start + base, seen, known, out, reasons)
+    numbers = _no_numbers((len(base),))
+    origins = np.where(seen, recent.start + base, -1)
+    return _table(panel, horizon, origins, known, numbers, reasons)
 
 
 def _newest_rows(bikes: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -296,9 +323,8 @@ def _table(
     panel: Panel,
     horizon: HorizonBins,
     origins: NDArray[np.int64],
-    seen: NDArray[np.bool_],
     known: tuple[NDArray[np.float32], ...],
-    out: dict[str, NDArray[np.float32]],
+    numbers: ForecastNumbers,
     reason: NDArray[np.str_],
 ) -> pa.Table:
     bikes, capacity, age = known
@@ -306,7 +332,7 @@ def _table(
     ahead = horizon * BIN_SECONDS
 
     def stamps(values: NDArray[np.int64]) -> pa.Array:
-        return pa.array(values * 1_000_000_000, pa.timestamp("ns"), mask=~seen)
+        return pa.array(values * 1_000_000_000, pa.timestamp("ns"), mask=origins < 0)
 
     def rounded(values: NDArray[np.float32]) -> pa.Array:
         missing = np.isnan(values)
@@ -325,11 +351,11 @@ def _table(
             "bikes": rounded(bikes),
             "capacity_bin": rounded(ceiling(bikes, capacity)),
             "age_min": real(age),
-            "bikes_pred": real(out["bikes_pred"]),
-            "bikes_pred_int": rounded(out["bikes_pred_int"]),
-            "bikes_mean": real(out["bikes_mean"]),
-            "p_bike": real(out["p_bike"]),
-            "p_dock": real(out["p_dock"]),
+            "bikes_pred": real(numbers.median),
+            "bikes_pred_int": rounded(numbers.rounded),
+            "bikes_mean": real(numbers.mean),
+            "p_bike": real(numbers.p_bike),
+            "p_dock": real(numbers.p_dock),
             "reason": pa.array(reason.tolist(), pa.string(), mask=reason == ""),
         }
     )

@@ -11,44 +11,29 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from velib_core.features.stack import CONTRACT_FEATURES
-from velib_core.model.training import TrainingOptions, learning_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from velib_core.model.pack import ModelPack
-    from velib_core.model.training import History
-    from velib_core.timeline.bins import Day
+    from velib_core.model.training import Training, TrainingOptions
 
 DEPTH = 8
 """The level has to be rebuilt from occupancy and capacity before any change of it can be seen."""
 
 
-def train_legacy_export(
-    pack: ModelPack, history: History, days: Sequence[Day], options: TrainingOptions
-) -> dict[str, Any]:
+def train_legacy_export(training: Training, options: TrainingOptions) -> dict[str, Any]:
     """Return ``{"model", "feat_cols", "horizon_bins"}``; ``model`` is an ``xgboost.XGBRegressor``.
 
     Parameters
     ----------
-    pack
-        The model of the same window: its rows are learnt from.
-    history, days
-        As `velib_core.model.training.train` was given them.
+    training
+        The model of the same window: the rows that it learnt from are used.
     options
         Threads, rounds and seed are taken from here.
 
     """
     from xgboost import XGBRegressor  # noqa: PLC0415 -- only training has it
 
-    width = len(CONTRACT_FEATURES)
-    blocks = [
-        (rows.features[:, :width], rows.target) for rows in learning_rows(pack, history, days)
-    ]
-    features, target = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    features = training.learnt.features[:, : len(CONTRACT_FEATURES)]
     model = XGBRegressor(
         n_estimators=options.rounds,
         max_depth=DEPTH,
@@ -57,11 +42,11 @@ def train_legacy_export(
         n_jobs=options.threads,
         random_state=options.seed,
     )
-    model.fit(features, target)
+    model.fit(features, training.learnt.target)
     return {
         "model": model,
         "feat_cols": list(CONTRACT_FEATURES),
-        "horizon_bins": int(pack.horizon_bins),
+        "horizon_bins": int(training.pack.horizon_bins),
     }
 
 

@@ -39,7 +39,7 @@ class ModelPack:
     """All that a forecast needs of its training.
 
     ``model`` gives the probability of each class of change from the ``feat_cols`` in order;
-    ``calibration`` holds its blend weights at the end of training; ``tz`` the zone of its
+    ``calibration`` is as of its tuning days; ``tz`` the zone of its
     local-time features; ``about`` what describes it for people: data window, rows, metrics,
     library versions.
     """
@@ -93,8 +93,8 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
     Raises
     ------
     ModelError
-        Where a blob is missing, truncated, altered or foreign, the pack was made for other
-        features than this version computes, or it is for another horizon.
+        Where a blob is missing, truncated, altered or foreign, the pack needs a feature that this
+        version does not compute, or it is for another horizon.
 
     """
     for name in (BOOSTER, STATIC_FEATURES_FILE, PACK):
@@ -121,11 +121,9 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         raise ModelError(f"model pack: {PACK} is no model's: {error!r}") from error
     if horizon is not None and bins != horizon:
         raise ModelError(f"model pack: made for {bins} bins ahead, asked for {horizon}")
-    if names != FEATURES:
-        raise ModelError(
-            f"model pack: features {features_hash8(names)}, this version computes "
-            f"{features_hash8()}"
-        )
+    unknown = sorted(set(names) - set(FEATURES))
+    if unknown:
+        raise ModelError(f"model pack: features {unknown} are not computed by this version")
     booster = _read_booster(blobs[BOOSTER], len(names), len(classes.lows))
     return ModelPack(booster, names, bins, classes, static_features, calibration, tz, about)
 

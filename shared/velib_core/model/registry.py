@@ -19,6 +19,7 @@ from velib_core.errors import ModelError, PermanentError
 from velib_core.lake.bucket import JSON, Artefact, json_bytes
 from velib_core.lake.keys import ModelFile
 from velib_core.lake.readable import ObjectMissingError
+from velib_core.timeline.bins import parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from velib_core.lake.bucket import Lake
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import ReadableLake
-    from velib_core.timeline.bins import HorizonMinutes
+    from velib_core.timeline.bins import Day, HorizonMinutes
 
 FIRST_VERSION = (2, 0, 0)
 """Versions start where the older ones of other programs left off."""
@@ -51,6 +52,14 @@ class ModelVersion:
     folder: str
     version: str
     record: Mapping[str, Any]
+
+    @property
+    def learnt_through(self) -> Day:
+        """The last day that the model was trained or tuned on: it may be judged on later ones.
+
+        Records that do not say it were of models that the whole window had taught.
+        """
+        return parse_day(str(self.record.get("tuned_through") or self.record["end_date"]))
 
 
 def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:

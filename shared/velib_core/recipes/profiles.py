@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from velib_core.lake.bucket import fingerprint_of
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.model.readers import calibration_before, profile_before
-from velib_core.timeline.bins import day_after, parse_day
+from velib_core.timeline.bins import day_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day
 
-RECIPE = "refresh_profiles 2"
+RECIPE = "refresh_profiles 3"
 
 
 def is_up_to_date(
@@ -34,7 +34,7 @@ def is_up_to_date(
     if profile is None or profile.fingerprint != profile_fingerprint(network.settings, inputs):
         return False
     for model in models:
-        if day > trained_through(model):
+        if day > model.learnt_through:
             held = network.lake.stat(layout.name(CalibrationOf(model.horizon, model.folder, day)))
             inputs = calibration_inputs(network.lake, layout, dailies, day, model)
             if held is None or held.fingerprint != calibration_fingerprint(model, inputs):
@@ -72,8 +72,3 @@ def calibration_inputs(
 def calibration_fingerprint(model: ModelVersion, inputs: Sequence[Entry]) -> str:
     """Return the fingerprint that a calibration made from these inputs must carry."""
     return fingerprint_of(f"{RECIPE} {model.folder}", inputs)
-
-
-def trained_through(model: ModelVersion) -> Day:
-    """Return the last day that a model was trained on."""
-    return parse_day(str(model.record["end_date"]))

@@ -77,9 +77,9 @@ def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
 
 
 def _model_for(network: ReadableNetwork, horizon: HorizonMinutes, day: Day) -> ModelVersion | None:
-    """Return the newest model whose window ends before a day."""
+    """Return the newest model that has learnt from nothing of a day or after it."""
     for model in reversed(registry.versions(network.lake, network.layout, horizon)):
-        if str(model.record.get("end_date")) < str(day):
+        if model.learnt_through < day:
             return model
     return None
 

@@ -148,7 +148,7 @@ class Settings:
     )
     train_rounds: int = setting(
         "TRAIN_ROUNDS",
-        "120",
+        "240",
         count_between(1, 10_000),
         "Most boosting rounds; fewer when it stops early",
     )

@@ -25,11 +25,12 @@ from velib_core.tables.panel import (
     WEATHER_VARIABLES,
     Panel,
     Stations,
+    bins_of,
     build_panel,
     join,
 )
 from velib_core.tables.snapshot import SnapshotError
-from velib_core.timeline.bins import Bin, day_after, day_of, first_bin
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, day_of, first_bin
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -141,24 +142,40 @@ def _identity(entry: Entry) -> tuple[str, int]:
 
 
 class DailyHistory:
-    """The dailies as one long panel, read a day at a time and forgotten soon after.
+    """The dailies as one long panel, a day at a time.
 
-    Every window has the same stations: all that any of the days knows. Memory holds
-    `KEPT_DAYS` days, however long the history is.
+    Every window has the same stations: all that any of the days knows. Each daily is read once to
+    learn them and once more when a window needs it; memory holds `KEPT_DAYS` days, however long
+    the history is.
     """
 
     def __init__(self, lake: ReadableLake, entries: Mapping[Day, Entry]) -> None:
         self._lake = lake
         self._entries = dict(sorted(entries.items()))
         self._panels: collections.OrderedDict[Day, Panel] = collections.OrderedDict()
-        self.stations = _stations(daily_table(lake, entry) for entry in self._entries.values())
+        self._seen: dict[Day, NDArray[np.int64]] = {}
+        self.stations = _stations(self._surveyed())
 
-    def __call__(self, start: Bin, stop: Bin) -> Panel:
+    def _surveyed(self) -> Iterator[pa.Table]:
+        """Yield the rows of each day, having counted them by bin."""
+        for day, entry in self._entries.items():
+            table = daily_table(self._lake, entry)
+            bins = bins_of(table["tbin_utc"]) - first_bin(day)
+            inside = bins[(bins >= 0) & (bins < BINS_PER_DAY)]
+            self._seen[day] = np.bincount(inside, minlength=BINS_PER_DAY)
+            yield table
+
+    def window(self, start: Bin, stop: Bin) -> Panel:
         """Return the panel of the bins ``[start, stop)``, NaN where no daily is."""
-        days = [day_of(start)]
-        while days[-1] < day_of(Bin(stop - 1)):
-            days.append(day_after(days[-1]))
-        return join([self._day(day) for day in days]).window(start, stop)
+        return join([self._day(day) for day in days_between(start, stop)]).window(start, stop)
+
+    def stations_seen(self, start: Bin, stop: Bin) -> NDArray[np.int64]:
+        """Return how many stations were observed in each of the bins ``[start, stop)``."""
+        days = days_between(start, stop)
+        nothing = np.zeros(BINS_PER_DAY, np.int64)
+        counts = np.concatenate([self._seen.get(day, nothing) for day in days])
+        offset = start - first_bin(days[0])
+        return counts[offset : offset + stop - start]
 
     def _day(self, day: Day) -> Panel:
         if day not in self._panels:
@@ -170,6 +187,14 @@ class DailyHistory:
             while len(self._panels) > KEPT_DAYS:
                 self._panels.popitem(last=False)
         return self._panels[day]
+
+
+def days_between(start: Bin, stop: Bin) -> list[Day]:
+    """Return the UTC days that the bins ``[start, stop)`` lie in."""
+    days = [day_of(start)]
+    while days[-1] < day_of(Bin(stop - 1)):
+        days.append(day_after(days[-1]))
+    return days
 
 
 def _stations(tables: Iterator[pa.Table]) -> Stations:

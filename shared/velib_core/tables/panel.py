@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -111,6 +111,30 @@ class Panel:
 
         return self._map(cut, start)
 
+    def with_stations(self, ids: NDArray[np.str_]) -> Panel:
+        """Return the panel with columns for all of ``ids`` too: NaN where they are new to it."""
+        have = self.stations.ids
+        wanted = np.union1d(have, ids)
+        if len(wanted) == len(have):
+            return self
+        place = np.searchsorted(wanted, have)
+
+        def spread(array: NDArray[Any]) -> NDArray[Any]:
+            missing = "" if array.dtype.kind == "U" else np.nan
+            out = np.full((*array.shape[:-1], len(wanted)), missing, array.dtype)
+            out[..., place] = array
+            return out
+
+        table = self.stations
+        columns = (table.names, table.lat, table.lon, table.capacity)
+        values = {name: spread(array) for name, array in self.values.items()}
+        return Panel(self.start, Stations(wanted, *map(spread, columns)), values, self.weather)
+
+    def stations_seen(self, start: Bin, stop: Bin) -> NDArray[np.int64]:
+        """Return how many stations were observed in each of the bins ``[start, stop)``."""
+        seen = ~np.isnan(self.window(start, stop)["bikes"])
+        return np.asarray(seen.sum(axis=1), np.int64)
+
     def _map(self, change, start: Bin) -> Panel:  # type: ignore[no-untyped-def]  # noqa: ANN001
         return Panel(
             start,
@@ -160,7 +184,7 @@ def build_panel(
     station_ids: Sequence[str] | None = None,
     variables: Sequence[str] = STATION_VARIABLES,
 ) -> Panel:
-    """Lay snapshot rows on the grid.
+    """Put snapshot rows on the grid.
 
     Parameters
     ----------
@@ -194,32 +218,55 @@ def build_panel(
     names = np.full(len(ids), "", object)
     newest = {name: np.full(len(ids), np.nan) for name in ("lat", "lon", "capacity")}
     for part in rows:
-        t, s, known = _positions(part, start, ids)
-        cells = t * len(ids) + s
-        for name, array in values.items():
-            column = _variable(part, name)
-            if column is not None:
-                array.reshape(-1)[cells] = column[known]
-        for name, series in weather.items():
-            column = _floats(part, name)
-            if column is not None:
-                there = np.isfinite(column[known])
-                series[t[there]] = column[known][there]
-        for name, slot in newest.items():
-            column = _floats(part, name)
-            if column is not None:
-                there = np.isfinite(column[known])
-                slot[s[there]] = column[known][there]
-        if "name" in part.column_names:
-            named = np.flatnonzero(known & np.asarray(part["name"].is_valid()))
-            last = np.full(len(ids), -1, np.int64)
-            last[s[(np.cumsum(known) - 1)[named]]] = named
-            there = last >= 0
-            names[there] = part["name"].take(pa.array(last[there])).to_pylist()
+        t, station, known = _positions(part, start, ids)
+        _put(values, t * len(ids) + station, part, known)
+        _put_known(weather, t, part, known)
+        _put_known(newest, station, part, known)
+        _put_names(names, station, part, known)
     stations = Stations(
         ids, names.astype(np.str_), newest["lat"], newest["lon"], newest["capacity"].astype("f4")
     )
     return Panel(start, stations, values, weather)
+
+
+def _put(
+    arrays: Mapping[str, NDArray[np.float32]],
+    cells: NDArray[np.int64],
+    part: pa.Table,
+    known: NDArray[np.bool_],
+) -> None:
+    """Put the known rows of a table into their cells of each variable, NaN included."""
+    for name, array in arrays.items():
+        column = _variable(part, name)
+        if column is not None:
+            array.reshape(-1)[cells] = column[known]
+
+
+def _put_known(
+    series: Mapping[str, NDArray[np.floating]],
+    place: NDArray[np.int64],
+    part: pa.Table,
+    known: NDArray[np.bool_],
+) -> None:
+    """Put the finite values of the known rows at their places; the last one wins."""
+    for name, array in series.items():
+        column = _floats(part, name)
+        if column is not None:
+            there = np.isfinite(column[known])
+            array[place[there]] = column[known][there]
+
+
+def _put_names(
+    names: NDArray[np.object_], station: NDArray[np.int64], part: pa.Table, known: NDArray[np.bool_]
+) -> None:
+    """Put the last name that each station has in a table."""
+    if "name" not in part.column_names:
+        return
+    named = np.flatnonzero(known & np.asarray(part["name"].is_valid()))
+    last = np.full(len(names), -1, np.int64)
+    last[station[(np.cumsum(known) - 1)[named]]] = named
+    there = last >= 0
+    names[there] = part["name"].take(pa.array(last[there])).to_pylist()
 
 
 def _rows_inside(table: pa.Table, start: Bin, stop: Bin) -> pa.Table:

@@ -108,12 +108,16 @@ FORECAST_LOG_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Hindcast:
-    """What a model says of a day that is over: ``float32[288, S]`` arrays, NaN for no answer."""
+    """What a model forecasts on a day that is over: ``float32[288, S]``, NaN for no forecast."""
 
     version: str
-    y_pred: NDArray[np.float32]
-    y_pred_int: NDArray[np.float32]
-    y_mean: NDArray[np.float32]
+    median: NDArray[np.float32]
+    rounded: NDArray[np.float32]
+    mean: NDArray[np.float32]
+
+
+HINDCAST_COLUMNS = {"median": "y_pred", "rounded": "y_pred_int", "mean": "y_mean"}
+"""The public name of each number of a hindcast, in perf views and in the forecast log."""
 
 
 def observations_table(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:
@@ -239,19 +243,19 @@ def evaluation_table(
     t, s = np.nonzero(np.isfinite(bikes[:BINS_PER_DAY]))
     truth = np.stack([bikes[t + h, s] for h in ordered], axis=1)
     nothing = np.full(len(t), np.nan, np.float32)
-    guesses = {
-        field: np.stack(
+    forecasts = {
+        column: np.stack(
             [getattr(hindcasts[h], field)[t, s] if h in hindcasts else nothing for h in ordered],
             axis=1,
         ).ravel()
-        for field in ("y_pred", "y_pred_int", "y_mean")
+        for field, column in HINDCAST_COLUMNS.items()
     }
     repeats = len(ordered)
     now = np.repeat(bikes[t, s], repeats)
     docks = np.repeat(capacity[t, s], repeats)
     offsets = np.repeat(t, repeats)
     versions = [hindcasts[h].version if h in hindcasts else None for h in ordered]
-    predicted = np.isfinite(guesses["y_pred_int"])
+    predicted = np.isfinite(forecasts["y_pred_int"])
     version = pa.array(versions * len(t), pa.string())
     values = {
         "tbin_utc": _stamps(start, offsets),
@@ -259,14 +263,14 @@ def evaluation_table(
         "horizon_bins": pa.array(np.tile(np.array(ordered, np.int64), len(t))),
         "y_true": _rounded(truth.ravel()),
         "y_baseline_persist": _rounded(now),
-        "y_pred_int": _rounded(guesses["y_pred_int"]),
+        "y_pred_int": _rounded(forecasts["y_pred_int"]),
         "bikes": _rounded(now),
         "capacity": _rounded(docks),
         "occ_ratio": _real(np.divide(now, docks, out=np.full_like(now, np.nan), where=docks > 0)),
         "h": pa.array((offsets // BINS_PER_HOUR).astype(np.int8)),
         "min": pa.array((offsets % BINS_PER_HOUR * BIN_MINUTES).astype(np.int8)),
-        "y_pred": _real(guesses["y_pred"]),
-        "y_mean": _real(guesses["y_mean"]),
+        "y_pred": _real(forecasts["y_pred"]),
+        "y_mean": _real(forecasts["y_mean"]),
         "model_version": pc.if_else(pa.array(predicted), version, None),
     }
     return pa.table([values[name] for name in PERF_SCHEMA.names], schema=PERF_SCHEMA)
