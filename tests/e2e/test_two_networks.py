@@ -121,8 +121,8 @@ def additional_inputs():
         clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
         for name, cloud in clouds.items():
             (other,) = (c for n, c in clouds.items() if n != name)
-            for topic, folder in Layout(other.settings).notified.items():
-                for entry in list(other.lake.entries(f"{folder}/"))[-1:]:
+            for topic, prefix in Layout(other.settings).notified.items():
+                for entry in list(other.lake.entries(prefix))[-1:]:
                     Publisher(cloud.settings).republish(topic, entry, force=True)
         wait_until_idle(clouds)
         return left, {name: outcome(name, cloud) for name, cloud in clouds.items()}
