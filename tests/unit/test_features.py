@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import START, changed, make_panel, mapped
-from velib_core.features.cal_features import calendar_features
+from velib_core.features.cal_features import calendar_features, school_holidays_end
 from velib_core.features.profiles import (
     ProfileError,
     empty_profiles,
@@ -272,6 +272,16 @@ def test_holidays_are_those_of_the_networks_country():
 )
 def test_a_networks_zone_is_guessed_from_where_it_is(place, zone):
     assert nearest_zone(*place) == zone
+
+
+def test_the_end_of_the_table_of_school_holidays_is_announced_half_a_year_before():
+    end = dt.date(2027, 9, 1)
+    announced = {
+        days: school_holidays_end(end - dt.timedelta(days), "Europe/Paris")
+        for days in (-400, 0, 180, 181)
+    }
+    assert announced == {-400: end, 0: end, 180: end, 181: None}
+    assert school_holidays_end(end, "America/Chicago") is None
 
 
 def test_distances_are_great_circles():

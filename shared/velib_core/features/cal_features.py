@@ -69,6 +69,16 @@ _ZONE_C = (
 """French school holidays of zone C (Paris): first day off, first day of school again.
 Source: Ministère de l'Éducation nationale, education.gouv.fr/calendrier-scolaire-100148."""
 
+SCHOOL_HOLIDAYS_WARNING_DAYS = 180
+"""So many days before the table of school holidays ends each training warns of it."""
+
+
+def school_holidays_end(day: dt.date, tz: str) -> dt.date | None:
+    """Return the end of the table of school holidays if it is near or over, else ``None``."""
+    end = dt.date.fromisoformat(_ZONE_C[-1][1])
+    warned = (end - day).days <= SCHOOL_HOLIDAYS_WARNING_DAYS
+    return end if tz == "Europe/Paris" and warned else None
+
 
 def calendar_features(bins: NDArray[np.int64], tz: str) -> dict[str, NDArray[np.float32]]:
     """Return `CALENDAR_FEATURES` and `LOCAL_CALENDAR_FEATURES` of each bin, ``float32[n]`` each.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from velib_core import logs
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
+from velib_core.features.cal_features import school_holidays_end
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import features_hash8
 from velib_core.lake.bucket import fingerprint_of
@@ -132,6 +133,9 @@ def run(
         result.counts["fresh"] = 1
         return result
     days = [day_after(min(window), n) for n in range((newest - min(window)).days + 1)]
+    end = school_holidays_end(newest, settings.tz)
+    if end is not None:
+        logs.log("WARNING", f"school holidays are known until {end}: add the years after it")
     try:
         candidate = train_candidate(network, horizon, window, days)
     except ValueError as error:
