@@ -1,5 +1,6 @@
 import dataclasses
 import datetime as dt
+import time
 
 import network
 import pytest
@@ -114,9 +115,7 @@ def test_late_data_is_compacted_once_it_pauses(lake, settings, monkeypatch):
     compact_daily.run(network.of(lake, settings), DAY)
     late = [[at(DAY, 1)], [at(DAY, 2)], [], []]
     network.upload(lake, settings, [at(DAY, 3)])
-    monkeypatch.setattr(
-        compact_daily.time, "sleep", lambda _: network.upload(lake, settings, late.pop(0))
-    )
+    monkeypatch.setattr(time, "sleep", lambda _: network.upload(lake, settings, late.pop(0)))
     done = compact_daily.run_when_quiet(network.of(lake, settings), DAY)
     assert (len(late), done.counts["snapshots"]) == (1, 4)
     again = compact_daily.run_when_quiet(network.of(lake, settings), DAY)
