@@ -77,11 +77,11 @@ CORPUS = {
     "truncated": (GOOD[: len(GOOD) // 2], 0, "Parquet"),
     "empty object": (b"", 0, "Parquet"),
     "html": (b"<!doctype html><h1>502</h1>", 0, "Parquet"),
-    "10 MB of junk": (b"\x00\xff" * 5_000_000, 0, "Parquet"),
+    "10 MB of junk": (b"\x00\xff" * 5_000_000, 0, "size"),
     "another schema": (_parquet(pa.table({"a": [1]})), 0, "ts_utc"),
     "no bikes column": (_parquet(network.snapshot_table(BINS[1]).drop(["bikes"])), 0, "bikes"),
     "text for bikes": (_parquet(network.snapshot_table(BINS[1], bikes=["x"] * N)), 0, "bikes"),
-    "no rows": (_parquet(network.snapshot_table(BINS[1]).slice(0, 0)), 0, None),
+    "no rows": (_parquet(network.snapshot_table(BINS[1]).slice(0, 0)), 0, "rows"),
     "another bin": (network.snapshot_object(BINS[2]), 0, "tbin_utc"),
     "the future": (_parquet(network.snapshot_table(Bin(BINS[1] + 10**7))), 0, "tbin_utc"),
     "negative bikes": (

@@ -4,7 +4,7 @@ import network
 import pytest
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
-from velib_core.tables.history import recent_entries
+from velib_core.tables.history import SnapshotReader, recent_entries
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days, still_newest
 from velib_core.timeline.bins import (
     BINS_PER_DAY,
@@ -27,7 +27,7 @@ def kept(lake, settings):
     """A lake of few snapshots in four days, one of the future, and names that are foreign."""
     layout = Layout(settings)
     for bin_ in [*BINS, FUTURE]:
-        network.put(lake, layout.name(Snapshot(bin_)), b"never read")
+        network.put(lake, layout.name(Snapshot(bin_)), network.snapshot_object(bin_))
     for day in (network.FIRST_DAY, day_after(network.FIRST_DAY, 3)):
         network.put(lake, f"{layout.bronze_day(day)}hour=23/notes.txt", b"")
     network.put(lake, f"{layout.bronze}/zzz", b"")
@@ -43,15 +43,15 @@ def test_the_newest_is_the_same_wherever_one_looks_from(kept, settings, since):
 
 @pytest.mark.parametrize("arrived", [*BINS, Bin(BINS[-1] + 1), Bin(BINS[-1] - 1), FUTURE])
 def test_only_the_newest_of_those_that_arrive_is_looked_at(kept, settings, arrived):
-    found = still_newest(kept, Layout(settings), arrived)
+    found = still_newest(kept, Layout(settings), arrived, SnapshotReader())
     assert (found is not None) == (arrived == BINS[-1])
-    assert still_newest(kept, Layout(settings), None).bin == BINS[-1]
+    assert still_newest(kept, Layout(settings), None, SnapshotReader()).bin == BINS[-1]
 
 
 def test_nothing_is_newest_where_nothing_is(lake, settings):
     assert newest_snapshot(lake, Layout(settings)) is None
     assert newest_snapshot(lake, Layout(settings), BINS[0]) is None
-    assert still_newest(lake, Layout(settings), BINS[0]) is None
+    assert still_newest(lake, Layout(settings), BINS[0], SnapshotReader()) is None
 
 
 @pytest.mark.parametrize("newest", BINS)
@@ -71,4 +71,17 @@ def test_what_is_later_than_a_few_minutes_from_now_is_never_newest_and_begins_no
         clock.write_text(bin_start(at).isoformat())
         assert newest_snapshot(kept, layout).bin == max(bin_ for bin_ in BINS if bin_ <= at + 2)
         assert max(observed_days(kept, layout)) == day_of(Bin(at + 2))
-        assert still_newest(kept, layout, Bin(at + 3)) is None
+        assert still_newest(kept, layout, Bin(at + 3), SnapshotReader()) is None
+
+
+@pytest.mark.parametrize("damaged", [BINS[-1:], BINS[-2:], BINS])
+def test_an_unreadable_snapshot_is_not_the_newest_and_holds_no_other_back(kept, settings, damaged):
+    layout, reader = Layout(settings), SnapshotReader()
+    for bin_ in damaged:
+        network.put(kept, layout.name(Snapshot(bin_)), b"no snapshot")
+    good = [bin_ for bin_ in BINS if bin_ not in damaged]
+    newest = still_newest(kept, layout, None, reader)
+    assert (newest.bin if newest else None) == (good[-1] if good else None)
+    for arrived in BINS:
+        found = still_newest(kept, layout, arrived, reader)
+        assert (found is not None) == (arrived in good[-1:])

@@ -14,8 +14,8 @@ from velib_core.jobs.monitoring_family import instant_of, run_metadata
 from velib_core.lake.keys import FreshnessCopy
 from velib_core.monitoring.data import freshness
 from velib_core.recipes import freshness as recipe
-from velib_core.tables import snapshot
-from velib_core.tables.snapshots_index import newest_snapshot, still_newest
+from velib_core.tables import history, snapshot
+from velib_core.tables.snapshots_index import still_newest
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
@@ -30,13 +30,13 @@ def run(network: Network, arrived: Bin | None = None, *, force: bool = False) ->
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    layout = network.layout
-    newest = still_newest(network.lake, layout, arrived)
+    layout, reader = network.layout, history.SnapshotReader()
+    newest = still_newest(network.lake, layout, arrived, reader)
     if newest is None:
         return JobResult(recipe.JOB, counts={"overtaken": int(arrived is not None)})
 
     def plan() -> Plan:
-        found = newest_snapshot(network.lake, layout, newest.bin) or newest
+        found = still_newest(network.lake, layout, newest.bin, reader) or newest
         return Plan(
             recipe.expected_fingerprint(found), [found.entry], lambda: _make(network, found)
         )

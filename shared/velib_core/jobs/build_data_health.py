@@ -13,6 +13,7 @@ from velib_core.lake.keys import Snapshot
 from velib_core.monitoring.data import health
 from velib_core.recipes import health as recipe
 from velib_core.tables import snapshot, views
+from velib_core.tables.history import SnapshotReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,9 @@ def _events_after(network: Network, inputs: Inputs) -> pa.Table | None:
     for entry in inputs.additional_inputs["after"]:
         key = network.layout.key(entry.name)
         if isinstance(key, Snapshot):
-            rows, _ = snapshot.from_bytes(network.lake.read(entry), key.bin)
+            rows = SnapshotReader().table(network.lake, key.bin, entry)
+            if rows is None:
+                continue
             return views.observations_table(
                 rows,
                 penury_bikes=network.settings.penury_bikes,

@@ -62,8 +62,10 @@ def run(
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    if arrived is not None and still_newest(network.lake, network.layout, arrived) is None:
-        return JobResult(recipe.JOB, counts={"overtaken": 1})
+    if arrived is not None:
+        newest = still_newest(network.lake, network.layout, arrived, warm.snapshots)
+        if newest is None:
+            return JobResult(recipe.JOB, counts={"overtaken": 1})
 
     def plan() -> Plan:
         inputs = recipe.resolve_inputs(network, arrived)

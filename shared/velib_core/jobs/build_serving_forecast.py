@@ -106,7 +106,7 @@ def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobRes
     """
     layout = network.layout
     result = JobResult("build_serving_forecast")
-    inputs = _find_inputs(network, arrived)
+    inputs = _find_inputs(network, warm, arrived)
     if inputs is None:
         result.counts["overtaken"] = int(arrived is not None)
         return result
@@ -335,10 +335,10 @@ class _Serving:
         }
 
 
-def _find_inputs(network: Network, arrived: Bin | None) -> _Inputs | None:
+def _find_inputs(network: Network, warm: WarmState, arrived: Bin | None) -> _Inputs | None:
     """Return what is newest, or ``None`` where what arrived is not, or nothing ever did."""
     layout = network.layout
-    newest = still_newest(network.lake, layout, arrived)
+    newest = still_newest(network.lake, layout, arrived, warm.snapshots)
     if newest is None:
         return None
     entries = history.recent_entries(

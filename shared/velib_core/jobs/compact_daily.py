@@ -26,12 +26,12 @@ from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.recipes import daily
 from velib_core.tables import quarantine, snapshot
 from velib_core.tables.panel import bins_of
-from velib_core.tables.quarantine import Reject
 from velib_core.tables.snapshot import SCHEMA, SnapshotError
-from velib_core.timeline.bins import BINS_PER_HOUR, Bin, day_of, today
+from velib_core.timeline import clock
+from velib_core.timeline.bins import BINS_PER_HOUR, Bin, bin_of, day_after, day_of, first_bin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from velib_core.events.network import Network
     from velib_core.lake.bucket import Lake
@@ -43,6 +43,10 @@ MAX_WAITS = 12
 
 READERS = 8
 """Parallel downloads: a day is 288 small objects, and each costs a round trip."""
+
+KEPT_BINS = 26 * BINS_PER_HOUR
+"""How long the snapshots of a day outlast it: the overview reads those of its local day, of up to
+25 hours, and forecasts look back by less."""
 
 
 def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
@@ -62,7 +66,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
             return None
         tables = _read_snapshots(lake, layout, day, listing, result)
         if current is not None:
-            tables.append(_rows_of_other_bins(lake, layout, current, tables, result))
+            tables = _with_rows_of_daily(lake, layout, current, tables, result)
         repeats = collections.Counter[str]()
         for part in tables:
             repeats.update(snapshot.repeats_of(part))
@@ -71,8 +75,11 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
         return Artefact(to_bytes(table), PARQUET, fingerprint)
 
     result.outputs[name] = lake.update(name, make, force=force)
-    if network.settings.delete_after_compact and result.outputs[name] != "absent" and day < today():
-        result.counts["deleted"] = _delete_verified(lake, layout, day)
+    if network.settings.delete_after_compact:
+        over = [past for past in (day, day_after(day, -2)) if _is_long_over(past)]
+        result.counts["deleted"] = sum(
+            _delete_verified(lake, layout, past, result) for past in over
+        )
     return result
 
 
@@ -97,6 +104,11 @@ def run_when_quiet(network: Network, day: Day, *, force: bool = False) -> JobRes
 
 def _fingerprint(network: Network, day: Day) -> str:
     return daily.fingerprint(list(network.lake.entries(network.layout.bronze_day(day))))
+
+
+def _is_long_over(day: Day) -> bool:
+    """Return whether nothing looks back at a day's snapshots any more; see `KEPT_BINS`."""
+    return first_bin(day_after(day)) + KEPT_BINS <= bin_of(clock.now())
 
 
 def assemble(tables: Iterable[pa.Table]) -> pa.Table:
@@ -138,27 +150,32 @@ def _read_snapshots(
     """Read a day's objects; what cannot be read, or not wholly, goes to quarantine."""
     tables: list[pa.Table] = []
     result.counts.update(snapshots=len(listing), rows_in=0, quarantined=0)
-    oversized = [entry for entry in listing if entry.size > snapshot.MAX_SNAPSHOT_BYTES]
-    for entry in oversized:
-        reason = f"{entry.size} bytes, at most {snapshot.MAX_SNAPSHOT_BYTES}"
-        quarantine.keep(lake, layout, Reject(entry.name, None, reason))
-    result.counts["quarantined"] += len(oversized)
-    readable = [entry for entry in listing if entry not in oversized]
-    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-        contents = list(pool.map(lake.read, readable))
-    for entry, data in zip(readable, contents, strict=True):
+    for entry, data in _contents(lake, listing):
         try:
+            snapshot.check_size(entry)
             table, defects = snapshot.from_bytes(data, _bin_in(layout, day, entry.name))
         except (SnapshotError, ForeignNameError) as error:
-            quarantine.keep(lake, layout, Reject(entry.name, data, str(error)))
+            quarantine.keep_object(lake, layout, entry, str(error))
             result.counts["quarantined"] += 1
             continue
         if defects:
-            quarantine.keep(lake, layout, Reject(entry.name, data, "some rows", defects))
+            quarantine.keep_object(lake, layout, entry, "some rows", defects)
             result.counts["quarantined"] += 1
         result.counts["rows_in"] += table.num_rows
         tables.append(table)
     return tables
+
+
+def _contents(lake: Lake, listing: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
+    """Yield objects with their bytes, a few of which are in memory; too large ones are empty."""
+
+    def read(entry: Entry) -> bytes:
+        return lake.read(entry) if entry.size <= snapshot.LIMITS.file_bytes else b""
+
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        for first in range(0, len(listing), READERS):
+            some = listing[first : first + READERS]
+            yield from zip(some, pool.map(read, some), strict=True)
 
 
 def _bin_in(layout: Layout, day: Day, name: str) -> Bin:
@@ -168,53 +185,66 @@ def _bin_in(layout: Layout, day: Day, name: str) -> Bin:
     return key.bin
 
 
-def _rows_of_other_bins(
+def _with_rows_of_daily(
     lake: Lake, layout: Layout, daily: Entry, tables: Sequence[pa.Table], result: JobResult
-) -> pa.Table:
-    """Return the existing daily's rows of bins that no readable snapshot object covers."""
-    data = lake.read(daily)
+) -> list[pa.Table]:
+    """Return the tables of distinct bins that unite the snapshots with the existing daily.
+
+    Of each station and bin the newest row stays, the snapshot's where both are of one instant. So
+    no row is lost whose object is gone, and where all objects exist they alone decide.
+    """
+    held = _held(lake, layout, daily, result)
+    bins = bins_of(held["tbin_utc"])
+    united, others, repeats = [], np.ones(len(bins), bool), collections.Counter[str]()
+    gone = 0
+    for part in tables:
+        start, stop = np.searchsorted(bins, bins_of(part["tbin_utc"])[0] + np.arange(2))
+        others[start:stop] = False
+        same = held.slice(start, stop - start)
+        if same.equals(part):
+            repeats.subtract(snapshot.repeats_of(part))
+        elif same.num_rows:
+            merged = snapshot.merge(same.replace_schema_metadata(None), part)
+            gone += merged.num_rows - part.num_rows
+            part = snapshot.with_repeats(merged, snapshot.repeats_of(part))  # noqa: PLW2901
+        united.append(part)
+    kept = held.filter(pa.array(others))
+    result.counts["rows_kept"] = kept.num_rows + gone
+    if result.counts["rows_kept"]:
+        # What was counted in the objects that are gone is what the others do not count themselves.
+        repeats.update(snapshot.repeats_of(held))
+        united.append(snapshot.with_repeats(kept, +repeats))
+    return united
+
+
+def _held(lake: Lake, layout: Layout, daily: Entry, result: JobResult) -> pa.Table:
+    """Return the rows of the existing daily; an unreadable one is copied to quarantine: none."""
     try:
-        held = pq.read_table(io.BytesIO(data))
-        table, _ = snapshot.validate(held)
-    except (pa.ArrowException, OSError, ValueError, SnapshotError) as error:
-        quarantine.keep(lake, layout, Reject(daily.name, data, f"unreadable daily: {error}"))
+        return snapshot.daily_from_bytes(lake.read(daily))
+    except SnapshotError as error:
+        quarantine.keep_object(lake, layout, daily, f"unreadable daily: {error}")
         result.counts["quarantined"] += 1
         return SCHEMA.empty_table()
-    parts = [part for part in tables if part.num_rows]
-    kept = ~np.isin(bins_of(table["tbin_utc"]), [bins_of(part["tbin_utc"])[0] for part in parts])
-    result.counts["rows_kept"] = int(kept.sum())
-    repeats = collections.Counter[str]()
-    if kept.any():
-        # What was counted in the bins that are gone is what the others do not count themselves.
-        repeats.update(snapshot.repeats_of(held))
-        for part in parts:
-            if _holds(table, part):
-                repeats.subtract(snapshot.repeats_of(part))
-    return snapshot.with_repeats(table.filter(pa.array(kept)), +repeats)
 
 
-def _holds(daily: pa.Table, rows: pa.Table) -> bool:
-    """Return whether a daily's rows of a bin are just these."""
-    bin_ = bins_of(rows["tbin_utc"])[0]
-    start, stop = np.searchsorted(bins_of(daily["tbin_utc"]), [bin_, bin_ + 1])
-    return bool(daily.slice(start, stop - start).equals(rows))
-
-
-def _delete_verified(lake: Lake, layout: Layout, day: Day) -> int:
-    """Delete the snapshots all of whose rows the daily, read back, is found to hold."""
+def _delete_verified(lake: Lake, layout: Layout, day: Day, result: JobResult) -> int:
+    """Delete the snapshots that would change nothing in the daily, read back from the lake."""
+    entry = lake.stat(layout.name(Daily(day)))
     listing = list(lake.entries(layout.bronze_day(day)))
-    if not listing:
+    if not listing or entry is None:
         return 0
-    _, data = lake.fetch(layout.name(Daily(day)))
-    daily = pq.read_table(io.BytesIO(data))
+    held = _held(lake, layout, entry, result)
+    bins = bins_of(held["tbin_utc"])
     deleted = 0
-    for entry in listing:
+    for found in listing:
         try:
-            bin_ = _bin_in(layout, day, entry.name)
-            rows, defects = snapshot.from_bytes(lake.read(entry), bin_)
+            bin_ = _bin_in(layout, day, found.name)
+            rows, defects = snapshot.read(lake, found, bin_)
         except (SnapshotError, ForeignNameError):
             continue
-        if rows.num_rows and not defects and _holds(daily, rows):
-            lake.delete(entry)
+        start, stop = np.searchsorted(bins, [bin_, bin_ + 1])
+        same = held.slice(start, stop - start)
+        if not defects and snapshot.merge(same, rows).equals(same):
+            lake.delete(found)
             deleted += 1
     return deleted

@@ -184,7 +184,7 @@ def _at(held: pa.Table, at: dt.datetime) -> pa.Table:
 def _read(lake: Lake, entry: Entry, bin_: Bin) -> pa.Table | None:
     """Return the rows of a snapshot object, ``None`` where it is none."""
     try:
-        return snapshot.from_bytes(lake.read(entry), bin_)[0]
+        return snapshot.read(lake, entry, bin_)[0]
     except SnapshotError as error:
         log("WARNING", f"{entry.name} is no snapshot: {error}")
         return None
@@ -200,14 +200,13 @@ def _artefact(
 ) -> Artefact:
     """Unite the rows with the bin's object that exists: each station's newest stays."""
     if current is not None:
-        data = lake.read(current)
         try:
-            held, defects = snapshot.from_bytes(data, bin_)
+            held, defects = snapshot.read(lake, current, bin_)
         except SnapshotError as error:
-            quarantine.keep(lake, layout, Reject(current.name, data, str(error)))
+            quarantine.keep_object(lake, layout, current, str(error))
         else:
             if defects:
-                quarantine.keep(lake, layout, Reject(current.name, data, "some rows", defects))
+                quarantine.keep_object(lake, layout, current, "some rows", defects)
             repeats = _most(snapshot.repeats_of(held), snapshot.repeats_of(rows))
             merged = snapshot.merge(held, _with_weather_of(held, rows))
             rows = snapshot.with_repeats(merged, repeats)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import hashlib
 import re
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from velib_core.settings.network import Settings
+
+
+MAX_NAME_BYTES = 1024
+"""The longest object name that Cloud Storage takes, in UTF-8."""
 
 
 class ForeignNameError(ValueError):
@@ -238,9 +243,16 @@ class Layout:
     def quarantined(self, name: str, digest: str) -> str:
         """Return where the bytes of an unreadable object go; its reason is at ``.json``.
 
-        The digest of the content keeps two unreadable objects of one name apart.
+        The digest of the content keeps two unreadable objects of one name apart. A name that would
+        be too long for the store is cut; a digest of the whole name then keeps two of them apart.
         """
-        return f"{self.quarantine}/{name}.{digest}"
+        target = f"{self.quarantine}/{name}.{digest}"
+        excess = len(target.encode()) + len(".json") - MAX_NAME_BYTES
+        if excess <= 0:
+            return target
+        whole = hashlib.sha256(name.encode()).hexdigest()[:12]
+        cut = name.encode()[: -excess - len(whole) - 1].decode(errors="ignore")
+        return f"{self.quarantine}/{cut}~{whole}.{digest}"
 
 
 def month_of(day: Day) -> Month:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import io
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from velib_core.errors import PermanentError
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.logs import log
-from velib_core.tables import snapshot
+from velib_core.tables import parquet, snapshot
 from velib_core.tables.panel import (
     STATION_VARIABLES,
     WEATHER_VARIABLES,
@@ -62,13 +61,24 @@ PANEL_COLUMNS = [
 """What `velib_core.tables.panel.build_panel` reads; other columns are not decoded."""
 
 
+PANEL_SCHEMA = pa.schema([snapshot.SCHEMA.field(name) for name in PANEL_COLUMNS])
+
+
 class NoHistoryError(PermanentError):
     """There is no daily in the window that was asked for, or too few."""
 
 
 def daily_table(lake: ReadableLake, entry: Entry) -> pa.Table:
-    """Return the rows of a daily that a panel needs."""
-    return pq.read_table(io.BytesIO(lake.read(entry)), columns=PANEL_COLUMNS)
+    """Return the rows of a daily that a panel needs; no row, and an error, if it is unreadable.
+
+    Its day is then missing from what is made of the others.
+    """
+    try:
+        table = parquet.read(lake.read(entry), snapshot.DAY_LIMITS, PANEL_COLUMNS)
+        return snapshot.without_broken_text(table.select(PANEL_COLUMNS), []).cast(PANEL_SCHEMA)
+    except (parquet.ParquetError, pa.ArrowException, KeyError, ValueError) as error:
+        log("ERROR", f"{entry.name} is left out: {error}")
+        return PANEL_SCHEMA.empty_table()
 
 
 def dailies(lake: ReadableLake, layout: Layout) -> dict[Day, Entry]:
@@ -99,29 +109,39 @@ class SnapshotReader:
 
     def __init__(self, kept: int = KEPT_SNAPSHOTS) -> None:
         self._kept = kept
-        self._tables: collections.OrderedDict[tuple[str, int], pa.Table] = collections.OrderedDict()
+        self._tables: collections.OrderedDict[tuple[str, int], pa.Table | None] = (
+            collections.OrderedDict()
+        )
 
     def tables(self, lake: ReadableLake, entries: dict[Bin, Entry]) -> Iterator[pa.Table]:
         """Yield the rows of snapshots in order of time; unreadable ones are logged, left out."""
-        wanted = [(bin_, entry) for bin_, entry in sorted(entries.items())]
+        wanted = sorted(entries.items())
         missing = [pair for pair in wanted if _identity(pair[1]) not in self._tables]
         with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-            contents = pool.map(lambda pair: lake.read(pair[1]), missing)
-            for (bin_, entry), data in zip(missing, contents, strict=True):
-                self._keep(bin_, entry, data)
-        for _, entry in wanted:
-            if _identity(entry) in self._tables:
-                yield self._tables[_identity(entry)]
+            for pair, read in zip(missing, pool.map(partial(_read, lake), missing), strict=True):
+                self._keep(pair[1], read)
+        found = (self._tables.get(_identity(entry)) for _, entry in wanted)
+        yield from (table for table in found if table is not None)
 
-    def _keep(self, bin_: Bin, entry: Entry, data: bytes) -> None:
-        try:
-            table, _ = snapshot.from_bytes(data, bin_)
-        except SnapshotError as error:
-            log("ERROR", f"{entry.name} is left out: {error}")
-            return
-        self._tables[_identity(entry)] = table
+    def table(self, lake: ReadableLake, bin_: Bin, entry: Entry) -> pa.Table | None:
+        """Return the rows of one snapshot, ``None`` where it is unreadable."""
+        return next(self.tables(lake, {bin_: entry}), None)
+
+    def _keep(self, entry: Entry, read: pa.Table | SnapshotError) -> None:
+        """Keep what was read; what is unreadable is remembered as well, and logged once."""
+        if isinstance(read, SnapshotError):
+            log("ERROR", f"{entry.name} is left out: {read}")
+        self._tables[_identity(entry)] = None if isinstance(read, SnapshotError) else read
         while len(self._tables) > self._kept:
             self._tables.popitem(last=False)
+
+
+def _read(lake: ReadableLake, pair: tuple[Bin, Entry]) -> pa.Table | SnapshotError:
+    bin_, entry = pair
+    try:
+        return snapshot.read(lake, entry, bin_)[0]
+    except SnapshotError as error:
+        return error
 
 
 def recent_entries(lake: ReadableLake, layout: Layout, newest: Bin, bins: int) -> dict[Bin, Entry]:

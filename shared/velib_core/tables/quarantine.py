@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from velib_core.lake.bucket import Lake
     from velib_core.lake.layout import Layout
+    from velib_core.lake.readable import Entry
     from velib_core.tables.snapshot import Defect
 
 MAX_DEFECTS_LISTED = 100
@@ -28,6 +29,18 @@ class Reject:
     data: bytes | None
     reason: str
     defects: Sequence[Defect] = ()
+
+
+MAX_KEPT_BYTES = 64 << 20
+"""A larger object is described and not copied: no function has memory to spare for it."""
+
+
+def keep_object(
+    lake: Lake, layout: Layout, entry: Entry, reason: str, defects: Sequence[Defect] = ()
+) -> None:
+    """Copy an object that was refused, with the reason; see `keep`."""
+    data = lake.read(entry) if entry.size <= MAX_KEPT_BYTES else None
+    keep(lake, layout, Reject(entry.name, data, reason, defects))
 
 
 def keep(lake: Lake, layout: Layout, reject: Reject, digest: str = "") -> None:

@@ -20,10 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from velib_core.errors import InvalidValueError, shorten
+from velib_core.tables import parquet
+from velib_core.tables.parquet import Limits
 from velib_core.timeline.bins import BIN_MINUTES, Bin, bin_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from velib_core.lake.readable import Entry, ReadableLake
 
 STAMP = pa.timestamp("ns")
 """Naive UTC, as every reader of the lake expects."""
@@ -68,8 +72,19 @@ MAX_COUNT = 5_000
 MAX_REPEATS = 1_000_000_000
 MAX_ID_LENGTH = 128
 MAX_NAME_LENGTH = 512
-MAX_SNAPSHOT_BYTES = 64 << 20
-"""About 300 times the size of a snapshot of 1,500 stations."""
+
+LIMITS = Limits(
+    file_bytes=8 << 20,
+    footer_bytes=1 << 18,
+    rows=20_000,
+    columns=200,
+    row_groups=64,
+    decoded_bytes=32 << 20,
+)
+"""Of one snapshot: ten times what one of 1,500 stations holds, or more.
+
+The smallest function that reads snapshots has 512 MiB; within these limits it uses less than half.
+"""
 
 _RANGES: Mapping[str, tuple[float, float]] = {
     "bikes": (0, MAX_COUNT),
@@ -86,6 +101,17 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "is_renting": (0, 1),
     "is_returning": (0, 1),
 }
+
+
+DAY_LIMITS = Limits(
+    file_bytes=256 << 20,
+    footer_bytes=8 << 20,
+    rows=288 * LIMITS.rows,
+    columns=LIMITS.columns,
+    row_groups=1 << 10,
+    decoded_bytes=512 << 20,
+)
+"""Of a daily, which is made from 288 snapshots."""
 
 
 class SnapshotError(InvalidValueError):
@@ -136,8 +162,8 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
         Where a required column is missing or a column has a type that cannot be cast.
 
     """
-    typed = _typed(table)
     defects: list[Defect] = []
+    typed = _typed(without_broken_text(table, defects))
     typed = refuse(typed, _bad_rows(typed, bin_), defects)
     for field, (low, high) in _RANGES.items():
         if field != "bikes":
@@ -147,6 +173,37 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
     too_long = pc.greater(pc.utf8_length(typed["name"]), MAX_NAME_LENGTH)
     typed = nullify(typed, "name", too_long, f"at most {MAX_NAME_LENGTH} characters", defects)
     return _newest_rows(typed, defects), defects
+
+
+def without_broken_text(table: pa.Table, defects: list[Defect]) -> pa.Table:
+    """Return the table with null for each text that is no UTF-8; list those texts.
+
+    Parquet promises UTF-8 and nobody checks it. A row without a station id is refused later.
+    """
+    for field in SCHEMA:
+        index = table.schema.get_field_index(field.name)
+        if index < 0 or not pa.types.is_string(table.schema.types[index]):
+            continue
+        try:
+            table.column(index).validate(full=True)
+        except pa.ArrowInvalid:
+            broken = table.column(index).cast(pa.binary()).to_pylist()
+            texts = [_decoded(value) for value in broken]
+            refused = field.name == "station_id"
+            defects += [
+                Defect(None, field.name, value, "UTF-8 text", refused)
+                for value, text in zip(broken, texts, strict=True)
+                if text is None and value is not None
+            ]
+            table = table.set_column(index, field, pa.chunked_array([pa.array(texts, pa.string())]))
+    return table
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _typed(table: pa.Table) -> pa.Table:
@@ -266,16 +323,51 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
 def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
     """Read the snapshot object of a bin; see `validate`. Its metadata counts the repeated rows.
 
-    Raises `SnapshotError` where the bytes are no Parquet, or no snapshot.
+    Raises `SnapshotError` where the bytes are no Parquet or beyond the `LIMITS`, where they are no
+    snapshot, and where no row holds: whatever they are, it is this error.
     """
+    rows, defects, repeats = _read(data, LIMITS, bin_)
+    if not rows.num_rows:
+        raise SnapshotError("rows", 0, f"at least one row that holds (first defect: {defects[:1]})")
+    counts = collections.Counter(repeats)
+    counts.update(count_repeats(defects))
+    return with_repeats(rows, counts), defects
+
+
+def daily_from_bytes(data: bytes) -> pa.Table:
+    """Read a daily: its valid rows, in order of bin and station, and its count of repeated rows.
+
+    Raises `SnapshotError` where the bytes are no daily or beyond the `DAY_LIMITS`.
+    """
+    rows, _, repeats = _read(data, DAY_LIMITS, None)
+    return with_repeats(rows, repeats)
+
+
+def _read(
+    data: bytes, limits: Limits, bin_: Bin | None
+) -> tuple[pa.Table, list[Defect], dict[str, int]]:
     try:
-        table = pq.read_table(io.BytesIO(data))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SnapshotError("content", data[:16], f"a Parquet file ({error})") from None
-    rows, defects = validate(table, bin_)
-    repeats = collections.Counter(repeats_of(table))
-    repeats.update(count_repeats(defects))
-    return with_repeats(rows, repeats), defects
+        table = parquet.read(data, limits, SCHEMA.names)
+        return *validate(table, bin_), repeats_of(table)
+    except SnapshotError:
+        raise
+    except Exception as error:  # what hostile content raises is on no list
+        raise SnapshotError("content", data[:16], f"Parquet rows ({error!s:.300})") from error
+
+
+def read(lake: ReadableLake, entry: Entry, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
+    """Read the snapshot object of a bin out of the lake; see `from_bytes`.
+
+    An object beyond the limit of bytes is not downloaded; it is a `SnapshotError` too.
+    """
+    check_size(entry)
+    return from_bytes(lake.read(entry), bin_)
+
+
+def check_size(entry: Entry) -> None:
+    """Raise `SnapshotError` for an object that is too large for a snapshot."""
+    if entry.size > LIMITS.file_bytes:
+        raise SnapshotError("size", entry.size, f"at most {LIMITS.file_bytes} bytes")
 
 
 def count_repeats(defects: Iterable[Defect]) -> dict[str, int]:
@@ -297,7 +389,7 @@ def repeats_of(table: pa.Table) -> dict[str, int]:
     """
     try:
         reported = json.loads((table.schema.metadata or {}).get(REPEATED, b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     counts = reported.items() if isinstance(reported, dict) else ()
     return {s: n for s, n in counts if isinstance(n, int) and 0 < n <= MAX_REPEATS}

@@ -6,14 +6,16 @@ import datetime as dt
 from typing import TYPE_CHECKING, NamedTuple
 
 from velib_core import logs
-from velib_core.lake.keys import Snapshot
-from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.tables.history import snapshot_entries, snapshots_between
 from velib_core.timeline import clock
 from velib_core.timeline.bins import Bin, bin_of, day_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableLake
+    from velib_core.tables.history import SnapshotReader
     from velib_core.timeline.bins import Day
 
 
@@ -38,37 +40,35 @@ def newest_snapshot(lake: ReadableLake, layout: Layout, since: Bin | None = None
         if come:
             newest = max(come)
             return Newest(newest, come[newest])
-    end = _end()
-    for day in reversed(observed_days(lake, layout)):
-        entries = snapshot_entries(lake, layout, day)
-        past = [bin_ for bin_ in entries if bin_ < end]
-        if past:
-            newest = max(past)
-            return Newest(newest, entries[newest])
+    return next(_newest_first(lake, layout), None)
+
+
+def still_newest(
+    lake: ReadableLake, layout: Layout, arrived: Bin | None, reader: SnapshotReader
+) -> Newest | None:
+    """Return the snapshot that arrived, ``None`` where a newer one is there or it is gone.
+
+    Where none arrived, the newest. An unreadable snapshot is passed over, whichever it is: it is
+    neither the newest nor does it hold back the one that is.
+    """
+    come = snapshots_between(lake, layout, arrived, _end()) if arrived is not None else {}
+    found = _newest_first(lake, layout) if arrived is None else _descending(come)
+    for newest in found:
+        if reader.table(lake, newest.bin, newest.entry) is not None:
+            return newest if arrived in {None, newest.bin} else None
     return None
 
 
-def still_newest(lake: ReadableLake, layout: Layout, arrived: Bin | None) -> Newest | None:
-    """Return the snapshot that arrived, ``None`` where it is not the newest or is gone.
-
-    That is one call to the store, however late the event is. Where none arrived, the newest.
-    """
-    if arrived is None:
-        return newest_snapshot(lake, layout)
+def _newest_first(lake: ReadableLake, layout: Layout) -> Iterator[Newest]:
+    """Yield every snapshot, the newest first; a day is listed when it is its turn."""
     end = _end()
-    if arrived >= end:
-        return None
-    found = None
-    names = layout.name(Snapshot(arrived)), layout.name(Snapshot(end))
-    for entry in lake.entries(f"{layout.bronze}/", *names):
-        try:
-            key = layout.key(entry.name)
-        except ForeignNameError:
-            continue
-        if key != Snapshot(arrived):
-            return None
-        found = Newest(arrived, entry)
-    return found
+    for day in reversed(observed_days(lake, layout)):
+        entries = snapshot_entries(lake, layout, day)
+        yield from _descending({bin_: entries[bin_] for bin_ in entries if bin_ < end})
+
+
+def _descending(entries: dict[Bin, Entry]) -> Iterator[Newest]:
+    return (Newest(bin_, entries[bin_]) for bin_ in sorted(entries, reverse=True))
 
 
 def _end() -> Bin:

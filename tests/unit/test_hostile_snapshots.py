@@ -1,0 +1,145 @@
+"""Hostile and damaged snapshots: each costs itself only, whoever reads it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import hostile
+import network
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from velib_core.jobs import (
+    build_data_freshness,
+    build_network_overview,
+    build_serving_forecast,
+    compact_daily,
+)
+from velib_core.lake.keys import Daily, ServingManifest, Snapshot
+from velib_core.lake.layout import MAX_NAME_BYTES, Layout
+from velib_core.tables import parquet, snapshot
+from velib_core.tables.snapshot import SnapshotError
+from velib_core.timeline.bins import Bin, bin_start, first_bin, iso_z
+
+DAY = network.FIRST_DAY
+BINS = [Bin(first_bin(DAY) + n) for n in range(3)]
+N = network.STATIONS
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from velib_core.tables import snapshot
+def peak():
+    return int(re.search("VmHWM: *\\t* *(.*) kB", Path("/proc/self/status").read_text())[1]) >> 10
+before = peak()
+try:
+    snapshot.from_bytes(Path(sys.argv[1]).read_bytes(), int(sys.argv[2]))
+except snapshot.SnapshotError:
+    pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", hostile.UNREADABLE)
+def test_what_is_no_snapshot_is_one_error_whatever_it_is(kind):
+    with pytest.raises(SnapshotError):
+        snapshot.from_bytes(hostile.UNREADABLE[kind](BINS[1]), BINS[1])
+
+
+@pytest.mark.parametrize("kind", hostile.PARTLY_READABLE)
+def test_a_value_that_cannot_be_used_costs_its_field_or_its_row_only(kind):
+    make, field, rows = hostile.PARTLY_READABLE[kind]
+    table, defects = snapshot.from_bytes(make(BINS[1]), BINS[1])
+    table.validate(full=True)
+    assert table.num_rows == rows
+    assert field in {defect.field for defect in defects}
+    assert all(defect.as_json() for defect in defects)
+
+
+@pytest.mark.parametrize("kind", hostile.UNREADABLE)
+def test_every_consumer_passes_over_an_unreadable_newest_snapshot(lake, settings, kind):
+    layout, net = Layout(settings), network.of(lake, settings)
+    network.upload(lake, settings, BINS[:2])
+    data = hostile.UNREADABLE[kind](BINS[2])
+    name = layout.name(Snapshot(BINS[2]))
+    network.put(lake, name, data)
+    for arrived in (BINS[2], BINS[1]):
+        build_serving_forecast.run(net, build_serving_forecast.WarmState(), arrived)
+        build_data_freshness.run(net, arrived)
+        build_network_overview.run(net, build_network_overview.WarmState(), arrived)
+    manifest = lake.fetch_json(layout.name(ServingManifest()))
+    assert manifest["snapshot"] == iso_z(bin_start(BINS[1]))
+    result = compact_daily.run(net, DAY)
+    assert result.counts["quarantined"] == 1
+    daily = pq.read_table(io.BytesIO(lake.fetch(layout.name(Daily(DAY)))[1]))
+    assert daily.num_rows == 2 * N
+    copies = list(lake.entries(f"{layout.quarantine}/"))
+    assert [lake.read(copy) for copy in copies if not copy.name.endswith(".json")] == [data]
+    assert [lake.fetch_json(c.name)["source"] for c in copies if c.name.endswith(".json")] == [name]
+
+
+@pytest.mark.parametrize("fill", ["x", "é", "🚲"])
+@pytest.mark.parametrize("size", [900, 1010, 1024])
+def test_a_name_of_any_length_is_quarantined(lake, settings, fill, size):
+    layout = Layout(settings)
+    network.upload(lake, settings, BINS)
+    start = layout.bronze_day(DAY)
+    room = size - len(start.encode())
+    names = [start + fill * (room // len(fill.encode()) - n) for n in range(2)]
+    for name in names:
+        network.put(lake, name, b"junk")
+    compact_daily.run(network.of(lake, settings), DAY)
+    found = [entry.name for entry in lake.entries(f"{layout.quarantine}/")]
+    assert len(found) == 4
+    assert max(len(name.encode()) for name in found) <= MAX_NAME_BYTES
+    sources = {lake.fetch_json(name)["source"] for name in found if name.endswith(".json")}
+    assert sources == set(names)
+
+
+def test_limits_come_from_the_footer_before_anything_is_decoded():
+    table = pa.table({"a": list(range(100)), "b": ["text"] * 100})
+    data = hostile.parquet_bytes(table, row_group_size=10)
+    fits = {
+        "file_bytes": len(data),
+        "footer_bytes": len(data),
+        "rows": 100,
+        "columns": 2,
+        "row_groups": 10,
+        "decoded_bytes": 10_000,
+    }
+    assert parquet.read(data, parquet.Limits(**fits)).equals(table)
+    less = {"footer_bytes": 8, "rows": 99, "columns": 1, "row_groups": 9, "decoded_bytes": 399}
+    for field, most in (less | {"file_bytes": len(data) - 1}).items():
+        with pytest.raises(parquet.ParquetError, match=f"at most {most}"):
+            parquet.read(data, parquet.Limits(**(fits | {field: most})))
+
+
+@pytest.mark.slow
+def test_no_snapshot_takes_a_function_past_half_of_its_memory(tmp_path, capsys):
+    ids = [f"{n:0128}" for n in range(20_000)]
+    names = [f"{n:0512}" for n in range(20_000)]
+    worst = {
+        "20,000 stations": hostile.parquet_bytes(
+            network.snapshot_table(BINS[1], 20_000, station_id=ids, name=names)
+        ),
+        "20,000 stations with two defects each": hostile.parquet_bytes(
+            network.snapshot_table(
+                BINS[1], 20_000, station_id=ids, capacity=[-1] * 20_000, ebike=[-1] * 20_000
+            )
+        ),
+        **{kind: make(BINS[1]) for kind, make in hostile.UNREADABLE.items()},
+    }
+    peaks = {}
+    for kind, data in worst.items():
+        path = Path(tmp_path / "object")
+        path.write_bytes(data)
+        command = [sys.executable, "-c", PEAK, str(path), str(BINS[1])]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        peaks[kind] = int(ran.stdout)
+    table = [f"{mib:5} MiB  {len(worst[kind]):9} bytes  {kind}" for kind, mib in peaks.items()]
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", *sorted(table, reverse=True), ""]))
+    assert max(peaks.values()) <= 128
