@@ -250,9 +250,9 @@ class Layout:
         excess = len(target.encode()) + len(".json") - MAX_NAME_BYTES
         if excess <= 0:
             return target
-        whole = hashlib.sha256(name.encode()).hexdigest()[:12]
-        cut = name.encode()[: -excess - len(whole) - 1].decode(errors="ignore")
-        return f"{self.quarantine}/{cut}~{whole}.{digest}"
+        name_digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        cut = name.encode()[: -excess - len(name_digest) - 1].decode(errors="ignore")
+        return f"{self.quarantine}/{cut}~{name_digest}.{digest}"
 
 
 def month_of(day: Day) -> Month:
