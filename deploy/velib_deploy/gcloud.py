@@ -51,7 +51,7 @@ _NOT_YET = (
     r"Permission denied while using the Eventarc Service Agent",
     # Two changes at once, too many a minute, a server that restarts: apis/design/errors
     r"concurrent policy changes|ABORTED|conditionNotMet|HTTPError 412|\[412\]",
-    r"Quota exceeded for quota metric|HTTPError 429",
+    r"Quota exceeded for quota metric|rate.?limit",
     r"\bUNAVAILABLE\b|HTTPError 50[234]|unable to queue the operation",
 )
 """What errors say that pass with time, and the page below cloud.google.com that describes them."""

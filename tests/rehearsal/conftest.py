@@ -6,11 +6,8 @@ import copy
 
 import pytest
 
-from rehearsal.rehearsal import preloaded, rehearse
+from rehearsal.rehearsal import NAMES, preloaded, rehearse
 from rehearsal.world import World
-
-NAMES = ["build_serving_forecast", "close_day", "ingest"]
-"""A schedule, a function that publishes, one with two triggers: each kind of step once."""
 
 
 @pytest.fixture(scope="session")

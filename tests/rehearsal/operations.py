@@ -132,3 +132,9 @@ def delete_monitoring(world: World, call: Call) -> Any:
     world.require(call, f"monitoring.{call.part['name'].split('/')[2]}.delete")
     del world.resources[known(world, call.part["name"])["name"]]
     return {}
+
+
+@route("POST", "/logging/v2/entries:list", "logging.logEntries.list")
+def list_log_entries(world: World, call: Call) -> Any:
+    """https://cloud.google.com/logging/docs/reference/v2/rest/v2/entries/list."""
+    return {"entries": []}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 BUCKET = "velib-rehearsal-lake"
 TARGET = ["--project", PROJECT, "--region", REGION, "--bucket", BUCKET]
 
+NAMES = ["build_serving_forecast", "close_day", "ingest"]
+"""A schedule, a function that publishes, one with two triggers: each kind of step once."""
+
 ENDPOINTS = {
     "artifactregistry": "/artifactregistry/",
     "cloudbuild": "/cloudbuild/",

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from velib_deploy.function_specs import REPOSITORY
 
-from rehearsal.rehearsal import TARGET, rehearse
-from rehearsal.world import OWNER, World
+from rehearsal.rehearsal import BUCKET, TARGET, rehearse
+from rehearsal.world import OWNER, PROJECT, REGION, World
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
@@ -52,3 +52,52 @@ def test_a_machine_without_python_deploys_with_the_one_that_comes_with_gcloud(gc
         done = rehearsal.run([*words, "--dry-run"], env)
         assert done.returncode == 0, done.stderr
         assert "functions deploy velib-close-day" in done.stdout
+
+
+ELSEWHERE = (
+    ("./deploy.sh", "is what the other tests run"),
+    (".venv/bin/velib", "tests/e2e/test_docs_commands.py and test_doctor_rehearsed.py"),
+    ("GCS_BUCKET_ROOT=", "tests/e2e/test_recovery.py"),
+    ("gcloud auth", "needs a person"),
+    ("gcloud builds submit", "Cloud Build is not rehearsed; its steps are in test_deploy_plan.py"),
+    ("gcloud billing", "belongs to the billing account"),
+    ("gcloud artifacts", "the platform's own images are not rehearsed"),
+    ("gcloud storage ls", "objects are served by the local cloud"),
+    ("gcloud storage restore", "as above"),
+    ("gcloud storage rsync", "as above"),
+)
+"""Beginnings of the guide's commands that are not run here, and why."""
+
+
+def guide_commands():
+    """The commands of the operating guide, in order, with the names of the rehearsal."""
+    guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", guide, re.MULTILINE | re.DOTALL)
+    lines = [line.strip() for block in blocks for line in block.splitlines()]
+    names = {"DEPLOYER@example.org": OWNER, "READER@example.org": "reader@example.org"}
+    names |= {"LYON_BUCKET": "lyon-lake", "BUCKET": BUCKET, "PROJECT": PROJECT, "-OLD": "-ingest"}
+    for line in lines:
+        if line.startswith("gcloud") and not line.startswith(
+            tuple(start for start, _ in ELSEWHERE)
+        ):
+            for old, new in names.items():
+                line = line.replace(old, new)  # noqa: PLW2901 -- one line, name after name
+            yield line
+
+
+def test_the_commands_of_the_operating_guide_do_what_it_says(rehearsal):
+    commands = list(guide_commands())
+    assert len(commands) >= 10
+    for command in commands:
+        rehearsal.type(command)
+    world = rehearsal.world
+    assert f"projects/{PROJECT}/subscriptions/velib-alerts-inbox" in world.resources
+    assert f"projects/{PROJECT}/roles/velibDeployer" in world.resources
+    readers = [b for b in world.policies[f"buckets/{BUCKET}"]["bindings"] if "reader@" in str(b)]
+    assert [b["condition"]["title"] for b in readers] == ["forecast-readers"]
+    assert f"projects/{PROJECT}/locations/{REGION}/jobs/velib-ingest" not in world.resources
+    published = [path for _, path, _ in world.calls if path.endswith(":publish")]
+    assert {path.rpartition("/")[2] for path in published} >= {
+        "velib-train:publish",
+        "velib-replay:publish",
+    }
