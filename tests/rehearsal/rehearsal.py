@@ -73,12 +73,15 @@ sys.exit(code[0] if code else 98)
 
 
 PYTHON = """#!/bin/sh
-# Python whose sleep is noted down instead of slept.
+# Python whose longer sleeps are noted down instead of slept.
 [ "$1" = -m ] || exec {python} "$@"
 shift
 exec {python} -c '
 import runpy, sys, time
+real = time.sleep
 def sleep(seconds):
+    if seconds < 1:  # a moment until a process has ended
+        return real(seconds)
     with open("{folder}/pauses", "a") as file:
         print(seconds, file=file)
 time.sleep = sleep
