@@ -280,7 +280,7 @@ def test_a_network_with_too_long_a_name_is_refused_before_anything_is_made(gclou
     with rehearse(tmp_path, gcloud, World(), ["build_serving_forecast"]) as rehearsal:
         file = tmp_path / "long.env"
         file.write_text("GBFS_URL=https://example.org/gbfs.json\n", "utf-8")
-        name = "a-network-of-a-region-in-the-south"
+        name = "a-network-of-23-letters"
         long = ["--project", PROJECT, "--region", REGION, "--bucket", BUCKET, "--network", name]
         done = rehearsal.deploy(*long, "--settings", str(file), code=2)
         assert "at most" in done.stderr

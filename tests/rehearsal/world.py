@@ -134,7 +134,8 @@ class World:
         return {
             "enabled": sorted(self.enabled),
             "resources": {
-                name: _comparable(value) for name, value in sorted(self.resources.items())
+                _stable(name, value): _comparable(value)
+                for name, value in sorted(self.resources.items())
             },
             "policies": {
                 name: _comparable(value)
@@ -242,6 +243,13 @@ _VARYING |= {
     "uniqueId",
     "oauth2ClientId",
 }
+
+
+def _stable(name: str, value: dict[str, Any]) -> str:
+    """Return a name that does not depend on the order in which things were made."""
+    if not name.startswith("notifications/"):
+        return name
+    return f"{name.rpartition('/')[0]}/{value['topic'].rpartition('/')[2]}"
 
 
 def serial_of(name: str) -> int:
