@@ -216,10 +216,10 @@ MUTANTS = [
         "oracle_features",
         (
             "unknown status is OK",
-            "np.where(np.isnan(ok), -1, 1 - ok)",
-            "np.where(np.isnan(ok), 0, 1 - ok)",
+            "np.float32(-1), 1 - ok)",
+            "np.float32(0), 1 - ok)",
         ),
-        ("status inverted", "-1, 1 - ok)", "-1, ok)"),
+        ("status inverted", ", 1 - ok)", ", ok)"),
     ),
     *of(
         "tables/panel.py",
@@ -600,7 +600,7 @@ MUTANTS = [
     ),
     *of(
         "model/rows.py",
-        "frozen_feed forecast",
+        "oracle_forecasts frozen_feed forecast",
         (
             "targets may be unknown",
             'in_service(now)[rows] & ~np.isnan(later["bikes"][rows])',

@@ -36,8 +36,9 @@ from velib_core.model.inference import (
     free_docks,
     predict,
 )
+from velib_core.model.rows import PastDay, rows_of_day
 from velib_core.tables.service import observed_in_service
-from velib_core.timeline.bins import Bin, HorizonBins, bin_start
+from velib_core.timeline.bins import Bin, HorizonBins, bin_start, day_of
 
 SHORT, LONG = HorizonBins(3), HorizonBins(12)
 
@@ -165,7 +166,7 @@ def test_activity_damping(rows):
 DAY = st.tuples(st.integers(0, 10_000), st.sampled_from([-1, 0, 1, 3]))
 
 
-def day_of(classes, seed: int, lean: int):
+def hindcasts_of(classes, seed: int, lean: int):
     """Hindcasts of a day: probabilities, bikes, capacity, docks and what came true."""
     rng = np.random.default_rng(seed)
     rows = probabilities(classes, seed, 14)
@@ -183,7 +184,7 @@ def blended(fit, days):
     classes, expected = fitted(*fit)
     calibration, blend = fresh_calibration(), oracle.Blend()
     for seed, lean in days:
-        rows, *others = day_of(classes, seed, lean)
+        rows, *others = hindcasts_of(classes, seed, lean)
         calibration = add_day(calibration, classes, rows, *others)
         columns = (rows.tolist(), *(column.tolist() for column in others))
         blend.add_day(expected, zip(*columns, strict=True))
@@ -219,7 +220,7 @@ def test_published_numbers(days, seed, horizon):
     calibration = dataclasses.replace(calibration, gain=gains, bike=bike, dock=dock)
     blend.gain = gains.tolist()
     classes, expected = fitted(1, 0.4)
-    rows, bikes, capacity, docks, *_ = day_of(classes, seed, 0)
+    rows, bikes, capacity, docks, *_ = hindcasts_of(classes, seed, 0)
     pack = Pack(Saying(rows), classes, horizon)
     found = blend_with_persistence(pack, calibration, rows, bikes, capacity, docks)
     for n, row in enumerate(rows.tolist()):
@@ -308,3 +309,24 @@ def test_a_forecast_starts_from_the_newest_observation_or_says_why_there_is_none
                 assert row["bikes"] == seen.bikes(s, origin)
             found.append(reason)
     assert set(found) == {None, *oracle.REASONS}
+
+
+def test_rows_to_learn_from_are_in_service_and_known_a_horizon_later():
+    panel, seen = gappy()
+    at = np.arange(panel.start + 5, panel.stop, 7)
+    past = PastDay(day_of(panel.start), panel, empty_profiles("Europe/Paris", (LONG,)))
+    rows = rows_of_day(past, at, LONG, fit_static_features(panel.stations))
+    expected = [
+        (t, s, seen.bikes(s, t), seen.bikes(s, t + LONG))
+        for t in at.tolist()
+        for s in range(len(seen.ids))
+        if oracle.is_in_service(seen, s, t) and seen.bikes(s, t + LONG) is not None
+    ]
+    columns = (rows.bins, rows.station, rows.bikes, rows.target)
+    found = list(zip(*(column.tolist() for column in columns), strict=True))
+    assert found == expected
+    for column, later in ((rows.docks, 0), (rows.docks_later, LONG)):
+        docks = [oracle.free_docks(seen, s, t + later) for t, s, *_ in expected]
+        np.testing.assert_array_equal(column, np.array(docks, np.float32))
+    bikes = rows.features[:, FEATURES.index("bikes")]
+    np.testing.assert_array_equal(bikes, rows.bikes)
