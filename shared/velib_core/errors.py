@@ -36,4 +36,6 @@ def shorten(value: object, limit: int = 120) -> str:
         text = repr(value)
     except RecursionError:
         text = f"<{type(value).__name__} nested too deeply to show>"
+    except ValueError:  # a whole number of more digits than Python writes
+        text = f"<{type(value).__name__} too long to show>"
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"

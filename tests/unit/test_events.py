@@ -16,7 +16,7 @@ from velib_core.events.topics import TOPICS
 from velib_core.lake.keys import Daily
 from velib_core.lake.layout import ForeignNameError
 from velib_core.settings.network import Settings
-from velib_core.timeline.bins import Day, HorizonMinutes, parse_day
+from velib_core.timeline.bins import Day, parse_day
 
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket/velib", "GOOGLE_CLOUD_PROJECT": "p"})
 DAILY = "velib/daily/compact_2025-11-01.parquet"
@@ -69,7 +69,7 @@ MESSAGES = st.one_of(
     st.builds(messages.DayClosed, DAYS, st.booleans()),
     st.builds(
         messages.TrainRequested,
-        st.none() | st.integers(1, 48).map(lambda n: HorizonMinutes(5 * n)),
+        st.none() | st.sampled_from(SETTINGS.horizons),
         st.none() | st.integers(1, 400),
     ),
     st.builds(
@@ -104,6 +104,19 @@ def test_a_message_is_read_back_as_it_was_written(sent):
         (message(b"{}", "other-tick"), "source"),
         (message(b'{"horizon_min": 7}', "velib-train"), "horizon_min"),
         (message(b'{"horizon_min": true}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": 15.0}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": 1e400}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": 1000000000}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": %d}' % 10**400, "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": [15]}', "velib-train"), "horizon_min"),
+        (message(b'{"horizon_min": 30}', "velib-train"), "horizon_min"),
+        (message(b'{"window_days": 1' + b"0" * 4000 + b"}", "velib-train"), "window_days"),
+        (message(b'{"window_days": 1' + b"0" * 9000 + b"}", "velib-train"), "data.message.data"),
+        (message(b"[" * 50_000 + b"]" * 10_000, "velib-train"), "data.message.data"),
+        (message(b'{"day":' * 8_000 + b"1" + b"}" * 8_000), "data.message.data"),
+        (notification(objectGeneration="9" * 5_000), "generation"),
+        (direct(generation=10**5_000), "generation"),
+        (direct(generation=True), "generation"),
         (message(b'{"horizon_min": 15, "window_days": -1}', "velib-train"), "window_days"),
         (message(b'{"from": "2025-11-02", "to": "2025-11-01"}', "velib-replay"), "to"),
         (message(b'{"to": "2025-11-01"}', "velib-replay"), "from"),

@@ -192,6 +192,21 @@ def test_a_file_of_clusters_makes_their_figures(filled, settings, reported):
     assert [row["cluster"] for row in document["rows"]] == ["hill", "river"]
 
 
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"a,b\n1,2\n", b'"' * 200_000])
+def test_a_file_of_clusters_that_is_none_costs_their_figures_alone(
+    filled, settings, reported, data
+):
+    name = "exports/clusters.csv"
+    network.put(filled, name, data)
+    limits = dataclasses.replace(
+        settings.monitoring, performance_clusters=f"{settings.root}/{name}"
+    )
+    grouped = dataclasses.replace(settings, monitoring=limits)
+    build_model_performance.run(network.of(filled, grouped, reported))
+    found = {document.rpartition("/")[2] for document in contents(filled)}
+    assert "kpis.json" in found
+
+
 @pytest.mark.usefixtures("quiet")
 def test_an_empty_lake_gets_valid_documents_that_say_why_they_are_empty(lake, settings):
     assert launch(settings) == launcher.DONE

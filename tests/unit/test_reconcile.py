@@ -12,6 +12,7 @@ from velib_core.jobs import (
     reconcile,
     refresh_profiles,
 )
+from velib_core.lake.bucket import Lake, StoreError
 from velib_core.lake.keys import (
     Daily,
     Events,
@@ -199,3 +200,34 @@ def test_silence_is_counted_from_the_newest_snapshot(lake, settings):
     assert reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=30)) is None
     alert = reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=31))
     assert (alert["value"], alert["generated_at"]) == (31.0, iso_z(then + dt.timedelta(minutes=31)))
+
+
+def test_one_stage_that_fails_stops_neither_the_alarm_nor_the_other_stages(
+    healthy, settings, monkeypatch
+):
+    def broken(_scope):
+        raise KeyError("a damaged object")
+
+    layout = Layout(settings)
+    healthy.delete(healthy.stat(layout.name(Monthly(month_of(DAY)))))
+    for stage in reconcile.STAGES:
+        with monkeypatch.context() as patch:
+            patch.setattr(reconcile, "STAGES", reconcile.STAGES | {stage: broken})
+            publisher = network.PublisherLog()
+            with pytest.raises(reconcile.StagesFailedError, match=stage):
+                reconcile.run(network.of(healthy, settings, publisher), ReplayRequested())
+        assert [alert["code"] for alert in alerts(publisher)] == ["feed_silent"]
+        assert bool(publisher.notified) == (stage != "compact_monthly")
+
+
+def test_the_alarm_is_raised_where_no_stage_can_be_looked_at(healthy, settings):
+    class Unlisted(Lake):
+        def entries(self, prefix, start=None, stop=None):
+            if not prefix.startswith(Layout(settings).bronze):
+                raise StoreError(prefix)
+            return super().entries(prefix, start, stop)
+
+    publisher = network.PublisherLog()
+    with pytest.raises(reconcile.StagesFailedError, match="compact_monthly"):
+        reconcile.run(network.of(Unlisted(healthy.bucket), settings, publisher), ReplayRequested())
+    assert [alert["code"] for alert in alerts(publisher)] == ["feed_silent"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from velib_core.events.messages import (
@@ -20,7 +21,7 @@ from velib_core.events.messages import (
 )
 from velib_core.events.topics import TOPICS
 from velib_core.lake.layout import Layout
-from velib_core.timeline.bins import Day, HorizonMinutes, horizon_bins, parse_day
+from velib_core.timeline.bins import Day, HorizonMinutes, parse_day
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +37,10 @@ MAX_MESSAGE_BYTES = 64 << 10
 """Our messages are tens of bytes and a notification about one KiB."""
 
 MAX_REPLAY_DAYS = 3660
+
+MAX_GENERATION = (1 << 63) - 1
+
+_GENERATION = re.compile(r"[0-9]{1,19}")
 
 
 def parse(event: CloudEvent, settings: Settings) -> Trigger:
@@ -65,7 +70,7 @@ def parse(event: CloudEvent, settings: Settings) -> Trigger:
         raise EventError("data.message.attributes", attributes, "a JSON object of strings")
     if "eventType" in attributes:
         return _notified(attributes, settings)
-    return _message(_topic_of(event["source"], settings), _payload(message.get("data")))
+    return _message(_topic_of(event["source"], settings), _payload(message.get("data")), settings)
 
 
 def _notified(attributes: Mapping[str, Any], settings: Settings) -> ObjectFinalized:
@@ -90,9 +95,11 @@ def _finalized(
         raise EventError("bucket", bucket, settings.bucket)
     if not isinstance(name, str) or not name or len(name) > 1024:
         raise EventError("name", name, "an object name of at most 1024 characters")
-    if not str(generation).isdecimal():
-        raise EventError("generation", generation, "a whole number")
-    return ObjectFinalized(Layout(settings).key(name), name, int(str(generation)), force)
+    if type(generation) is int and 0 <= generation <= MAX_GENERATION:
+        generation = str(generation)
+    if not isinstance(generation, str) or not _GENERATION.fullmatch(generation):
+        raise EventError("generation", generation, "a whole number of at most 19 digits")
+    return ObjectFinalized(Layout(settings).key(name), name, int(generation), force)
 
 
 def _topic_of(source: str, settings: Settings) -> str:
@@ -114,32 +121,30 @@ def _payload(data: object) -> dict[str, Any]:
         payload = json.loads(base64.b64decode(data, validate=True))
     except binascii.Error:
         raise EventError("data.message.data", data, "base64") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EventError("data.message.data", data, "base64 of a JSON object") from None
     if not isinstance(payload, dict):
         raise EventError("message", payload, "a JSON object")
     return payload
 
 
-def _message(topic: str, payload: Mapping[str, Any]) -> Trigger:
+def _message(topic: str, payload: Mapping[str, Any], settings: Settings) -> Trigger:
     match topic:
         case "tick":
             return Tick()
         case "day-closed":
             return DayClosed(_day(payload, "day"), _flag(payload, "force"))
         case "train":
-            return _train(payload)
+            return _train(payload, settings)
         case _:
             return _replay(payload)
 
 
-def _train(payload: Mapping[str, Any]) -> TrainRequested:
+def _train(payload: Mapping[str, Any], settings: Settings) -> TrainRequested:
     horizon = payload.get("horizon_min")
-    try:
-        if horizon is not None:
-            horizon_bins(HorizonMinutes(horizon if type(horizon) is int else 0))
-    except ValueError:
-        raise EventError("horizon_min", horizon, "minutes, a positive multiple of 5") from None
+    if horizon is not None and (type(horizon) is not int or horizon not in settings.horizons):
+        known = ", ".join(map(str, settings.horizons))
+        raise EventError("horizon_min", horizon, f"one of the network's horizons: {known}")
     window = payload.get("window_days")
     if window is not None and (type(window) is not int or not 0 < window <= MAX_REPLAY_DAYS):
         raise EventError("window_days", window, f"a whole number from 1 to {MAX_REPLAY_DAYS}")

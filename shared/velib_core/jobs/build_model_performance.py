@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
+from velib_core.logs import log
 from velib_core.monitoring.model import performance, scored_log
 from velib_core.recipes import performance as recipe
 from velib_core.settings.env import SettingsError
@@ -42,13 +43,17 @@ def _make(network: Network, inputs: Inputs) -> Documents:
 
 
 def _clusters(lake: ReadableLake, inputs: Inputs) -> dict[str, str] | None:
-    """Return the group of each station out of PERF_CLUSTERS_CSV; ``None`` where there is none."""
+    """Return the group of each station out of PERF_CLUSTERS_CSV; ``None`` where there is none.
+
+    A file that cannot be read costs ``by_cluster.json`` alone.
+    """
     for entry in inputs.additional_inputs["clusters"]:
         try:
             text = lake.read(entry).decode("utf-8-sig")
             return {row["station_id"]: row["cluster"] for row in csv.DictReader(text.splitlines())}
-        except (UnicodeDecodeError, KeyError, csv.Error) as error:
-            raise SettingsError("PERF_CLUSTERS_CSV", entry.name, CLUSTERS) from error
+        except (UnicodeDecodeError, KeyError, csv.Error):
+            wrong = SettingsError("PERF_CLUSTERS_CSV", entry.name, CLUSTERS)
+            log("ERROR", f"by_cluster.json is not made: {wrong}")
     return None
 
 

@@ -7,13 +7,21 @@ the facts that others react to.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import itertools
+import traceback
 from typing import TYPE_CHECKING
 
 from velib_core import logs
-from velib_core.errors import InvalidValueError, ModelError
+from velib_core.errors import (
+    InvalidValueError,
+    ModelError,
+    PermanentError,
+    TransientError,
+    shorten,
+)
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
 from velib_core.lake.bucket import dated_bin
@@ -54,6 +62,14 @@ if TYPE_CHECKING:
 
 class UnknownStageError(InvalidValueError):
     """A stage that reconcile does not know."""
+
+
+class StagesFailedError(PermanentError):
+    """Stages that could not be looked at; the next hourly run looks at them again."""
+
+    def __init__(self, failed: Mapping[str, Exception]) -> None:
+        reasons = "; ".join(f"{stage}: {shorten(error, 300)}" for stage, error in failed.items())
+        super().__init__(f"{len(failed)} stages failed, the others were gone through: {reasons}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,11 +116,28 @@ class _Scope:
 def run(network: Network, request: ReplayRequested) -> JobResult:
     """Publish what is needed in the scope of the request, each message once.
 
-    Raises `UnknownStageError` where the stage is none of `STAGES`.
+    The hourly run looks for silence first: whatever else is damaged, that alert is raised. A stage
+    that fails stops no other.
+
+    Raises
+    ------
+    UnknownStageError
+        Where the stage is none of `STAGES`.
+    StagesFailedError
+        At the end, where stages failed; all that the others asked for is published by then.
+
     """
     result = JobResult("reconcile")
+    failed: dict[str, Exception] = {}
+    if request == ReplayRequested():
+        with _isolated("silence", failed):
+            alert = silence(network, dt.datetime.now(dt.UTC))
+            result.counts["silent"] = alert is not None
+            if alert:
+                logs.log("WARNING", f"alert raised: {alert['text']}")
+                network.publisher.publish_alert(alert)
     topic = network.layout.topic_of
-    for fix in plan(network, request):
+    for fix in plan(network, request, failed):
         result.published.append(str(fix))
         if request.dry_run:
             continue
@@ -114,13 +147,21 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
             case entry:
                 network.publisher.republish(topic(entry.name), entry, force=request.force)
     result.counts["repairs"] = len(result.published)
-    if request == ReplayRequested():
-        alert = silence(network, dt.datetime.now(dt.UTC))
-        result.counts["silent"] = alert is not None
-        if alert:
-            logs.log("WARNING", f"alert raised: {alert['text']}")
-            network.publisher.publish_alert(alert)
+    if failed:
+        raise StagesFailedError(failed)
     return result
+
+
+@contextlib.contextmanager
+def _isolated(stage: str, failed: dict[str, Exception]) -> Iterator[None]:
+    """Note the failure of a stage, and go on; that of a bug is logged with its stack trace."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 -- one damaged object must not end the search
+        failed[stage] = error
+        if not isinstance(error, PermanentError | TransientError):
+            trace = traceback.format_exc()
+            logs.log("ERROR", f"stage {stage} failed: {error!r}", stack_trace=trace)
 
 
 def silence(network: ReadableNetwork, now: dt.datetime) -> dict[str, object] | None:
@@ -149,8 +190,16 @@ def silence(network: ReadableNetwork, now: dt.datetime) -> dict[str, object] | N
     }
 
 
-def plan(network: ReadableNetwork, request: ReplayRequested) -> list[Fix]:
-    """Return the fixes in the order of the chain; equal messages once."""
+def plan(
+    network: ReadableNetwork,
+    request: ReplayRequested,
+    failed: dict[str, Exception] | None = None,
+) -> list[Fix]:
+    """Return the fixes in the order of the chain; equal messages once.
+
+    Failures are added to ``failed`` by stage, and the other stages are gone through. Without it
+    they are raised.
+    """
     if request.stage is not None and request.stage not in STAGES:
         raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
     listed = ListedLake(network.lake, _derived(network.layout))
@@ -158,8 +207,9 @@ def plan(network: ReadableNetwork, request: ReplayRequested) -> list[Fix]:
     wanted = [request.stage] if request.stage else list(STAGES)
     fixes: dict[object, Fix] = {}
     for stage in wanted:
-        for fix in STAGES[stage](scope):
-            fixes.setdefault(fix.subject, fix)
+        with contextlib.nullcontext() if failed is None else _isolated(stage, failed):
+            for fix in STAGES[stage](scope):
+                fixes.setdefault(fix.subject, fix)
     return list(fixes.values())
 
 
