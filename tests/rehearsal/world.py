@@ -236,6 +236,7 @@ def invalid_policy(message: str) -> RefusedError:
 
 _VARYING = {"etag", "createTime", "updateTime", "uid", "timeCreated", "updated", "revision", "id"}
 _VARYING |= {
+    "object",
     "metageneration",
     "selfLink",
     "userUpdateTime",
