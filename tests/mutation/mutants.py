@@ -387,10 +387,14 @@ MUTANTS = [
     *of(
         "jobs/compact_daily.py",
         "oracle_lake",
-        ("today's snapshots are deleted", "day < today()", "day <= today()"),
-        ("snapshots are deleted unasked", "delete_after_compact and", "bucket and"),
+        ("today's snapshots are deleted", "+ KEPT_BINS <= bin_of", "- KEPT_BINS <= bin_of"),
+        ("snapshots are deleted unasked", "settings.delete_after_compact:", "settings.bucket:"),
         ("gone bins are forgotten", "if current is not None:", "if current is None:"),
-        ("late snapshots added to the old rows", "kept = ~np.isin(", "kept = np.ones_like("),
+        (
+            "late snapshots added to the old rows",
+            "others[start:stop] = False",
+            "others[start:stop] = True",
+        ),
     ),
     *of(
         "tables/service.py",
