@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core.events.job import JobResult
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata
 from velib_core.lake.keys import FreshnessCopy
 from velib_core.monitoring.data import freshness
 from velib_core.recipes import freshness as recipe
-from velib_core.tables import history, snapshot
+from velib_core.tables import history
 from velib_core.tables.snapshots_index import still_newest
 
 if TYPE_CHECKING:
+    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
     from velib_core.monitoring.documents import Documents
     from velib_core.tables.snapshots_index import Newest
@@ -31,22 +31,23 @@ def run(network: Network, arrived: Bin | None = None, *, force: bool = False) ->
     whichever it is.
     """
     layout, reader = network.layout, history.SnapshotReader()
-    newest = still_newest(network.lake, layout, arrived, reader)
-    if newest is None:
-        return JobResult(recipe.JOB, counts={"overtaken": int(arrived is not None)})
 
-    def plan() -> Plan:
-        found = still_newest(network.lake, layout, newest.bin, reader) or newest
+    def plan() -> Plan | None:
+        newest = still_newest(network.lake, layout, arrived, reader)
+        if newest is None:
+            return None
         return Plan(
-            recipe.expected_fingerprint(found), [found.entry], lambda: _make(network, found)
+            recipe.expected_fingerprint(newest),
+            [newest.entry],
+            lambda: _make(network, newest, reader),
         )
 
     copies = {"freshness.json": layout.name(FreshnessCopy())}
     return update_family(network, recipe.FOLDER, recipe.JOB, plan, force=force, copies=copies)
 
 
-def _make(network: Network, newest: Newest) -> Documents:
-    rows, _ = snapshot.from_bytes(network.lake.read(newest.entry), newest.bin)
+def _make(network: Network, newest: Newest, reader: history.SnapshotReader) -> Documents:
+    (rows,) = reader.tables(network.lake, {newest.bin: newest.entry})
     now = instant_of(rows)
     return freshness.build(
         rows.select(freshness.COLUMNS),

@@ -25,7 +25,6 @@ from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, sum
 from velib_core.recipes import overview as recipe
 from velib_core.tables import history
 from velib_core.tables import views as datasets
-from velib_core.tables.snapshots_index import still_newest
 from velib_core.timeline.bins import Bin, Day, bin_start
 
 if TYPE_CHECKING:
@@ -62,13 +61,11 @@ def run(
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
-    if arrived is not None:
-        newest = still_newest(network.lake, network.layout, arrived, warm.snapshots)
-        if newest is None:
-            return JobResult(recipe.JOB, counts={"overtaken": 1})
 
-    def plan() -> Plan:
-        inputs = recipe.resolve_inputs(network, arrived)
+    def plan() -> Plan | None:
+        inputs = recipe.resolve_inputs(network, arrived, warm.snapshots if arrived else None)
+        if inputs is None and arrived is not None:
+            return None
         return Plan(
             recipe.expected_fingerprint(network.settings, inputs),
             inputs.entries if inputs else [],

@@ -48,7 +48,7 @@ from velib_core.model.readers import (
 )
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel
-from velib_core.tables.snapshots_index import still_newest
+from velib_core.tables.snapshots_index import recent_snapshots
 from velib_core.timeline.bins import BIN_SECONDS, Bin, bin_start, day_of, horizon_bins, iso_z
 
 if TYPE_CHECKING:
@@ -338,14 +338,12 @@ class _Serving:
 def _find_inputs(network: Network, warm: WarmState, arrived: Bin | None) -> _Inputs | None:
     """Return what is newest, or ``None`` where what arrived is not, or nothing ever did."""
     layout = network.layout
-    newest = still_newest(network.lake, layout, arrived, warm.snapshots)
-    if newest is None:
+    lookback = _history_bins(network.settings)
+    entries = recent_snapshots(network.lake, layout, arrived, lambda _: lookback, warm.snapshots)
+    if not entries:
         return None
-    entries = history.recent_entries(
-        network.lake, layout, newest.bin, _history_bins(network.settings)
-    )
-    profile = profile_before(network.lake, layout, day_of(newest.bin))
-    return _Inputs(newest.bin, entries, profile)
+    newest = max(entries)
+    return _Inputs(newest, entries, profile_before(network.lake, layout, day_of(newest)))
 
 
 def _usable_model(

@@ -49,7 +49,7 @@ def update_family(
     network: Network,
     folder: str,
     job: str,
-    plan: Callable[[], Plan],
+    plan: Callable[[], Plan | None],
     *,
     alerting: bool = False,
     force: bool = False,
@@ -62,7 +62,8 @@ def update_family(
     folder
         Of the family, below the monitoring prefix.
     plan
-        Looks up the inputs afresh; what it returns is made only where it is due.
+        Looks up the inputs afresh; what it returns is made only where it is due. ``None`` where a
+        newer snapshot has overtaken the one that the event is about, or there is none at all.
     alerting
         Whether its manifest has alerts; changes of them are published.
     copies
@@ -77,6 +78,9 @@ def update_family(
     for _ in range(RACES):
         live = {entry.name: entry for entry in network.lake.entries(below)}
         due = plan()
+        if due is None:
+            result.counts["overtaken"] = 1
+            return result
         held = live.get(manifest)
         if held and held.fingerprint == due.fingerprint and not force:
             result.outputs[manifest] = "fresh"

@@ -12,7 +12,7 @@ from velib_core.features.profiles import (
 )
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.model.blending import Calibration, calibration_from_json
-from velib_core.timeline.bins import horizon_bins
+from velib_core.timeline.bins import day_after, horizon_bins
 
 if TYPE_CHECKING:
     from velib_core.lake.layout import Layout
@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 
 def profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry | None:
-    """Return the newest profile that ends before a day."""
+    """Return the newest profile that ends before a day.
+
+    That is the day before's, as a rule: one look, and no listing.
+    """
+    yesterday = lake.stat(layout.name(Profile(day_after(day, -1))))
+    if yesterday is not None:
+        return yesterday
     entries = {entry.name: entry for entry in lake.entries(f"{layout.profiles}/profiles_")}
     days = {d: name for d, name in layout.by_day(Profile, entries).items() if d < day}
     return entries[days[max(days)]] if days else None
@@ -40,7 +46,11 @@ def load_profiles(lake: ReadableLake, settings: Settings, entry: Entry | None) -
 def calibration_before(
     lake: ReadableLake, layout: Layout, model: ModelVersion, day: Day
 ) -> Entry | None:
-    """Return a model's newest calibration that ends before a day."""
+    """Return a model's newest calibration that ends before a day; found as `profile_before`."""
+    name = layout.name(CalibrationOf(model.horizon, model.folder, day_after(day, -1)))
+    yesterday = lake.stat(name)
+    if yesterday is not None:
+        return yesterday
     prefix = layout.calibrations(model.horizon, model.folder)
     found = None
     for entry in lake.entries(prefix):

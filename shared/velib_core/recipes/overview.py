@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from velib_core.lake.bucket import dated_fingerprint, fingerprint_of
 from velib_core.lake.keys import Events, Monitoring, OverviewDay
 from velib_core.monitoring.documents import MANIFEST
-from velib_core.tables import history
-from velib_core.tables.snapshots_index import newest_snapshot
+from velib_core.tables.snapshots_index import recent_snapshots
 from velib_core.timeline.bins import Bin, Day, bin_start, day_after, day_of
 from velib_core.timeline.windows import today_so_far
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableNetwork
     from velib_core.settings.network import Settings
+    from velib_core.tables.history import SnapshotReader
 
 JOB = "build_network_overview"
 FOLDER = "network/overview"
@@ -84,18 +84,27 @@ def sums_folder(layout: Layout) -> str:
     return layout.name(OverviewDay(Day(dt.date.min))).rpartition("/")[0] + "/"
 
 
-def resolve_inputs(network: ReadableNetwork, arrived: Bin | None = None) -> Inputs | None:
-    """Return what the overview is to be made from now; ``None`` without a snapshot."""
+def resolve_inputs(
+    network: ReadableNetwork, arrived: Bin | None = None, reader: SnapshotReader | None = None
+) -> Inputs | None:
+    """Return what the overview is to be made from now.
+
+    ``None`` without a snapshot, or where a newer one is there than the one that arrived
+    (`velib_core.tables.snapshots_index.recent_snapshots`).
+    """
     layout = network.layout
-    newest = newest_snapshot(network.lake, layout, arrived)
-    if newest is None:
+
+    def bins_of_today(newest: Bin) -> int:
+        return today_so_far(bin_start(newest), network.settings.tz).bins
+
+    snapshots = recent_snapshots(network.lake, layout, arrived, bins_of_today, reader)
+    if not snapshots:
         return None
-    today = today_so_far(bin_start(newest.bin), network.settings.tz)
-    snapshots = history.recent_entries(network.lake, layout, newest.bin, today.bins)
+    newest = max(snapshots)
     limits = network.settings.monitoring
     back = max(limits.overview_window_days, limits.overview_reference_days, LAG_DAYS) + 1
-    since = day_after(day_of(newest.bin), -back)
+    since = day_after(day_of(newest), -back)
     sums = {entry.name: entry for entry in network.lake.entries(sums_folder(layout))}
     days = layout.by_day(OverviewDay, sums)
     known = [sums[name] for day, name in sorted(days.items()) if since <= day]
-    return Inputs(newest.bin, snapshots, known)
+    return Inputs(newest, snapshots, known)

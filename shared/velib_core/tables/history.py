@@ -89,19 +89,17 @@ def dailies(lake: ReadableLake, layout: Layout) -> dict[Day, Entry]:
 
 def snapshot_entries(lake: ReadableLake, layout: Layout, day: Day) -> dict[Bin, Entry]:
     """Return the snapshot objects of a day by bin; foreign names are left to the compaction."""
-    return _by_bin(layout, lake.entries(layout.bronze_day(day)))
+    return dict(_by_bin(layout, lake.entries(layout.bronze_day(day))))
 
 
-def _by_bin(layout: Layout, entries: Iterable[Entry]) -> dict[Bin, Entry]:
-    found = {}
+def _by_bin(layout: Layout, entries: Iterable[Entry]) -> Iterator[tuple[Bin, Entry]]:
     for entry in entries:
         try:
             key = layout.key(entry.name)
         except ForeignNameError:
             continue
         if isinstance(key, Snapshot):
-            found[key.bin] = entry
-    return found
+            yield key.bin, entry
 
 
 class SnapshotReader:
@@ -153,8 +151,15 @@ def snapshots_between(
     lake: ReadableLake, layout: Layout, start: Bin, stop: Bin
 ) -> dict[Bin, Entry]:
     """Return the snapshot objects of the bins ``[start, stop)``, in order: their names sort so."""
+    return dict(listed_between(lake, layout, start, stop))
+
+
+def listed_between(
+    lake: ReadableLake, layout: Layout, start: Bin, stop: Bin
+) -> Iterator[tuple[Bin, Entry]]:
+    """Yield what `snapshots_between` returns; whoever stops early does not list the rest."""
     first, last = layout.name(Snapshot(start)), layout.name(Snapshot(stop))
-    return _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last))
+    yield from _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last))
 
 
 def _identity(entry: Entry) -> tuple[str, int]:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 from velib_core import logs
-from velib_core.tables.history import snapshot_entries, snapshots_between
+from velib_core.tables.history import (
+    listed_between,
+    recent_entries,
+    snapshot_entries,
+    snapshots_between,
+)
 from velib_core.timeline import clock
 from velib_core.timeline.bins import Bin, bin_of, day_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableLake
@@ -51,12 +57,51 @@ def still_newest(
     Where none arrived, the newest. An unreadable snapshot is passed over, whichever it is: it is
     neither the newest nor does it hold back the one that is.
     """
-    come = snapshots_between(lake, layout, arrived, _end()) if arrived is not None else {}
-    found = _newest_first(lake, layout) if arrived is None else _descending(come)
-    for newest in found:
-        if reader.table(lake, newest.bin, newest.entry) is not None:
-            return newest if arrived in {None, newest.bin} else None
-    return None
+    recent = recent_snapshots(lake, layout, arrived, lambda _: 1, reader)
+    return Newest(*recent.popitem()) if recent else None
+
+
+def recent_snapshots(
+    lake: ReadableLake,
+    layout: Layout,
+    arrived: Bin | None,
+    bins_of: Callable[[Bin], int],
+    reader: SnapshotReader | None = None,
+) -> dict[Bin, Entry]:
+    """Return the snapshots of the last bins through the one that arrived, in order.
+
+    Empty where a newer one is there or it is gone. That is one call to the store, however late
+    the event is: the listing stops at the first newer one. Where none arrived, the newest counts.
+
+    Parameters
+    ----------
+    lake, layout
+        Where the snapshots are.
+    arrived
+        The bin of the snapshot that an event is about, if it is about one.
+    bins_of
+        How many bins to return, from the newest one.
+    reader
+        Reads what may be the newest, to pass over the unreadable; without, every object counts.
+
+    """
+
+    def counts(found: Newest) -> bool:
+        return reader is None or reader.table(lake, found.bin, found.entry) is not None
+
+    if arrived is None:
+        newest = next(filter(counts, _newest_first(lake, layout)), None)
+        if newest is None:
+            return {}
+        return recent_entries(lake, layout, newest.bin, bins_of(newest.bin))
+    recent: dict[Bin, Entry] = {}
+    start = Bin(arrived - bins_of(arrived) + 1)
+    for found in itertools.starmap(Newest, listed_between(lake, layout, start, _end())):
+        if found.bin <= arrived:
+            recent[found.bin] = found.entry
+        elif counts(found):
+            return {}
+    return recent if arrived in recent and counts(Newest(arrived, recent[arrived])) else {}
 
 
 def _newest_first(lake: ReadableLake, layout: Layout) -> Iterator[Newest]:

@@ -1,0 +1,150 @@
+"""What a live snapshot costs: requests to the object store, counted function by function."""
+
+from __future__ import annotations
+
+import collections
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import network
+import pytest
+from panels import make_panel
+from velib_core.jobs import (
+    build_data_freshness,
+    build_datasets,
+    build_monitoring_intro,
+    build_network_overview,
+    build_serving_forecast,
+    close_day,
+    compact_daily,
+    refresh_profiles,
+)
+from velib_core.lake.layout import Layout
+from velib_core.model import registry
+from velib_core.model.pack import to_blobs
+from velib_core.model.training import TrainingOptions, train_on
+from velib_core.timeline.bins import Bin, day_after, day_of, first_bin, horizon_bins
+
+if TYPE_CHECKING:
+    from velib_core.events.job import JobResult
+
+TODAY = day_after(network.FIRST_DAY, 2)
+START = first_bin(TODAY)
+
+
+class Cost(NamedTuple):
+    """The requests for a snapshot: class A are lists and writes, class B single objects."""
+
+    lists: int
+    writes: int
+    gets: int
+
+
+BUDGET = {
+    "close_day": Cost(0, 0, 0),
+    "build_data_freshness": Cost(2, 3, 2),
+    "build_network_overview": Cost(3, 8, 1),
+    "build_serving_forecast": Cost(1, 10, 26),
+    "build_monitoring_intro": Cost(1, 2, 23),
+}
+"""With two horizons, in the order in which they run here: the intro comes last. What makes a
+snapshot cheaper lowers the table with it."""
+
+
+class Requests:
+    """Counts what a client asks the object store."""
+
+    def __init__(self, lake, monkeypatch) -> None:
+        self.lists: list[str] = []
+        self.writes: list[str] = []
+        self.gets: list[str] = []
+        session = lake.bucket.client._http
+        ask = session.request
+
+        def request(method, url, *args, data=None, **kwargs):
+            if method == "GET":
+                listed = re.search(r"/o\?.*prefix=([\w.%-]*)", url)
+                (self.lists if listed else self.gets).append(listed[1] if listed else url)
+            else:
+                assert method == "POST", f"{method} {url} is in no column of the table"
+                self.writes.append(re.search(rb'"name": "([^"]+)"', data)[1].decode())
+            return ask(method, url, *args, data=data, **kwargs)
+
+        monkeypatch.setattr(session, "request", request)
+
+    def clear(self) -> None:
+        for made in (self.lists, self.writes, self.gets):
+            made.clear()
+
+
+class Followers:
+    """What follows a snapshot, in warm instances."""
+
+    def __init__(self, lake, settings) -> None:
+        self.on = network.of(lake, settings)
+        self.closing = close_day.WarmState()
+        self.overview = build_network_overview.WarmState()
+        self.serving = build_serving_forecast.WarmState()
+
+    def run(self, name: str, bin_: Bin) -> JobResult:
+        match name:
+            case "close_day":
+                return close_day.run(self.on, self.closing, bin_)
+            case "build_data_freshness":
+                return build_data_freshness.run(self.on, bin_)
+            case "build_network_overview":
+                return build_network_overview.run(self.on, self.overview, bin_)
+            case "build_serving_forecast":
+                return build_serving_forecast.run(self.on, self.serving, bin_)
+            case "build_monitoring_intro":
+                return build_monitoring_intro.run(self.on)
+        raise AssertionError(name)
+
+
+@pytest.fixture
+def live(lake, settings):
+    """What follows a day that has begun, after two closed days, with a model of each horizon."""
+    panel = make_panel(days=3, stations=network.STATIONS)
+    days = [day_after(day_of(panel.start), n) for n in range(2)]
+    options = TrainingOptions(max_rows=500, rounds=2, threads=1)
+    for horizon in settings.horizons:
+        ahead = horizon_bins(horizon)
+        pack = train_on(panel, panel.stations, days, ahead, settings.tz, options).pack
+        blobs = to_blobs(pack)
+        folder = registry.folder_name("20251029-235500Z", blobs)
+        about = {"horizon_bins": pack.horizon_bins, "end_date": "2025-10-29"}
+        registry.register(lake, Layout(settings), horizon, folder, blobs, about, "test")
+    followers = Followers(lake, settings)
+    network.upload(lake, settings, network.bins_of_days(2))
+    for day in (network.FIRST_DAY, day_after(network.FIRST_DAY)):
+        compact_daily.run(followers.on, day)
+        refresh_profiles.run(followers.on, day)
+        build_datasets.run(followers.on, day)
+        build_network_overview.sum_day(followers.on, day)
+    for n in (1, 2):
+        network.upload(lake, settings, [Bin(START + n)])
+        for name in BUDGET:
+            followers.run(name, Bin(START + n))
+    return followers
+
+
+def test_what_follows_a_snapshot_stays_in_its_budget(live, lake, settings, monkeypatch):
+    bin_ = Bin(START + 3)
+    network.upload(lake, settings, [bin_])
+    requests = Requests(lake, monkeypatch)
+    used = {}
+    for name in BUDGET:
+        requests.clear()
+        live.run(name, bin_)
+        assert sum(prefix.startswith("bronze") for prefix in requests.lists) <= 1
+        repeated = collections.Counter(requests.writes) - collections.Counter(set(requests.writes))
+        assert not repeated, f"{name} writes an object twice"
+        used[name] = Cost(len(requests.lists), len(requests.writes), len(requests.gets))
+    assert used == BUDGET
+
+
+def test_the_same_snapshot_again_writes_nothing(live, lake, monkeypatch):
+    requests = Requests(lake, monkeypatch)
+    for name in BUDGET:
+        live.run(name, Bin(START + 2))
+    assert not requests.writes
