@@ -13,6 +13,7 @@ from velib_core.lake.layout import Layout
 from velib_core.lake.listed import ListedLake
 from velib_core.model import registry
 from velib_core.timeline.bins import HorizonMinutes, day_after
+from velib_core.timeline.clock import SIMULATED_CLOCK
 
 NAMES = [
     "daily/compact_2025-11-01.parquet",
@@ -68,7 +69,9 @@ class CountingLake(Lake):
 
     def entries(self, *span):
         self.asked["list"] += 1
-        return super().entries(*span)
+        for entry in super().entries(*span):
+            self.asked["listed", entry.name.partition("/")[0]] += 1
+            yield entry
 
     def folders(self, prefix):
         self.asked["list"] += 1
@@ -90,9 +93,9 @@ def live_through(lake, settings, days):
         network.put(lake, f"{layout.forecast_log_day(day)}page", b"of a day")
 
 
-def asked(lake, settings):
+def asked(lake, settings, request=ReplayRequested()):  # noqa: B008
     counting = CountingLake(lake)
-    reconcile.plan(network.of(counting, settings), ReplayRequested())
+    reconcile.plan(network.of(counting, settings), request)
     return counting.asked
 
 
@@ -103,6 +106,26 @@ def test_reconcile_lists_as_often_however_many_days_there_are(lake, settings):
     longer = asked(lake, settings)
     assert longer["list"] == short["list"]
     assert longer["stat"] == short["stat"]
+
+
+def test_an_hourly_run_costs_the_same_however_old_the_lake_is(
+    lake, settings, tmp_path, monkeypatch
+):
+    """But for the derived folders, a few objects a day: they are listed a thousand a call."""
+    clock = tmp_path / "clock"
+    monkeypatch.setenv(SIMULATED_CLOCK, str(clock))
+
+    def used(days: int, hour: int):
+        clock.write_text(f"{day_after(network.FIRST_DAY, days)}T{hour:02}:17:00+00:00")
+        found = asked(lake, settings, ReplayRequested(scheduled=True))
+        by_day = {folder: found["listed", folder] for folder in ("bronze", "ledger")}
+        return found["list"], found["stat"], by_day
+
+    live_through(lake, settings, 5)
+    young = used(5, hour=4)
+    live_through(lake, settings, 50)
+    assert used(50, hour=4) == young
+    assert used(50, hour=3)[2]["ledger"] == 50, "once a day every day is looked at"
 
 
 def test_reconcile_reads_the_record_of_a_model_once_however_many_days_there_are(lake, settings):

@@ -26,6 +26,7 @@ from velib_core.lake.keys import (
 )
 from velib_core.lake.layout import Layout, month_of
 from velib_core.timeline.bins import bin_start, day_after, iso_z
+from velib_core.timeline.clock import SIMULATED_CLOCK
 
 DAY = network.FIRST_DAY
 NEXT, AFTER = day_after(DAY), day_after(DAY, 2)
@@ -135,6 +136,18 @@ def test_a_missing_daily_is_closed_again(healthy, settings):
 def test_a_snapshot_that_no_daily_has_seen_is_found(healthy, settings):
     network.upload(healthy, settings, [network.Bin(network.bins_of_days(1)[0] + 5)])
     assert fixes(healthy, settings) == [f"day-closed {DAY}"]
+
+
+@pytest.mark.parametrize(("hour", "found"), [(4, False), (3, True)])
+def test_old_days_are_looked_at_once_a_day(lake, settings, tmp_path, monkeypatch, hour, found):
+    clock = tmp_path / "clock"
+    monkeypatch.setenv(SIMULATED_CLOCK, str(clock))
+    clock.write_text(f"{day_after(DAY, 4)}T{hour:02}:17:00+00:00")
+    network.upload(lake, settings, network.bins_of_days(4, every=144))
+    asked = fixes(lake, settings, ReplayRequested(scheduled=True))
+    days = [day_after(DAY, n) for n in range(0 if found else 1, 4)]
+    assert [fix for fix in asked if "day-closed" in fix] == [f"day-closed {day}" for day in days]
+    assert f"day-closed {DAY}" in fixes(lake, settings), "a request without days is of all days"
 
 
 def test_the_day_under_way_is_not_closed(healthy, settings):

@@ -74,7 +74,8 @@ class ReplayRequested:
     """Look for what is missing or stale, or (``force``) make it again.
 
     Without days all that exists is looked at; without a stage, every stage. ``dry_run`` only
-    says what would be published.
+    says what would be published. ``scheduled`` comes with the hourly schedule, which looks at all
+    days once a day and at the newest ones otherwise.
     """
 
     first: Day | None = None
@@ -82,6 +83,7 @@ class ReplayRequested:
     stage: str | None = None
     force: bool = False
     dry_run: bool = False
+    scheduled: bool = False
 
 
 Trigger = ObjectFinalized | Tick | DayClosed | TrainRequested | ReplayRequested

@@ -161,7 +161,8 @@ def _replay(payload: Mapping[str, Any]) -> ReplayRequested:
     stage = payload.get("stage")
     if stage is not None and not isinstance(stage, str):
         raise EventError("stage", stage, "the name of a stage")
-    return ReplayRequested(first, last, stage, _flag(payload, "force"), _flag(payload, "dry_run"))
+    flags = (_flag(payload, name) for name in ("force", "dry_run", "scheduled"))
+    return ReplayRequested(first, last, stage, *flags)
 
 
 def _day(payload: Mapping[str, Any], field: str) -> Day:

@@ -92,6 +92,7 @@ def encode(message: Message) -> bytes:
                     ("stage", message.stage),
                     ("force", message.force),
                     ("dry_run", message.dry_run),
+                    ("scheduled", message.scheduled),
                 )
                 if value
             }

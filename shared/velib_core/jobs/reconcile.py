@@ -1,8 +1,8 @@
 """Find what is missing or stale, and publish the messages that make it again.
 
-Run every hour it heals whatever a lost message left undone, and says when snapshots have stopped
-coming; with days, a stage and ``force`` it replays. It changes no artefact itself: it only repeats
-the facts that others react to.
+Run every hour it heals whatever a lost message left undone in the newest days, once a day in all
+days, and says when snapshots have stopped coming; with days, a stage and ``force`` it replays. It
+changes no artefact itself: it only repeats the facts that others react to.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from velib_core.recipes.families import FAMILIES
 from velib_core.recipes.monthly import is_stale as is_monthly_stale
 from velib_core.tables import history
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
+from velib_core.timeline import clock
 from velib_core.timeline.bins import bin_start, day_of, iso_z
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ if TYPE_CHECKING:
     from velib_core.model.registry import ModelVersion
     from velib_core.recipes.closed_days import Family
     from velib_core.timeline.bins import Day
+
+
+RECENT_DAYS = 3
+"""Closed days that the hourly run looks at, those with snapshots counted."""
+
+COMPLETE_RUN_HOUR = 3
+"""The hour (UTC) whose scheduled run looks at every day."""
 
 
 class UnknownStageError(InvalidValueError):
@@ -129,7 +137,7 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
     """
     result = JobResult("reconcile")
     failed: dict[str, Exception] = {}
-    if request == ReplayRequested():
+    if dataclasses.replace(request, scheduled=False) == ReplayRequested():
         with _isolated("silence", failed):
             alert = silence(network, dt.datetime.now(dt.UTC))
             result.counts["silent"] = alert is not None
@@ -202,8 +210,8 @@ def plan(
     """
     if request.stage is not None and request.stage not in STAGES:
         raise UnknownStageError("stage", request.stage, " or ".join(STAGES))
-    listed = ListedLake(network.lake, _derived(network.layout))
-    scope = _Scope(ReadableNetwork(network.settings, listed), request)
+    listed = ReadableNetwork(network.settings, ListedLake(network.lake, _derived(network.layout)))
+    scope = _Scope(listed, _with_days(listed, request))
     wanted = [request.stage] if request.stage else list(STAGES)
     fixes: dict[object, Fix] = {}
     for stage in wanted:
@@ -211,6 +219,14 @@ def plan(
             for fix in STAGES[stage](scope):
                 fixes.setdefault(fix.subject, fix)
     return list(fixes.values())
+
+
+def _with_days(network: ReadableNetwork, request: ReplayRequested) -> ReplayRequested:
+    """Return the request with the days that the hourly run looks at; others as they are."""
+    if not request.scheduled or clock.now().hour == COMPLETE_RUN_HOUR:
+        return request
+    days = observed_days(network.lake, network.layout)[-RECENT_DAYS - 1 :]
+    return dataclasses.replace(request, first=min(days, default=None))
 
 
 def _derived(layout: Layout) -> list[str]:
