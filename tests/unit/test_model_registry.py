@@ -90,7 +90,17 @@ def test_a_damaged_file_is_refused_by_name_and_the_last_good_model_is_next(lake,
 
 
 @pytest.mark.parametrize(
-    "pointer", [b"", b"[]", b'{"folder": "../../x", "version": "1.0.0"}', b'{"version": "1"}']
+    "pointer",
+    [
+        b"",
+        b"[]",
+        b'{"folder": "../../x", "version": "1.0.0"}',
+        b'{"version": "1"}',
+        b"null",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"folder": "20251128-235500Z-00000000", "version": "2.0.0", "end_date": 5}',
+    ],
 )
 def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(lake, settings, pointer):
     model = register(lake, settings, b"one")

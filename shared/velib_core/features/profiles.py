@@ -11,6 +11,8 @@ import numpy as np
 
 from velib_core.errors import InvalidValueError
 from velib_core.features.time_features import last_seen, steps
+from velib_core.tables import npz
+from velib_core.tables.npz import ArraysError
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin, parse_day
 from velib_core.timeline.local_time import (
@@ -43,6 +45,10 @@ FLOW_SUMS = ("exposure", "arrived", "left")
 
 REBALANCED_BIKES = 8
 """So many bikes at once, and more, come on a van: no rider's arrival or departure."""
+
+
+MAX_BYTES = 384 << 20
+"""Unpacked; profiles of 1,500 stations and two horizons take a tenth."""
 
 
 class ProfileError(InvalidValueError):
@@ -250,8 +256,7 @@ def to_bytes(profiles: Profiles) -> bytes:
 def from_bytes(data: bytes) -> Profiles:
     """Read what `to_bytes` wrote; raise `ProfileError` for anything else."""
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = npz.read(data, MAX_BYTES)
         through = str(arrays["through"])
         profiles = Profiles(
             str(arrays["tz"]),
@@ -265,7 +270,7 @@ def from_bytes(data: bytes) -> Profiles:
             arrays["pace"],
             arrays.get("last_seen", np.full(len(arrays["stations"]), -1, np.int64)),
         )
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (ArraysError, KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise ProfileError("profiles", data[:16], f"an archive of profiles ({error})") from error
     slots = (DAY_TYPES, SLOTS_PER_DAY, len(profiles.stations))
     per_station = (profiles.change, profiles.level, profiles.flow, profiles.last_seen)

@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
 from velib_core.lake.bucket import PARQUET, Artefact
 from velib_core.lake.keys import Daily, Events, ForecastLog, Perf
+from velib_core.logs import log
 from velib_core.model import registry
 from velib_core.model.readers import (
+    calibration_before,
     load_calibration,
     load_profiles,
 )
 from velib_core.recipes import views as recipe
-from velib_core.tables import history, views
+from velib_core.tables import history, parquet, snapshot, views
 from velib_core.tables.views import Hindcast
 from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins
 
@@ -113,10 +116,8 @@ def _update_perf(network: Network, day: Day, result: JobResult, *, force: bool) 
         past = panel.window(
             Bin(first_bin(day) - lookback_bins(lookback)), Bin(first_bin(day_after(day)) + lookback)
         )
-        hindcasts = {
-            horizon_bins(horizon): _hindcast(network, inputs, horizon, past, day)
-            for horizon in inputs.models
-        }
+        found = {h: _hindcast(network, inputs, h, past, day) for h in inputs.models}
+        hindcasts = {horizon_bins(h): made for h, made in found.items() if made is not None}
         view = views.evaluation_table(past, day, horizons, hindcasts)
         rows = view.num_rows
         return _parquet(view, fingerprint)
@@ -131,20 +132,23 @@ def _hindcast(
     horizon: HorizonMinutes,
     past: Panel,
     day: Day,
-) -> Hindcast:
+) -> Hindcast | None:
+    """Return what the newest usable model would have forecast; damaged models are named."""
     from velib_core.model.inference import hindcast_day  # noqa: PLC0415 -- only where there is a model
     from velib_core.model.pack import from_blobs  # noqa: PLC0415
 
-    model = inputs.models[horizon]
-    pack = from_blobs(registry.load(network.lake, network.layout, model), horizon_bins(horizon))
-    said = hindcast_day(
-        pack,
-        past,
-        day,
-        load_profiles(network.lake, network.settings, inputs.profile),
-        load_calibration(network.lake, pack, inputs.calibrations.get(horizon)),
-    )
-    return Hindcast(model.version, said.median, said.rounded, said.mean)
+    lake, layout = network.lake, network.layout
+    for model in recipe.models_before(network, horizon, day):
+        try:
+            pack = from_blobs(registry.load(lake, layout, model), horizon_bins(horizon))
+        except ModelError as error:
+            log("ERROR", f"model {model.version} of h{horizon} is left out: {error}")
+            continue
+        profiles = load_profiles(lake, network.settings, inputs.profile)
+        blend_weight = load_calibration(lake, pack, calibration_before(lake, layout, model, day))
+        said = hindcast_day(pack, past, day, profiles, blend_weight)
+        return Hindcast(model.version, said.median, said.rounded, said.mean)
+    return None
 
 
 def _update_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult) -> None:
@@ -154,24 +158,31 @@ def _update_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult
     """
 
     def make(current: Entry | None) -> Artefact | None:
-        partitions = list(lake.entries(layout.forecast_log_day(day)))
+        below = lake.entries(layout.forecast_log_day(day))
+        partitions = recipe.forecast_log_partitions(layout, day, below)
         fingerprint = recipe.forecast_log_fingerprint(partitions)
         if not partitions or (current and current.fingerprint == fingerprint):
             return None
         with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
-            tables = [pq.read_table(io.BytesIO(data)) for data in pool.map(lake.read, partitions)]
-        united = pa.concat_tables(
-            [
-                table.select(views.FORECAST_LOG_SCHEMA.names).cast(views.FORECAST_LOG_SCHEMA)
-                for table in tables
-            ]
-        )
+            contents = zip(partitions, pool.map(lake.read, partitions), strict=True)
+            tables = [_partition(entry, data) for entry, data in contents]
+        united = pa.concat_tables(tables)
         if current:
             united = views.with_expired(united, _table(lake, current))
         result.counts["served"] = united.num_rows
         return _parquet(united, fingerprint)
 
     result.outputs[layout.name(ForecastLog(day))] = lake.update(layout.name(ForecastLog(day)), make)
+
+
+def _partition(entry: Entry, data: bytes) -> pa.Table:
+    """Return the rows of a partition of the forecast log; none, and an error, if unreadable."""
+    schema = views.FORECAST_LOG_SCHEMA
+    try:
+        return parquet.read(data, snapshot.LIMITS).select(schema.names).cast(schema)
+    except (parquet.ParquetError, pa.ArrowException, KeyError) as error:
+        log("ERROR", f"{entry.name} is left out: {error}")
+        return schema.empty_table()
 
 
 def _update_latest_alias(

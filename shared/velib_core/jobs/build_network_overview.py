@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,13 @@ from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.lake.bucket import Artefact
 from velib_core.lake.keys import Events, OverviewDay
+from velib_core.logs import log
 from velib_core.monitoring.network import overview
 from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, summarise
 from velib_core.recipes import overview as recipe
-from velib_core.tables import history
+from velib_core.tables import history, npz
 from velib_core.tables import views as datasets
+from velib_core.tables.npz import ArraysError
 from velib_core.timeline.bins import Bin, Day, bin_start
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 KEPT_SNAPSHOTS = 320
 """Parsed snapshots that a warm instance keeps: more than the longest local day has."""
+
+MAX_SUMS_BYTES = 32 << 20
+"""The sums of a day of 1,500 stations take less than 2 MiB."""
 
 _BINARY = "application/octet-stream"
 
@@ -120,12 +125,10 @@ def sums_to_bytes(sums: DaySums | None) -> bytes:
 
 def sums_from_bytes(data: bytes) -> DaySums | None:
     """Read the sums of a day; nothing is unpickled."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        if "start" not in arrays:
-            return None
-        return DaySums(
-            Bin(int(arrays["start"])), arrays["ids"], arrays["network"], arrays["stations"]
-        )
+    arrays: dict[str, Any] = npz.read(data, MAX_SUMS_BYTES)
+    if "start" not in arrays:
+        return None
+    return DaySums(Bin(int(arrays["start"])), arrays["ids"], arrays["network"], arrays["stations"])
 
 
 def _make(network: Network, warm: WarmState, inputs: recipe.Inputs | None) -> Documents:
@@ -156,5 +159,9 @@ def _sums(lake: ReadableLake, warm: WarmState, entry: Entry) -> DaySums | None:
     if key not in warm.days:
         for old in [known for known in warm.days if known[0] == entry.name]:
             del warm.days[old]
-        warm.days[key] = sums_from_bytes(lake.read(entry))
+        try:
+            warm.days[key] = sums_from_bytes(lake.read(entry))
+        except (ArraysError, KeyError, TypeError, ValueError) as error:
+            log("ERROR", f"{entry.name} is left out: {error}")
+            warm.days[key] = None
     return warm.days[key]

@@ -334,8 +334,9 @@ def _live_models(scope: _Scope) -> Iterator[ModelVersion]:
 def _incomplete_forecast_logs(scope: _Scope) -> Iterator[Fix]:
     held = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/served_")}
     layout, dailies = scope.layout, scope.dailies()
-    for day, partitions in _by_day(scope, layout.forecast_log, layout.forecast_log_day, dailies):
+    for day, below in _by_day(scope, layout.forecast_log, layout.forecast_log_day, dailies):
         forecast_log = held.get(layout.name(ForecastLog(day)))
+        partitions = views.forecast_log_partitions(layout, day, below)
         fingerprint = views.forecast_log_fingerprint(partitions)
         if partitions and (forecast_log is None or forecast_log.fingerprint != fingerprint):
             yield Fix(dailies[day], "forecast log missing or without some of its partitions")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import functools
 import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from velib_core import logs
 from velib_core.errors import shorten
 from velib_core.lake.keys import (
     CalibrationOf,
@@ -38,6 +40,7 @@ from velib_core.lake.keys import (
     TrainingBase,
 )
 from velib_core.settings.network import bucket_and_folder
+from velib_core.timeline import clock
 from velib_core.timeline.bins import (
     BIN_MINUTES,
     Day,
@@ -53,6 +56,9 @@ if TYPE_CHECKING:
 
     from velib_core.settings.network import Settings
 
+
+AHEAD = dt.timedelta(minutes=10)
+"""How far this machine's clock may be behind that of others."""
 
 MAX_NAME_BYTES = 1024
 """The longest object name that Cloud Storage takes, in UTF-8."""
@@ -201,12 +207,21 @@ class Layout:
         }
 
     def by_day(self, kind: type[DayKey], names: Iterable[str]) -> dict[Day, str]:
-        """Return which of the names are of a kind that is made a day at a time, by day."""
+        """Return which of the names are of a kind that is made a day at a time, by day.
+
+        Days that have not begun by the clock are left out: one of them would be the newest for
+        ever.
+        """
         found = {}
+        last = day_of(bin_of(clock.now() + AHEAD))
         for name in names:
             key = self._known(name)
-            if isinstance(key, kind) and key.day is not None:
-                found[key.day] = name
+            if not isinstance(key, kind) or key.day is None:
+                continue
+            if key.day > last:
+                _name_once(name)
+                continue
+            found[key.day] = name
         return found
 
     def days_of_folders(self, folders: Iterable[str]) -> list[Day]:
@@ -253,6 +268,11 @@ class Layout:
         name_digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         cut = name.encode()[: -excess - len(name_digest) - 1].decode(errors="ignore")
         return f"{self.quarantine}/{cut}~{name_digest}.{digest}"
+
+
+@functools.lru_cache(1024)
+def _name_once(name: str) -> None:
+    logs.log("WARNING", f"ignored: {name} is of a day that has not begun")
 
 
 def month_of(day: Day) -> Month:

@@ -72,7 +72,7 @@ class ReadableLake(Protocol):
         """Return a JSON object's value; raise `ObjectMissingError` or `PermanentError`."""
         try:
             return json.loads(self.fetch(name)[1])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PermanentError(f"{name} is not JSON: {error}") from error
 
 

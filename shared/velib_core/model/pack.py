@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,8 @@ from velib_core.features.spatial_features import KNN15, STATIC_FEATURES, StaticF
 from velib_core.features.stack import FEATURES, features_hash8
 from velib_core.model.blending import Calibration, calibration_from_json
 from velib_core.model.change_distribution import MAX_CHANGE, ChangeClasses
+from velib_core.tables import npz
+from velib_core.tables.npz import ArraysError
 from velib_core.timeline.bins import HorizonBins
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
     import xgboost as xgb
 
 FORMAT = 1
-MAX_BLOB_BYTES = 512 << 20
+MAX_BLOB_BYTES = 64 << 20
 """A model of 1,500 stations takes about 5 MiB."""
+
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 BOOSTER, STATIC_FEATURES_FILE, PACK = "model.ubj", "statics.npz", "pack.json"
 
@@ -117,7 +120,7 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         classes, static_features = _read_arrays(blobs[STATIC_FEATURES_FILE])
         calibration = calibration_from_json(document["calibration"])
         tz, about = str(document["tz"]), dict(document["about"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _MALFORMED as error:
         raise ModelError(f"model pack: {PACK} is no model's: {error!r}") from error
     if horizon is not None and bins != horizon:
         raise ModelError(f"model pack: made for {bins} bins ahead, asked for {horizon}")
@@ -130,10 +133,11 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
 
 def _read_arrays(data: bytes) -> tuple[ChangeClasses, StaticFeatures]:
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            classes = ChangeClasses(arrays["class_lows"], arrays["class_shares"])
-            static_features = StaticFeatures(arrays["ids"], arrays["columns"], arrays["neighbours"])
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        arrays = npz.read(data, MAX_BLOB_BYTES)
+        classes = ChangeClasses(arrays["class_lows"], arrays["class_shares"])
+        static_features = StaticFeatures(arrays["ids"], arrays["columns"], arrays["neighbours"])
+        len(classes.lows), len(static_features.ids)
+    except (ArraysError, KeyError, ValueError, TypeError, IndexError) as error:
         raise ModelError(f"model pack: {STATIC_FEATURES_FILE} cannot be read: {error!r}") from error
     count = len(static_features.ids)
     shapes = (static_features.columns.shape, static_features.neighbours.shape, classes.shares.shape)

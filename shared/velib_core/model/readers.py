@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from velib_core import logs
+from velib_core.errors import ModelError
 from velib_core.features.profiles import (
+    ProfileError,
     Profiles,
     empty_profiles,
     from_bytes,
 )
 from velib_core.lake.keys import CalibrationOf, Profile
+from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.model.blending import Calibration, calibration_from_json
 from velib_core.timeline.bins import day_after, horizon_bins
 
 if TYPE_CHECKING:
-    from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.pack import ModelPack
     from velib_core.model.registry import ModelVersion
@@ -37,10 +40,19 @@ def profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry | None
 
 
 def load_profiles(lake: ReadableLake, settings: Settings, entry: Entry | None) -> Profiles:
-    """Read a profile; that of a network without a past where there is none."""
-    if entry is None:
-        return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
-    return from_bytes(lake.read(entry))
+    """Read a profile; that of a network without a past where there is none.
+
+    One that cannot be read is named in the log, and the one before it is read.
+    """
+    layout = Layout(settings)
+    while entry is not None:
+        try:
+            return from_bytes(lake.read(entry))
+        except ProfileError as error:
+            logs.log("ERROR", f"{entry.name} is left out: {error}")
+        key = layout.key(entry.name)
+        entry = profile_before(lake, layout, key.day) if isinstance(key, Profile) else None
+    return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
 
 
 def calibration_before(
@@ -54,14 +66,25 @@ def calibration_before(
     prefix = layout.calibrations(model.horizon, model.folder)
     found = None
     for entry in lake.entries(prefix):
-        through = layout.key(entry.name)
+        try:
+            through = layout.key(entry.name)
+        except ForeignNameError as error:
+            logs.log("WARNING", f"ignored: {error}")
+            continue
         if isinstance(through, CalibrationOf) and through.day < day:
             found = entry
     return found
 
 
 def load_calibration(lake: ReadableLake, pack: ModelPack, entry: Entry | None) -> Calibration:
-    """Read a calibration; that of the model's training where there is none since."""
-    return (
-        pack.calibration if entry is None else calibration_from_json(json.loads(lake.read(entry)))
-    )
+    """Read a calibration; that of the model's training where there is none since.
+
+    One that cannot be read is named in the log; that of the training is used.
+    """
+    if entry is None:
+        return pack.calibration
+    try:
+        return calibration_from_json(json.loads(lake.read(entry)))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ModelError) as error:
+        logs.log("ERROR", f"{entry.name} is left out: {error!r}")
+        return pack.calibration

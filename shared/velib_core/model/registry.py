@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
-from velib_core.errors import ModelError, PermanentError
+from velib_core.errors import ModelError, PermanentError, shorten
 from velib_core.lake.bucket import JSON, Artefact, json_bytes
 from velib_core.lake.keys import ModelFile
 from velib_core.lake.readable import ObjectMissingError
@@ -38,9 +38,11 @@ OLD_PACK = "model.joblib"
 OLD_POINTER = "latest.joblib"
 REJECTION_REPORT = "refused.json"
 NO_CACHE = "no-store"
+MAX_BLOB_BYTES = 64 << 20
+"""Of one file of a model; that of 1,500 stations has about 5 MiB in all."""
 READERS = 8
 
-_SEMVER = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_SEMVER = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _FOLDER = re.compile(r"\d{8}-\d{6}Z-[0-9a-f]{8}")
 
 
@@ -57,9 +59,12 @@ class ModelVersion:
     def learnt_through(self) -> Day:
         """The last day that the model was trained or tuned on: it may be judged on later ones.
 
-        Records that do not say it were of models that the whole window had taught.
+        Records that do not say it were of models that the whole window had taught: up to their
+        ``end_date``, or else to the newest observation, which names the folder.
         """
-        return parse_day(str(self.record.get("tuned_through") or self.record["end_date"]))
+        newest = f"{self.folder[:4]}-{self.folder[4:6]}-{self.folder[6:8]}"
+        record = self.record
+        return parse_day(str(record.get("tuned_through") or record.get("end_date") or newest))
 
 
 def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:
@@ -79,16 +84,19 @@ def versions(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> lis
     stamps = [folder.rstrip("/").rpartition("/")[2] for folder in below]
 
     def read(stamp: str) -> ModelVersion | None:
+        name = layout.name(ModelFile(horizon, stamp, RECORD))
         try:
-            record = lake.fetch_json(layout.name(ModelFile(horizon, stamp, RECORD)))
+            return _model_of(horizon, name, lake.fetch_json(name), stamp)
         except ObjectMissingError:
             return None  # refused, or its training was killed before it ended
-        return ModelVersion(horizon, stamp, _version_of(record), record)
+        except PermanentError as error:
+            logs.log("ERROR", f"a model is left out: {error}")
+            return None
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(read, filter(_FOLDER.fullmatch, stamps)))
     known = [model for model in found if model is not None]
-    return sorted(known, key=lambda model: _numbers(model.version))
+    return sorted(known, key=lambda model: (_numbers(model.version), model.folder))
 
 
 def live(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> ModelVersion | None:
@@ -105,8 +113,8 @@ def live(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> ModelVe
         raise ModelError(str(error)) from error
     folder = record.get("folder") if isinstance(record, dict) else None
     if not isinstance(folder, str) or not _FOLDER.fullmatch(folder):
-        raise ModelError(f"{name}: folder: got {folder!r}, expected a model's folder")
-    return ModelVersion(horizon, folder, _version_of(record), record)
+        raise ModelError(f"{name}: folder: got {shorten(folder)}, expected a model's folder")
+    return _model_of(horizon, name, record, folder)
 
 
 def load(lake: ReadableLake, layout: Layout, model: ModelVersion) -> dict[str, bytes]:
@@ -117,7 +125,11 @@ def load(lake: ReadableLake, layout: Layout, model: ModelVersion) -> dict[str, b
     files = {}
     for name, checksum in sorted(recorded.items()):
         try:
-            _, data = lake.fetch(layout.name(ModelFile(model.horizon, model.folder, name)))
+            entry = lake.stat(layout.name(ModelFile(model.horizon, model.folder, name)))
+            if entry is None or entry.size > MAX_BLOB_BYTES:
+                found = "missing" if entry is None else f"{entry.size} bytes large"
+                raise ModelError(f"model {model.version}: {name} is {found}")
+            data = lake.read(entry)
         except ObjectMissingError as error:
             raise ModelError(f"model {model.version} is incomplete: {error}") from error
         if _sha256(data) != checksum:
@@ -140,7 +152,9 @@ def usable(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> Itera
     if current is not None:
         yield current
     for model in reversed(versions(lake, layout, horizon)):
-        if current is None or _numbers(model.version) < _numbers(current.version):
+        if current is None or (
+            model.folder != current.folder and _numbers(model.version) <= _numbers(current.version)
+        ):
             yield model
 
 
@@ -248,10 +262,20 @@ def _put_json(lake: Lake, name: str, document: Mapping[str, Any], fingerprint: s
     lake.update(name, lambda _: Artefact(data, JSON, fingerprint), cache=NO_CACHE)
 
 
+def _model_of(horizon: HorizonMinutes, name: str, record: Any, folder: str) -> ModelVersion:  # noqa: ANN401 -- JSON is any value
+    """Return the model that a record describes; raise `ModelError` where it describes none."""
+    model = ModelVersion(horizon, folder, _version_of(record), record)
+    try:
+        model.learnt_through  # noqa: B018 -- it is asked for where nobody expects it to fail
+    except ValueError as error:
+        raise ModelError(f"{name}: end_date: {error}, expected a day, YYYY-MM-DD") from error
+    return model
+
+
 def _version_of(record: Any) -> str:  # noqa: ANN401 -- JSON is any value
     version = record.get("version") if isinstance(record, dict) else None
     if not isinstance(version, str) or not _SEMVER.fullmatch(version):
-        raise ModelError(f"version: got {version!r}, expected MAJOR.MINOR.PATCH")
+        raise ModelError(f"version: got {shorten(version)}, expected MAJOR.MINOR.PATCH")
     return version
 
 

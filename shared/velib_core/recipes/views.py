@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from velib_core import logs
 from velib_core.lake.bucket import fingerprint_of
-from velib_core.lake.keys import Daily, Events, Perf, Profile
+from velib_core.lake.keys import Daily, Events, ForecastLogPartition, Perf, Profile
+from velib_core.lake.layout import ForeignNameError
 from velib_core.model import registry
 from velib_core.model.readers import calibration_before, profile_before
-from velib_core.timeline.bins import Day, HorizonMinutes, day_after
+from velib_core.timeline.bins import Day, HorizonMinutes, day_after, day_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
@@ -68,7 +70,7 @@ def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
     known = profile is not None and layout.by_day(Profile, [profile.name]).keys() == {yesterday}
     if yesterday not in dailies or known:
         for horizon in network.settings.horizons:
-            model = _model_for(network, horizon, day)
+            model = next(models_before(network, horizon, day), None)
             if model is not None:
                 models[horizon] = model
                 calibration = calibration_before(network.lake, layout, model, day)
@@ -76,12 +78,28 @@ def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:
     return PerfInputs(dailies, models, calibrations, profile)
 
 
-def _model_for(network: ReadableNetwork, horizon: HorizonMinutes, day: Day) -> ModelVersion | None:
-    """Return the newest model that has learnt from nothing of a day or after it."""
+def models_before(
+    network: ReadableNetwork, horizon: HorizonMinutes, day: Day
+) -> Iterator[ModelVersion]:
+    """Yield the models that have learnt from nothing of a day or after it, the newest first."""
     for model in reversed(registry.versions(network.lake, network.layout, horizon)):
         if model.learnt_through < day:
-            return model
-    return None
+            yield model
+
+
+def forecast_log_partitions(layout: Layout, day: Day, entries: Iterable[Entry]) -> list[Entry]:
+    """Return which objects are partitions of a day's forecast log; others are named in the log."""
+    found = []
+    for entry in entries:
+        try:
+            key = layout.key(entry.name)
+        except ForeignNameError:
+            key = None
+        if isinstance(key, ForecastLogPartition) and day_of(key.bin) == day:
+            found.append(entry)
+        else:
+            logs.log("WARNING", f"ignored: {entry.name} is no partition of the forecast log")
+    return found
 
 
 def forecast_log_fingerprint(partitions: Sequence[Entry]) -> str:
