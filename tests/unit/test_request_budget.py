@@ -52,9 +52,9 @@ snapshot cheaper lowers the table with it."""
 
 
 class Requests:
-    """Counts what a client asks the object store."""
+    """Counts what a client asks the object store, whose pages hold ``page`` objects."""
 
-    def __init__(self, lake, monkeypatch) -> None:
+    def __init__(self, lake, monkeypatch, page: int = 1000) -> None:
         self.lists: list[str] = []
         self.writes: list[str] = []
         self.gets: list[str] = []
@@ -64,6 +64,7 @@ class Requests:
         def request(method, url, *args, data=None, **kwargs):
             if method == "GET":
                 listed = re.search(r"/o\?.*prefix=([\w.%-]*)", url)
+                url += f"&maxResults={page}" if listed else ""
                 (self.lists if listed else self.gets).append(listed[1] if listed else url)
             else:
                 assert method == "POST", f"{method} {url} is in no column of the table"
@@ -148,3 +149,15 @@ def test_the_same_snapshot_again_writes_nothing(live, lake, monkeypatch):
     for name in BUDGET:
         live.run(name, Bin(START + 2))
     assert not requests.writes
+
+
+FOLLOWERS = ("build_data_freshness", "build_network_overview", "build_serving_forecast")
+
+
+def test_an_overtaken_snapshot_costs_one_page_however_much_follows(live, lake, monkeypatch):
+    requests = Requests(lake, monkeypatch, page=2)
+    for name in FOLLOWERS:
+        requests.clear()
+        assert live.run(name, first_bin(network.FIRST_DAY)).counts == {"overtaken": 1}
+        assert [prefix for prefix in requests.lists if prefix.startswith("bronze")] == ["bronze%2F"]
+        assert not requests.writes
