@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import io
+import itertools
 import random
 
 import network
@@ -15,6 +17,7 @@ import pytest
 from oracles import monitoring as oracle
 from oracles.observations import plain
 from velib_core.jobs import compact_daily
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.monitoring.model import forecast_grid, scored_log
@@ -76,6 +79,56 @@ def test_a_daily_holds_each_stations_newest_row_of_every_bin_ever_seen(lake, set
     if list(lake.entries("bronze/")):
         compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings) == newest(held)
+
+
+class DiedError(Exception):
+    """The process dies."""
+
+
+def dying(lake, calls: int) -> Lake:
+    """A lake whose writes and deletions fail after so many, every other time with effect."""
+    left = itertools.count(calls, -1)
+
+    def act(work, *args, **options):
+        n = next(left)
+        if n > 0 or (n == 0 and calls % 2):
+            done = work(*args, **options)
+        if n <= 0:
+            raise DiedError
+        return done
+
+    class Dying(Lake):
+        def write(self, *args, **options):
+            return act(lake.write, *args, **options)
+
+        def delete(self, entry):
+            return act(lake.delete, entry)
+
+    return Dying(lake.bucket)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_row_is_lost_by_late_data_compactions_deletions_and_crashes_in_any_order(
+    lake, settings, seed
+):
+    rng = random.Random(seed)
+    deleting = dataclasses.replace(settings, delete_after_compact=True)
+    come: list[pa.Table] = []
+    for _ in range(14):
+        bin_ = Bin(START + rng.choice([0, 1, 40, 41]))
+        name = Layout(settings).name(Snapshot(bin_))
+        rows, _ = snapshot.validate(observed(bin_, rng.randrange(6)), bin_)
+        come.append(rows)
+        current = lake.stat(name)
+        if current is not None:
+            rows = snapshot.merge(snapshot.read(lake, current, bin_)[0], rows)
+        network.put(lake, name, snapshot.to_bytes(rows))
+        if rng.random() < 0.6:
+            with contextlib.suppress(DiedError):
+                compact_daily.run(network.of(dying(lake, rng.randrange(5)), deleting), DAY)
+    compact_daily.run(network.of(lake, deleting), DAY)
+    assert daily_of(lake, settings) == newest(come)
+    assert not list(lake.entries("bronze/"))
 
 
 @pytest.mark.parametrize(("age", "deleted"), [(0, 0), (1, 0), (3, 3)])
