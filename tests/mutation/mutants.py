@@ -348,7 +348,7 @@ MUTANTS = [
     ),
     *of(
         "jobs/train_model.py",
-        "oracle_registry",
+        "oracle_registry gate",
         (
             "the live model is no rival",
             "if theirs is not None and mae",
