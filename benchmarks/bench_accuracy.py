@@ -2,7 +2,7 @@
 
 ``python benchmarks/bench_accuracy.py RECORDING --test-from DAY`` trains on what precedes the day,
 forecasts every bin from it on as serving would have, and prints one line a forecaster in the
-columns of the model card. All are judged on the same rows:
+columns of the model card. All are evaluated on the same rows:
 
 - *persistence*: what is there now;
 - *usual profile*: persistence plus what the station usually does over the horizon at this time;
@@ -93,8 +93,8 @@ def forecast(
     """Train on some days and forecast every bin of others, with the baselines on the same rows."""
     walk = Walk(recorded.panel, horizon_bins(minutes), tz)
     started = time.process_time()
-    statics = fit_static_features(recorded.stations)
-    training = train(walk, statics, Split.of(learnt, judged=False))
+    static_features = fit_static_features(recorded.stations)
+    training = train(walk, static_features, Split.of(learnt, judged=False))
     seconds = time.process_time() - started
     name, change_of = regressor(training.learnt, TrainingOptions().threads)
     pack, calibration = training.pack, training.pack.calibration

@@ -1,9 +1,8 @@
 """One horizon trained on 28 days × 1,500 stations (12 million observations): ≤ 540 s, ≤ 8 GiB.
 
-The candidate is judged beside a live model and the regressor for older programs is trained with
-it. Also a forecast for all stations at one bin,
-features included, of which ≤ 0.3 s is promised. Rows are capped (`TrainingOptions.max_rows`), so
-most bins only fill profiles; see the printed stride.
+The candidate is compared with a live model, and the regressor for older programs is trained too.
+Also a forecast for all stations at one bin, features included, of which ≤ 0.3 s is promised. Rows
+are capped (`TrainingOptions.max_rows`), so most bins only fill profiles; see the printed stride.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ class UnknownModelError(InvalidValueError):
 
 @dataclasses.dataclass(frozen=True)
 class ListedModel:
-    """One registered model; ``mae`` in bikes on the days that judged it, ``mae_lift`` a share."""
+    """One registered model; ``mae`` in bikes on its evaluation days, ``mae_lift`` a share."""
 
     horizon_min: int
     version: str

@@ -1,4 +1,4 @@
-"""Who is told when a network stops working: Cloud Monitoring policies and a dashboard.
+"""Alert policies and a dashboard of Cloud Monitoring, for when a network stops working.
 
 ``watch/alerts.json`` and ``watch/dashboard.json`` hold them for any network; here they are made for
 one. Each carries the digest of its content as a label, so that a change is found and deployed.
@@ -71,7 +71,7 @@ def channel_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Findin
 
 
 def policy_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
-    """Yield the alert policies that are missing, are another version's, or tell nobody."""
+    """Yield the alert policies that are missing, are another version's, or notify nobody."""
     held = _ours(ask(*POLICIES, "list"), plan, "userLabels") if steps else {}
     for step in steps:
         wanted = of_plan(plan)[step.target]

@@ -148,10 +148,10 @@ def _watch(target: Target, services: Sequence[str]) -> Iterator[Command]:
 def _shared(target: Target, facts: Facts) -> Iterator[Command]:
     """Yield what all functions share: the bucket, topics, notifications, accounts, the role."""
     bucket = f"gs://{target.bucket}"
-    guards = {"uniform-bucket-level-access": "", "public-access-prevention": ""}
-    yield f"storage buckets create {bucket}", {"location": target.region, **guards}
+    access = {"uniform-bucket-level-access": "", "public-access-prevention": ""}
+    yield f"storage buckets create {bucket}", {"location": target.region, **access}
     soft = {"soft-delete-duration": SOFT_DELETE, "lifecycle-file": LIFECYCLE}
-    yield f"storage buckets update {bucket}", guards | soft
+    yield f"storage buckets update {bucket}", access | soft
     dead_letter = target.topic(DEAD_LETTER_TOPIC)
     for topic in [fact[1] for fact in facts if fact[0] == "topic"] + [DEAD_LETTER_TOPIC]:
         yield f"pubsub topics create {target.topic(topic)}", {}

@@ -200,7 +200,7 @@ def _write(file: Path, content: object) -> None:
 
 
 def say(text: str) -> None:
-    """Tell the operator how far it is."""
+    """Report progress to the operator."""
     sys.stderr.write(f"== {text}\n")
     sys.stderr.flush()
 
@@ -227,7 +227,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Target]:
     parser.add_argument("--network", default="velib")
     parser.add_argument("--only", metavar="FUNCTION", help="this function and what it needs")
     parser.add_argument("--settings", metavar="FILE", help="NAME=value lines for every function")
-    parser.add_argument("--alerts", metavar="EMAIL", help="whom Cloud Monitoring tells of trouble")
+    parser.add_argument(
+        "--alerts", metavar="EMAIL", help="who receives the alerts of Cloud Monitoring"
+    )
     parser.add_argument("--staged", action="store_true", help="deploy the folders of build/ as is")
     parser.add_argument(
         "--dry-run",

@@ -25,7 +25,7 @@ _Right: TypeAlias = tuple[str, str, str | None]
 """Role, member, and the condition's expression."""
 
 _HeldRight: TypeAlias = tuple[str, str, str | None, str | None]
-"""The same with the condition's title, which tells it apart but says nothing."""
+"""The same with the condition's title, which distinguishes it and grants nothing."""
 
 
 def rights(*noun: str) -> Rule:

@@ -37,7 +37,7 @@ class Profile:
     """Sums in the order of `SUMS`, by (station, day type, half hour) and by the latter two.
 
     ``level`` holds a count and a sum of bikes, ``flow`` exposure, arrivals and departures;
-    ``activity`` is that of the day folded last.
+    ``activity`` is that of the last day added.
     """
 
     tz: str

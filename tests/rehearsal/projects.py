@@ -101,7 +101,7 @@ def bind_agent(world: World, email: str, role: str) -> None:
 
 
 def holds(world: World, resource: str, email: str, role: str) -> bool:
-    """Tell whether an account holds a role on a resource, and the platform knows it by now."""
+    """Return whether an account holds a role on a resource, and the platform knows it by now."""
     member = f"serviceAccount:{email}"
     held = any(
         binding["role"] == role and member in binding["members"]

@@ -35,7 +35,7 @@ def create_bucket(world: World, call: Call) -> Any:
         raise RefusedError(
             409, "ALREADY_EXISTS", "The requested bucket name is not available.", "conflict"
         )
-    # https://cloud.google.com/storage/docs/soft-delete: seven days unless told otherwise
+    # https://cloud.google.com/storage/docs/soft-delete: seven days by default
     world.resources[f"buckets/{name}"] = {
         "kind": "storage#bucket",
         "id": name,

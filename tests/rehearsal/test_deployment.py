@@ -193,7 +193,7 @@ def test_what_never_comes_ends_the_deployment_with_its_reason(gcloud, tmp_path):
         assert 300 <= sum(pauses) <= 420
 
 
-def test_an_error_that_time_does_not_mend_is_not_waited_for(gcloud, tmp_path):
+def test_an_error_that_time_does_not_fix_is_not_waited_for(gcloud, tmp_path):
     with rehearse(tmp_path, gcloud, World(quotas={"accounts": 2}), ["close_day"]) as rehearsal:
         done = rehearsal.deploy(code=1)
         assert "Maximum number of service accounts" in done.stderr
@@ -201,7 +201,7 @@ def test_an_error_that_time_does_not_mend_is_not_waited_for(gcloud, tmp_path):
 
 
 def test_whoever_may_not_look_is_not_taken_for_absent(rehearsal):
-    """A refusal ends the run: nothing is created because it could not be seen."""
+    """A denied permission ends the run: what could not be read is not created."""
     rehearsal.world.callers["owner@example.org"] = {"serviceusage.services.list"}
     done = rehearsal.deploy(code=1)
     assert "denied" in done.stderr

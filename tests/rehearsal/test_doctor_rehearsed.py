@@ -205,7 +205,7 @@ def test_a_project_that_is_as_planned_has_nothing_wrong(rehearsal):
     assert rehearsal.world.changes() == []
 
 
-def test_a_project_that_may_not_be_asked_is_told_once(rehearsal):
+def test_a_project_that_may_not_be_asked_is_reported_once(rehearsal):
     rehearsal.world.callers["owner@example.org"] = set()
     (found,) = doctor(rehearsal)
     assert "denied" in found[0]

@@ -1,4 +1,4 @@
-"""Who deploys, with what, and what the operating guide tells them to type."""
+"""Who deploys, with what, and the commands of the operating guide."""
 
 import re
 import shutil
@@ -62,7 +62,7 @@ ELSEWHERE = (
     ("gcloud builds submit", "Cloud Build is not rehearsed; its steps are in test_deploy_plan.py"),
     ("gcloud billing", "belongs to the billing account"),
     ("gcloud artifacts", "the platform's own images are not rehearsed"),
-    ("gcloud storage ls", "objects are served by the local cloud"),
+    ("gcloud storage ls", "the local cloud holds the objects"),
     ("gcloud storage restore", "as above"),
     ("gcloud storage rsync", "as above"),
 )

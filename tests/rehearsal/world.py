@@ -116,7 +116,7 @@ class World:
         self.calls.append((call.method, call.path, code))
 
     def unseen_yet(self, what: str) -> bool:
-        """Tell whether something new is still unknown; each question brings it nearer."""
+        """Return whether something new is still unknown; each call brings it one step closer."""
         if self.unseen[what] <= 0:
             return False
         self.unseen[what] -= 1

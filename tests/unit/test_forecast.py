@@ -299,12 +299,12 @@ def test_a_sure_forecasts_crps_is_its_error_and_a_vague_ones_is_the_sum_over_all
     bikes, true = np.array([5, 5, 0], np.float32), np.array([5, 9, 2], np.float32)
     most = np.full(3, 12, np.float32)
     np.testing.assert_allclose(crps(classes, probability, 0.0, bikes, most, true), [0, 4, 2])
-    whole = 0.7 * probability[0].astype(float) @ classes.shares
-    whole[MAX_CHANGE] += 0.3
+    mixed = 0.7 * probability[0].astype(float) @ classes.shares
+    mixed[MAX_CHANGE] += 0.3
     for row in range(3):
         level = np.clip(bikes[row] + np.arange(-MAX_CHANGE, MAX_CHANGE + 1), 0, most[row])
         expected = sum(
-            (whole[level <= k].sum() - (true[row] <= k)) ** 2 for k in range(int(most[row]) + 1)
+            (mixed[level <= k].sum() - (true[row] <= k)) ** 2 for k in range(int(most[row]) + 1)
         )
         found = crps(classes, probability, 0.7, bikes, most, true)[row]
         assert found == pytest.approx(expected, rel=1e-5)

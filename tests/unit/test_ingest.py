@@ -334,7 +334,7 @@ def test_ingesting_imports_no_heavy_library():
 
 
 def at_minute(minute, **changes):
-    """The stations so many minutes after noon's bin, by a feed whose stamp stands still."""
+    """The stations so many minutes after noon's bin, by a feed whose stamp does not change."""
     now = NOON + dt.timedelta(minutes=minute)
     return state(60 * minute, last_updated=NOON, now=now, **changes)
 

@@ -151,12 +151,12 @@ def test_a_network_without_anything_makes_a_page_of_reasons():
 
 
 def test_documents_without_a_forecast_to_evaluate_make_no_empty_chart():
-    unjudged = {
+    unscored = {
         "by_hour.json": {"rows": [{"hour": 0, "mae_model": None, "n": 0}]},
         "hist_residuals.json": {"bins": [], "counts": [], "n": 0},
         "station_timeseries.json": {"ts": [], "y_true": [], "y_pred": [], "y_base": []},
     }
-    part = published.Horizon(published.HORIZONS[0], None, unjudged, None, [])
+    part = published.Horizon(published.HORIZONS[0], None, unscored, None, [])
     block = charts.horizon_block(part, None)
     assert [block[k] for k in ("by_hour", "residuals", "truth", "forecast")] == [None] * 4
 

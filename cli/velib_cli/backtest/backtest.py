@@ -1,9 +1,9 @@
 """Backtest: train on what precedes a day, then forecast every bin from it as serving would have.
 
 The model stays fixed; profiles and its calibration are refreshed as each day closes, as the
-deployed chain does. The days before the test teach and tune it; the test judges it. A row is
-forecast where the station was observed in service (not closed, with docks) and its bikes exactly a
-horizon later are known; metrics are over those rows.
+deployed chain does. It learns from and is tuned on the days before the test, and is evaluated on
+the test. A row is forecast where the station was observed in service (not closed, with docks) and
+its bikes exactly a horizon later are known; metrics are over those rows.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def run_backtest(
     zone = recorded.understood.tz
     for line in recorded.understood.lines():
         opened(line)
-    evaluated = judgeable(recorded.panel, horizons)
+    evaluated = evaluable(recorded.panel, horizons)
     for minutes in set(horizons) - set(evaluated):
         step = recorded.understood.step_min
         opened(f"{minutes} min ahead cannot be evaluated: observations are {step} min apart")
@@ -251,7 +251,7 @@ def read_recording(source: Path, test_from: Day, local_zone: str = "", tz: str =
     )
 
 
-def judgeable(panel: Panel, horizons: Sequence[HorizonMinutes]) -> list[HorizonMinutes]:
+def evaluable(panel: Panel, horizons: Sequence[HorizonMinutes]) -> list[HorizonMinutes]:
     """Return the horizons for which bins so far apart were observed."""
     seen: NDArray[np.bool_] = np.asarray(~np.isnan(panel["bikes"]).all(axis=1))
     return [m for m in horizons if (seen[horizon_bins(m) :] & seen[: -horizon_bins(m)]).any()]
@@ -310,15 +310,15 @@ def predictions(
         "p_bike": numbers.p_bike,
         "p_dock": numbers.p_dock,
         "capacity": rows.capacity.astype(np.int64),
-        "docks_base": _whole(rows.docks),
-        "docks_true": _whole(rows.docks_later),
+        "docks_base": _integers(rows.docks),
+        "docks_true": _integers(rows.docks_later),
         "crps": scored.crps.astype(np.float32),
         "crps_climatology": scored.crps_climatology.astype(np.float32),
     }
     return pa.table([pa.array(columns[f.name], f.type) for f in PREDICTIONS], schema=PREDICTIONS)
 
 
-def _whole(values: NDArray[np.float32]) -> pa.Array:
+def _integers(values: NDArray[np.float32]) -> pa.Array:
     unknown = np.isnan(values)
     return pa.array(np.where(unknown, 0, values).astype(np.int64), mask=unknown)
 

@@ -1,7 +1,7 @@
 """A request to train → a candidate for one horizon, registered only if it is good enough.
 
 The last days of the window judge: they neither teach a candidate nor tune it. It goes live if it
-beats persistence on them and is not worse there than the live model. A refused one leaves a report.
+is better than persistence on them and not worse than the live model. A refused one leaves a report.
 The same request on the same days changes nothing.
 """
 
@@ -178,8 +178,10 @@ def train_candidate(
     split = Split.of(days, judged=True)
     past = history.DailyHistory(network.lake, window)
     walk = Walk(past, horizon_bins(horizon), network.settings.tz)
-    statics = fit_static_features(past.stations)
-    training = train(walk, statics, split, _options(network.settings), _progress_log(horizon))
+    static_features = fit_static_features(past.stations)
+    training = train(
+        walk, static_features, split, _options(network.settings), _progress_log(horizon)
+    )
     return Candidate(training, walk, split)
 
 

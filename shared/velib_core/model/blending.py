@@ -99,8 +99,8 @@ class Calibration:
 
     def blend_weight(self, horizon: HorizonBins) -> float:
         """Return the weight for the median: the best of late, the most cautious of equals."""
-        whole = horizon <= SHORT_HORIZON_BINS or self.days >= DAYS_FOR_FULL_WEIGHT
-        first = 0 if whole else BLEND_WEIGHTS.index(MAX_BLEND_WEIGHT_BEYOND)
+        full_weight = horizon <= SHORT_HORIZON_BINS or self.days >= DAYS_FOR_FULL_WEIGHT
+        first = 0 if full_weight else BLEND_WEIGHTS.index(MAX_BLEND_WEIGHT_BEYOND)
         best = len(BLEND_WEIGHTS) - 1 - int(np.argmax(self.gain[first:][::-1]))
         return BLEND_WEIGHTS[best]
 

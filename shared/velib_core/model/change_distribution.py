@@ -175,10 +175,10 @@ def crps(
     change = np.arange(-MAX_CHANGE, MAX_CHANGE + 1)
     for start in range(0, len(probability), CRPS_ROWS):
         rows = slice(start, start + CRPS_ROWS)
-        whole = blend_weight * (probability[rows].astype(np.float64) @ classes.shares)
-        whole[:, MAX_CHANGE] += 1 - blend_weight
+        mixed = blend_weight * (probability[rows].astype(np.float64) @ classes.shares)
+        mixed[:, MAX_CHANGE] += 1 - blend_weight
         level = bikes[rows, None] + change
-        upto = np.cumsum(whole, axis=1)
+        upto = np.cumsum(mixed, axis=1)
         upto[level < 0] = 0
         upto[level >= most[rows, None]] = 1
         found[rows] = ((upto - (level >= true_bikes[rows, None])) ** 2).sum(axis=1)

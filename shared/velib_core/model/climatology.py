@@ -1,6 +1,6 @@
 """The climatological forecast: how many bikes a station had at this hour of past days.
 
-The simplest distribution that a forecast has to beat: it knows the station and the local hour, and
+The simplest distribution to compare a forecast with: it knows the station and the local hour, and
 nothing of today.
 """
 

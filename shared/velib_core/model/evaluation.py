@@ -1,7 +1,7 @@
-"""How models do on days that none of them has learnt from, beside persistence and climatology.
+"""Errors of models, persistence and climatology on days that none of the models has learnt from.
 
 Models are compared on equal terms: the same rows, profiles of the same days, and for each the
-calibration that it would have served with, carried on as each day closes.
+calibration that it would have had in service, updated as each day closes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SIZE_NAMES = ("small", "medium", "large")
 
 
 class Scored(NamedTuple):
-    """Forecasts beside what came true: arrays of length n.
+    """Forecasts and what came true: arrays of length n.
 
     ``true`` and ``docks_true`` are bikes and free docks at the target, ``persistence`` and
     ``docks`` those at the origin. ``crps`` and ``crps_climatology`` are in bikes, the latter NaN

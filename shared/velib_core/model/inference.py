@@ -116,9 +116,9 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
     """Return the probability of each class of change, ``float32[n, C]``.
 
     ``features`` is ``float32[n, F]`` in the order of ``pack.feat_cols``. The booster's odds of any
-    movement are scaled down by how much calmer than usual the network was over the last hour and
+    movement are scaled down where the network was less active than usual over the last hour and
     over yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`). Trees do not extrapolate:
-    in a week calmer than any they were trained on they would go on forecasting the usual commute.
+    in a week with less activity than any in training they would still forecast the usual commute.
     """
     if not len(features):
         return np.zeros((0, len(pack.classes.lows)), np.float32)

@@ -169,7 +169,7 @@ def train(
 
 
 def _tuning_errors(pack: ModelPack, tune: Sequence[Rows]) -> dict[str, float]:
-    """Return the mean absolute errors on the days that tuned: flattering, beside those judged."""
+    """Return the mean absolute errors on the days that tuned: lower than on days that judge."""
     rows = joined(tune)
     probability = class_probabilities(pack, rows.features)
     numbers = blend_with_persistence(

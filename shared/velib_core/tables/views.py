@@ -117,7 +117,7 @@ class Hindcast:
 
 
 HINDCAST_COLUMNS = {"median": "y_pred", "rounded": "y_pred_int", "mean": "y_mean"}
-"""The public name of each number of a hindcast, in perf views and in the forecast log."""
+"""The public name of each number of a hindcast, in evaluation tables and the forecast log."""
 
 
 def observations_table(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:

@@ -28,7 +28,7 @@ class Runs(NamedTuple):
 
 
 FEWEST_GAPS = 12
-"""Gaps between polls from which their usual length can be told."""
+"""Gaps between polls that are needed to know their usual length."""
 
 
 def poll_step(observed: NDArray[np.bool_]) -> int:
