@@ -348,7 +348,7 @@ MUTANTS = [
     ),
     *of(
         "jobs/train_model.py",
-        "oracle_registry gate",
+        "oracle_registry",
         (
             "the live model is no rival",
             "if theirs is not None and mae",
@@ -365,16 +365,8 @@ MUTANTS = [
     *of(
         "model/registry.py",
         "oracle_registry",
-        (
-            "versions sorted as text",
-            "key=lambda model: _numbers(model.version)",
-            "key=lambda model: model.version",
-        ),
-        (
-            "fallback to a newer model",
-            "_numbers(model.version) < _numbers(current.version)",
-            "_numbers(model.version) != _numbers(current.version)",
-        ),
+        ("versions sorted as text", "(_numbers(model.version), model", "(model.version, model"),
+        ("fallback to a newer model", "<= _numbers(current.version)", "!= (0, 0, 0)"),
         ("fallback to the oldest", "in reversed(versions(", "in (versions("),
         ("versions count from the oldest", "newest = known[-1]", "newest = known[0]"),
         (

@@ -157,6 +157,19 @@ def test_the_gate_rejects_what_is_not_better_than_persistence(lake, settings, pa
     assert verdict.reason.startswith("no better than persistence")
 
 
+def test_the_gate_rejects_what_is_as_good_as_persistence(lake, settings, panel, days, good):
+    """Half the blend weight moves no integer: the error is that of persistence."""
+    unsure = np.zeros_like(good.calibration.gain)
+    unsure[-1] = 1
+    blunt = dataclasses.replace(
+        good, calibration=dataclasses.replace(good.calibration, gain=unsure)
+    )
+    verdict = verdict_on(lake, settings, blunt, panel, days)
+    overall = verdict.candidate.overall
+    assert overall.mae == overall.mae_persistence
+    assert not verdict.promoted
+
+
 def test_the_gate_refuses_where_nothing_was_observed(lake, settings, panel, days, good):
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 1) * 288 :] = np.nan
