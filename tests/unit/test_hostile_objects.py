@@ -105,7 +105,7 @@ def test_an_unreadable_profile_gives_way_to_the_one_before_and_then_to_none(lake
 
 
 @pytest.mark.parametrize("stray", [".bak", "x", "/y.json"])
-def test_a_stray_beside_a_calibration_is_ignored_and_named(lake, settings, stray, capsys):
+def test_a_stray_next_to_a_calibration_is_ignored_and_named(lake, settings, stray, capsys):
     layout = Layout(settings)
     model = register(lake, settings)
     name = layout.name(CalibrationOf(H, model.folder, DAY))
