@@ -283,6 +283,7 @@ def complete(lake, quick, made):
                 if registry.live(lake, Layout(quick), horizon) is None:
                     version = registry.versions(lake, Layout(quick), horizon)[0]
                     registry.promote(lake, Layout(quick), version)
+                refresh_profiles.run_for_model(network.of(lake, quick), horizon)
     for day in DAYS:
         build_datasets.run(network.of(lake, quick), day)
         compact_monthly.run_for_day(network.of(lake, quick), day)
