@@ -49,7 +49,15 @@ from velib_core.model.readers import (
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel
 from velib_core.tables.snapshots_index import recent_snapshots
-from velib_core.timeline.bins import BIN_SECONDS, Bin, bin_start, day_of, horizon_bins, iso_z
+from velib_core.timeline.bins import (
+    BIN_SECONDS,
+    Bin,
+    bin_start,
+    day_of,
+    first_bin,
+    horizon_bins,
+    iso_z,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,19 +165,21 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
 def _update_gbfs(
     serving: _Serving, horizon: HorizonMinutes, forecast: dict[str, Any], fingerprint: str
 ) -> dict[str, Outcome]:
-    """Publish a new forecast as GBFS too; what does not change from forecast to forecast once.
+    """Publish a new forecast as GBFS too, and once a day what seldom changes.
 
     The discovery file comes last, when what it names is there.
     """
-    network, generated = serving.network, forecast["generated_at"]
+    network = serving.network
     files = (gbfs.STATUS, gbfs.INFORMATION, gbfs.SYSTEM, gbfs.DISCOVERY)
     names = {file: network.layout.name(GbfsDocument(horizon, file)) for file in files}
     addresses = {file: f"{PUBLIC}/{network.settings.bucket}/{name}" for file, name in names.items()}
     settings = network.settings
+    # The day and not the snapshot: they are written once a day, whichever snapshot comes first.
+    since = iso_z(bin_start(first_bin(day_of(serving.inputs.newest))))
     lasting = {
-        gbfs.INFORMATION: gbfs.station_information(serving.places(), generated),
-        gbfs.SYSTEM: gbfs.system_information(settings.network, settings.tz, horizon, generated),
-        gbfs.DISCOVERY: gbfs.discovery(addresses, generated),
+        gbfs.INFORMATION: gbfs.station_information(serving.places(), since),
+        gbfs.SYSTEM: gbfs.system_information(settings.network, settings.tz, horizon, since),
+        gbfs.DISCOVERY: gbfs.discovery(addresses, since),
     }
     status = names[gbfs.STATUS]
     outcomes = {
@@ -178,8 +188,8 @@ def _update_gbfs(
         )
     }
     for file, document in lasting.items():
-        content = json_bytes(document | {"last_updated": ""})
-        artefact = Artefact(json_bytes(document), JSON, hashlib.sha256(content).hexdigest())
+        content = json_bytes(document)
+        artefact = Artefact(content, JSON, hashlib.sha256(content).hexdigest())
         outcomes[names[file]] = network.lake.update(
             names[file], functools.partial(_unless_same, artefact), cache=CACHE
         )
