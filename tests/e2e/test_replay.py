@@ -76,14 +76,15 @@ def recording(tmp_path) -> Path:
     stamps = np.repeat(start + minutes.astype("timedelta64[m]"), 5)
     count = len(stamps)
     ids = np.tile(np.array(["7", "12", "a-b", "x y", None], object), len(minutes))
+    mechanical, ebike = rng.integers(0, 10, (2, count))
     table = pa.table(
         {
             "ts_utc": pa.array(stamps),
             "station_id": pa.array(ids, pa.string()),
-            "bikes": pa.array(rng.integers(0, 20, count), pa.int16()),
+            "bikes": pa.array(mechanical + ebike, pa.int16()),
             "capacity": pa.array(np.tile([20, 25, None, 0, 5], len(minutes)), pa.int16()),
-            "mechanical": pa.array(rng.integers(0, 5, count), pa.int16()),
-            "ebike": pa.array(rng.integers(0, 5, count), pa.int16()),
+            "mechanical": pa.array(mechanical, pa.int16()),
+            "ebike": pa.array(ebike, pa.int16()),
             "status": pa.array(np.tile(["OK", "CLOSED", None, "OK", "OK"], len(minutes))),
             "lat": np.full(count, 48.85),
             "lon": np.full(count, 2.35),
