@@ -46,6 +46,7 @@ PHASES = (
         "iam service-accounts create",
         "iam roles create",
     ),
+    ("storage buckets notifications delete",),
     (
         "storage buckets update",
         "pubsub subscriptions create",

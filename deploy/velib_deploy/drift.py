@@ -172,30 +172,39 @@ def _days(duration: str | None) -> str:
 
 
 def _notifications(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
-    by_topic: dict[str, list[Mapping[str, Any]]] = {}
-    for step in steps[:1]:
-        for item in ask("storage", "buckets", "notifications", "list", step.target) or []:
-            config = item["Notification Configuration"]
-            by_topic.setdefault(_last(config["topic"]), []).append(config)
+    del plan
     for step in steps:
-        topic, prefix = step.flags["topic"], step.flags["object-prefix"]
-        wanted = (prefix, [step.flags["event-types"]])
-        there = by_topic.get(topic, [])
-        fitting = [
-            c for c in there if (c.get("object_name_prefix"), c.get("event_types")) == wanted
-        ]
+        fitting, _ = _notified(step, ask)
         if not fitting:
+            topic, prefix = step.flags["topic"], step.flags["object-prefix"]
             yield Finding(f"nothing notifies {topic} of {prefix}", step.line, step)
-        for config in there:
-            if config in fitting[:1]:
-                continue
-            found = (config.get("object_name_prefix"), config.get("event_types"))
-            reported = "is there twice" if config in fitting else f"is about {found}"
-            delete = plan.gcloud(
-                "storage", "buckets", "notifications", "delete", _id_of(step, config)
-            )
-            detail = f"a notification on {topic} {reported}, expected one about {prefix}"
-            yield Finding(detail, delete)
+
+
+def _surplus(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    """Look for notifications to delete before others are made: a bucket may have ten."""
+    del steps
+    for step in plan.of("storage buckets notifications create"):
+        topic, prefix = step.flags["topic"], step.flags["object-prefix"]
+        fitting, others = _notified(step, ask)
+        reported = [(config, "is there twice") for config in fitting[1:]]
+        reported += [(config, f"is about {config.get('object_name_prefix')}") for config in others]
+        for config, state in reported:
+            name = _id_of(step, config)
+            delete = plan.gcloud("storage", "buckets", "notifications", "delete", name)
+            yield Finding(f"a notification on {topic} {state}, expected one about {prefix}", delete)
+
+
+def _notified(step: Step, ask: Ask) -> tuple[list[Any], list[Any]]:
+    """Return the notifications on a step's topic: those that are as planned, and the others."""
+    fitting: list[Any] = []
+    others: list[Any] = []
+    for item in ask("storage", "buckets", "notifications", "list", step.target) or []:
+        config = item["Notification Configuration"]
+        if _last(config["topic"]) == step.flags["topic"]:
+            found = config.get("object_name_prefix"), config.get("event_types")
+            planned = step.flags["object-prefix"], [step.flags["event-types"]]
+            (fitting if found == planned else others).append(config)
+    return fitting, others
 
 
 def _id_of(step: Step, config: Mapping[str, Any]) -> str:
@@ -432,6 +441,7 @@ RULES: Mapping[str, tuple[str, Rule]] = {
     "storage buckets update": ("bucket settings", _bucket),
     "pubsub topics create": ("topics there", _topics),
     "pubsub subscriptions create": ("subscription of dead letters", _dead_letters),
+    "storage buckets notifications delete": ("surplus notifications", _surplus),
     "storage buckets notifications create": ("notifications", _notifications),
     "iam service-accounts create": ("accounts", _accounts),
     "iam roles create": ("role", _role),

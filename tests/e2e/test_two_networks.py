@@ -160,20 +160,23 @@ def test_the_notifications_of_another_network_are_ignored(additional_inputs):
         )
 
 
-def test_two_deployments_of_a_project_share_its_services_and_one_role():
-    plans = {name: plan(name) for name in CITIES}
+def test_two_deployments_of_a_project_share_its_services_and_one_role(tmp_path):
+    settings = tmp_path / "feed.env"
+    settings.write_text("GBFS_URL=https://example.org/gbfs/2/gbfs.json\n", "utf-8")
+    plans = {name: plan(name, settings) for name in CITIES}
     both = set.intersection(*map(set, plans.values()))
-    assert sorted(line.split(" --", maxsplit=1)[0] for line in both) == [
-        "gcloud iam roles create velibObjectDeleter",
-        next(line for line in plans["velib"] if "services enable" in line).split(" --")[0],
-    ]
+    assert {" ".join(line.split()[1:4]) for line in both} == {
+        "beta services identity",
+        "iam roles create",
+        "services enable artifactregistry.googleapis.com",
+    }
     for name, lines in plans.items():
         assert all(f"{name}-" in line or f"gs://{name}.b" in line for line in set(lines) - both)
 
 
-def plan(name):
-    command = ["./deploy.sh", "--dry-run", "--project", "p", "--region", "europe-west1"]
-    command += ["--bucket", f"{name}.b", "--network", name]
+def plan(name, settings):
+    command = ["./deploy.sh", "--dry-run", "--project", "my-project", "--region", "europe-west1"]
+    command += ["--bucket", f"{name}.b", "--network", name, "--settings", settings]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 

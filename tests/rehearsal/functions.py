@@ -165,7 +165,9 @@ def _build(world: World, name: str, function: dict[str, Any]) -> Any:
 def _problem(world: World, name: str, function: dict[str, Any]) -> str | None:
     build = function["buildConfig"]
     account = build.get("serviceAccount", "").rpartition("/")[2]
-    if not all(holds(world, f"projects/{PROJECT}", account, role) for role in BUILD_ROLES):
+    # Each is asked for every time: rights become known side by side, not one after the other.
+    held = [holds(world, f"projects/{PROJECT}", account, role) for role in BUILD_ROLES]
+    if not all(held):
         # https://cloud.google.com/functions/docs/troubleshooting#build-service-account
         return (
             "Build failed with status: FAILURE. Could not build the function due to a missing"
