@@ -182,7 +182,7 @@ def test_what_is_known_only_after_a_while_is_waited_for(gcloud, tmp_path):
         refused = [path for _, path, code in rehearsal.world.calls if code in {400, 403, 404}]
         assert len(refused) > 6
         pauses = (tmp_path / "pauses").read_text("utf-8").split()
-        assert pauses.count("60") <= 2, "what comes within a few attempts takes no more"
+        assert len(pauses) > 6
 
 
 def test_what_never_comes_ends_the_deployment_with_its_reason(gcloud, tmp_path):
