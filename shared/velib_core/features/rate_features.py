@@ -61,9 +61,10 @@ def rate_features(
 
     ``expected_*`` are bikes over the horizon (``expected_net`` arrivals less departures,
     ``expected_net_6h`` the same over six hours): what is usual, times the activity damping
-    ``float32[n, S]``. A model cannot scale them down by itself in a week with less activity than any it
-    learnt from. ``bikes_expected`` are the bikes now plus ``expected_net``, ``*_vs_usual_1h`` what
-    was counted over the last hour less what is usual. NaN for a network that has no past.
+    ``float32[n, S]``. A model cannot scale them down by itself in a week with less activity than
+    any it learnt from. ``bikes_expected`` are the bikes now plus ``expected_net``,
+    ``*_vs_usual_1h`` what was counted over the last hour less what is usual. NaN for a network that
+    has no past.
     """
     flow = spread(profiles.flow, profiles.stations, history.stations.ids)
     bins = history.start + rows
