@@ -332,7 +332,7 @@ def forge(lake, settings, fault):
 FAULTS = {
     "pointer deleted": ("models", "2 models registered, but none is live", "rollback"),
     "pointer truncated": ("models", "the pointer is damaged", "--horizon 15 --to 2.0.1"),
-    "booster deleted": ("models", "model.ubj does not exist", "--horizon 15 --to 2.0.0"),
+    "booster deleted": ("models", "model.ubj is missing", "--horizon 15 --to 2.0.0"),
     "booster replaced": ("models", "not the file that was registered", "--to 2.0.0"),
     "forecast log deleted": ("forecast log", "lacks the newest forecast of h15", None),
     "document edited": ("documents", "not what its manifest says", "build_data_health"),
