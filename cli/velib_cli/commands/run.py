@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -79,14 +79,14 @@ _pubsub_option = click.option(
 )
 
 
-def _train_option(default: int) -> Callable[[Any], Any]:
-    return click.option(
-        "--train-every",
-        type=click.IntRange(1, 366),
-        default=default,
-        show_default=True,
-        help="Train each time so many more days are over.",
-    )
+_train_option = click.option(
+    "--train-every",
+    type=click.IntRange(1, 366),
+    default=7,
+    show_default=True,
+    help="Train each time so many more days are over, as the weekly schedule does. A network of 3"
+    " to 13 closed days trains at the end of each day all the same.",
+)
 
 
 @click.command()
@@ -116,7 +116,7 @@ def _train_option(default: int) -> Callable[[Any], Any]:
     is_flag=True,
     help="Poll a real feed instead, every five minutes until Ctrl-C: GBFS_URL, or else Vélib'.",
 )
-@_train_option(3)
+@_train_option
 @_pubsub_option
 @_json_option
 def demo(
@@ -185,7 +185,7 @@ def demo(
 @click.option("--name", help="Name of the network, as in chicago; else VELIB_NETWORK.")
 @click.option("--from", "first", type=DAY, help="First UTC day to replay.")
 @click.option("--to", "last", type=DAY, help="Last UTC day to replay.")
-@_train_option(7)
+@_train_option
 @_pubsub_option
 @_json_option
 def replay(

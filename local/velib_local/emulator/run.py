@@ -79,7 +79,7 @@ def feed(
     The feed's time is faster than the machine's, so the feed waits for what would long be done
     when the next snapshot comes: the forecast of each snapshot, and what follows the end of a day.
     So the forecasts do not depend on the machine. Each time so many more days are over, training
-    is asked for, as the weekly schedule does.
+    is asked for, as the weekly schedule does; a young network asks for it itself.
     """
     days: dict[Day, None] = {}
     for state in states:

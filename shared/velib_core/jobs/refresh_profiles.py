@@ -3,6 +3,7 @@
 ``profiles/profiles_D.npz`` is the profile of the days before it and of day D: a chain, in which a
 changed day makes the later ones again. Before it the calibration of each live model is carried on
 by the day, ``profiles/h{H}/{folder}/calibration_D.json``. Both are read from the next day on.
+A young network then asks for training: its first model does not wait for the weekly schedule.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
+from velib_core.events.messages import TrainRequested
 from velib_core.features.profiles import (
     profile_lookback,
     to_bytes,
@@ -30,6 +32,7 @@ from velib_core.model.readers import (
     profile_before,
 )
 from velib_core.recipes import profiles as recipe
+from velib_core.recipes import training
 from velib_core.tables import history
 from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins
 
@@ -46,7 +49,11 @@ _BINARY = "application/octet-stream"
 
 
 def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
-    """Refresh the profile of a day, and those of later days that rest on it."""
+    """Refresh the profile of a day, and those of later days that rest on it.
+
+    Publishes `TrainRequested` at the end of each day of a young network. A repeated event asks
+    again; the training finds that nothing changed.
+    """
     layout = network.layout
     result = JobResult("refresh_profiles")
     dailies = history.dailies(network.lake, layout)
@@ -65,6 +72,9 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
         made.outputs[name] = _update_profile(network, dailies, closed, force=force)
         result.outputs |= made.outputs
         rewritten = "written" in made.outputs.values()
+    if training.is_asked_for_by(day, dailies):
+        network.publisher.publish(TrainRequested())
+        result.published.append("train")
     return result
 
 

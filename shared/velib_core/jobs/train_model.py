@@ -26,6 +26,7 @@ from velib_core.model.pack import from_blobs, to_blobs
 from velib_core.model.readers import calibration_before, load_calibration
 from velib_core.model.rows import Walk
 from velib_core.model.training import Split, Training, TrainingOptions, train
+from velib_core.recipes.training import LEAST_DAYS
 from velib_core.tables import history
 from velib_core.tables.history import NoHistoryError
 from velib_core.timeline.bins import (
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from velib_core.timeline.bins import Day, HorizonMinutes
 
 RECIPE = "train_model 2"
-
-LEAST_DAYS = 3
-"""A day each to learn from, to tune on, and to judge by."""
 
 TOLERANCE = 0.002
 """Share by which a candidate's error may exceed the live model's: less than days differ by."""
@@ -116,7 +114,8 @@ def run(
     Raises
     ------
     velib_core.tables.history.NoHistoryError
-        Where the window holds fewer than `LEAST_DAYS` days, or nothing to learn from.
+        Where the window holds fewer than `velib_core.recipes.training.LEAST_DAYS` days, or
+        nothing to learn from.
 
     """
     lake, layout, settings = network.lake, network.layout, network.settings
