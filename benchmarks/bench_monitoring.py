@@ -96,7 +96,7 @@ def fill(stations: int) -> None:
         panel = build_panel(dailies[n : n + 2], start, stop, variables=("bikes", "capacity"))
         noise = rng.normal(0, 0.6, panel["bikes"][:BINS_PER_DAY].shape)
         guess = np.clip(panel["bikes"][:BINS_PER_DAY] + noise, 0, 60).astype(np.float32)
-        hindcasts = views.Hindcast("2.0.0", guess, np.rint(guess), guess)
+        hindcasts = views.Hindcast("2.0.0", guess, np.rint(guess), guess, np.abs(noise))
         day = day_after(MONDAY, n)
         perf = views.evaluation_table(panel, day, HORIZONS, dict.fromkeys(HORIZONS, hindcasts))
         for week in range(WEEKS):

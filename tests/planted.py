@@ -93,7 +93,9 @@ class Network:
         for h in HORIZONS if forecast else []:
             truth, bikes = panel["bikes"][h : h + BINS_PER_DAY], panel["bikes"][:BINS_PER_DAY]
             median = np.asarray(forecast(h, truth, bikes), np.float32)
-            forecast_tables[h] = views.Hindcast("2.1.0", median, np.rint(median), median + 0.1)
+            forecast_tables[h] = views.Hindcast(
+                "2.1.0", median, np.rint(median), median + 0.1, np.abs(truth - median)
+            )
         return views.evaluation_table(
             panel, parse_day(self.at(day, 0).date().isoformat()), HORIZONS, forecast_tables
         )

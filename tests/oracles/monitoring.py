@@ -291,3 +291,29 @@ def _rmse(errors) -> float:
 def _brier(stated) -> float:
     losses = [(p - (left >= 1)) ** 2 for p, left in stated if p is not None and left is not None]
     return sum(losses) / len(losses)
+
+
+# The score of a distribution.
+
+
+def crps_of_levels(held: list[int], truth: int) -> float:
+    """The CRPS of a distribution given by its draws: E|X − y| − E|X − X'| / 2 (Gneiting, 2007)."""
+    off = sum(abs(x - truth) for x in held) / len(held)
+    apart = sum(abs(x - other) for x in held for other in held) / len(held) ** 2
+    return off - apart / 2
+
+
+def climatology_crps(pairs) -> float:
+    """The mean CRPS of what a station's hour held on earlier days, of those pairs that are scored.
+
+    ``pairs`` are (day, station, hour of the target, truth, whether scored); the day is of issue.
+    """
+    held = collections.defaultdict(list)
+    for day, station, hour, truth, _ in pairs:
+        held[station, hour].append((day, truth))
+    found = []
+    for day, station, hour, truth, scored in pairs:
+        past = [value for other, value in held[station, hour] if other < day]
+        if scored and past:
+            found.append(crps_of_levels(past, truth))
+    return sum(found) / len(found)

@@ -130,7 +130,7 @@ def test_hindcasts_are_joined_with_their_truth_and_version(rows):
     shape = (BINS_PER_DAY, len(panel.stations))
     said = np.full(shape, 4.4, np.float32)
     said[:, 2] = np.nan
-    hindcast = views.Hindcast("2.1.0", said, np.rint(said), said + 1)
+    hindcast = views.Hindcast("2.1.0", said, np.rint(said), said + 1, said / 2)
     view = views.evaluation_table(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
     hour = [r for r in view if r["horizon_bins"] == 12]
     assert {r["y_pred_int"] for r in hour if r["station_id"] != "1002"} == {4}

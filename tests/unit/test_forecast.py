@@ -44,11 +44,11 @@ from velib_core.model.change_distribution import (
     mean_change,
     median_change,
 )
-from velib_core.model.climatology import Climatology
-from velib_core.model.inference import predict
+from velib_core.model.inference import hindcast_day, predict
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
 from velib_core.model.training import TrainingOptions, train_on
+from velib_core.tables.climatology import Climatology
 from velib_core.tables.panel import Stations
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
 from velib_core.timeline.local_time import local_times
@@ -310,18 +310,32 @@ def test_a_sure_forecasts_crps_is_its_error_and_a_vague_ones_is_the_sum_over_all
         assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_hindcast_is_scored_where_its_truth_is_known(panel, pack, profiles):
+    day = day_after(day_of(panel.start), DAYS - 2)
+    held = hindcast_day(pack, panel, day, profiles, fresh_calibration())
+    said, scores = hindcast_day(pack, panel, day, profiles, pack.calibration)
+    first = (DAYS - 2) * BINS_PER_DAY
+    bikes = panel["bikes"][first : first + BINS_PER_DAY]
+    truth = panel["bikes"][first + H : first + H + BINS_PER_DAY]
+    known = np.isfinite(said.median) & np.isfinite(truth)
+    np.testing.assert_array_equal(np.isfinite(scores), known)
+    np.testing.assert_allclose(held[1][known], np.abs(truth - bikes)[known], atol=1e-5)
+    assert scores[known].mean() < held[1][known].mean(), "the model knows more than persistence"
+
+
 def test_climatology_is_what_the_hour_of_past_days_held(panel):
     past = Climatology(TZ)
-    past.add(panel, day_of(panel.start))
+    past.add(panel.stations.ids, panel.start, panel["bikes"][:BINS_PER_DAY])
     target = np.array([panel.start + BINS_PER_DAY + 100])
     hour = local_times(target, TZ).minute // 60
     day = panel["bikes"][:BINS_PER_DAY, 2]
     there = local_times(panel.start + np.arange(BINS_PER_DAY), TZ).minute // 60 == hour
     held = day[there & ~np.isnan(day)]
     expected = sum(((held <= k).mean() - (k >= 7)) ** 2 for k in range(60))
-    ids = panel.stations.ids[[2]]
-    assert past.crps(ids, target, np.array([7.0]))[0] == pytest.approx(expected)
-    assert np.isnan(past.crps(np.array(["9"]), target, np.array([7.0])))[0]
+    ids, second, seven = panel.stations.ids, np.array([2]), np.array([7.0])
+    assert past.crps(ids, second, target, seven)[0] == pytest.approx(expected, rel=1e-5)
+    assert np.isnan(past.crps(ids, second, target, np.array([np.nan])))[0]
+    assert np.isnan(past.crps(np.array(["9"]), np.array([0]), target, seven))[0]
 
 
 def test_a_pack_of_fewer_features_still_forecasts(panel, pack, profiles, blobs):

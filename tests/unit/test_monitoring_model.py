@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import monitoring as oracle
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 from velib_core.monitoring.model import explainability, reliability, residuals
 from velib_core.monitoring.model import performance as model_performance
@@ -211,6 +212,21 @@ def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, n
     issue = pd.Timestamp(made["ts"][7][:-1]) - horizon
     assert made["y_pred"][7] == mine[issue]
     assert made["y_base"][7] == bikes[issue]
+
+
+def test_the_distribution_is_scored_beside_persistence_and_climatology(performance, reported):
+    folder, rows = reported
+    kpis = performance[f"{folder}/kpis.json"]
+    scored = rows[rows["y_pred_int"].notna()]
+    off = (scored["y_true"] - scored["y_baseline_persist"]).abs().mean()
+    assert kpis["crps_model"] == pytest.approx(scored["crps"].mean(), abs=2e-6)
+    assert kpis["crps_persistence"] == pytest.approx(off, abs=2e-6)
+    assert kpis["crps_lift"] == pytest.approx(1 - scored["crps"].mean() / off, abs=2e-6)
+    target = rows["tbin_utc"] + pd.Timedelta(minutes=int(folder[1:]))
+    hours = target.dt.tz_localize("UTC").dt.tz_convert(planted.TZ).dt.hour
+    columns = rows["date"], rows["station_id"], hours, rows["y_true"], rows["y_pred_int"].notna()
+    pairs = list(zip(*(column.tolist() for column in columns), strict=True))
+    assert kpis["crps_climatology"] == pytest.approx(oracle.climatology_crps(pairs), abs=1e-5)
 
 
 def test_logged_forecasts_are_scored_at_publication_and_target(

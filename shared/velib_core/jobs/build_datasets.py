@@ -146,8 +146,8 @@ def _hindcast(
             continue
         profiles = load_profiles(lake, network.settings, inputs.profile)
         blend_weight = load_calibration(lake, pack, calibration_before(lake, layout, model, day))
-        said = hindcast_day(pack, past, day, profiles, blend_weight)
-        return Hindcast(model.version, said.median, said.rounded, said.mean)
+        said, crps = hindcast_day(pack, past, day, profiles, blend_weight)
+        return Hindcast(model.version, said.median, said.rounded, said.mean, crps)
     return None
 
 

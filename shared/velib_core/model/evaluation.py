@@ -192,7 +192,7 @@ def scored_rows(
             rows.docks,
             rows.docks_later,
             crps(pack.classes, probability, weight, rows.bikes, most, rows.target),
-            walk.climatology.crps(ids[rows.station], rows.bins + walk.horizon, rows.target),
+            walk.climatology.crps(ids, rows.station, rows.bins + walk.horizon, rows.target),
         )
         yield rows, numbers, Scored(*(column.astype(np.float64) for column in columns))
 

@@ -13,6 +13,7 @@ from velib_core.model.change_distribution import (
     ceiling,
     chance_of_fall,
     chance_of_rise,
+    crps,
     mean_change,
     median_change,
 )
@@ -258,19 +259,23 @@ def _no_numbers(shape: tuple[int, ...]) -> ForecastNumbers:
 
 def hindcast_day(
     pack: ModelPack, panel: Panel, day: Day, profiles: Profiles, calibration: Calibration
-) -> ForecastNumbers:
-    """Forecast every observation of a day that is over, as serving would have.
+) -> tuple[ForecastNumbers, NDArray[np.float32]]:
+    """Forecast every observation of a day that is over, as serving would have, and its CRPS.
 
-    ``panel`` holds the day and the look-back before it, ``profiles`` and ``calibration`` end
-    before it. The arrays are ``float32[288, S]``, NaN where a station was not in service.
+    ``panel`` holds the day, the look-back before it and a horizon after it; ``profiles`` and
+    ``calibration`` end before it. The arrays are ``float32[288, S]``, NaN where a station was not
+    in service; the CRPS (`velib_core.model.change_distribution.crps`) where no truth is known.
     """
     start = first_bin(day)
     today = panel.window(start, Bin(start + BINS_PER_DAY))
+    after = Bin(start + pack.horizon_bins)
+    truth = panel.window(after, Bin(after + BINS_PER_DAY))["bikes"]
     usable = observed_in_service(today)
     looked_at = panel.window(Bin(start - lookback_bins(pack.horizon_bins)), today.stop)
     most = ceilings(looked_at)[-BINS_PER_DAY:]
     docks = free_docks(today)
     out = _no_numbers(usable.shape)
+    scores = np.full(usable.shape, np.nan, np.float32)
     for first in range(0, BINS_PER_DAY, HINDCAST_BINS):
         block = slice(first, first + HINDCAST_BINS)
         keep = usable[block]
@@ -283,17 +288,16 @@ def hindcast_day(
         probability = class_probabilities(
             pack, features.reshape(len(features), -1)[:, keep.ravel()].T
         )
+        bikes, most_bikes, true = (part[block][keep] for part in (today["bikes"], most, truth))
         found = blend_with_persistence(
-            pack,
-            calibration,
-            probability,
-            today["bikes"][block][keep],
-            most[block][keep],
-            docks[block][keep],
+            pack, calibration, probability, bikes, most_bikes, docks[block][keep]
         )
         for array, values in zip(out, found, strict=True):
             array[block][keep] = values
-    return out
+        weight = calibration.mean_blend_weight
+        score = crps(pack.classes, probability, weight, bikes, most_bikes, true)
+        scores[block][keep] = np.where(np.isnan(true), np.nan, score)
+    return out, scores
 
 
 def no_forecast(panel: Panel, horizon: HorizonBins, at: Bin, reason: str) -> pa.Table:

@@ -12,8 +12,8 @@ import numpy as np
 
 from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
-from velib_core.model.climatology import Climatology
 from velib_core.model.inference import ceilings, free_docks
+from velib_core.tables.climatology import Climatology
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
 from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin
@@ -69,7 +69,8 @@ class Walk:
             panel = self.history.window(start, Bin(first_bin(day_after(day)) + self.horizon))
             yield PastDay(day, panel, self.profiles)
             self.profiles = update_with_day(self.profiles, panel, day)
-            self.climatology.add(panel, day)
+            passed = panel.window(first_bin(day), first_bin(day_after(day)))
+            self.climatology.add(panel.stations.ids, passed.start, passed["bikes"])
 
 
 class Rows(NamedTuple):

@@ -87,6 +87,7 @@ PERF_SCHEMA = pa.schema(
         ("y_pred", pa.float64()),
         ("y_mean", pa.float64()),
         ("model_version", pa.string()),
+        ("crps", pa.float64()),
     ]
 )
 
@@ -108,16 +109,20 @@ FORECAST_LOG_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Hindcast:
-    """What a model forecasts on a day that is over: ``float32[288, S]``, NaN for no forecast."""
+    """What a model forecasts on a day that is over: ``float32[288, S]``, NaN for no forecast.
+
+    ``crps`` is the score of the whole distribution, in bikes, NaN where no truth is known.
+    """
 
     version: str
     median: NDArray[np.float32]
     rounded: NDArray[np.float32]
     mean: NDArray[np.float32]
+    crps: NDArray[np.float32]
 
 
-HINDCAST_COLUMNS = {"median": "y_pred", "rounded": "y_pred_int", "mean": "y_mean"}
-"""The public name of each number of a hindcast, in evaluation tables and the forecast log."""
+HINDCAST_COLUMNS = {"median": "y_pred", "rounded": "y_pred_int", "mean": "y_mean", "crps": "crps"}
+"""The public name of each number of a hindcast in the evaluation table."""
 
 
 def observations_table(daily: pa.Table, *, penury_bikes: int, saturation_docks: int) -> pa.Table:
@@ -272,6 +277,7 @@ def evaluation_table(
         "y_pred": _real(forecasts["y_pred"]),
         "y_mean": _real(forecasts["y_mean"]),
         "model_version": pc.if_else(pa.array(predicted), version, None),
+        "crps": _real(forecasts["crps"]),
     }
     return pa.table([values[name] for name in PERF_SCHEMA.names], schema=PERF_SCHEMA)
 

@@ -30,6 +30,7 @@ COLUMNS = (
     "y_pred_int",
     "y_pred",
     "y_mean",
+    "crps",
     "capacity",
     "model_version",
 )
@@ -41,6 +42,7 @@ FIELDS = {
     "published": "y_pred_int",
     "median": "y_pred",
     "mean": "y_mean",
+    "crps": "crps",
     "capacity": "capacity",
 }
 """Arrays of a `Hindcasts` and the columns that they come from."""
@@ -53,7 +55,8 @@ class Hindcasts:
     ``ids`` are the stations, sorted; ``versions`` counts the forecasts of each model.
     ``truth`` is what was there at the target time; ``base`` the bikes at the issue bin, which
     is what persistence forecasts; ``published`` the whole number a user sees, ``median`` and
-    ``mean`` the numbers behind it; ``capacity`` at the issue bin.
+    ``mean`` the numbers behind it, ``crps`` the score of the whole distribution in bikes;
+    ``capacity`` at the issue bin.
     """
 
     horizon: HorizonBins
@@ -65,6 +68,7 @@ class Hindcasts:
     published: NDArray[np.float32]
     median: NDArray[np.float32]
     mean: NDArray[np.float32]
+    crps: NDArray[np.float32]
     capacity: NDArray[np.float32]
 
     @property

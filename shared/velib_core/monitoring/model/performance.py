@@ -34,6 +34,7 @@ from velib_core.monitoring.model.scored_log import (
 )
 from velib_core.monitoring.model.station_series import series_document
 from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
+from velib_core.tables.climatology import Climatology
 from velib_core.timeline.bins import Bin, bin_start, horizon_minutes, iso_z
 
 if TYPE_CHECKING:
@@ -256,6 +257,7 @@ def _kpis(
         "is": "hindcast",
         "mae_baseline_all": float(persistence.mean(dtype=np.float64)) if len(persistence) else None,
         **_continuous(hindcasts),
+        **_distribution(hindcasts),
         "model_versions": hindcasts.versions,
         "served": logged_forecasts.as_json(),
     }
@@ -278,6 +280,45 @@ def _continuous(hindcasts: Hindcasts) -> dict[str, float | None]:
         found[f"mae_{name}"] = float(np.abs(error).mean()) if len(error) else None
         found[f"rmse_{name}"] = float((error**2).mean() ** 0.5) if len(error) else None
     return found
+
+
+def _distribution(hindcasts: Hindcasts) -> dict[str, float | None]:
+    """Return the CRPS of the forecasts' distributions and, on the same pairs, of two others.
+
+    Persistence is sure of itself, so its CRPS is its absolute error. The climatology of a day is
+    that of the window's days before it, so the first day has none.
+    """
+    pairs = hindcasts.scored & np.isfinite(hindcasts.crps)
+    model = _mean(hindcasts.crps[pairs])
+    persistence = _mean(np.abs(hindcasts.truth - hindcasts.base)[pairs])
+    climatology = _climatological_scores(hindcasts)[pairs]
+    return {
+        "crps_model": model,
+        "crps_persistence": persistence,
+        "crps_climatology": _mean(climatology[np.isfinite(climatology)]),
+        "crps_lift": None if model is None or not persistence else 1 - model / persistence,
+    }
+
+
+def _climatological_scores(hindcasts: Hindcasts) -> NDArray[np.float32]:
+    """Return the CRPS of the past days' levels at each pair's target, ``float32[T, S]``."""
+    scores = np.full(hindcasts.truth.shape, np.nan, np.float32)
+    climatology = Climatology(hindcasts.window.tz)
+    day_of_bin = hindcasts.window.local().day
+    for day in np.unique(day_of_bin):
+        rows = np.flatnonzero(day_of_bin == day)
+        truth = hindcasts.truth[rows]
+        first = Bin(int(hindcasts.window.start + rows[0] + hindcasts.horizon))
+        t, station = np.nonzero(np.isfinite(truth))
+        scores[rows[t], station] = climatology.crps(
+            hindcasts.ids, station, first + t, truth[t, station]
+        )
+        climatology.add(hindcasts.ids, first, truth)
+    return scores
+
+
+def _mean(values: NDArray[np.float32]) -> float | None:
+    return float(values.mean(dtype=np.float64)) if len(values) else None
 
 
 def _reason(total: Mapping[str, Any]) -> str | None:
