@@ -197,7 +197,7 @@ def scored(seed: int):
     ids = np.array(["a", "b", "c"])
     h = HorizonBins(3)
     grid = forecast_grid.Hindcasts(
-        h, window, ids, {}, nothing, bikes, nothing, nothing, nothing, capacity
+        h, window, ids, {}, nothing, bikes, nothing, nothing, nothing, nothing, capacity
     )
     rows = []
     for _ in range(400):
