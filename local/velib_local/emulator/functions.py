@@ -14,7 +14,8 @@ from velib_core.events import messages
 from velib_core.events.topics import TOPICS
 from velib_core.lake.bucket import RaceLostError
 
-from velib_local.emulator import processes
+from velib_local.emulator import fork_server, processes
+from velib_local.emulator.fork_server import ForkedProcess
 
 if TYPE_CHECKING:
     import subprocess
@@ -132,11 +133,11 @@ class LocalFunction:
             while not self._closed:
                 for dead in [i for i in self._instances if i.process.poll() is not None]:
                     self._instances.remove(dead)
-                    processes.stop(dead.process)
+                    dead.stop()
                 slots = self.spec.concurrency
                 free = next((i for i in self._instances if i.busy < slots), None)
                 if free is None and len(self._instances) < self._most:
-                    free = _Instance(self.spec, self._env, self._log)
+                    free = _Instance(self.spec, self._env, self._log, anew=self._limited)
                     self._instances.append(free)
                 if free is not None:
                     free.busy += 1
@@ -151,30 +152,46 @@ class LocalFunction:
             if instance not in self._instances:
                 return
             self._instances.remove(instance)
-        processes.stop(instance.process)
+        instance.stop()
 
 
 class _Instance:
     """One running instance: a process, its port, and how many events it handles now."""
 
-    def __init__(self, spec: FunctionSpec, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, spec: FunctionSpec, env: Mapping[str, str], log: Path, *, anew: bool
+    ) -> None:
         self.busy = 0
         self._log = log
         self._port = processes.free_port()
         self._ready = threading.Event()
-        self.process = self._start(spec, env)
+        self.process = self._start(spec, env, anew=anew)
 
-    def _start(self, spec: FunctionSpec, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "functions_framework"]
-        command += ["--target", spec.entry_point, "--source", str(spec.folder / "main.py")]
-        command += ["--signature-type", "cloudevent"]
-        command += ["--host", "127.0.0.1", "--port", str(self._port)]
+    def _start(
+        self, spec: FunctionSpec, env: Mapping[str, str], *, anew: bool
+    ) -> subprocess.Popen[bytes] | ForkedProcess:
+        arguments = ["--target", spec.entry_point, "--source", str(spec.folder / "main.py")]
+        arguments += ["--signature-type", "cloudevent"]
+        arguments += ["--host", "127.0.0.1", "--port", str(self._port)]
         own = {"K_SERVICE": spec.name, "WORKERS": "1", "THREADS": str(spec.concurrency)}
-        with self._log.open("ab") as sink:
-            process = processes.start(command, env={**env, **own}, stdout=sink, stderr=sink)
+        environment = {**env, **own}
+        process: subprocess.Popen[bytes] | ForkedProcess
+        if fork_server.IS_AVAILABLE and not anew:
+            process = ForkedProcess(arguments, environment, self._log)
+        else:
+            command = [sys.executable, "-m", "functions_framework", *arguments]
+            with self._log.open("ab") as sink:
+                process = processes.start(command, env=environment, stdout=sink, stderr=sink)
         if TOPICS[messages.Tick] not in spec.topics:
             os.setpriority(os.PRIO_PROCESS, process.pid, FOLLOWERS_PRIORITY)
         return process
+
+    def stop(self) -> None:
+        """Kill the process with its workers; call it once."""
+        if isinstance(self.process, ForkedProcess):
+            self.process.stop()
+        else:
+            processes.stop(self.process)
 
     def post(self, path: str, body: bytes, timeout_s: float) -> int:
         """Send a push body once the process listens; return the HTTP status.

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 
@@ -67,7 +67,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_answering(url: str, process: subprocess.Popen[Any], log: Path) -> None:
+class Running(Protocol):
+    """What may have ended by itself."""
+
+    def poll(self) -> int | None:
+        """Return the exit code, ``None`` while it runs."""
+
+
+def wait_until_answering(url: str, process: Running, log: Path) -> None:
     """Wait until a started server answers HTTP, with whatever status.
 
     Raises `LocalServerError`, with the end of its log, where the process ends or hangs.
