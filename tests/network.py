@@ -26,14 +26,18 @@ EVERY_BINS = 24
 
 
 def snapshot_table(bin_: Bin, stations: int = STATIONS, **columns: object) -> pa.Table:
-    """Return the snapshot of a bin, counts drawn from the bin's own seed; columns replace."""
-    rng = np.random.default_rng(bin_)
+    """Return the snapshot of a bin; columns replace those that it has.
+
+    Bikes swing thrice a day, as models can learn, with noise from the bin's own seed.
+    """
+    noise = np.random.default_rng(bin_).normal(0, 1, stations)
+    swing = 8 * np.sin(2 * np.pi * (bin_ / 96 + np.arange(stations) / stations))
     start = bin_start(bin_).replace(tzinfo=None)
     values = {
         "ts_utc": pa.array([start + dt.timedelta(seconds=42)] * stations, snapshot.STAMP),
         "tbin_utc": pa.array([start] * stations, snapshot.STAMP),
         "station_id": [f"{1000 + n}" for n in range(stations)],
-        "bikes": rng.integers(0, 21, stations).tolist(),
+        "bikes": np.clip(np.rint(10 + swing + noise), 0, 20).astype(int).tolist(),
         "capacity": [20] * stations,
         "status": ["OK"] * stations,
     }

@@ -164,7 +164,7 @@ MUTANTS = [
             "local_times(bins + horizon, profiles.tz)",
             "local_times(bins, profiles.tz)",
         ),
-        ("no shrinkage", "PRIOR = 6.0", "PRIOR = 0.0"),
+        ("no shrinkage", "\nPRIOR = 6.0", "\nPRIOR = 0.0"),
         ("unchanged shrunk to 0", "(unchanged + PRIOR) / weight", "unchanged / weight"),
         ("spread around 0", "square / weight - mean * mean", "square / weight"),
         (
@@ -187,6 +187,13 @@ MUTANTS = [
         ("activity of frozen feeds", "delta[is_frozen(bikes)[horizon:]] = np.nan", "pass"),
         ("activity without a prior", "prior = 10.0 * width", "prior = 0.0"),
         ("paced by the hour", "factor = relative_activity[1]", "factor = relative_activity[0]"),
+        (
+            "damping by the hour alone",
+            'ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")',
+            'ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_1h")',
+        ),
+        ("damping not shrunk", "ACTIVITY_PRIOR = 6.0", "ACTIVITY_PRIOR = 0.001"),
+        ("damping raises odds", "one * other, 1)", "one * other, 9)"),
     ),
     *of(
         "features/profiles.py",
@@ -321,13 +328,6 @@ MUTANTS = [
     *of(
         "model/inference.py",
         "oracle_forecasts forecast",
-        ("damping raises odds", "prod(axis=1), 1)", "prod(axis=1), 9)"),
-        (
-            "damping by the hour alone",
-            'ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")',
-            'ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_1h")',
-        ),
-        ("damping not shrunk", "ACTIVITY_PRIOR = 6.0", "ACTIVITY_PRIOR = 0.001"),
         ("damping of rest too", "scaled[:, unchanged] = found[:, unchanged]", "pass"),
         ("a bike is two", "probability, 1 - bikes)", "probability, 2 - bikes)"),
         ("a dock is one more", "np.where(known, docks, 0) - 1)", "np.where(known, docks, 0))"),
@@ -617,6 +617,7 @@ MUTANTS = [
         "model/training.py",
         "forecast gate",
         ("learning targets in the days kept out", "end - walk.horizon)", "end)"),
+        ("tuning days earn full weight", "calibration, days=0)", "calibration)"),
     ),
 ]
 

@@ -392,25 +392,37 @@ def _horizon(row: Row) -> range:
     return range(1, row.profile.horizon + 1)
 
 
-feature("usual_arrivals")(lambda row: _usually(row, 1, _horizon(row)))
-feature("usual_departures")(lambda row: _usually(row, 2, _horizon(row)))
+def _damping(row: Row) -> float:
+    n, factor = value("profile_weight", row), 1.0
+    for activity in (network_pace_1h(row), value("network_pace_yesterday", row)):
+        if activity is not None and not math.isnan(activity):
+            factor *= 1 + (activity - 1) * n / (n + 6)
+    return min(factor, 1)
 
 
-@feature("usual_net")
-def usual_net(row: Row) -> Value:
-    return minus(_usually(row, 1, _horizon(row)), _usually(row, 2, _horizon(row)))
+def _expected(row: Row, part: int, bins) -> Value:
+    return times(_damping(row), _usually(row, part, bins))
 
 
-@feature("usual_net_6h")
-def usual_net_6h(row: Row) -> Value:
+feature("expected_arrivals")(lambda row: _expected(row, 1, _horizon(row)))
+feature("expected_departures")(lambda row: _expected(row, 2, _horizon(row)))
+
+
+@feature("expected_net")
+def expected_net(row: Row) -> Value:
+    return minus(_expected(row, 1, _horizon(row)), _expected(row, 2, _horizon(row)))
+
+
+@feature("expected_net_6h")
+def expected_net_6h(row: Row) -> Value:
     every_half_hour = range(3, 72, 6)
-    net = minus(_usually(row, 1, every_half_hour), _usually(row, 2, every_half_hour))
+    net = minus(_expected(row, 1, every_half_hour), _expected(row, 2, every_half_hour))
     return times(6, net)
 
 
-@feature("bikes_after_usual")
-def bikes_after_usual(row: Row) -> Value:
-    net = usual_net(row)
+@feature("bikes_expected")
+def bikes_expected(row: Row) -> Value:
+    net = expected_net(row)
     return None if net is None else minus(row.bikes(), -net)
 
 

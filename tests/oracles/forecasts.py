@@ -184,8 +184,8 @@ class Blend:
             self.n += 1
 
     def median_weight(self, horizon: int) -> float:
-        full_weight = horizon <= 6 or self.days >= 5
-        allowed = [n for n, w in enumerate(WEIGHTS) if full_weight or w <= 0.9 + 1e-9]
+        full_weight = horizon <= 6 or self.days >= 3
+        allowed = [n for n, w in enumerate(WEIGHTS) if full_weight or w <= 0.85 + 1e-9]
         best = max(self.gain[n] for n in allowed)
         return min(WEIGHTS[n] for n in allowed if self.gain[n] == best)
 

@@ -47,7 +47,8 @@ from velib_core.model.change_distribution import (
 from velib_core.model.inference import hindcast_day, predict
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
 from velib_core.model.pack import from_blobs, to_blobs
-from velib_core.model.training import TrainingOptions, train_on
+from velib_core.model.rows import PastDay
+from velib_core.model.training import TrainingOptions, calibrate_day, train_on
 from velib_core.tables.climatology import Climatology
 from velib_core.tables.panel import Stations
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
@@ -196,8 +197,8 @@ def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead
     assert calibration.blend_weight(H) == 0.75
     surely = dataclasses.replace(calibration, gain=-np.arange(len(BLEND_WEIGHTS), dtype=float))
     assert surely.blend_weight(HorizonBins(3)) == 1.0
-    assert surely.blend_weight(H) == 0.9
-    assert dataclasses.replace(surely, days=5).blend_weight(H) == 1.0
+    assert dataclasses.replace(surely, days=2).blend_weight(H) == 0.85
+    assert dataclasses.replace(surely, days=3).blend_weight(H) == 1.0
 
 
 def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
@@ -239,6 +240,13 @@ def test_a_network_that_is_polled_less_often_is_learnt_from_at_every_day(panel, 
         assert pack.about["n_train"] <= 1.2 * max_rows
         assert pack.about["n_train"] >= 0.3 * min(max_rows, pairs)
         assert pack.about["n_tune"] > 0
+
+
+def test_only_days_after_training_earn_full_weight(panel, pack, profiles):
+    assert pack.calibration.n > 0
+    assert pack.calibration.days == 0
+    past = PastDay(day_after(day_of(panel.start), DAYS - 1), panel, profiles)
+    assert calibrate_day(pack, pack.calibration, past).days == 1
 
 
 def test_a_window_without_observations_to_validate_on_is_refused(panel):

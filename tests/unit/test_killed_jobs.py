@@ -125,7 +125,7 @@ def profiles_change(lake, settings):
 def a_model_goes_live(lake, settings):
     """The model of an hour is trained again, on the same days."""
     before = registry.live(lake, Layout(settings), HORIZONS[1]).folder
-    better = dataclasses.replace(settings, train_rounds=9)
+    better = dataclasses.replace(settings, train_rounds=17)
     train_model.run(network.of(lake, better), HORIZONS[1], last=DAYS[3])
     assert registry.live(lake, Layout(settings), HORIZONS[1]).folder != before
 
@@ -246,7 +246,7 @@ JOBS = {
 @pytest.fixture
 def quick(settings):
     """Settings that train in a second."""
-    return dataclasses.replace(settings, horizons=HORIZONS, train_rounds=4, train_max_rows=4000)
+    return dataclasses.replace(settings, horizons=HORIZONS, train_rounds=16, train_max_rows=4000)
 
 
 @pytest.fixture(scope="module")
@@ -280,9 +280,7 @@ def complete(lake, quick, made):
         if day == DAYS[3]:
             for horizon in HORIZONS:
                 train_model.run(network.of(lake, quick), horizon)
-                if registry.live(lake, Layout(quick), horizon) is None:
-                    version = registry.versions(lake, Layout(quick), horizon)[0]
-                    registry.promote(lake, Layout(quick), version)
+                assert registry.live(lake, Layout(quick), horizon)
                 refresh_profiles.run_for_model(network.of(lake, quick), horizon)
     for day in DAYS:
         build_datasets.run(network.of(lake, quick), day)

@@ -178,7 +178,7 @@ def mortal(lake, lives: float):
 
 
 def test_a_training_killed_on_going_live_ends_as_an_undisturbed_one(history, quick):
-    train_model.run(network.of(history, dataclasses.replace(quick, train_rounds=2)), H)
+    train_model.run(network.of(history, dataclasses.replace(quick, train_rounds=6)), H)
     old = registry.live(history, Layout(quick), H)
     before = set(network.contents(history))
     undisturbed = mortal(history, math.inf)

@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 PRIOR = 6.0
 """Observations of "no change" that a mean is shrunk by: one day's worth of one half hour."""
 
+ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")
+"""Movement over usual movement, network-wide; their product below 1 is the activity damping."""
+
+ACTIVITY_PRIOR = 6.0
+"""Usual activity counts as far as it rests on more observations of this half hour than these:
+one day's. The second Saturday of a network says little about the third."""
+
 ACTIVITY_BINS = (12, 36)
 """The hour and the three hours over which the network's relative activity is taken."""
 
@@ -100,6 +107,19 @@ def profile_features(
     factor = relative_activity[1].astype(np.float32)[:, None]
     yield "profile_change_paced", mean * factor
     yield "profile_moved_paced", usual_move * factor
+
+
+def activity_damping(
+    last_hour: NDArray[np.float32], yesterday: NDArray[np.float32], weight: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the activity damping: activity over usual activity, at most 1, shrunk towards 1.
+
+    The `ACTIVITY_FEATURES` and ``profile_weight``, ``float32`` of one shape, make an array of the
+    same; an unknown activity is the usual one.
+    """
+    known = weight / (weight + np.float32(ACTIVITY_PRIOR))
+    one, other = (1 + (np.nan_to_num(a, nan=1.0) - 1) * known for a in (last_hour, yesterday))
+    return np.asarray(np.minimum(one * other, 1), np.float32)
 
 
 def _at(

@@ -39,11 +39,11 @@ RECENT_BINS = 12
 """An hour, over which the counts of late are compared with what is usual."""
 
 RATE_FEATURES = (
-    "usual_arrivals",
-    "usual_departures",
-    "usual_net",
-    "usual_net_6h",
-    "bikes_after_usual",
+    "expected_arrivals",
+    "expected_departures",
+    "expected_net",
+    "expected_net_6h",
+    "bikes_expected",
     "arrivals_vs_usual_1h",
     "departures_vs_usual_1h",
 )
@@ -55,29 +55,32 @@ def rate_features(
     rows: NDArray[np.int64],
     horizon: HorizonBins,
     movements: Movements,
+    damping: NDArray[np.float32],
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield each of `RATE_FEATURES` at the given rows of a history, ``float32[n, S]``.
 
-    ``usual_*`` are bikes expected over the horizon (``usual_net`` arrivals less departures,
-    ``usual_net_6h`` the same over six hours), ``bikes_after_usual`` the bikes now plus
-    ``usual_net``, ``*_vs_usual_1h`` what was counted over the last hour less what was expected.
-    NaN for a network that has no past.
+    ``expected_*`` are bikes over the horizon (``expected_net`` arrivals less departures,
+    ``expected_net_6h`` the same over six hours): what is usual, times the activity damping
+    ``float32[n, S]``. A model cannot scale them down by itself in a week with less activity than
+    any it learnt from. ``bikes_expected`` are the bikes now plus ``expected_net``,
+    ``*_vs_usual_1h`` what was counted over the last hour less what is usual. NaN for a network that
+    has no past.
     """
     flow = spread(profiles.flow, profiles.stations, history.stations.ids)
     bins = history.start + rows
     arrived, departed = (smoothed_rates(flow[0], counts) for counts in flow[1:])
-    expected = [_expected(rate, bins, profiles.tz, int(horizon)) for rate in (arrived, departed)]
-    yield "usual_arrivals", expected[0]
-    yield "usual_departures", expected[1]
-    net = expected[0] - expected[1]
-    yield "usual_net", net
-    yield "usual_net_6h", _expected(arrived - departed, bins, profiles.tz, 72, step=6)
-    yield "bikes_after_usual", history["bikes"][rows] + net
+    usual = [_summed(rate, bins, profiles.tz, int(horizon)) for rate in (arrived, departed)]
+    yield "expected_arrivals", usual[0] * damping
+    yield "expected_departures", usual[1] * damping
+    net = (usual[0] - usual[1]) * damping
+    yield "expected_net", net
+    yield "expected_net_6h", _summed(arrived - departed, bins, profiles.tz, 72, step=6) * damping
+    yield "bikes_expected", history["bikes"][rows] + net
     for name, rate, sums in (
         ("arrivals", arrived, movements.arrived),
         ("departures", departed, movements.left),
     ):
-        before = _expected(rate, bins - RECENT_BINS, profiles.tz, RECENT_BINS)
+        before = _summed(rate, bins - RECENT_BINS, profiles.tz, RECENT_BINS)
         counted = window_sum(sums, rows + 1, RECENT_BINS).astype(np.float32)
         yield f"{name}_vs_usual_1h", counted - before
 
@@ -117,7 +120,7 @@ def _pooled(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return pooled
 
 
-def _expected(
+def _summed(
     rate: NDArray[np.float32], bins: NDArray[np.int64], tz: str, width: int, step: int = 1
 ) -> NDArray[np.float32]:
     """Return a rate summed over the ``width`` bins after each bin, ``float32[n, S]``.

@@ -17,7 +17,9 @@ from velib_core.features.cal_features import (
     calendar_features,
 )
 from velib_core.features.profile_features import (
+    ACTIVITY_FEATURES,
     PROFILE_FEATURES,
+    activity_damping,
     activity_lookback,
     profile_features,
 )
@@ -112,13 +114,15 @@ def feature_rows(
     rows = at - history.start
     movements = Movements.of(history["bikes"])
     ok = history["ok"][rows]
+    usual = dict(profile_features(profiles, history, rows, horizon))
+    damping = activity_damping(*(usual[name] for name in (*ACTIVITY_FEATURES, "profile_weight")))
     columns = itertools.chain(
         time_features(history, rows),
         movement_features(history, rows, movements),
         station_features(static_features, history, rows),
         neighbour_features(static_features, history, rows, movements),
-        profile_features(profiles, history, rows, horizon),
-        rate_features(profiles, history, rows, horizon, movements),
+        usual.items(),
+        rate_features(profiles, history, rows, horizon, movements, damping),
         ((name, series[:, None]) for name, series in calendar_features(at, profiles.tz).items()),
         [("status_code", np.where(np.isnan(ok), np.float32(-1), 1 - ok))],
     )

@@ -36,12 +36,12 @@ SHORT_HORIZON_BINS = 6
 """Half an hour: up to this horizon the blend weight may be 1, since a median that moves so
 soon is nearly sure of itself."""
 
-MAX_BLEND_WEIGHT_BEYOND = 0.9
+MAX_BLEND_WEIGHT_BEYOND = 0.85
 """The most beyond it, as long as few days have been hindcast: a higher weight gains half a point
 where all is well and costs whole points in the hours of a week unlike those before it."""
 
-DAYS_FOR_FULL_WEIGHT = 5
-"""Days hindcast after which a model may have its whole weight at any horizon."""
+DAYS_FOR_FULL_WEIGHT = 3
+"""Days hindcast after training until a model may have its whole weight at any horizon."""
 
 MEMORY_DAYS = 3.0
 """Days after which a closed day counts 1/e."""
@@ -85,8 +85,9 @@ class Calibration:
     ``gain`` is ``float64[len(BLEND_WEIGHTS)]``, the absolute error saved against persistence less
     `COST_OF_MOVING` for each forecast that moved; ``cross`` and ``square`` the sums of predicted
     times true change and of the square of the predicted mean change; ``n`` the hindcasts and
-    ``days`` the days that they are of, not decayed. ``bike`` and ``dock`` are ``float64[3, B]``,
-    by bin of stated probability: rows, the sum of what was stated, and how often it came true.
+    ``days`` the days hindcast after training, not decayed. ``bike`` and ``dock`` are
+    ``float64[3, B]``, by bin of stated probability: rows, the sum of what was stated, and how often
+    it came true.
     """
 
     gain: NDArray[np.float64]

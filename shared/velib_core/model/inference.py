@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from velib_core.features.profile_features import ACTIVITY_FEATURES, activity_damping
 from velib_core.features.stack import feature_rows, lookback_bins
 from velib_core.model.blending import calibrated
 from velib_core.model.change_distribution import (
@@ -42,14 +43,6 @@ STALE_AFTER_MINUTES = 15
 SILENT_AFTER_MINUTES = 24 * 60
 """A station whose own last report is older gets no forecast. Healthy feeds pass on reports up to
 an hour old, broken stations report for the last time years ago."""
-
-
-ACTIVITY_FEATURES = ("network_pace_1h", "network_pace_yesterday")
-"""Movement over usual movement, network-wide; their product below 1 damps the forecast."""
-
-ACTIVITY_PRIOR = 6.0
-"""Usual activity counts as far as it rests on more observations of this half hour than these:
-one day's. The second Saturday of a network says little about the third."""
 
 
 HINDCAST_BINS = 24
@@ -118,19 +111,17 @@ def class_probabilities(pack: ModelPack, features: NDArray[np.float32]) -> NDArr
 
     ``features`` is ``float32[n, F]`` in the order of ``pack.feat_cols``. The booster's odds of any
     movement are scaled down where the network was less active than usual over the last hour and
-    over yesterday, as far as what is usual is known (`ACTIVITY_PRIOR`). Trees do not extrapolate:
+    over yesterday, as far as what is usual is known (`activity_damping`). Trees do not extrapolate:
     in a week with less activity than any in training they would still forecast the usual commute.
     """
     if not len(features):
         return np.zeros((0, len(pack.classes.lows)), np.float32)
     found: NDArray[np.float32] = pack.model.inplace_predict(np.ascontiguousarray(features))
     place = pack.feat_cols.index
-    relative_activity = np.nan_to_num(features[:, list(map(place, ACTIVITY_FEATURES))], nan=1.0)
-    weight = features[:, place("profile_weight")]
-    known = weight / (weight + np.float32(ACTIVITY_PRIOR))
-    activity_damping = np.minimum((1 + (relative_activity - 1) * known[:, None]).prod(axis=1), 1)
+    seen = (features[:, place(name)] for name in (*ACTIVITY_FEATURES, "profile_weight"))
+    damping = activity_damping(*seen)
     unchanged = pack.classes.unchanged
-    scaled: NDArray[np.float32] = found * activity_damping[:, None]
+    scaled: NDArray[np.float32] = found * damping[:, None]
     scaled[:, unchanged] = found[:, unchanged]
     scaled /= scaled.sum(axis=1, keepdims=True)
     return scaled

@@ -149,6 +149,8 @@ def train(
     calibration = pack.calibration
     for rows in tune:
         calibration = add_rows(calibration, pack, rows)
+    # The days that stopped the boosting flatter the model: they earn no full weight.
+    calibration = dataclasses.replace(calibration, days=0)
     pack = dataclasses.replace(pack, calibration=calibration)
     about = {
         "first_day": (*split.warm_up, *split.learn)[0].isoformat(),
