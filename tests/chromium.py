@@ -57,15 +57,24 @@ def chromium(width: int = 1300, height: int = 900) -> Iterator[Chrome]:
 
 
 def open_page(browser: Chrome, page: Path) -> None:
-    """Open a network page and wait until it is ready; its logs start anew."""
+    """Open a network page and wait until its charts are drawn; its logs start anew."""
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     browser.get(page.as_uri())
+    wait_for(browser, page, "interactive")
+    browser.execute_script("wantCharts()")
+    wait_for(browser, page, "ready")
+
+
+def wait_for(browser: Chrome, page: Path, stage: str) -> float:
+    """Wait until a page has reached a stage; return its seconds since the navigation began."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not browser.execute_script("return document.documentElement.dataset.ready"):
+    script = f"return document.documentElement.dataset.{stage}"
+    while not (at := browser.execute_script(script)):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{page} is not ready: {browser.get_log('browser')}")
+            raise TimeoutError(f"{page} is not {stage}: {browser.get_log('browser')}")
         time.sleep(0.05)
+    return float(at) / 1000
 
 
 def requests_of(browser: Chrome) -> list[str]:

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 class Finding:
     """Something to look at.
 
-    ``subject`` is what it is about, as in ``models``; ``text`` says what is wrong, and
-    ``command`` what to type, ``None`` where no command brings it back.
+    ``subject`` is what it is about, as in ``models``; ``code`` names the kind of fault and
+    ``about`` the object, the horizon or the number that it concerns, for whoever says it in other
+    words; ``text`` says what is wrong, and ``command`` what to type, ``None`` where no command
+    brings it back.
     """
 
     subject: str
+    code: str
+    about: str
     text: str
     command: str | None = None
 
@@ -84,14 +88,16 @@ def check_documents(lake: ReadableLake, settings: Settings, place: Place) -> Ite
         again = place.again(_STAGES.get(family))
         manifest = documents.pop(MANIFEST, None)
         if manifest is None:
-            yield Finding("documents", f"{family}: there is no {MANIFEST}", again)
+            text = f"{family}: there is no {MANIFEST}"
+            yield Finding("documents", "manifest_missing", family, text, again)
             continue
         content = _json(lake.read(manifest))
         if not isinstance(content, dict):
-            yield Finding("documents", f"{manifest.name} is unreadable", again)
+            text = f"{manifest.name} is unreadable"
+            yield Finding("documents", "unreadable", manifest.name, text, again)
             continue
-        for text in _differences(lake, family, content, documents, place):
-            yield Finding("documents", text, again)
+        for code, name, text in _differences(lake, family, content, documents, place):
+            yield Finding("documents", code, name, text, again)
 
 
 _STAGES = {family.folder: family.job for family in FAMILIES} | {
@@ -107,18 +113,20 @@ def _differences(
     manifest: dict[str, Any],
     documents: dict[str, Entry],
     place: Place,
-) -> Iterator[str]:
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the code, the document's name and the words of each difference."""
     checksums = manifest.get("checksums")
     for name, checksum in (checksums if isinstance(checksums, dict) else {}).items():
         entry = documents.get(name)
         if entry is None:
-            yield f"{family}: {name} is missing"
+            yield "missing", f"{family}/{name}", f"{family}: {name} is missing"
             continue
         known = entry.crc32c if place.deployed else crc32c(lake.read(entry))
         if known != checksum:
-            readable = _json(lake.read(entry)) is not None
-            what = "is not what its manifest says" if readable else "is unreadable"
-            yield f"{entry.name} {what}"
+            if _json(lake.read(entry)) is None:
+                yield "unreadable", entry.name, f"{entry.name} is unreadable"
+            else:
+                yield "edited", entry.name, f"{entry.name} is not what its manifest says"
 
 
 def check_models(
@@ -128,26 +136,30 @@ def check_models(
     try:
         known = [model.version for model in registry.versions(lake, Layout(settings), horizon)]
     except (ModelError, PermanentError) as error:
-        yield Finding("models", f"h{horizon}: a registered model is damaged: {error}")
+        text = f"h{horizon}: a registered model is damaged: {error}"
+        yield Finding("models", "registered_damaged", f"h{horizon}", text)
         known = []
     train = place.publish("train", f'{{"horizons": [{horizon}]}}')
     back = place.velib(f"rollback --horizon {horizon} --to {known[-1]}") if known else train
     try:
         live = registry.live(lake, Layout(settings), horizon)
     except ModelError as error:
-        yield Finding("models", f"h{horizon}: the pointer is damaged: {error}", back)
+        text = f"h{horizon}: the pointer is damaged: {error}"
+        yield Finding("models", "pointer_damaged", f"h{horizon}", text, back)
         return
     if live is None:
         if known:
             text = f"h{horizon}: {counted(len(known), 'model')} registered, but none is live"
-            yield Finding("models", f"{text}: latest.json is missing", back)
+            text += ": latest.json is missing"
+            yield Finding("models", "pointer_missing", f"h{horizon}", text, back)
         return
     try:
         registry.load(lake, Layout(settings), live)
     except (ModelError, PermanentError) as error:
         earlier = known[: known.index(live.version)] if live.version in known else []
         command = place.velib(f"rollback --horizon {horizon} --to {earlier[-1]}") if earlier else ""
-        yield Finding("models", f"h{horizon}: {error}", command or train)
+        text = f"h{horizon}: {error}"
+        yield Finding("models", "model_damaged", f"h{horizon}", text, command or train)
 
 
 def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
@@ -156,17 +168,19 @@ def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Ite
     again = place.again("build_serving_forecast")
     manifest = _fetched(lake, layout.name(ServingManifest()))
     if manifest is None and lake.stat(layout.name(ServingManifest())) is not None:
-        yield Finding("forecasts", f"{layout.name(ServingManifest())} is unreadable", again)
+        name = layout.name(ServingManifest())
+        yield Finding("forecasts", "unreadable", name, f"{name} is unreadable", again)
     for horizon in settings.horizons:
         name = layout.name(Forecast(horizon))
         if lake.stat(name) is None:
             continue
         forecast = _fetched(lake, name)
         if not isinstance(forecast, dict):
-            yield Finding("forecasts", f"{name} is unreadable", again)
+            yield Finding("forecasts", "unreadable", name, f"{name} is unreadable", again)
         elif forecast.get("model_version") and not _logged(lake, layout, horizon, manifest):
             text = f"the forecast log lacks the newest forecast of h{horizon}"
-            yield Finding("forecast log", f"{text}: what was published cannot be scored")
+            text += ": what was published cannot be scored"
+            yield Finding("forecast log", "unlogged", f"h{horizon}", text)
 
 
 def _logged(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, manifest: object) -> bool:

@@ -187,7 +187,8 @@ def _fixes(lake: ReadableLake, settings: Settings) -> tuple[list[str], list[Find
     try:
         return [str(fix) for fix in reconcile.plan(network, ReplayRequested())], []
     except PermanentError as error:
-        return [], [Finding("artefacts", f"what is missing or stale is unknown: {error}")]
+        text = f"what is missing or stale is unknown: {error}"
+        return [], [Finding("artefacts", "artefacts_unknown", "", text)]
 
 
 def _content(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
@@ -200,29 +201,34 @@ def _content(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[F
 def _findings(state: LakeStatus, place: Place) -> Iterator[Finding]:
     """Yield what the figures themselves say; `lake_checks` looks at contents."""
     if state.age_min is None:
-        yield Finding("snapshots", "there is no snapshot", _doctor(place))
+        yield Finding("snapshots", "no_snapshot", "", "there is no snapshot", _doctor(place))
     elif state.live and state.age_min > state.silence_max_min:
         limit = age(state.silence_max_min)
         text = f"the newest snapshot is {age(state.age_min)} old, expected at most {limit}"
-        yield Finding("snapshots", text, _doctor(place))
+        yield Finding("snapshots", "old_snapshot", age(state.age_min), text, _doctor(place))
     if state.missing_days:
-        missing = counted(len(state.missing_days), "day has", "days have")
-        yield Finding("snapshots", f"{missing} no snapshot")
+        missing = len(state.missing_days)
+        text = f"{counted(missing, 'day has', 'days have')} no snapshot"
+        yield Finding("snapshots", "missing_days", str(missing), text)
     if state.alerts:
         stand = counted(len(state.alerts), "alert stands", "alerts stand")
         first = min(state.alerts, key=lambda alert: alert.level != "high")
-        yield Finding("alerts", f"{stand}: {first.text}", place.velib("report"))
+        text, command = f"{stand}: {first.text}", place.velib("report")
+        yield Finding("alerts", "alerts", str(len(state.alerts)), text, command)
     if state.quarantined_lately:
         lately = counted(state.quarantined_lately, "object was", "objects were")
         text = f"{lately} quarantined in the last 24 hours"
-        yield Finding("quarantine", text, place.velib("report"))
+        number = str(state.quarantined_lately)
+        yield Finding("quarantine", "quarantined", number, text, place.velib("report"))
     if state.dead_letters.count:
         dead_lettered = counted(state.dead_letters.count, "message was", "messages were")
         more = " or more" if state.dead_letters.more else ""
-        yield Finding("dead letters", f"{dead_lettered}{more} dead-lettered", _pull(place))
+        text, number = f"{dead_lettered}{more} dead-lettered", str(state.dead_letters.count)
+        yield Finding("dead letters", "dead_lettered", number, text, _pull(place))
     if state.fixes:
         fixes = counted(len(state.fixes), "artefact is", "artefacts are")
-        yield Finding("artefacts", f"{fixes} missing or stale", place.again())
+        text, number = f"{fixes} missing or stale", str(len(state.fixes))
+        yield Finding("artefacts", "artefacts", number, text, place.again())
 
 
 def _doctor(place: Place) -> str | None:

@@ -214,7 +214,7 @@ def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, n
     assert made["y_base"][7] == bikes[issue]
 
 
-def test_the_distribution_is_scored_beside_persistence_and_climatology(performance, reported):
+def test_the_distribution_is_scored_next_to_persistence_and_climatology(performance, reported):
     folder, rows = reported
     kpis = performance[f"{folder}/kpis.json"]
     scored = rows[rows["y_pred_int"].notna()]

@@ -13,9 +13,12 @@ from click.testing import CliRunner
 from velib_cli.dead_letters import DeadLetter, DeadLetters, dead_lettered, waiting
 from velib_cli.main import cli
 from velib_cli.published_settings import as_published
+from velib_cli.report.charts import report_data
+from velib_cli.report.page import texts
+from velib_cli.report.sources import read_sources
 from velib_cli.status import inspect_lake
 from velib_cli.status_text import rows, sentence
-from velib_cli.targets import deployed_settings
+from velib_cli.targets import deployed_settings, open_lake
 from velib_core.jobs import compact_daily
 from velib_core.lake.bucket import crc32c, json_bytes
 from velib_core.lake.keys import (
@@ -327,6 +330,53 @@ def forge(lake, settings, fault):
         lake.delete(lake.stat(name))
     else:
         network.put(lake, name, data)
+
+
+ON_THE_PAGE = {
+    "pointer deleted": {"pointer_missing"},
+    "pointer truncated": {"pointer_damaged"},
+    "booster deleted": {"model_damaged"},
+    "booster replaced": {"model_damaged"},
+    "forecast log deleted": {"unlogged"},
+    "document edited": {"edited"},
+    "document deleted": {"missing"},
+    "document truncated": {"unreadable"},
+    "document empty": {"unreadable"},
+    "manifest truncated": {"unreadable"},
+    "forecast truncated": {"unreadable"},
+}
+
+
+@pytest.mark.parametrize("fault", FORGED)
+def test_the_page_says_what_status_says(modelled, settings, tmp_path, fault):
+    lake, _ = modelled
+    folder = tmp_path / "lake"
+    entries = list(lake.entries(""))
+    for entry in entries:
+        target = folder / entry.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(lake.read(entry))
+    record_entries(entries, folder)
+    before = findings_of_page(folder)
+    key, data = FORGED[fault]
+    forged = folder / Layout(settings).name(key)
+    forged.unlink() if data is None else forged.write_bytes(data)
+    after = findings_of_page(folder)
+    assert {f["code"] for f in after if f not in before} >= ON_THE_PAGE[fault]
+    said = json.loads(run("status", "--dir", str(folder), "--json").stdout)["findings"]
+    assert {f["text"] for f in after} <= {f["text"] for f in said}
+    for language in ("fr", "en"):
+        assert all(f"finding.{f['code']}" in texts()[language] for f in after)
+
+
+def findings_of_page(folder):
+    """What the page of a folder carries; every code of it is said in both languages."""
+    lake, settings = open_lake(None, folder)
+    state = inspect_lake(
+        lake, settings, dt.datetime.now(dt.UTC), NOBODY, live=False, place=f"--dir {folder}"
+    )
+    sources = read_sources(lake, settings, findings=state.findings)
+    return report_data(sources, dt.datetime.now(dt.UTC))["findings"]
 
 
 FAULTS = {

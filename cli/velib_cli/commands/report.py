@@ -13,12 +13,13 @@ from velib_core.errors import PermanentError
 from velib_core.lake.bucket import JSON, Artefact
 from velib_core.settings.network import bucket_and_folder
 
-from velib_cli.dead_letters import dead_lettered
+from velib_cli.dead_letters import DeadLetters, dead_lettered
 from velib_cli.options import bucket_option, folder_option, settings_option
 from velib_cli.report.charts import report_data
 from velib_cli.report.page import report_html
 from velib_cli.report.places import BasemapError
 from velib_cli.report.sources import read_sources
+from velib_cli.status import inspect_lake
 from velib_cli.targets import open_lake, open_writable_lake
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def report(
     if basemap is not None:
         keep_basemap(*open_writable_lake(bucket, folder, settings_file), basemap)
     lake, settings = open_lake(bucket, folder, file=settings_file)
-    dead_letters = dead_lettered(folder).count if folder is not None else None
-    size = write_report(lake, settings, out, dead_letters, tiles)
+    size = write_report(lake, settings, out, folder, tiles)
     click.echo(f"{out}: {size / 2**20:.1f} MiB; open it in a browser.")
 
 
@@ -76,12 +76,21 @@ def write_report(
     lake: ReadableLake,
     settings: Settings,
     out: Path,
-    dead_letters: int | None = None,
+    folder: Path | None = None,
     tiles: str | None = None,
 ) -> int:
-    """Write the page of a lake as it is now; return its size in bytes."""
-    sources = read_sources(lake, settings, dead_letters, read_basemap(lake, settings), tiles)
-    page = report_html(report_data(sources, dt.datetime.now(dt.UTC))).encode()
+    """Write the page of a lake as it is now; return its size in bytes.
+
+    ``folder`` is where the lake is mirrored, ``None`` for a bucket, whose page does not know how
+    many messages were dead-lettered.
+    """
+    now = dt.datetime.now(dt.UTC)
+    dead = dead_lettered(folder) if folder is not None else DeadLetters(None)
+    place = f"--dir {folder}" if folder is not None else None
+    state = inspect_lake(lake, settings, now, dead, live=folder is None, place=place)
+    basemap = read_basemap(lake, settings)
+    sources = read_sources(lake, settings, dead.count, basemap, tiles, state.findings)
+    page = report_html(report_data(sources, now)).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(page)
     return len(page)
@@ -115,4 +124,4 @@ def _basemap_name(settings: Settings) -> str:
 def report_folder(folder: Path, out: Path) -> int:
     """Write the page of a mirrored lake; its run knows how many messages were dead-lettered."""
     lake, settings = open_lake(None, folder)
-    return write_report(lake, settings, out, dead_lettered(folder).count)
+    return write_report(lake, settings, out, folder)

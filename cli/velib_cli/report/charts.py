@@ -54,6 +54,9 @@ FAMILIES = (
 )
 """Families whose manifests the page reads: status, reason, alerts."""
 
+SHOWN_APART = ("alerts", "old_snapshot", "quarantined", "dead_lettered")
+"""Findings of the status that have a place of their own on the page."""
+
 FORECAST_COLUMNS = ("bikes_pred", "p_bike", "p_dock", "reason", "target_ts_utc")
 
 
@@ -102,7 +105,12 @@ def report_data(sources: Sources, made_at: dt.datetime) -> dict[str, Any]:
         "quarantine": {"total": sources.quarantined, "rows": quarantine_rows(sources.quarantine)},
         "dead_letters": sources.dead_letters,
     }
-    return made | {"unreadable": sorted(set(damaged))}
+    found = [finding for finding in sources.findings if finding.code not in SHOWN_APART]
+    known = [finding.about for finding in found]
+    damaged = [name for name in set(damaged) if not any(k.endswith(name) for k in known)]
+    fields = ("code", "about", "text", "command")
+    findings = [{name: getattr(finding, name) for name in fields} for finding in found]
+    return made | {"unreadable": sorted(damaged), "findings": findings}
 
 
 def map_block(sources: Sources) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from velib_core.timeline.bins import BINS_PER_DAY, Bin, Day, day_after, day_of, 
 from velib_cli.report.value import COLUMNS, LoggedDay
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from velib_core.features.profiles import Profiles
     from velib_core.lake.lineage import LineageRecord
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
+
+    from velib_cli.lake_checks import Finding
 
 COVERAGE_DAYS = 15
 """UTC days of the coverage heat map: one more than it shows, which are local ones."""
@@ -117,6 +119,7 @@ class Sources:
     unreadable: list[str] = dataclasses.field(default_factory=list)
     basemap: Mapping[str, Any] | None = None
     tiles: str | None = None
+    findings: Sequence[Finding] = ()
 
 
 def read_sources(
@@ -125,11 +128,12 @@ def read_sources(
     dead_letters: int | None = None,
     basemap: Mapping[str, Any] | None = None,
     tiles: str | None = None,
+    findings: Sequence[Finding] = (),
 ) -> Sources:
     """Read everything that the page shows; costs a listing and some hundred small objects.
 
     ``basemap`` is a GeoJSON document and ``tiles`` the address of a tile server, where the
-    operator named them.
+    operator named them; ``findings`` are what `velib_cli.status.inspect_lake` found.
     """
     layout = Layout(settings)
     days = observed_days(lake, layout)
@@ -159,6 +163,7 @@ def read_sources(
         + [name for horizon in horizons for name in horizon.unreadable],
         basemap=basemap,
         tiles=tiles,
+        findings=findings,
     )
 
 

@@ -279,14 +279,14 @@ def hindcast_day(
         probability = class_probabilities(
             pack, features.reshape(len(features), -1)[:, keep.ravel()].T
         )
-        bikes, most_bikes, true = (part[block][keep] for part in (today["bikes"], most, truth))
+        bikes, highest, true = (part[block][keep] for part in (today["bikes"], most, truth))
         found = blend_with_persistence(
-            pack, calibration, probability, bikes, most_bikes, docks[block][keep]
+            pack, calibration, probability, bikes, highest, docks[block][keep]
         )
         for array, values in zip(out, found, strict=True):
             array[block][keep] = values
         weight = calibration.mean_blend_weight
-        score = crps(pack.classes, probability, weight, bikes, most_bikes, true)
+        score = crps(pack.classes, probability, weight, bikes, highest, true)
         scores[block][keep] = np.where(np.isnan(true), np.nan, score)
     return out, scores
 

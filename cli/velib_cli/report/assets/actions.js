@@ -25,10 +25,17 @@ function alertText(alert) {
   });
 }
 
+// What `velib status` says of the lake, in the reader's language.
+function findingText({ code, about, text: said }) {
+  return hasText(`finding.${code}`) ? text(`finding.${code}`, { about }) : choice.lang === "en" ? said : text("alert.other", { code });
+}
+
 function alerts() {
   const stand = data.alerts.map((alert) => node("li", { class: alert.level },
     node("strong", {}, text(alert.level === "high" ? "level.high" : "level.medium")), " ", alertText(alert), " ",
     node("span", { class: "note" }, text("now.asof", { family: alert.family, when: moment(alert.as_of) }))));
+  stand.push(...data.findings.map((finding) => node("li", { class: "high" }, findingText(finding),
+    finding.command ? node("code", { class: "block" }, finding.command) : "")));
   stand.push(...data.unreadable.map((name) => node("li", { class: "high" }, text("now.unreadable"), " ", node("code", {}, name))));
   element("alerts").replaceChildren(node("h3", {}, text("now.alerts")), node("ul", { class: "alerts" },
     ...(stand.length ? stand : [node("li", { class: "none" }, text("health.noalerts"))])));

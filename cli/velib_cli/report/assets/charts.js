@@ -3,6 +3,21 @@
 const CONFIG = { displaylogo: false, responsive: true, displayModeBar: false };
 const drawn = new Map();
 
+// Reading the charting library takes a browser's only thread for more than a second. It is read
+// when a chart comes near the screen, when a station is chosen, or when the reader has had a while.
+const UNASKED_MS = 3000;
+let wantCharts;
+const chartsWanted = new Promise((resume) => { wantCharts = resume; });
+
+function awaitWish() {
+  const nearest = new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) wantCharts();
+  }, { rootMargin: "400px" });
+  for (const figure of document.querySelectorAll(".chart")) nearest.observe(figure);
+  setTimeout(wantCharts, UNASKED_MS);
+  return chartsWanted.then(() => nearest.disconnect());
+}
+
 function layout(extra = {}) {
   const axis = {
     gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"),
@@ -285,6 +300,7 @@ function draw(id) {
     drawn.set(id, false);
     return;
   }
+  if (!window.Plotly) return;
   if (!drawn.get(id)) figure.replaceChildren();
   if (tallCharts[id]) figure.style.height = `${tallCharts[id]()}px`;
   label(figure, figure.closest("article").querySelector("h3").textContent);

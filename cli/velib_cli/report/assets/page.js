@@ -209,7 +209,7 @@ function listen() {
   addEventListener("beforeprint", drawAll);
 }
 
-// Words first: the page can be read while the charting library is still being unpacked.
+// Words, tables and links first: they react before the charting library is read.
 async function start() {
   choice.lang = remembered("lang", ["fr", "en"], navigator.language.startsWith("fr") ? "fr" : "en");
   choice.theme = remembered("theme", THEMES, "auto");
@@ -218,12 +218,15 @@ async function start() {
   choice.horizon = choice.judged = Math.max(0, data.horizons.length - 1);
   choice.station = judged()?.truth?.station_id ?? liveliest();
   words();
+  showStation();
   listen();
   document.documentElement.dataset.readable = String(Math.round(performance.now()));
-  await new Promise((resume) => setTimeout(resume));
+  await new Promise((resume) => requestAnimationFrame(() => setTimeout(resume)));
+  document.documentElement.dataset.interactive = String(Math.round(performance.now()));
+  followLink();
+  await awaitWish();
   document.head.append(node("script", {}, await unpacked("library")));
   charts();
-  followLink();
   document.documentElement.dataset.ready = String(Math.round(performance.now()));
 }
 

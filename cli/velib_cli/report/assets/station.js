@@ -51,6 +51,7 @@ function drawMap() {
     figure.replaceChildren(emptyNote(data.stations ? "empty.place" : "empty.snapshot"));
     return;
   }
+  if (!window.Plotly) return;
   const { x, y, capacity, id } = data.stations;
   const shares = here.map(shareOf);
   const scale = colours();
@@ -216,6 +217,7 @@ function searchKey(event) {
 // On a telephone the chosen station comes up over the map: below it, nobody would see it.
 function choose(id, asSheet = false) {
   choice.station = id;
+  wantCharts();
   const sheet = element("sheet");
   if (asSheet && isPhone() && !sheet.open) {
     element("sheet-body").append(element("station"), element("station-chart"));
@@ -270,6 +272,7 @@ function stationForecast(horizon, n) {
 }
 
 function stationChart(n) {
+  if (!window.Plotly) return;
   const { history, name, id, bikes } = data.stations;
   const from = (start, step) => (_, k) => wall(new Date(Date.parse(start) + k * step * 60000));
   const traces = [];
