@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from velib_core.timeline.bins import Day
 
 LEAST_DAYS = 3
-"""A day each for the learn, tune and judge splits."""
+"""A day each to learn from, to tune on and to evaluate with."""
 
 DAYS_OF_A_YOUNG_NETWORK = 14
 """From so many days on a model gains little by a day, and the weekly schedule is enough."""
