@@ -33,7 +33,7 @@ function findingText({ code, about, text: said }) {
 function alerts() {
   const stand = data.alerts.map((alert) => node("li", { class: alert.level },
     node("strong", {}, text(alert.level === "high" ? "level.high" : "level.medium")), " ", alertText(alert), " ",
-    node("span", { class: "note" }, text("now.asof", { family: alert.family, when: moment(alert.as_of) }))));
+    node("span", { class: "note" }, alert.as_of ? text("now.asof", { family: alert.family, when: moment(alert.as_of) }) : `(${alert.family})`)));
   stand.push(...data.findings.map((finding) => node("li", { class: "high" }, findingText(finding),
     finding.command ? node("code", { class: "block" }, finding.command) : "")));
   stand.push(...data.unreadable.map((name) => node("li", { class: "high" }, text("now.unreadable"), " ", node("code", {}, name))));
@@ -87,12 +87,11 @@ const metres = (km) => (km < 1 ? text("unit.m", { n: number(Math.round(km * 100)
 function actionTable() {
   const rows = shownRisks();
   const able = anyForecast();
-  element("now-about").textContent = text(able ? "now.about" : "now.nomodel", {
+  element("now-about").textContent = text(able ? "now.about" : data.newest ? "now.nomodel" : "now.nosnapshot", {
     when: moment(data.newest), risk: percent(LEAST_RISK), sure: percent(SURE) });
-  element("now-tools").hidden = !able;
-  element("now-count").textContent = able ? text("now.count", { n: number(rows.length) }) : "";
-  element("now").hidden = !able;
+  element("now-card").hidden = !able;
   if (!able) return;
+  element("now-count").textContent = text("now.count", { n: number(rows.length) });
   const place = (n) => (quarterOf(n) === null ? "" : node("span", { class: "note block" }, quarterName(quarterOf(n))));
   const { bikes, docks } = data.stations;
   element("now").replaceChildren(rows.length ? table(

@@ -90,7 +90,7 @@ function warnedChart() {
   const x = known.map(({ minutes }) => text("horizon", { h: minutes }));
   const bar = (key, shade, of) => ({
     type: "bar", name: text(key), x, y: known.map(({ value }) => of(value.warnings)), marker: { color: colour(shade) },
-    texttemplate: "%{y:.0f}%", textposition: "outside", cliponaxis: false, hovertemplate: `%{y:.1f}${share()}<extra>%{fullData.name}</extra>`,
+    texttemplate: `%{y:.0f}${share()}`, textposition: "outside", cliponaxis: false, hovertemplate: `%{y:.1f}${share()}<extra>%{fullData.name}</extra>`,
   });
   const part = (a, b) => (b ? (100 * a) / b : null);
   return {
@@ -114,7 +114,7 @@ function reliabilityChart() {
       curve("bike", "mode.bike", "empty"), curve("dock", "mode.dock", "full")],
     layout: {
       xaxis: { range: [0, 100], ticksuffix: share(), title: { text: text("reliability.said") } },
-      yaxis: { range: [0, 100], ticksuffix: share(), title: { text: text("reliability.came") } },
+      yaxis: { range: [0, 104], ticksuffix: share(), title: { text: text("reliability.came") } },
     },
   };
 }
@@ -129,7 +129,8 @@ function sizesChart() {
     customdata: value.by_size.n.map((n) => number(n)), hovertemplate: `%{y:+.1f}${share()} (n = %{customdata})<extra>%{fullData.name}</extra>`,
   });
   return {
-    traces: [bar("against.persistence", "now", "model"), bar("against.usual", "usual", "usual")],
+    traces: [bar("against.persistence", "now", "model"), bar("against.usual", "usual", "usual")]
+      .filter(({ y }) => y.some((lift) => lift !== null)),
     layout: { barmode: "group", bargap: 0.35, xaxis: { type: "category" }, yaxis: { ticksuffix: share(), zeroline: true } },
   };
 }
@@ -137,10 +138,16 @@ function sizesChart() {
 function trendChart() {
   const days = judged()?.by_day;
   if (!days) return none("empty.truth", data.reasons["model/performance"]);
-  const lift = days.mae_model.map((mae, n) => (days.mae_baseline[n] ? 100 * (1 - mae / days.mae_baseline[n]) : null));
+  const lift = (mine, base) => (base ? 100 * (1 - mine / base) : null);
+  const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
+  const daily = days.mae_model.map((mae, n) => (mae === null ? null : lift(mae, days.mae_baseline[n])));
+  const weekly = daily.map((_, n) => (n < 6 ? null
+    : lift(sum(days.mae_model.slice(n - 6, n + 1)), sum(days.mae_baseline.slice(n - 6, n + 1)))));
+  const hover = `%{x|%d/%m}, %{y:+.1f}${share()}<extra>%{fullData.name}</extra>`;
   return {
-    traces: [{ ...line(text("against.persistence"), days.date, lift, "model"), mode: "lines+markers", marker: { size: 7 }, hovertemplate: `%{x|%d/%m}, %{y:+.1f}${share()}<extra></extra>` }],
-    layout: { showlegend: false, xaxis: { type: "date", tickformat: "%d/%m", tick0: days.date[0], dtick: DAY_MS * Math.ceil(days.date.length / 7) }, yaxis: { ticksuffix: share(), zeroline: true } },
+    traces: [{ ...line(text("trend.day"), days.date, daily, "model", { width: 1 }), mode: "lines+markers", marker: { size: 7 }, hovertemplate: hover },
+      ...(daily.length > 6 ? [{ ...line(text("trend.week"), days.date, weekly, "truth"), hovertemplate: hover }] : [])],
+    layout: { showlegend: daily.length > 6, xaxis: { type: "date", tickformat: "%d/%m", tick0: days.date[0], dtick: DAY_MS * Math.ceil(days.date.length / 7) }, yaxis: { rangemode: "tozero", ticksuffix: share(), zeroline: true } },
   };
 }
 
@@ -154,7 +161,7 @@ function residualsChart() {
       type: "bar", x: middle, y: errors.counts.map((count) => (100 * count) / total),
       marker: { color: colour("model") }, hovertemplate: `%{x:+d}, %{y:.1f}${share()}<extra></extra>`,
     }],
-    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "d", title: { text: text("axis.bikes") } }, yaxis: { ticksuffix: share() } },
+    layout: { showlegend: false, bargap: 0.12, xaxis: { tickformat: "d", tick0: 0, dtick: Math.ceil(middle.length / 10), title: { text: text("axis.bikes") } }, yaxis: { ticksuffix: share() } },
   };
 }
 

@@ -87,7 +87,7 @@ function drawMap() {
     annotations: [
       note(text("unit.km", { n: number(bar, bar < 1 ? 1 : 0) }), { x: left + bar / 2, y: bottom, yanchor: "bottom" }),
       note(`<b>↑</b><br>${text("map.north")}`, { xref: "paper", yref: "paper", x: 0.01, y: 0.99, xanchor: "left", yanchor: "top" }),
-      ...(data.map?.named ?? []).filter((n, q) => x[n] !== null && (q < 5 || !narrow())).map((n) => note(escaped(short(nameOf(n))),
+      ...labelled(right - left).map((n) => note(escaped(short(nameOf(n))),
         { x: x[n], y: y[n], yshift: 14, bgcolor: ground("cc"), borderpad: 1, font: { size: 11, color: colour("ink") } })),
     ],
     hoverdistance: matchMedia("(pointer: coarse)").matches ? 40 : 20,
@@ -103,6 +103,19 @@ function drawMap() {
   mapNote(here.length, shares.filter((share) => share === null).length);
 }
 
+// Quarters whose labels do not cover an earlier one's.
+function labelled(width) {
+  const { x, y } = data.stations;
+  const kept = [];
+  for (const n of (data.map?.named ?? []).filter((m, q) => x[m] !== null && (q < 5 || !narrow()))) {
+    const covers = (m) => Math.abs(x[m] - x[n]) < LABEL_WIDTH * width && Math.abs(y[m] - y[n]) < LABEL_HEIGHT * width;
+    if (!kept.some(covers)) kept.push(n);
+  }
+  return kept;
+}
+
+const LABEL_WIDTH = 0.24;
+const LABEL_HEIGHT = 0.05;
 const LONGEST_LABEL = 22;
 const short = (words) => (words.length > LONGEST_LABEL ? `${words.slice(0, LONGEST_LABEL - 1)}…` : words);
 
