@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from panels import START, make_panel
 from velib_cli.backtest.backtest import BacktestError, metrics_of, read_recording, run_backtest
-from velib_cli.commands.backtest import backtest
+from velib_cli.commands.backtest import backtest, verdict
 from velib_core.timeline.bins import Bin, bin_start
 
 DAYS = 5
@@ -189,6 +189,13 @@ def test_the_command_says_what_is_wrong_and_fails(recording, tmp_path, arguments
     )
     assert run.exit_code != 0
     assert said in " ".join(run.output.split())
+
+
+def test_the_verdict_is_the_rule_that_training_promotes_by():
+    better = verdict({"mae": 0.8, "mae_persistence": 0.9})
+    assert better == "would go live: 0.8000 bikes against 0.9000 of persistence"
+    for mae in (0.9, 1.0):
+        assert verdict({"mae": mae, "mae_persistence": 0.9}).startswith("would be refused")
 
 
 def test_the_command_prints_its_metrics_as_json(recording, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zoneinfo
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,6 +14,9 @@ from rich.table import Table
 from velib_core.timeline.bins import Day, HorizonMinutes, horizon_bins, parse_day
 
 from velib_cli.backtest.backtest import BacktestError, BacktestResult, run_backtest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def _day(_context: click.Context, _parameter: click.Parameter, text: str) -> Day:
@@ -118,6 +122,17 @@ def backtest(
         _show(result)
 
 
+def verdict(errors: Mapping[str, Any]) -> str:
+    """Return whether training would have made a model with these errors the live one.
+
+    The first model of a network is promoted where its mean absolute error is below that of
+    persistence; a later one must not be worse than the live model either.
+    """
+    mae, persistence = errors["mae"], errors["mae_persistence"]
+    against = f"{mae:.4f} bikes against {persistence:.4f} of persistence"
+    return f"would go live: {against}" if mae < persistence else f"would be refused: {against}"
+
+
 def _show(result: BacktestResult) -> None:
     table = Table(title=f"{result.metrics['source']} from {result.metrics['test_from']}")
     for heading in (
@@ -149,4 +164,6 @@ def _show(result: BacktestResult) -> None:
         )
     console = Console()
     console.print(table)
+    for minutes, metrics in result.metrics["horizons"].items():
+        console.print(f"{minutes} min: {verdict(metrics['overall'])}")
     console.print(f"Predictions, metrics.json and report.html are in {result.out}")
