@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from velib_core.lake.layout import Layout
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import duckdb
+    from velib_core.lake.readable import ReadableLake
     from velib_core.settings.network import Settings
 
 
@@ -23,6 +26,26 @@ def views_of(settings: Settings) -> dict[str, str]:
         "evaluations": f"{layout.exports}/perf_*.parquet",
         "forecast_log": f"{layout.exports}/served_*.parquet",
     }
+
+
+def copy_files(lake: ReadableLake, settings: Settings, sql: str, folder: Path) -> int:
+    """Copy the files of the views that a question names into a folder; return their number.
+
+    They keep their names. What a question does not name is not downloaded.
+    """
+    count = 0
+    for name, pattern in views_of(settings).items():
+        if not re.search(rf"\b{name}\b", sql, re.IGNORECASE):
+            continue
+        start = pattern[: pattern.index("*")]
+        for entry in lake.entries(start):
+            if not PurePosixPath(entry.name).match(pattern):
+                continue
+            target = folder / entry.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(lake.read(entry))
+            count += 1
+    return count
 
 
 def connect_views(folder: Path, settings: Settings) -> duckdb.DuckDBPyConnection:

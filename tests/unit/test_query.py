@@ -5,12 +5,14 @@ import math
 import re
 from pathlib import Path
 
+import network
 import planted
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from velib_cli.main import cli
 from velib_cli.query import views_of
+from velib_core.lake.layout import Layout
 from velib_core.settings.network import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -77,6 +79,20 @@ def test_the_python_of_the_documents_runs_and_agrees_with_sql(folder, block, mon
     assert {k: v for k, v in found.items() if v is not None and not math.isnan(v)} == pytest.approx(
         {row["station_id"]: row["share"] for row in answer if row["share"] is not None}
     )
+
+
+def test_a_bucket_is_asked_as_a_folder_is(folder, lake, settings, monkeypatch):
+    """Of the real object store; only the files of the views that the question names are read."""
+    monkeypatch.setenv("MON_TZ", "America/Chicago")
+    root = Layout(settings).exports.removesuffix("exports")
+    for file in folder.rglob("*.parquet"):
+        network.put(lake, root + file.relative_to(folder).as_posix(), file.read_bytes())
+    network.put(lake, f"{root}exports/notes.txt", b"no table")
+    sql = QUESTIONS[1]
+    done = CliRunner().invoke(cli, ["query", "--bucket", settings.root, "--json", sql])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads(ask(folder, sql, "--json").stdout)
+    assert done.stderr == f"{DAYS} files read from {settings.root}\n"
 
 
 def test_a_person_reads_a_table_and_a_mistake_is_one_line(folder):
