@@ -106,7 +106,7 @@ def report_data(sources: Sources, made_at: dt.datetime) -> dict[str, Any]:
         "dead_letters": sources.dead_letters,
     }
     found = [finding for finding in sources.findings if finding.code not in SHOWN_APART]
-    known = [finding.about for finding in found]
+    known = [finding.about.replace("/latest/", "/") for finding in found]
     damaged = [name for name in set(damaged) if not any(k.endswith(name) for k in known)]
     fields = ("code", "about", "text", "command")
     findings = [{name: getattr(finding, name) for name in fields} for finding in found]
