@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def ingest(trigger: Trigger) -> Job | None:
     """React to the scheduled trigger."""
     match trigger:
-        case Tick():
-            return partial(job.run, feeds=_feeds())
+        case Tick(published):
+            return partial(job.run, feeds=_feeds(), published=published)
         case _:
             raise UnexpectedTriggerError(trigger)
 

@@ -5,13 +5,9 @@ import json
 import re
 import subprocess
 
-import permission_policy
-import permission_proxy
 import pytest
-from velib_core.settings.network import Settings
-from velib_deploy.function_specs import load_specs
 
-from rehearsal.rehearsal import BUCKET, NAMES, TARGET, rehearse, require_gcloud
+from rehearsal.rehearsal import BUCKET, TARGET, rehearse, require_gcloud
 from rehearsal.world import NUMBER, PROJECT, REGION, World
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
@@ -61,37 +57,6 @@ def test_a_first_deployment_serves_every_function_and_wakes_it(deployed_once):
             assert world.policies[name]["bindings"] == [
                 {"role": "roles/pubsub.subscriber", "members": [agent]}
             ]
-
-
-def test_what_is_granted_and_subscribed_is_what_the_local_cloud_is_run_with(deployed_once):
-    """The access test runs days with `permission_policy.rights`: the same as granted here."""
-    world, _ = deployed_once
-    env = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}/velib", "GOOGLE_CLOUD_PROJECT": PROJECT}
-    specs = {name: spec for name, spec in load_specs().items() if name in NAMES}
-    accounts = {f"velib-{spec.service_account}": name for name, spec in specs.items()}
-    roles = {
-        "roles/storage.objectViewer": permission_proxy.GET,
-        "roles/storage.objectCreator": permission_proxy.CREATE,
-        f"projects/{PROJECT}/roles/velibObjectDeleter": permission_proxy.DELETE,
-        "roles/pubsub.publisher": permission_proxy.PUBLISH,
-    }
-    granted = {}
-    for name, policy in world.policies.items():
-        for binding in policy["bindings"]:
-            for member in binding["members"]:
-                function = accounts.get(member.partition(":")[2].partition("@")[0])
-                if function and binding["role"] in roles:
-                    condition = binding.get("condition", {}).get("expression")
-                    names = permission_policy.prefixes(condition) if condition else [name]
-                    granted.setdefault((function, roles[binding["role"]]), []).extend(names)
-    assert granted == permission_policy.rights(specs, Settings.from_env(env))
-    woken = {}
-    for name, trigger in world.resources.items():
-        if "/triggers/" in name:
-            service = trigger["destination"]["cloudRun"]["service"]
-            topic = trigger["transport"]["pubsub"]["topic"].partition("/topics/velib-")[2]
-            woken.setdefault(service.removeprefix("velib-").replace("-", "_"), set()).add(topic)
-    assert woken == {name: set(spec.topics) for name, spec in specs.items()}
 
 
 def test_a_second_deployment_changes_nothing(rehearsal):

@@ -125,6 +125,19 @@ def test_a_trigger_delivered_late_writes_the_bin_in_which_the_feed_was_made(
     assert list(ingest.run(network.of(lake, configured), feeds).outputs) == [BINNED]
 
 
+@pytest.mark.parametrize(("minutes", "ingested"), [(4, True), (6, False), (180, False)])
+def test_a_trigger_older_than_a_bin_is_acknowledged_whatever_the_feed_does(
+    lake, configured, feeds, server, minutes, ingested
+):
+    published = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes)
+    if not ingested:
+        server.reply("/", b"no feed")
+    result = ingest.run(network.of(lake, configured), feeds, published)
+    assert bool(result.outputs) == ingested
+    assert names(lake) == ([BINNED] if ingested else [])
+    assert (result.counts.get("late_s", 0) >= minutes * 60) != ingested
+
+
 def test_a_frozen_feed_makes_no_new_bins_and_writes_nothing(lake, configured, feeds, server):
     ingest.run(network.of(lake, configured), feeds)
     before = lake.stat(BINNED)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from velib_core.errors import InvalidValueError, PermanentError
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from velib_core.lake.keys import Key
     from velib_core.timeline.bins import Day, HorizonMinutes
 
@@ -47,7 +49,9 @@ class ObjectFinalized:
 
 @dataclasses.dataclass(frozen=True)
 class Tick:
-    """The scheduled trigger: time to look at the feed."""
+    """The scheduled trigger: time to look at the feed. ``published`` is when, by Pub/Sub."""
+
+    published: dt.datetime | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

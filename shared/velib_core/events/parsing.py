@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,10 @@ def parse(event: CloudEvent, settings: Settings) -> Trigger:
         raise EventError("data.message.attributes", attributes, "a JSON object of strings")
     if "eventType" in attributes:
         return _notified(attributes, settings)
-    return _message(_topic_of(event["source"], settings), _payload(message.get("data")), settings)
+    topic, payload = _topic_of(event["source"], settings), _payload(message.get("data"))
+    if topic == TOPICS[Tick]:
+        return Tick(_published(message.get("publishTime")))
+    return _message(topic, payload, settings)
 
 
 def _notified(attributes: Mapping[str, Any], settings: Settings) -> ObjectFinalized:
@@ -130,14 +134,25 @@ def _payload(data: object) -> dict[str, Any]:
 
 def _message(topic: str, payload: Mapping[str, Any], settings: Settings) -> Trigger:
     match topic:
-        case "tick":
-            return Tick()
         case "day-closed":
             return DayClosed(_day(payload, "day"), _flag(payload, "force"))
         case "train":
             return _train(payload, settings)
         case _:
             return _replay(payload)
+
+
+def _published(stamp: object) -> dt.datetime | None:
+    """Return when Pub/Sub took a message; ``None`` for an event that somebody sends by hand."""
+    if stamp is None:
+        return None
+    try:
+        published = dt.datetime.fromisoformat(stamp if isinstance(stamp, str) else "")
+    except ValueError:
+        published = None
+    if published is None or published.tzinfo is None:
+        raise EventError("data.message.publishTime", stamp, "an RFC 3339 stamp with its zone")
+    return published
 
 
 def _train(payload: Mapping[str, Any], settings: Settings) -> TrainRequested:

@@ -67,7 +67,9 @@ def _close_again(network: Network, warm: WarmState, day: Day, result: JobResult)
         result.counts["in_a_burst"] = 1
         return
     listing = list(network.lake.entries(network.layout.bronze_day(day)))
-    if is_stale(listing, network.lake.stat(network.layout.name(Daily(day)))):
+    # Listed and not looked at: this function may read no object.
+    held = network.lake.entries(network.layout.name(Daily(day)))
+    if is_stale(listing, next(iter(held), None)):
         _close(network, warm, day, result)
 
 

@@ -26,7 +26,7 @@ from velib_core.tables.history import snapshots_between
 from velib_core.tables.quarantine import Reject
 from velib_core.tables.snapshot import Defect, SnapshotError
 from velib_core.tables.snapshots_index import newest_snapshot
-from velib_core.timeline.bins import BINS_PER_HOUR, Bin, bin_of, day_of
+from velib_core.timeline.bins import BIN_MINUTES, BINS_PER_HOUR, Bin, bin_of, day_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,8 +51,11 @@ FROZEN_LOOKBACK = BINS_PER_HOUR
 _COUNTS = ("bikes", "docks_available")
 
 
-def run(network: Network, feeds: Feeds) -> JobResult:
-    """Ingest the feed's newest snapshot.
+def run(network: Network, feeds: Feeds, published: dt.datetime | None = None) -> JobResult:
+    """Ingest the feed's newest snapshot, unless the trigger was published more than a bin ago.
+
+    Such a trigger failed for so long that the next one looks at the feed already: it is
+    acknowledged. Without that an outage of the feed would end in dead letters.
 
     Raises
     ------
@@ -62,6 +65,10 @@ def run(network: Network, feeds: Feeds) -> JobResult:
         Where a feed is no GBFS, or has not one usable station; its bytes are in quarantine.
 
     """
+    # By this machine's clock, as Pub/Sub's is: a simulated one is of the city and not of messages.
+    late = dt.datetime.now(dt.UTC) - published if published else dt.timedelta(0)
+    if late > BIN_MINUTES * _MINUTE:
+        return JobResult("ingest", counts={"late_s": int(late.total_seconds())})
     lake, layout = network.lake, network.layout
     try:
         poll = feeds.read()
