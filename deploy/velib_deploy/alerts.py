@@ -55,6 +55,21 @@ def of_plan(plan: Plan) -> dict[str, dict[str, Any]]:
     return documents(plan.target, [step.target for step in plan.of("functions deploy")])
 
 
+def address(plan: Plan, ask: Ask) -> str | None:
+    """Return the address that a network's channel reaches, where there is one."""
+    if not enabled(ask):
+        return None
+    for item in _ours(ask(*CHANNELS, "list"), plan, "userLabels").values():
+        return str(item["labels"]["email_address"])
+    return None
+
+
+def enabled(ask: Ask) -> bool:
+    """Return whether the project has an API to ask about alerts."""
+    apis = ask("services", "list", "--enabled") or []
+    return any(item["name"].endswith("/monitoring.googleapis.com") for item in apis)
+
+
 def channel(plan: Plan, ask: Ask) -> str | None:
     """Return the name of the channel that reaches the plan's address, where there is one."""
     for item in ask(*CHANNELS, "list") or []:
@@ -86,6 +101,23 @@ def policy_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding
             delete = plan.gcloud(*POLICIES, "delete", there["name"])
             detail = f"the alert {wanted['displayName']!r} is not as planned"
             yield Finding(detail, f"{delete} && {step.line}")
+        elif edited := list(_edited(there, wanted)):
+            delete = plan.gcloud(*POLICIES, "delete", there["name"])
+            detail = f"the alert {wanted['displayName']!r} was edited: {', '.join(edited)}"
+            yield Finding(detail, f"{delete} && {step.line}", left=True)
+
+
+def _edited(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a condition is and was to be; what is zero may be left out of an answer."""
+    if len(there.get("conditions", [])) != len(wanted["conditions"]):
+        yield "another number of conditions"
+        return
+    for held, planned in zip(there["conditions"], wanted["conditions"], strict=True):
+        (kind,) = planned.keys() - {"displayName"}
+        for field in ("filter", "comparison", "thresholdValue", "duration"):
+            is_now, expected = (x.get(kind, {}).get(field, 0) for x in (held, planned))
+            if is_now != expected and {is_now, expected} != {0, "0s"}:
+                yield f"{field} is {is_now}, expected {expected}"
 
 
 def dashboard_rule(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:

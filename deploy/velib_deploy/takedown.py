@@ -54,8 +54,7 @@ def deletions(plan: Plan, ask: Ask) -> Iterator[Deletion]:
 
 
 def _watch(plan: Plan, ask: Ask) -> Iterator[Deletion]:
-    enabled = [item["name"] for item in ask("services", "list", "--enabled") or []]
-    if any(name.endswith("/monitoring.googleapis.com") for name in enabled):
+    if alerts.enabled(ask):
         for noun, name in alerts.names(plan, ask):
             yield Deletion(plan.gcloud(*noun, "delete", name))
 

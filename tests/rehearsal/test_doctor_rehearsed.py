@@ -90,6 +90,23 @@ def plant(world):
     yield from plant_accounts(world)
     yield from plant_functions(world)
     yield from plant_delivery(world)
+    yield from plant_watch(world)
+
+
+def plant_watch(world):
+    """Spoil alerts and the dashboard of a network that alerts somebody."""
+    there = {v["displayName"]: k for k, v in world.resources.items() if "displayName" in v}
+    of(world, there["velib: functions answer 5xx"])["enabled"] = False
+    yield "the alert 'velib: functions answer 5xx' is not as planned"
+    of(world, there["velib: no ingest for thirty minutes"])["notificationChannels"] = []
+    yield "the alert 'velib: no ingest for thirty minutes' is not as planned"
+    waiting = of(world, there["velib: a message has waited for an hour"])
+    waiting["conditions"][0]["conditionThreshold"]["thresholdValue"] = 86400
+    yield "was edited: thresholdValue is 86400, expected 3600"
+    del world.resources[there["velib: a message was dead-lettered"]]
+    yield "there is no alert 'velib: a message was dead-lettered'"
+    of(world, there["velib: forecasts"])["labels"]["velib_digest"] = "older"
+    yield "the dashboard 'velib: forecasts' is not as planned"
 
 
 def plant_notifications(world):
@@ -188,8 +205,9 @@ def plant_delivery(world):
 
 
 def test_each_of_forty_planted_deviations_is_found_and_its_command_fixes_it(rehearsal):
+    rehearsal.deploy("--alerts", "ops@example.org")
     planted = list(plant(rehearsal.world))
-    assert len(planted) >= 35
+    assert len(planted) >= 40
     found = doctor(rehearsal)
     for detail in planted:
         assert any(detail in said and command for said, command in found), (detail, found)
