@@ -17,6 +17,11 @@ from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from permission_proxy import Rule
+    from velib_core.events.messages import Message
     from velib_core.timeline.bins import Bin
     from velib_local.emulator.cloud import LocalCloud
 
@@ -52,7 +57,7 @@ class Run:
         network.put(self.cloud.lake, Layout(self.cloud.settings).name(Snapshot(bin_)), data)
         self.cloud.wait_until_idle()
 
-    def ask(self, message: object) -> None:
+    def ask(self, message: Message) -> None:
         """Publish a message and wait until all that it causes is handled."""
         self.cloud.publish(message)
         self.cloud.wait_until_idle()
@@ -70,7 +75,12 @@ class Run:
 
 
 @contextlib.contextmanager
-def running(rule=None, only=None, logs=None, **settings):
+def running(
+    rule: Rule | None = None,
+    only: Sequence[str] | None = None,
+    logs: Path | None = None,
+    **settings: str,
+) -> Iterator[Run]:
     """Start a cloud whose functions are checked by a rule, and a city."""
     with FeedServer() as feed:
         env = feed.environment() | SETTINGS | settings

@@ -22,7 +22,7 @@ from velib_core.errors import InvalidValueError
 from velib_deploy import alerts, drift
 from velib_deploy.commands import LIFECYCLE, WATCH, Target
 from velib_deploy.function_specs import load_specs
-from velib_deploy.gcloud import GcloudError, asker, patient, run
+from velib_deploy.gcloud import GcloudError, asker, patient, remedy, run
 from velib_deploy.plan import DeploymentError, make_plan
 from velib_deploy.policies import BINDING, extended, without
 from velib_deploy.takedown import deletions, own_members
@@ -274,7 +274,9 @@ def main(
         sys.stderr.write(f"deploy.sh: {error}\n")
         return 2
     except GcloudError as error:
-        sys.stderr.write(f"deploy.sh: {error}\nRun it again: what is done stays done.\n")
+        found = remedy(error, target.project)
+        advice = f"{found[0]}: {found[1]}\nThen r" if found else "R"
+        sys.stderr.write(f"deploy.sh: {error}\n{advice}un it again: what is done stays done.\n")
         return 1
     say("done")
     return 0

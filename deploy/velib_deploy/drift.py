@@ -7,13 +7,12 @@ function, a topic or a right has to be is in the plan and not repeated here.
 from __future__ import annotations
 
 import dataclasses
-import re
 from typing import TYPE_CHECKING
 
 from velib_deploy import alerts, function_rules, shared_rules
 from velib_deploy.findings import Finding, last_part
 from velib_deploy.function_rules import first_trigger, functions_there, triggers_there
-from velib_deploy.gcloud import GcloudError
+from velib_deploy.gcloud import GcloudError, remedy
 from velib_deploy.plan import make_plan, with_names
 from velib_deploy.policies import rights
 
@@ -58,8 +57,8 @@ def named(plan: Plan, ask: Ask) -> Plan:
 
 
 def _unanswered(error: GcloudError, plan: Plan) -> Finding:
-    login = re.search(r"\bauth\b|credential|log in", str(error))
-    return Finding(str(error), "gcloud auth login" if login else plan.again)
+    advice, command = remedy(error, plan.project) or ("", plan.again)
+    return Finding(f"{error}. {advice}" if advice else str(error), command)
 
 
 def _names_in(plan: Plan, ask: Ask) -> Iterator[tuple[str, str]]:

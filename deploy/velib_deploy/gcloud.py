@@ -57,6 +57,45 @@ _NOT_YET = (
 """What errors say that pass with time, and the page below cloud.google.com that describes them."""
 
 
+_REMEDIES = (
+    (
+        r"No such file or directory: 'gcloud'",
+        "Install the Google Cloud CLI",
+        "https://cloud.google.com/sdk/docs/install",
+    ),
+    (r"\bauth\b|credential|log in|UNAUTHENTICATED", "Sign in", "gcloud auth login"),
+    (
+        r"billing",
+        "Give the project a billing account",
+        "gcloud billing projects link {project} --billing-account=BILLING_ACCOUNT",
+    ),
+    (
+        r"locations?/\S+ \(or it may not exist\)|location constraint",
+        "Choose a region that has all services (docs/OPERATING.md, Where)",
+        "gcloud functions regions list --project={project}",
+    ),
+    (
+        r"storage\.buckets\.get\b|bucket name is not available",
+        "Choose another --bucket: this one is of another project, or you may not look at it",
+        "gcloud storage buckets list --project={project}",
+    ),
+    (
+        r"\b403\b|PERMISSION_DENIED|does not have permission|denied on resource",
+        "Check --project, and what your account may do (docs/OPERATING.md, Who deploys)",
+        "gcloud projects list",
+    ),
+)
+"""What errors say that a person has to do something about, what that is, and with which command."""
+
+
+def remedy(error: GcloudError, project: str) -> tuple[str, str] | None:
+    """Return what to do about an error, and the command; ``None`` where a rerun may do."""
+    for pattern, advice, command in _REMEDIES:
+        if re.search(pattern, str(error), re.IGNORECASE):
+            return advice, command.format(project=project)
+    return None
+
+
 def _passes(error: GcloudError) -> bool:
     return any(re.search(pattern, str(error), re.IGNORECASE) for pattern in _NOT_YET)
 

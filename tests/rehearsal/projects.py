@@ -56,6 +56,14 @@ def enable_service(world: World, call: Call) -> Any:
 
 
 def _enable(world: World, ids: list[str]) -> Any:
+    if not world.billing:
+        # https://cloud.google.com/service-usage/docs/troubleshooting: APIs that cost need it
+        raise RefusedError(
+            400,
+            "FAILED_PRECONDITION",
+            f"Billing account for project '{NUMBER}' is not found. Billing must be enabled for"
+            f" activation of service(s) '{','.join(ids)}' to proceed.",
+        )
     for name in ids:
         api = name.removesuffix(".googleapis.com")
         if api not in world.enabled and api not in ALWAYS_ON:
@@ -112,9 +120,6 @@ def holds(world: World, resource: str, email: str, role: str) -> bool:
 
 @route("GET", r"/cloudresourcemanager/v[13]/projects/{project}", "resourcemanager.projects.get")
 def get_project(world: World, call: Call) -> Any:
-    if call.part["project"] not in {PROJECT, NUMBER}:
-        # https://cloud.google.com/resource-manager/docs/access-control-proj: 403 hides absence
-        raise RefusedError(403, "PERMISSION_DENIED", "The caller does not have permission")
     return {
         "projectId": PROJECT,
         "projectNumber": NUMBER,

@@ -16,6 +16,10 @@ AGENT = f"service-{NUMBER}@gs-project-accounts.iam.gserviceaccount.com"
 
 def _bucket(world: World, call: Call) -> dict[str, Any]:
     name = f"buckets/{call.part['bucket']}"
+    if call.part["bucket"] in world.taken:
+        # https://cloud.google.com/storage/docs/troubleshooting#access-permission
+        text = f"{call.caller} does not have storage.buckets.get access to the bucket."
+        raise RefusedError(403, "PERMISSION_DENIED", text, "forbidden")
     if name not in world.resources:
         raise RefusedError(404, "NOT_FOUND", "The specified bucket does not exist.", "notFound")
     return world.resources[name]
@@ -30,10 +34,6 @@ def create_bucket(world: World, call: Call) -> Any:
             "ALREADY_EXISTS",
             "Your previous request to create the named bucket succeeded and you already own it.",
             "conflict",
-        )
-    if name in world.quotas.get("taken", ()):
-        raise RefusedError(
-            409, "ALREADY_EXISTS", "The requested bucket name is not available.", "conflict"
         )
     # https://cloud.google.com/storage/docs/soft-delete: seven days by default
     world.resources[f"buckets/{name}"] = {

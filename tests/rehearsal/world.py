@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROJECT = "velib-rehearsal"
 NUMBER = "4211"
 OWNER = "owner@example.org"
+EXPIRED = "expired"
+"""A token of a caller who has to sign in again."""
 REGION = "europe-west1"
 
 TITLES = {
@@ -55,6 +57,9 @@ class World:
         default_factory=collections.Counter
     )
     throttled: int = 0
+    billing: bool = True
+    taken: set[str] = dataclasses.field(default_factory=set)
+    """Buckets of other projects: names are shared by all of them."""
     quotas: dict[str, int] = dataclasses.field(default_factory=dict)
     callers: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     calls: list[tuple[str, str, int]] = dataclasses.field(default_factory=list)
@@ -81,6 +86,7 @@ class World:
 
     def admit(self, call: Call, permission: str) -> None:
         """Refuse a call of an API that is off, above a rate, or without the permission."""
+        self.check_place(call)
         api = call.path.split("/")[1]
         if api in TITLES:
             if api not in self.enabled or self.unseen_yet(f"api {api}"):
@@ -101,6 +107,22 @@ class World:
                 )
         if permission:
             self.require(call, permission)
+
+    @staticmethod
+    def check_place(call: Call) -> None:
+        """Refuse who is not signed in any more, another project, and a region that is none."""
+        if call.caller == EXPIRED:
+            # https://cloud.google.com/apis/design/errors: 401 for invalid credentials
+            raise RefusedError(
+                401, "UNAUTHENTICATED", "Request had invalid authentication credentials."
+            )
+        if call.part.get("project", "-") not in {PROJECT, NUMBER, "-", "_"}:
+            # https://cloud.google.com/resource-manager/docs/access-control-proj: 403 hides absence
+            raise RefusedError(403, "PERMISSION_DENIED", "The caller does not have permission")
+        if call.part.get("region", "-") not in {REGION, "-"}:
+            # https://cloud.google.com/functions/docs/troubleshooting: a location without service
+            text = f"Permission denied on 'locations/{call.part['region']}' (or it may not exist)."
+            raise RefusedError(403, "PERMISSION_DENIED", text)
 
     def require(self, call: Call, permission: str) -> None:
         """Refuse a caller whose permissions are known and do not hold this one."""
