@@ -182,7 +182,8 @@ def at_once(tasks: Iterable[Task], pause: Callable[[float], None]) -> None:
             raise error
         say(f"{name} failed: {error}")
     if failed:
-        raise GcloudError(f"{len(failed)} of {len(futures)} failed: {', '.join(failed)}")
+        summary = f"{len(failed)} of {len(futures)} failed: {', '.join(failed)}"
+        raise GcloudError(summary) from next(iter(failed.values()))
 
 
 def lifecycle(plan: Plan) -> dict[str, object]:

@@ -63,7 +63,11 @@ _REMEDIES = (
         "Install the Google Cloud CLI",
         "https://cloud.google.com/sdk/docs/install",
     ),
-    (r"\bauth\b|credential|log in|UNAUTHENTICATED", "Sign in", "gcloud auth login"),
+    (
+        r"gcloud auth login|UNAUTHENTICATED|invalid authentication|\breauth",
+        "Sign in",
+        "gcloud auth login",
+    ),
     (
         r"billing",
         "Give the project a billing account",
@@ -89,9 +93,10 @@ _REMEDIES = (
 
 
 def remedy(error: GcloudError, project: str) -> tuple[str, str] | None:
-    """Return what to do about an error, and the command; ``None`` where a rerun may do."""
+    """Return what to do about an error or its cause, and the command; ``None`` to try again."""
+    text = f"{error} {error.__cause__ or ''}"
     for pattern, advice, command in _REMEDIES:
-        if re.search(pattern, str(error), re.IGNORECASE):
+        if re.search(pattern, text, re.IGNORECASE):
             return advice, command.format(project=project)
     return None
 

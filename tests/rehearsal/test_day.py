@@ -49,7 +49,7 @@ def woken(world):
 
 
 def notified(world):
-    """The prefix of the objects that each topic is told of; the bucket's agent may publish."""
+    """The prefix of the objects that each topic is notified of; the bucket's agent may publish."""
     found = {}
     agent = f"serviceAccount:service-{NUMBER}@gs-project-accounts.iam.gserviceaccount.com"
     for name, config in world.resources.items():

@@ -29,14 +29,14 @@ def target(**changed):
 def test_a_mistake_is_answered_with_what_to_do(gcloud, tmp_path, world, arguments, expected):
     with rehearse(tmp_path, gcloud, World(**world), ["close_day"]) as rehearsal:
         said = rehearsal.deploy(*arguments, code=1).stderr
-        assert expected in said.splitlines()[-2]
+        assert expected in said.splitlines()[-2], said
         assert "Traceback" not in said
         assert not [name for name in rehearsal.world.resources if "velib-" in name.split("/")[-1]]
-        assert not (tmp_path / "pauses").exists(), "no patience mends a mistake"
+        assert not (tmp_path / "pauses").exists(), "a mistake is not waited for"
 
 
 @pytest.mark.parametrize("token", [None, EXPIRED])
-def test_who_is_not_signed_in_is_told_to_sign_in(gcloud, tmp_path, token):
+def test_who_is_not_signed_in_reads_how_to(gcloud, tmp_path, token):
     with rehearse(tmp_path, gcloud, World(), ["close_day"]) as rehearsal:
         if token is None:
             del rehearsal.env["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]

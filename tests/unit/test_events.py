@@ -36,7 +36,7 @@ def message(body: bytes | str, topic: str = "velib-day-closed", **attributes: st
     )
 
 
-def tick(**envelope: object) -> CloudEvent:
+def scheduled(**envelope: object) -> CloudEvent:
     event = message(b"{}", "velib-tick")
     event.get_data()["message"].update(envelope)
     return event
@@ -95,10 +95,10 @@ def test_a_message_is_read_back_as_it_was_written(sent):
     assert parse(message(encode(sent), topic), SETTINGS) == sent
 
 
-def test_a_tick_knows_when_it_was_published():
-    sent = parse(tick(publishTime="2025-11-01T00:05:00.123456789Z"), SETTINGS)
+def test_a_scheduled_message_holds_when_it_was_published():
+    sent = parse(scheduled(publishTime="2025-11-01T00:05:00.123456789Z"), SETTINGS)
     assert sent.published == dt.datetime(2025, 11, 1, 0, 5, 0, 123456, dt.UTC)
-    assert parse(tick(), SETTINGS).published is None
+    assert parse(scheduled(), SETTINGS).published is None
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_a_tick_knows_when_it_was_published():
         (message(b'{"to": "2025-11-01"}', "velib-replay"), "from"),
         (message(b'{"from": "0001-01-01", "to": "9999-12-31"}', "velib-replay"), "to"),
         (message(b'{"stage": 3}', "velib-replay"), "stage"),
-        (tick(publishTime="yesterday"), "data.message.publishTime"),
-        (tick(publishTime="2025-11-01T00:00:00"), "data.message.publishTime"),
-        (tick(publishTime=1762000000), "data.message.publishTime"),
+        (scheduled(publishTime="yesterday"), "data.message.publishTime"),
+        (scheduled(publishTime="2025-11-01T00:00:00"), "data.message.publishTime"),
+        (scheduled(publishTime=1762000000), "data.message.publishTime"),
         (notification(bucketId="other-bucket"), "bucket"),
         (notification(objectId=""), "name"),
         (notification(objectId="x" * 2000), "name"),
