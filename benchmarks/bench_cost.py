@@ -75,6 +75,19 @@ class Use:
         return Use(*(times * value for value in dataclasses.astuple(self)))
 
 
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a city of one day adds: GiB for good, GiB and objects until the lifecycle takes them.
+
+    ``replaced_gib`` are replaced or deleted, and kept as soft-deleted for some days.
+    """
+
+    lasting_gib: float
+    passing_gib: float
+    passing_objects: float
+    replaced_gib: float
+
+
 class Meter:
     """Counts what functions ask for, and reads what their processes used."""
 
@@ -126,8 +139,8 @@ def between(before: dict[str, Use], after: dict[str, Use]) -> dict[str, Use]:
     return {name: use + before[name] * -1 for name, use in after.items()}
 
 
-def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]]:
-    """Run the cloud; return the use by phase and `sizes`.
+def measured(stations: int) -> tuple[dict[str, dict[str, Use]], Data]:
+    """Run the cloud; return the use by phase and what a day adds.
 
     The phases are ``snapshot``, ``day``, ``hour`` and ``training``.
     """
@@ -159,9 +172,13 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
 
             for n in range(-WARM_UP, 0):
                 observe(n)
+            replaced = 0
             with phase("snapshot"):
                 for n in range(SNAPSHOTS):
+                    held = generations(cloud)
                     observe(n)
+                    now = generations(cloud)
+                    replaced += sum(held[name][1] for name in held if now.get(name) != held[name])
             with phase("day"):
                 observe(SNAPSHOTS)
             with phase("hour"):
@@ -172,7 +189,7 @@ def measured(stations: int) -> tuple[dict[str, dict[str, Use]], dict[str, float]
                 cloud.wait_until_idle()
             if cloud.dead_letters():
                 sys.exit("messages were dead-lettered: nothing was measured")
-            return phases, sizes(cloud)
+            return phases, data_of(cloud, replaced / SNAPSHOTS)
 
 
 def day_of_use(phases: dict[str, dict[str, Use]]) -> dict[str, Use]:
@@ -208,28 +225,57 @@ def bill(name: str, use: Use) -> dict[str, float]:
     }
 
 
-def month(day: dict[str, Use], cities: int, gib_a_day: dict[str, float]) -> dict[str, float]:
-    """Return what so many cities cost a month in euro, with what is free and without."""
-    assumed, free = PRICES["assumptions"], PRICES["run"]["free"]
+def cold_start_dollars(day: dict[str, Use]) -> float:
+    """Return a month of cold starts: what an instance computes before its first event."""
+    assumed, run = PRICES["assumptions"], PRICES["run"]
+    total = 0.0
+    for name, use in day.items():
+        spec = load_specs()[name]
+        steady = use.events >= assumed["steady_events_a_day"]
+        starts = min(use.events, assumed["recycled_a_day"]) if steady else use.events
+        memory = float(spec.memory[:-2]) / (1024 if spec.memory.endswith("Mi") else 1)
+        second = spec.cpu * run["vcpu_second"] + memory * run["gib_second"]
+        total += starts * assumed["cold_start_cpu_s"] / spec.cpu * second
+    return total * float(assumed["days_a_month"])
+
+
+def stored_gib(data: Data, age_days: float) -> float:
+    """Return the GiB of a city's live objects at an age, those the lifecycle took left out."""
+    kept = min(age_days, float(PRICES["assumptions"]["kept_days"]))
+    return data.lasting_gib * age_days + data.passing_gib * kept
+
+
+def month(day: dict[str, Use], cities: int, data: Data, number: int) -> dict[str, float]:
+    """Return what so many cities cost in their nth month in euro, with what is free and without."""
+    assumed, free, run = PRICES["assumptions"], PRICES["run"]["free"], PRICES["run"]
+    storage, pubsub, registry = PRICES["storage"], PRICES["pubsub"], PRICES["registry"]
+    days = assumed["days_a_month"]
+    age = (number - 0.5) * days
     bills = [bill(name, use) for name, use in day.items()]
     total = {key: cities * sum(b[key] for b in bills) for key in bills[0]}
-    events = total["requests"]
-    stored = cities * (gib_a_day["lasting"] * 365 + gib_a_day["passing"] * assumed["kept_days"])
-    pubsub_gib = events * 1024 * 2 / 2**30
-    logs_gib = events * assumed["log_bytes_an_event"] / 2**30
-    jobs = sum(spec.schedule is not None for spec in load_specs().values()) * cities
+    # Once a day `reconcile` lists every snapshot and every partition of the forecast log.
+    listed = data.passing_objects * min(age, assumed["kept_days"]) / storage["listed_at_once"]
+    message = max(assumed["notification_bytes"], pubsub["minimum_bytes"])
+    # Published once and delivered once at least: an object that nobody follows is not notified.
+    pubsub_gib = 2 * total["requests"] * message / 2**30
+    logs_gib = total["requests"] * assumed["log_bytes_an_event"] / 2**30
+    specs = load_specs()
+    images_gib = len(specs) * cities * assumed["image_mib"] / 1024
+    builds = len(specs) * cities * assumed["build_minutes"] * assumed["deployments_a_month"]
+    jobs = sum(spec.schedule is not None for spec in specs.values()) * cities
     parts = {
         "run": total["run"],
-        "operations": total["objects"],
-        "storage (a year kept)": stored * PRICES["storage"]["gib_month"],
-        "messages": max(pubsub_gib - PRICES["pubsub"]["free_gib"], 0)
-        * PRICES["pubsub"]["tib"]
-        / 1024,
+        "cold starts": cities * cold_start_dollars(day),
+        "operations": total["objects"] + cities * days * listed * storage["class_a"],
+        "storage": cities * stored_gib(data, age) * storage["gib_month"],
+        "soft-deleted": cities * data.replaced_gib * assumed["soft_days"] * storage["gib_month"],
+        "messages": max(pubsub_gib - pubsub["free_gib"], 0) * pubsub["tib"] / 1024,
         "logs": max(logs_gib - PRICES["logging"]["free_gib"], 0) * PRICES["logging"]["gib"],
         "schedules": max(jobs - PRICES["scheduler"]["free_jobs"], 0)
         * PRICES["scheduler"]["job_month"],
+        "images": max(images_gib - registry["free_gib"], 0) * registry["gib_month"],
+        "builds": max(builds - PRICES["build"]["free_minutes"], 0) * PRICES["build"]["minute"],
     }
-    run = PRICES["run"]
     saved = (
         min(total["vcpu_s"], free["vcpu_seconds"]) * run["vcpu_second"]
         + min(total["gib_s"], free["gib_seconds"]) * run["gib_second"]
@@ -242,29 +288,36 @@ def month(day: dict[str, Use], cities: int, gib_a_day: dict[str, float]) -> dict
     return found
 
 
-def sizes(cloud: LocalCloud) -> dict[str, float]:
-    """Return the GiB that a day adds: for good, and until the bucket's lifecycle takes it."""
+def data_of(cloud: LocalCloud, replaced: float) -> Data:
+    """Return what a day adds; ``replaced`` are the bytes that a snapshot replaces."""
     found: collections.Counter[str] = collections.Counter()
-    snapshots = 0
+    objects: collections.Counter[str] = collections.Counter()
     for entry in cloud.lake.entries(""):
-        folder = entry.name.partition("/")[0]
         if str(TODAY) in entry.name:
+            folder = entry.name.partition("/")[0]
             found[folder] += entry.size
-            snapshots += folder == "bronze"
+            objects[folder] += 1
     # Only a part of the day was observed: its files are in proportion.
-    share = snapshots / 288
+    share = objects["bronze"] / 288
     lasting = 2 * found["daily"] + found["exports"]  # a month holds its days once more
     passing = found["bronze"] + found["ledger"]
-    return {
-        "lasting": (lasting / share + found["profiles"]) / 2**30,
-        "passing": passing / share / 2**30,
-    }
+    return Data(
+        lasting_gib=(lasting / share + found["profiles"]) / 2**30,
+        passing_gib=passing / share / 2**30,
+        passing_objects=(objects["bronze"] + objects["ledger"]) / share,
+        replaced_gib=288 * replaced / 2**30,
+    )
+
+
+def generations(cloud: LocalCloud) -> dict[str, tuple[int, int]]:
+    """Return generation and bytes of every object."""
+    return {entry.name: (entry.generation, entry.size) for entry in cloud.lake.entries("")}
 
 
 def main() -> None:
     """Measure, and print the tables."""
     stations = int(sys.argv[1]) if len(sys.argv) > 1 else 1500
-    phases, gib_a_day = measured(stations)
+    phases, data = measured(stations)
     day = day_of_use(phases)
     print(f"a day, {stations} stations       events   CPU s  GiB-s  class A  class B  EUR/month")
     for name, use in day.items():
@@ -275,10 +328,12 @@ def main() -> None:
             f"{name:28} {use.events:8.1f} {use.cpu_s:7.1f} {gib_s:6.0f} {use.class_a:8.0f}"
             f" {use.class_b:8.0f} {euro:9.2f}"
         )
+    print(f"a day adds {data}")
     for cities in (1, 10, 100):
-        parts = month(day, cities, gib_a_day)
-        reported = ", ".join(f"{name} {euro:.2f}" for name, euro in parts.items())
-        print(f"{cities} cities, EUR a month: {reported}")
+        for number in (1, 13):
+            parts = month(day, cities, data, number)
+            reported = ", ".join(f"{name} {euro:.2f}" for name, euro in parts.items())
+            print(f"{cities} cities, month {number}, EUR: {reported}")
 
 
 if __name__ == "__main__":

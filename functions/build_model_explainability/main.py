@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from functools import partial
 from typing import TYPE_CHECKING
 
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_model_explainability as job
-from velib_core.lake.keys import Events, ForecastLog, Perf, TrainingBase
+from velib_core.lake.keys import ExportsManifest
 
 if TYPE_CHECKING:
     from velib_core.events.job import Job
@@ -17,11 +16,9 @@ if TYPE_CHECKING:
 
 @runtime.function
 def build_model_explainability(trigger: Trigger) -> Job | None:
-    """React to an export of a closed day."""
+    """React to complete views of a closed day."""
     match trigger:
-        case ObjectFinalized(Perf(dt.date()), force=force):
+        case ObjectFinalized(ExportsManifest(), force=force):
             return partial(job.run, force=force)
-        case ObjectFinalized(Events() | Perf() | ForecastLog() | TrainingBase()):
-            return None  # another view, or the alias of the newest
         case _:
             raise UnexpectedTriggerError(trigger)

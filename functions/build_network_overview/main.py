@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from velib_core.events import runtime
 from velib_core.events.messages import ObjectFinalized, Trigger, UnexpectedTriggerError
 from velib_core.jobs import build_network_overview as job
-from velib_core.lake.keys import Events, ForecastLog, Perf, Snapshot, TrainingBase
+from velib_core.lake.keys import ExportsManifest, Snapshot
 
 if TYPE_CHECKING:
     from velib_core.events.job import Job
@@ -17,14 +16,12 @@ if TYPE_CHECKING:
 
 @runtime.function
 def build_network_overview(trigger: Trigger) -> Job | None:
-    """React to a finalized snapshot, or to the events of a closed day."""
+    """React to a finalized snapshot, or to complete views of a closed day."""
     match trigger:
         case ObjectFinalized(Snapshot(arrived), force=force):
             return partial(job.run, warm=_warm(), arrived=arrived, force=force)
-        case ObjectFinalized(Events(dt.date() as day), force=force):
-            return partial(job.run_for_day, warm=_warm(), day=day, force=force)
-        case ObjectFinalized(Events() | Perf() | ForecastLog() | TrainingBase()):
-            return None  # another view, or the alias of the newest
+        case ObjectFinalized(ExportsManifest(), force=force):
+            return partial(job.run_for_days, warm=_warm(), force=force)
         case _:
             raise UnexpectedTriggerError(trigger)
 

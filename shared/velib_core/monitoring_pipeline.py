@@ -101,7 +101,11 @@ def job_of(step: str, day: Day, *, force: bool) -> Job:
         case "network_overview":
             from velib_core.jobs import build_network_overview
 
-            return partial(build_network_overview.run_for_days, force=force)
+            return partial(
+                build_network_overview.run_for_days,
+                warm=build_network_overview.WarmState(),
+                force=force,
+            )
         case "network_dynamics":
             from velib_core.jobs import build_network_dynamics
 

@@ -22,7 +22,7 @@ from velib_core.events.messages import DayClosed, ReplayRequested, Tick, TrainRe
 from velib_core.events.publisher import encode
 from velib_core.events.topics import ALERTS, TOPICS
 from velib_core.jobs import build_data_freshness, build_datasets, compact_daily
-from velib_core.lake.keys import Daily, Events, Key, Monitoring, Perf, Snapshot
+from velib_core.lake.keys import Daily, ExportsManifest, Key, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.timeline.bins import HorizonMinutes, day_after
 from velib_deploy.function_specs import load_specs, place
@@ -206,7 +206,7 @@ def test_every_function_alone_answers_its_event(name, installed, settings, lake,
     names: dict[str, list[Key]] = {
         "bronze": [Snapshot(bins[-1])],
         "daily": [Daily(FIRST_DAY)],
-        "exports": [Perf(FIRST_DAY), Events(FIRST_DAY)],
+        "exports": [ExportsManifest()],
         "monitoring": [Monitoring("data/freshness", "manifest.json")],
     }
     topic = SPECS[name].topics[0]

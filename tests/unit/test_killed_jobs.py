@@ -190,7 +190,7 @@ def serve(net):
 
 def inspect_project(net):
     warm = build_network_overview.WarmState()
-    return build_network_overview.run_for_day(net, warm, LATE)
+    return build_network_overview.run_for_days(net, warm)
 
 
 def see_age(net):

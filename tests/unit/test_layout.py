@@ -7,6 +7,7 @@ from velib_core.lake.keys import (
     CalibrationOf,
     Daily,
     Events,
+    ExportsManifest,
     Forecast,
     ForecastBundle,
     ForecastLog,
@@ -48,6 +49,7 @@ KEYS = st.one_of(
     DAYS.map(ForecastLog),
     DAYS.map(OverviewDay),
     st.just(ServingManifest()),
+    st.just(ExportsManifest()),
     st.builds(
         GbfsDocument,
         st.sampled_from([15, 60]).map(HorizonMinutes),
@@ -96,6 +98,7 @@ def test_two_keys_never_share_a_name(one, other):
         (Daily(Day(dt.date(2025, 11, 1))), "velib/daily/compact_2025-11-01.parquet"),
         (Monthly(parse_month("2025-11")), "velib/monthly/compact_2025-11.parquet"),
         (Events(None), "velib/exports/events.parquet"),
+        (ExportsManifest(), "velib/exports/manifest.json"),
         (Perf(Day(dt.date(2025, 11, 1))), "velib/exports/perf_2025-11-01.parquet"),
     ],
 )

@@ -12,10 +12,11 @@ from velib_core.jobs import (
     reconcile,
     refresh_profiles,
 )
-from velib_core.lake.bucket import Lake, StoreError
+from velib_core.lake.bucket import JSON, Artefact, Lake, StoreError
 from velib_core.lake.keys import (
     Daily,
     Events,
+    ExportsManifest,
     Forecast,
     Monitoring,
     Monthly,
@@ -97,12 +98,12 @@ def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(healthy, s
 
 
 MANIFESTS = {
-    "data/health": Events(NEXT),
-    "data/drift": Events(NEXT),
-    "model/performance": Perf(NEXT),
-    "model/explainability": Perf(NEXT),
-    "network/stations": Events(NEXT),
-    "network/dynamics": Events(NEXT),
+    "data/health": ExportsManifest(),
+    "data/drift": ExportsManifest(),
+    "model/performance": ExportsManifest(),
+    "model/explainability": ExportsManifest(),
+    "network/stations": ExportsManifest(),
+    "network/dynamics": ExportsManifest(),
     "network/overview": Snapshot(network.bins_of_days(2)[-1]),
     "data/freshness": Snapshot(network.bins_of_days(2)[-1]),
 }
@@ -125,7 +126,18 @@ def test_an_intro_older_than_its_sources_is_asked_for_again(healthy, settings):
 def test_a_day_that_the_overview_never_summed_is_asked_for(healthy, settings):
     layout = Layout(settings)
     healthy.delete(healthy.stat(layout.name(OverviewDay(DAY))))
-    assert f"finalized {layout.name(Events(DAY))}" in fixes(healthy, settings)
+    assert fixes(healthy, settings)[0] == f"finalized {layout.name(ExportsManifest())}"
+
+
+@pytest.mark.parametrize("damage", ["deleted", "replaced"])
+def test_a_manifest_of_the_exports_that_does_not_list_them_is_asked_for(healthy, settings, damage):
+    name = Layout(settings).name(ExportsManifest())
+    entry = healthy.stat(name)
+    if damage == "deleted":
+        healthy.delete(entry)
+    else:
+        healthy.write(name, Artefact(b"{}", JSON, "other"), expected_generation=entry.generation)
+    assert fixes(healthy, settings) == [notice(settings, NEXT)]
 
 
 def test_a_missing_daily_is_closed_again(healthy, settings):

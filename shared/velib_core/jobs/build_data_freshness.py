@@ -42,8 +42,11 @@ def run(network: Network, arrived: Bin | None = None, *, force: bool = False) ->
             lambda: _make(network, newest, reader),
         )
 
-    copies = {"freshness.json": layout.name(FreshnessCopy())}
-    return update_family(network, recipe.FOLDER, recipe.JOB, plan, force=force, copies=copies)
+    copies = {freshness.DOCUMENT: layout.name(FreshnessCopy())}
+    names = [freshness.DOCUMENT]
+    return update_family(
+        network, recipe.FOLDER, recipe.JOB, plan, force=force, names=names, copies=copies
+    )
 
 
 def _make(network: Network, newest: Newest, reader: history.SnapshotReader) -> Documents:

@@ -1,8 +1,9 @@
 """A daily → its observations table, forecast log, the evaluation tables it affects, the aliases.
 
 The evaluation table of a day reads the day before it for the features of the hindcast, and an
-hour into the next one for the truth: a daily has a part in three. They are written last. The
-forecast log unites the forecasts that were published in the day.
+hour into the next one for the truth: a daily has a part in three. The forecast log unites the
+forecasts that were published in the day. The manifest of the exports is written last, and starts
+the monitoring of closed days: once, however many views a day changes.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import pyarrow.parquet as pq
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
-from velib_core.lake.bucket import PARQUET, Artefact
-from velib_core.lake.keys import Daily, Events, ForecastLog, Perf
+from velib_core.lake.bucket import JSON, PARQUET, Artefact, json_bytes
+from velib_core.lake.keys import Daily, Events, ExportsManifest, ForecastLog, Perf
 from velib_core.logs import log
 from velib_core.model import registry
 from velib_core.model.readers import (
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from velib_core.tables.panel import Panel
     from velib_core.timeline.bins import Day, HorizonMinutes
 
+MANIFEST_VERSION = "1.0"
+
 
 def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     """Make all views that the daily of ``day`` has a part in."""
@@ -50,6 +53,7 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
     for issued in (day_after(day, -1), day, day_after(day)):
         _update_perf(network, issued, result, force=force)
     _update_latest_alias(network.lake, layout, Perf, result)
+    _update_manifest(network, result, force=force)
     return result
 
 
@@ -58,6 +62,7 @@ def run_for_profile(network: Network, day: Day) -> JobResult:
     result = JobResult("build_datasets")
     _update_perf(network, day_after(day), result, force=False)
     _update_latest_alias(network.lake, network.layout, Perf, result)
+    _update_manifest(network, result)
     return result
 
 
@@ -72,6 +77,7 @@ def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
         if day > model.learnt_through:
             _update_perf(network, day, result, force=False)
     _update_latest_alias(network.lake, layout, Perf, result)
+    _update_manifest(network, result)
     return result
 
 
@@ -202,6 +208,22 @@ def _update_latest_alias(
         return Artefact(lake.read(newest), PARQUET, fingerprint)
 
     result.outputs[name] = lake.update(name, make)
+
+
+def _update_manifest(network: Network, result: JobResult, *, force: bool = False) -> None:
+    """List the views of all days, with their checksums."""
+    name = network.layout.name(ExportsManifest())
+
+    def make(current: Entry | None) -> Artefact | None:
+        listed = recipe.manifest_inputs(network.lake, network.layout)
+        fingerprint = recipe.manifest_fingerprint(listed)
+        if not listed or (current and current.fingerprint == fingerprint and not force):
+            return None
+        checksums = {entry.name: entry.crc32c for entry in listed}
+        document = {"schema_version": MANIFEST_VERSION, "checksums": checksums}
+        return Artefact(json_bytes(document), JSON, fingerprint)
+
+    result.outputs[name] = network.lake.update(name, make, force=force)
 
 
 def _table(lake: ReadableLake, entry: Entry) -> pa.Table:

@@ -34,7 +34,10 @@ def run(network: Network, *, force: bool = False) -> JobResult:
             lambda: _make(network, found),
         )
 
-    return update_family(network, recipe.FOLDER, recipe.JOB, plan, alerting=True, force=force)
+    names = [intro.DOCUMENT]
+    return update_family(
+        network, recipe.FOLDER, recipe.JOB, plan, alerting=True, force=force, names=names
+    )
 
 
 def _make(network: Network, found: dict[str, Entry]) -> Documents:

@@ -80,20 +80,12 @@ def run(
     return update_family(network, recipe.FOLDER, recipe.JOB, plan, force=force)
 
 
-def run_for_day(network: Network, warm: WarmState, day: Day, *, force: bool = False) -> JobResult:
-    """Sum up a closed day, and rebuild the overview where its sums are new."""
-    summed = sum_day(network, day, force=force)
+def run_for_days(network: Network, warm: WarmState, *, force: bool = False) -> JobResult:
+    """Sum up the closed days whose sums are missing or stale, then build the overview."""
+    summed = [sum_day(network, day) for day in recipe.days_to_sum(network)]
     result = run(network, warm, force=force)
-    result.outputs |= summed.outputs
-    return result
-
-
-def run_for_days(network: Network, *, force: bool = False) -> JobResult:
-    """Sum up closed days without sums, then build the overview."""
-    result = JobResult(recipe.JOB)
-    for day in recipe.days_to_sum(network):
-        result.outputs |= sum_day(network, day).outputs
-    result.outputs |= run(network, WarmState(), force=force).outputs
+    for day in summed:
+        result.outputs |= day.outputs
     return result
 
 

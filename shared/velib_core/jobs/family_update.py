@@ -53,9 +53,12 @@ def update_family(
     *,
     alerting: bool = False,
     force: bool = False,
+    names: Sequence[str] = (),
     copies: Mapping[str, str] | None = None,
 ) -> JobResult:
     """Bring a family up to date, its manifest last.
+
+    A document whose bytes are there already is not written again.
 
     Parameters
     ----------
@@ -66,6 +69,9 @@ def update_family(
         newer snapshot has overtaken the one that the event is about, or there is none at all.
     alerting
         Whether its manifest has alerts; changes of them are published.
+    names
+        Of its documents, where they are always the same few: looked up by name, they cost less
+        than a listing.
     copies
         Object names that repeat a document, by the document.
 
@@ -75,14 +81,16 @@ def update_family(
     layout, result = network.layout, JobResult(job)
     manifest = layout.name(Monitoring(folder, MANIFEST))
     below = manifest.removesuffix(MANIFEST)
+    lost = False
     for _ in range(RACES):
-        live = {entry.name: entry for entry in network.lake.entries(below)}
+        live = _live(network.lake, below, names)
         due = plan()
         if due is None:
             result.counts["overtaken"] = 1
             return result
         held = live.get(manifest)
-        if held and held.fingerprint == due.fingerprint and not force:
+        # After a lost race some documents may be of the attempt that lost: all are looked at.
+        if held and held.fingerprint == due.fingerprint and not force and not lost:
             result.outputs[manifest] = "fresh"
             return result
         try:
@@ -94,14 +102,16 @@ def update_family(
                 targets[target] = blobs[name]
                 repeated = network.lake.stat(target)
                 live |= {target: repeated} if repeated else {}
-            outcomes = _write_all(network.lake, targets, due.fingerprint, live)
+            outcomes = _write_changed(network.lake, targets, due.fingerprint, live)
             if alerting:
                 _publish_alerts(network, folder, last, held, result)
             last["checksums"] = {name: crc32c(data) for name, data in blobs.items()}
-            outcomes |= _write_all(
-                network.lake, {manifest: json_bytes(last)}, due.fingerprint, live
-            )
+            artefact = Artefact(json_bytes(last), JSON, due.fingerprint)
+            outcomes[manifest] = "fresh" if held and is_same(held, artefact) else "written"
+            if outcomes[manifest] == "written":
+                _write(network.lake, manifest, artefact, held)
         except (InputChangedError, PreconditionFailed):
+            lost = True
             continue
         result.outputs |= outcomes
         result.counts["inputs"] = len(due.inputs)
@@ -109,25 +119,36 @@ def update_family(
     raise RaceLostError(f"{below} was replaced by others {RACES} times in a row")
 
 
-def _write_all(
+def _live(lake: ReadableLake, below: str, names: Sequence[str]) -> dict[str, Entry]:
+    """Return the objects of a family that there are, by object name."""
+    if not names:
+        return {entry.name: entry for entry in lake.entries(below)}
+    found = (lake.stat(below + name) for name in (*names, MANIFEST))
+    return {entry.name: entry for entry in found if entry is not None}
+
+
+def _write_changed(
     lake: Lake, targets: Mapping[str, bytes], fingerprint: str, live: Mapping[str, Entry]
 ) -> dict[str, Outcome]:
-    """Write objects side by side, each if its live generation is still the one noted."""
+    """Write the objects whose bytes are new, side by side, each against the generation noted."""
 
     def write(item: tuple[str, bytes]) -> tuple[str, Outcome]:
         name, data = item
-        artefact = Artefact(data, JSON, fingerprint)
         current = live.get(name)
-        if current and is_same(current, artefact):
+        if current and current.crc32c == crc32c(data):
             return name, "fresh"
-        generation = current.generation if current else 0
-        lake.write(name, artefact, expected_generation=generation, cache=CACHE)
+        _write(lake, name, Artefact(data, JSON, fingerprint), current)
         return name, "written"
 
     # Each thread knows which event it works for: its log lines and objects say so.
     event = contextvars.copy_context()
     with concurrent.futures.ThreadPoolExecutor(WRITERS) as pool:
         return dict(pool.map(lambda item: event.copy().run(write, item), targets.items()))
+
+
+def _write(lake: Lake, name: str, artefact: Artefact, current: Entry | None) -> None:
+    generation = current.generation if current else 0
+    lake.write(name, artefact, expected_generation=generation, cache=CACHE)
 
 
 def _publish_alerts(

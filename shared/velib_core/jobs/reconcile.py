@@ -28,6 +28,7 @@ from velib_core.lake.bucket import dated_bin
 from velib_core.lake.keys import (
     Daily,
     Events,
+    ExportsManifest,
     Forecast,
     ForecastLog,
     Monitoring,
@@ -282,6 +283,11 @@ def _incomplete_months(scope: _Scope) -> Iterator[Fix]:
 
 
 def _stale_views(scope: _Scope) -> Iterator[Fix]:
+    asked = [*_stale_tables(scope), *_incomplete_forecast_logs(scope), *_old_copies(scope)]
+    yield from asked or _old_manifest(scope)  # each of them makes the manifest again
+
+
+def _stale_tables(scope: _Scope) -> Iterator[Fix]:
     settings = scope.network.settings
     exports = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
     for day, daily in scope.dailies().items():
@@ -294,8 +300,6 @@ def _stale_views(scope: _Scope) -> Iterator[Fix]:
             yield Fix(daily, "observations table missing or stale")
         elif perf is None or (inputs and perf.fingerprint != inputs.fingerprint(settings)):
             yield Fix(daily, "evaluation table missing or stale")
-    yield from _incomplete_forecast_logs(scope)
-    yield from _old_copies(scope)
 
 
 def _old_copies(scope: _Scope) -> Iterator[Fix]:
@@ -308,6 +312,14 @@ def _old_copies(scope: _Scope) -> Iterator[Fix]:
         copy = scope.lake.stat(scope.layout.name(kind(None)))
         if copy is None or copy.fingerprint != views.latest_alias_fingerprint(newest):
             yield Fix(dailies[day], "the rolling view is not the newest day's")
+
+
+def _old_manifest(scope: _Scope) -> Iterator[Fix]:
+    listed, dailies = views.manifest_inputs(scope.lake, scope.layout), scope.dailies()
+    held = scope.lake.stat(scope.layout.name(ExportsManifest()))
+    stale = held is None or held.fingerprint != views.manifest_fingerprint(listed)
+    if listed and dailies and stale:
+        yield Fix(dailies[max(dailies)], "the manifest of the exports is missing or stale")
 
 
 def _stale_profiles(scope: _Scope) -> Iterator[Fix]:
@@ -346,23 +358,21 @@ def _old_family(family: Family) -> Callable[[_Scope], Iterator[Fix]]:
     """Return the stage of a family that is made from the views of closed days."""
 
     def stage(scope: _Scope) -> Iterator[Fix]:
-        files = closed_days(scope.network, family.view).files
-        days = [day for day in files if scope.holds(day)]
-        if not days:
+        manifest = scope.lake.stat(scope.layout.name(ExportsManifest()))
+        days = closed_days(scope.network, family.view).files
+        if manifest is None or not any(scope.holds(day) for day in days):
             return
         forced = scope.request.force
         if forced or family.is_stale(scope.network):
-            yield Fix(files[max(days)], f"{family.folder} missing or stale")
+            yield Fix(manifest, f"{family.folder} missing or stale")
 
     return stage
 
 
 def _old_overview(scope: _Scope) -> Iterator[Fix]:
-    exports = {entry.name: entry for entry in scope.lake.entries(f"{scope.layout.exports}/")}
-    by_day = scope.layout.by_day(Events, exports)
-    for day in overview.days_to_sum(scope.network):
-        if scope.holds(day):
-            yield Fix(exports[by_day[day]], "the overview's sums of the day are missing or stale")
+    manifest = scope.lake.stat(scope.layout.name(ExportsManifest()))
+    if manifest and any(scope.holds(day) for day in overview.days_to_sum(scope.network)):
+        yield Fix(manifest, "the overview's sums of a day are missing or stale")
     stale = overview.is_stale(scope.network)
     yield from _behind_the_newest(scope, stale, "the overview is older than the newest snapshot")
 

@@ -142,6 +142,11 @@ class ForecastLog:
     day: Day
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class ExportsManifest:
+    """The list of the views of all days, written when those of a day are complete."""
+
+
 DayKey = Daily | Events | Perf | Profile | ForecastLog | OverviewDay
 """The kinds of object that there is one of for a day."""
 
@@ -170,6 +175,7 @@ Key = (
     | GbfsDocument
     | ForecastLogPartition
     | ForecastLog
+    | ExportsManifest
     | Monitoring
     | FreshnessCopy
     | OverviewDay

@@ -21,6 +21,7 @@ from velib_core.lake.keys import (
     Daily,
     DayKey,
     Events,
+    ExportsManifest,
     Forecast,
     ForecastBundle,
     ForecastLog,
@@ -120,6 +121,8 @@ class Layout:
                 return f"{hour}{start:%Y-%m-%dT%H-%M}_h{horizon}_{fingerprint}.parquet"
             case ForecastLog(day):
                 return f"{self.exports}/served_{day}.parquet"
+            case ExportsManifest():
+                return f"{self.exports}/manifest.json"
             case Daily(day):
                 return f"{self.daily}/compact_{day}.parquet"
             case Monthly(month):
@@ -191,17 +194,18 @@ class Layout:
     def notified(self) -> dict[str, str]:
         """The prefix of the objects that are notified about, by topic.
 
-        Of the monitoring and the forecasts only manifests are: they are written last, and their
-        whole names keep everything else from starting a function. A bucket takes ten
-        notifications an event type (cloud.google.com/storage/quotas), and these are ten.
+        Of the exports, the monitoring and the forecasts only manifests are: they are written
+        last, and their whole names keep everything else from starting a function. A bucket takes
+        ten notifications an event type (cloud.google.com/storage/quotas), and these are ten.
         """
-        folders = ("bronze", "daily", "exports", "profiles", "models")
+        folders = ("bronze", "daily", "profiles", "models")
         manifests = {
             family.rpartition("/")[2]: Monitoring(family, "manifest.json")
             for family in ("data/freshness", "network/overview", "data/health", "data/drift")
         }
         return {
             **{folder: f"{getattr(self, folder)}/" for folder in folders},
+            "exports": self.name(ExportsManifest()),
             "serving": self.name(ServingManifest()),
             **{topic: self.name(key) for topic, key in manifests.items()},
         }
@@ -327,6 +331,8 @@ def _read_monthly(rest: str) -> Key | None:
 
 
 def _read_export(rest: str) -> Key | None:
+    if rest == "/manifest.json":
+        return ExportsManifest()
     if match := _TRAINING.fullmatch(rest):
         return TrainingBase(Day(dt.datetime.strptime(match[1] + "Z", "%Y%m%d%z").date()))
     if match := _FORECAST_LOG.fullmatch(rest):

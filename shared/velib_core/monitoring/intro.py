@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VERSION = "1.3"
 
+DOCUMENT = "intro.json"
+
 Led = Literal["ok", "warn", "down"]
 
 DRIFT = DriftThresholds()
@@ -114,7 +116,7 @@ def build(
     ]
     status = Status("partial", f"no {', '.join(missing)}") if missing else Status("ok")
     return with_manifest(
-        {"intro.json": document},
+        {DOCUMENT: document},
         run_metadata,
         VERSION,
         status=Status("no_data", status.reason) if len(missing) == 4 else status,
@@ -277,8 +279,8 @@ def _alerts(statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds) 
     code, level = "batch_forecast_down", limits.forecast_warn_min
     if reported == 0 and age is not None and age <= level:
         text = "the forecast is fresh, but no station has a number"
-        return [Alert("high", code, text, "intro.json", reported, 1)]
-    return [Alert("high", code, "no forecast is fresh enough", "intro.json", age, level)]
+        return [Alert("high", code, text, DOCUMENT, reported, 1)]
+    return [Alert("high", code, "no forecast is fresh enough", DOCUMENT, age, level)]
 
 
 def _get(document: Mapping[str, Any] | None, *path: str) -> Any:  # noqa: ANN401 -- JSON is any value

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from velib_core import logs
 from velib_core.lake.bucket import fingerprint_of
-from velib_core.lake.keys import Daily, Events, ForecastLogPartition, Perf, Profile
+from velib_core.lake.keys import (
+    Daily,
+    Events,
+    ForecastLog,
+    ForecastLogPartition,
+    Perf,
+    Profile,
+)
 from velib_core.lake.layout import ForeignNameError
 from velib_core.model import registry
 from velib_core.model.readers import calibration_before, profile_before
@@ -16,6 +23,7 @@ from velib_core.timeline.bins import Day, HorizonMinutes, day_after, day_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from velib_core.lake.keys import DayKey
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry, ReadableLake, ReadableNetwork
     from velib_core.model.registry import ModelVersion
@@ -114,6 +122,18 @@ def newest_view(
     entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
     dated = layout.by_day(kind, entries)
     return (max(dated), entries[dated[max(dated)]]) if dated else None
+
+
+def manifest_inputs(lake: ReadableLake, layout: Layout) -> list[Entry]:
+    """Return the views of all days, which the manifest of the exports lists."""
+    entries = {entry.name: entry for entry in lake.entries(f"{layout.exports}/")}
+    kinds: tuple[type[DayKey], ...] = (Events, Perf, ForecastLog)
+    return [entries[name] for kind in kinds for name in layout.by_day(kind, entries).values()]
+
+
+def manifest_fingerprint(listed: Iterable[Entry]) -> str:
+    """Return the fingerprint of a manifest that lists these views."""
+    return fingerprint_of("exports manifest 1", listed)
 
 
 def latest_alias_fingerprint(newest: Entry) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 VERSION = "v1"
 
+DOCUMENT = "freshness.json"
+
 COLUMNS = ("ts_utc", "tbin_utc", "station_id", "last_reported_utc")
 """Columns of the snapshot that are read."""
 
@@ -77,7 +79,7 @@ def build(
         },
     }
     return with_manifest(
-        {"freshness.json": document},
+        {DOCUMENT: document},
         run_metadata,
         VERSION,
         status=_status(snapshot, known),

@@ -135,16 +135,18 @@ def build(
     tension = past.station_counts(window, panel.stations.ids)
     state = _now(panel, limits)
     head = run_metadata.head(VERSION)
+    # What closed days say changes once a day, and is stamped with their end.
+    closed = dataclasses.replace(run_metadata, generated_at=bin_start(today.start)).head(VERSION)
     day = {"day_for_today_utc": day_of(Bin(today.stop - 1)).isoformat()}
     kpis = _kpis(panel, state, tension, as_of, limits, run_metadata) | day
     documents = {
         "kpis.json": kpis,
         "snapshot_distribution.json": _distribution(panel, state),
         "today_curve.json": head | day | {"clock": "local", "points": _today_curve(panel, today)},
-        "ref_median_curve.json": head | day | past.typical_curve(today, limits.reference_days),
+        "ref_median_curve.json": closed | day | past.typical_curve(today, limits.reference_days),
         "kpis_today_vs_lags.json": head | day | past.today_and_lags(panel, today),
         "snapshot_map.json": head | {"rows": _map(panel, state)},
-        "stations_tension.json": head | {"rows": _tension(tension, panel.stations)},
+        "stations_tension.json": closed | {"rows": _tension(tension, panel.stations)},
     }
     return with_manifest(
         documents,
