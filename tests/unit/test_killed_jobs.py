@@ -122,6 +122,12 @@ def profiles_change(lake, settings):
     refresh_profiles.run(network.of(lake, settings), LATE)
 
 
+def profiles_change_that_views_of_later_days_follow(lake, settings):
+    """What reconcile asks for is then of the day that changed alone."""
+    profiles_change(lake, settings)
+    build_datasets.run(network.of(lake, settings), DAYS[-1])
+
+
 def a_model_goes_live(lake, settings):
     """The model of an hour is trained again, on the same days."""
     before = registry.live(lake, Layout(settings), HORIZONS[1]).folder
@@ -219,7 +225,9 @@ JOBS = {
     "compact_monthly": Job(compact_month, months_change, stage="compact_monthly"),
     "refresh_profiles": Job(refresh, a_day_changes, stage="refresh_profiles"),
     "refresh_profiles for a model": Job(calibrate, a_model_goes_live, stage="refresh_profiles"),
-    "build_datasets": Job(export, profiles_change, stage="build_datasets"),
+    "build_datasets": Job(
+        export, profiles_change_that_views_of_later_days_follow, stage="build_datasets"
+    ),
     "build_datasets for a model": Job(hindcast, a_model_goes_live, stage="build_datasets"),
     "build_serving_forecast": Job(
         serve, a_snapshot_comes, ServingManifest(), "build_serving_forecast"
