@@ -131,6 +131,7 @@ def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(undisturbed_l
         next(name for name in after if name.startswith("bronze/") and name not in before),
         "daily/compact_2025-10-30.parquet",
         "exports/events_2025-10-30.parquet",
+        "exports/manifest.json",
         "exports/perf_2025-10-30.parquet",
         *(f"profiles/profiles_{day_after(network.FIRST_DAY, n)}.npz" for n in range(DAYS)),
         "monthly/compact_2025-10.parquet",
