@@ -21,10 +21,12 @@ def mail(name):
     return f"velib-{name}@{PROJECT}.iam.gserviceaccount.com"
 
 
-def doctor(rehearsal):
+HERE = ["--bucket", f"gs://{BUCKET}/velib", "--project", PROJECT, "--region", REGION]
+
+
+def doctor(rehearsal, where=HERE):
     """What doctor finds wrong in the project: detail and command, in order."""
     code = "from velib_cli.main import main; main()"
-    where = ["--bucket", f"gs://{BUCKET}/velib", "--project", PROJECT, "--region", REGION]
     env = rehearsal.env | {
         "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/key.json",
         "GBFS_URL": "http://127.0.0.1:9/gbfs.json",

@@ -1,12 +1,14 @@
 """Who deploys, with what, and the commands of the operating guide."""
 
 import re
+import shlex
 import shutil
 
 import pytest
 from velib_deploy.function_specs import REPOSITORY
 
 from rehearsal.rehearsal import BUCKET, TARGET, rehearse
+from rehearsal.test_doctor_rehearsed import doctor
 from rehearsal.world import OWNER, PROJECT, REGION, World
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
@@ -55,8 +57,7 @@ def test_a_machine_without_python_deploys_with_the_one_that_comes_with_gcloud(gc
 
 
 ELSEWHERE = (
-    ("./deploy.sh", "is what the other tests run"),
-    (".venv/bin/velib", "tests/e2e/test_docs_commands.py and test_doctor_rehearsed.py"),
+    (".venv/bin/velib", "tests/e2e/test_docs_commands.py; doctor below"),
     ("GCS_BUCKET_ROOT=", "tests/e2e/test_recovery.py"),
     ("gcloud auth", "needs a person"),
     ("gcloud builds submit", "Cloud Build is not rehearsed; its steps are in test_deploy_plan.py"),
@@ -69,16 +70,16 @@ ELSEWHERE = (
 """Beginnings of the guide's commands that are not run here, and why."""
 
 
-def guide_commands():
-    """The commands of the operating guide, in order, with the names of the rehearsal."""
+def guide_commands(*starts):
+    """The guide's commands that begin in one way, in order, with the names of the rehearsal."""
     guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", guide, re.MULTILINE | re.DOTALL)
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     names = {"DEPLOYER@example.org": OWNER, "READER@example.org": "reader@example.org"}
     names |= {"LYON_BUCKET": "lyon-lake", "BUCKET": BUCKET, "PROJECT": PROJECT, "-OLD": "-ingest"}
     for line in lines:
-        if line.startswith("gcloud") and not line.startswith(
-            tuple(start for start, _ in ELSEWHERE)
+        if line.startswith(starts) and not line.startswith(
+            tuple(start for start, _ in ELSEWHERE if start not in starts)
         ):
             for old, new in names.items():
                 line = line.replace(old, new)  # noqa: PLW2901 -- one line, name after name
@@ -88,7 +89,7 @@ def guide_commands():
 def test_the_commands_of_the_operating_guide_do_what_it_says(rehearsal):
     alerts = f"projects/{PROJECT}/topics/velib-alerts"  # made for functions that are not here
     rehearsal.world.resources[alerts] = {"name": alerts}
-    commands = list(guide_commands())
+    commands = list(guide_commands("gcloud"))
     assert len(commands) >= 10
     for command in commands:
         rehearsal.type(command)
@@ -103,3 +104,27 @@ def test_the_commands_of_the_operating_guide_do_what_it_says(rehearsal):
         "velib-train:publish",
         "velib-replay:publish",
     }
+
+
+@pytest.mark.slow
+def test_the_deployments_and_checks_of_the_operating_guide_do_what_it_says(rehearsal):
+    """Nothing to do, alerts, a second city, away again; what was deployed is as planned."""
+    guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
+    rehearsal.type(
+        re.search(r"^cat > lyon\.env <<END\n.*?^END$", guide, re.MULTILINE | re.DOTALL)[0]
+    )
+    ran = []
+    for line in guide_commands("./deploy.sh", ".venv/bin/velib"):
+        words = shlex.split(line)
+        if words[0] == "./deploy.sh":
+            rehearsal.type(line)
+        elif words[1] == "doctor" and "--bucket" in words:
+            assert doctor(rehearsal, words[2:]) == [], line
+        else:
+            continue
+        ran.append(line)
+    assert sum(line.startswith("./deploy.sh") for line in ran) >= 7
+    assert sum(" doctor " in line for line in ran) >= 2
+    there = rehearsal.world.resources
+    assert f"projects/{PROJECT}/locations/{REGION}/functions/lyon-ingest" in there
+    assert f"projects/{PROJECT}/locations/{REGION}/functions/velib-ingest" not in there

@@ -126,7 +126,6 @@ def test_a_scheduled_message_holds_when_it_was_published():
         (message(b'{"window_days": 1' + b"0" * 4000 + b"}", "velib-train"), "window_days"),
         (message(b'{"window_days": 1' + b"0" * 9000 + b"}", "velib-train"), "data.message.data"),
         (message(b"[" * 50_000 + b"]" * 10_000, "velib-train"), "data.message.data"),
-        (message(b'{"day":' * 8_000 + b"1" + b"}" * 8_000), "data.message.data"),
         (notification(objectGeneration="9" * 5_000), "generation"),
         (direct(generation=10**5_000), "generation"),
         (direct(generation=True), "generation"),
@@ -158,6 +157,14 @@ def test_a_malformed_event_is_refused_by_field(event, field):
     with pytest.raises(messages.EventError) as caught:
         parse(event, SETTINGS)
     assert caught.value.field == field
+    assert len(str(caught.value)) < 500
+
+
+def test_a_message_nested_too_deeply_is_refused():
+    """From Python 3.12 on it can be read, and is then no day."""
+    with pytest.raises(messages.EventError) as caught:
+        parse(message(b'{"day":' * 8_000 + b"1" + b"}" * 8_000), SETTINGS)
+    assert caught.value.field in {"data.message.data", "day"}
     assert len(str(caught.value)) < 500
 
 
