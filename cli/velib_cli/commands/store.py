@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -43,26 +44,30 @@ PROJECT = "local"
 def store(folder: Path, port: int) -> None:
     """Serve what a run left as a bucket, to run functions by hand.
 
-    Prints the environment that points functions and jobs at it, and stays until it is
-    interrupted. What they write is lost then; the folder stays as it is.
+    Answers once all objects are loaded. Prints the environment that points functions and jobs at
+    it, and stays until it is interrupted. What they write is lost then; the folder stays as it is.
     """
     if not _is_free(port):
         raise click.UsageError(f"--port {port} is in use; name another, as in --port {port + 1}")
     lake, _ = open_lake(None, folder)
-    with (
-        tempfile.TemporaryDirectory(prefix="velib-store-") as scratch,
-        object_store(Path(scratch) / "objects.log", port=port) as address,
-    ):
-        count = fill(address, lake)
-        environment = {
-            "STORAGE_EMULATOR_HOST": address,
-            "GCS_BUCKET_ROOT": MIRROR,
-            "GOOGLE_CLOUD_PROJECT": PROJECT,
-        }
-        for name, value in environment.items():
-            click.echo(f"export {name}={value}")
-        click.echo(f"{count} objects are served at {address}; Ctrl-C ends it.", err=True)
-        _wait()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell starts jobs with the first ignored
+        signal.signal(number, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="velib-store-") as scratch:
+        log, objects = Path(scratch) / "objects.log", Path(scratch) / "objects"
+        # Loaded at a port that nobody knows: at its own it never serves a part.
+        with object_store(log, folder=objects) as loading:
+            count = fill(loading, lake)
+        with object_store(log, folder=objects, port=port) as address:
+            environment = {
+                "STORAGE_EMULATOR_HOST": address,
+                "GCS_BUCKET_ROOT": MIRROR,
+                "GOOGLE_CLOUD_PROJECT": PROJECT,
+            }
+            for name, value in environment.items():
+                click.echo(f"export {name}={value}")
+            click.echo(f"{count} objects are served at {address}; Ctrl-C ends it.", err=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
 
 
 def _is_free(port: int) -> bool:
@@ -83,10 +88,3 @@ def fill(address: str, lake: ReadableLake) -> int:
     env = {"GCS_BUCKET_ROOT": MIRROR, "GOOGLE_CLOUD_PROJECT": PROJECT}
     target = connect(Settings.from_env(env))
     return copy_objects(lake, target)
-
-
-def _wait() -> None:
-    """Wait for an interrupt."""
-    stopped = threading.Event()
-    signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    stopped.wait()

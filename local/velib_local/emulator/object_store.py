@@ -17,21 +17,30 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def object_store(
-    log: Path, *, project: str = "", topic: str = "", pubsub: str = "", port: int | None = None
+    log: Path,
+    *,
+    project: str = "",
+    topic: str = "",
+    pubsub: str = "",
+    port: int | None = None,
+    folder: Path | None = None,
 ) -> Iterator[str]:
-    """Run the server in memory; yield its address, ``http://127.0.0.1:PORT``.
+    """Run the server; yield its address, ``http://127.0.0.1:PORT``.
 
-    Without a port it takes a free one. With a topic it publishes every finalized object there,
-    through the Pub/Sub server at ``pubsub`` (host:port); the topic must exist.
+    Without a port it takes a free one. Objects are in memory, or below ``folder``, where the next
+    server finds them. With a topic it publishes every finalized object there, through the Pub/Sub
+    server at ``pubsub`` (host:port); the topic must exist.
     """
     port = port or processes.free_port()
     address = f"http://127.0.0.1:{port}"
     command = [
         str(_get_binary_path()),
         *("-scheme", "http", "-host", "127.0.0.1", "-port", str(port)),
-        *("-backend", "memory", "-log-level", "error"),
+        *("-backend", "filesystem" if folder else "memory", "-log-level", "error"),
         *("-external-url", address, "-public-host", f"127.0.0.1:{port}"),
     ]
+    if folder:
+        command += ["-filesystem-root", str(folder)]
     if topic:
         command += ["-event.pubsub-project-id", project, "-event.pubsub-topic", topic]
         command += ["-event.list", "finalize"]
