@@ -30,10 +30,15 @@ function findingText({ code, about, text: said }) {
   return hasText(`finding.${code}`) ? text(`finding.${code}`, { about }) : choice.lang === "en" ? said : text("alert.other", { code });
 }
 
+// Horizons whose forecast is of an earlier snapshot than the newest: forecasting has stopped.
+const behind = () => data.horizons.filter(({ forecast, generated_at: at }) => forecast && Date.parse(at) < Date.parse(data.newest));
+
 function alerts() {
   const stand = data.alerts.map((alert) => node("li", { class: alert.level },
     node("strong", {}, text(alert.level === "high" ? "level.high" : "level.medium")), " ", alertText(alert), " ",
     node("span", { class: "note" }, alert.as_of ? text("now.asof", { family: alert.family, when: moment(alert.as_of) }) : `(${alert.family})`)));
+  stand.push(...behind().map(({ minutes, generated_at: at }) => node("li", { class: "high" }, text("now.behind", {
+    h: text("horizon", { h: minutes }), when: moment(at), newest: moment(data.newest) }))));
   stand.push(...data.findings.map((finding) => node("li", { class: "high" }, findingText(finding),
     finding.command ? node("code", { class: "block" }, finding.command) : "")));
   stand.push(...data.unreadable.map((name) => node("li", { class: "high" }, text("now.unreadable"), " ", node("code", {}, name))));
@@ -91,7 +96,8 @@ function actionTable() {
     when: moment(data.newest), risk: percent(LEAST_RISK), sure: percent(SURE) });
   element("now-card").hidden = !able;
   if (!able) return;
-  element("now-count").textContent = text("now.count", { n: number(rows.length) });
+  element("now-count").textContent = text(rows.length > MOST_ROWS ? "now.most" : "now.count", {
+    n: number(rows.length), shown: number(MOST_ROWS) });
   const place = (n) => (quarterOf(n) === null ? "" : node("span", { class: "note block" }, quarterName(quarterOf(n))));
   const { bikes, docks } = data.stations;
   element("now").replaceChildren(rows.length ? table(

@@ -135,19 +135,28 @@ function sizesChart() {
   };
 }
 
+// The days of the window one by one, and the weeks before them by the models, one a week.
 function trendChart() {
-  const days = judged()?.by_day;
-  if (!days) return none("empty.truth", data.reasons["model/performance"]);
-  const lift = (mine, base) => (base ? 100 * (1 - mine / base) : null);
+  const days = judged()?.by_day ?? { date: [], mae_model: [], mae_baseline: [] };
+  const lift = (mine, base) => (mine !== null && base ? 100 * (1 - mine / base) : null);
+  const models = (judged()?.models ?? []).filter(({ mae_persistence: base }) => base)
+    .map(({ version, end_date: date, mae, mae_persistence: base }) => ({ version, date, lift: lift(mae, base) }));
+  if (!days.date.length && !models.length) return none("empty.truth", data.reasons["model/performance"]);
   const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
-  const daily = days.mae_model.map((mae, n) => (mae === null ? null : lift(mae, days.mae_baseline[n])));
+  const daily = days.mae_model.map((mae, n) => lift(mae, days.mae_baseline[n]));
   const weekly = daily.map((_, n) => (n < 6 ? null
     : lift(sum(days.mae_model.slice(n - 6, n + 1)), sum(days.mae_baseline.slice(n - 6, n + 1)))));
   const hover = `%{x|%d/%m}, %{y:+.1f}${share()}<extra>%{fullData.name}</extra>`;
+  const dates = [...days.date, ...models.map(({ date }) => date)].sort();
+  const span = (Date.parse(dates[dates.length - 1]) - Date.parse(dates[0])) / DAY_MS + 1;
   return {
     traces: [{ ...line(text("trend.day"), days.date, daily, "model", { width: 1 }), mode: "lines+markers", marker: { size: 7 }, hovertemplate: hover },
-      ...(daily.length > 6 ? [{ ...line(text("trend.week"), days.date, weekly, "truth"), hovertemplate: hover }] : [])],
-    layout: { showlegend: daily.length > 6, xaxis: { type: "date", tickformat: "%d/%m", tick0: days.date[0], dtick: DAY_MS * Math.ceil(days.date.length / 7) }, yaxis: { rangemode: "tozero", ticksuffix: share(), zeroline: true } },
+      ...(daily.length > 6 ? [{ ...line(text("trend.week"), days.date, weekly, "truth"), hovertemplate: hover }] : []),
+      ...(models.length ? [{
+        type: "scatter", mode: "markers", name: text("trend.models"), x: models.map(({ date }) => date), y: models.map((model) => model.lift),
+        marker: { size: 9, symbol: "diamond-open", color: colour("usual"), line: { width: 2 } },
+        customdata: models.map(({ version }) => version), hovertemplate: `%{customdata}, ${hover}` }] : [])],
+    layout: { xaxis: { type: "date", tickformat: "%d/%m", tick0: dates[0], dtick: DAY_MS * Math.ceil(span / 7) }, yaxis: { rangemode: "tozero", ticksuffix: share(), zeroline: true } },
   };
 }
 
