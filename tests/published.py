@@ -183,6 +183,7 @@ def performance(minutes: HorizonMinutes) -> dict:
     base |= {"lift_vs_baseline": 0.1, "n_rows": 100, "n_stations": 24, "window_days": 14}
     span = {"ts_min_utc": "2025-11-05T23:00:00Z", "ts_max_utc": "2025-11-06T22:00:00Z"}
     logged_forecasts = errors | {"lift_vs_baseline": 0.1, "brier_bike": 0.02, "brier_dock": 0.01}
+    del logged_forecasts["coverage_pred_pct"]
     daily = errors | {"rmse_model": 1.4, "rmse_baseline": 1.5, "lift_vs_baseline": 0.1}
     stamps = [iso_z(bin_start(Bin(first_bin(YESTERDAY) + n))) for n in range(BINS_PER_DAY)]
     known = [n % 9 for n in range(BINS_PER_DAY)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import itertools
-import json
 import re
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,7 @@ from velib_core.settings.env import variables
 from velib_core.settings.network import Settings, all_variables
 from velib_core.timeline.bins import HorizonMinutes, bin_of, parse_day
 
+from velib_deploy import data_dictionary
 from velib_deploy.function_specs import REPOSITORY, load_specs, permissions, place
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ if TYPE_CHECKING:
 
     from velib_deploy.function_specs import FunctionSpec
 
-DOCUMENTS = ("README.md", "docs/DATA.md", "docs/OPERATING.md", "docs/SECURITY.md")
-SCHEMAS = REPOSITORY / "tests" / "contract" / "schemas"
+DOCUMENTS = (
+    *("README.md", "docs/DATA.md", "docs/DICTIONARY.md", "docs/OPERATING.md", "docs/SECURITY.md"),
+)
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _FOLDER = "20251103-235500Z-1f2e3d4c"
@@ -131,9 +132,7 @@ def objects_table() -> str:
 
 def documents_table() -> str:
     """Return the documents of the monitoring, by family."""
-    schemas = SCHEMAS.glob("*.schema.json")
-    titles = sorted(json.loads(schema.read_text("utf-8"))["title"] for schema in schemas)
-    pairs = [t.partition(" (")[0].split("/latest/") for t in titles if t.startswith("monitoring/")]
+    pairs = [t.split("/latest/") for t in data_dictionary.titles() if t.startswith("monitoring/")]
     rows = [
         (f"`{folder}/latest/`", ", ".join(f"`{name}`" for _, name in found))
         for folder, found in itertools.groupby(pairs, lambda pair: pair[0])
@@ -188,6 +187,7 @@ def renewed(text: str) -> str:
         "folders": lambda: folders_table(specs),
         "objects": objects_table,
         "documents": documents_table,
+        "dictionary": data_dictionary.dictionary,
         "settings": settings_table,
     }
     return _TABLE.sub(lambda found: found[1] + tables[found[2]]() + found[3], text)

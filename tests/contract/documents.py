@@ -6,8 +6,12 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
@@ -55,10 +59,27 @@ def problems(path: str, document: object) -> list[str]:
     validator = next((v for pattern, v in schemas() if pattern.fullmatch(path)), None)
     if validator is None:
         return [f"{path}: the contract has no such document"]
-    return [
-        f"{path}{error.json_path[1:]}: {error.message[:200]}"
-        for error in validator.iter_errors(json.loads(text))
-    ]
+    loaded = json.loads(text)
+    wrong = [f"{e.json_path[1:]}: {e.message[:200]}" for e in validator.iter_errors(loaded)]
+    unknown = sorted(set(undescribed(loaded, validator.schema)))
+    return [f"{path}{line}" for line in [*wrong, *(f"{p}: not in the schema" for p in unknown)]]
+
+
+def undescribed(document: Any, schema: Any, place: str = "") -> Iterator[str]:
+    """Yield the places of fields that a schema does not have; what it leaves open may hold any."""
+    if isinstance(document, list):
+        for item in document:
+            yield from undescribed(item, schema.get("items", {}), f"{place}[]")
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    values = schema.get("additionalProperties")
+    if not isinstance(document, dict) or not (known or patterns or isinstance(values, dict)):
+        return
+    for name, value in document.items():
+        part = known.get(name, values)
+        if isinstance(part, dict):
+            yield from undescribed(value, part, f"{place}.{name}")
+        elif not any(re.search(pattern, name) for pattern in patterns):
+            yield f"{place}.{name}"
 
 
 def expected(folder: str) -> set[str]:
