@@ -1,16 +1,19 @@
 # make demo   sets everything up and runs a simulated city through the whole chain
 # make test   sets everything up and runs lint, types and tests
+# make .venv  sets up what the tests need
 
 PYTHON ?= python3
 VELIB = .venv/bin/velib
 
-.PHONY: demo test lint slow bench clean
+.PHONY: demo test lint slow bench clean .venv
 
 demo: .venv/for-demo
 	$(VELIB) demo
 
 test: .venv/for-dev lint
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+
+.venv: .venv/for-dev
 
 lint: .venv/for-dev
 	.venv/bin/ruff check .

@@ -203,7 +203,7 @@ const usualKnown = () => data.curve?.usual[1].some((value) => value !== null) ??
 
 function curveChart() {
   element("curve-about").textContent = text(usualKnown() ? "curve.about" : "curve.about.alone");
-  if (!data.curve) return none("empty.curve");
+  if (!data.curve) return none("empty.curve", data.reasons["network/overview"]);
   const day = (clocks) => clocks.map((time) => `2000-01-01 ${time}`);
   const [hours, pct] = data.curve.today;
   const [usualHours, usual] = data.curve.usual;

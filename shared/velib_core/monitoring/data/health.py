@@ -279,7 +279,8 @@ def _alerts(kpis: Mapping[str, Any], stuck: list[Plateau], limits: HealthThresho
             Alert("medium", "duplicates", text, "kpis.json", kpis["dups_pct"], limits.dup_alert_pct)
         )
     if stuck:
-        text = f"{len(stuck)} plateaus too long to be chance"
+        runs = "run" if len(stuck) == 1 else "runs"
+        text = f"{len(stuck)} {runs} without a change, too long to be chance"
         alerts.append(
             Alert("medium", "flat", text, "anomalies/flat.json", stuck[0].steps, limits.flat_steps)
         )
