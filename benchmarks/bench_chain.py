@@ -6,7 +6,7 @@ functions on the local cloud, and counts starts and operations per snapshot, fun
 ``backfill DAYS...`` copies so many days of a small network into the bucket of a running one, whose
 live snapshots go on meanwhile, and counts messages, starts, reads and writes per day of history.
 
-The end of the last day is not counted in a replay: no snapshot of a later day comes.
+A day of a replay ends with the first snapshot of the next, which closes it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from permission_proxy import behind_proxy  # the path is set by bench_cost
 
 MONDAY = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 EVERY = dt.timedelta(minutes=5)
+SNAPSHOTS_A_DAY = 288
 
 SMALL = 20
 """Stations of the network whose history is copied: counts do not depend on them."""
@@ -76,19 +77,23 @@ def show(cloud: LocalCloud, feed: FeedServer, city: City, at: dt.datetime) -> No
 
 
 def replay(stations: int, days: int) -> None:
-    """Play the days; print starts and operations per snapshot."""
+    """Play the days; print starts and operations per snapshot of each, its close included."""
     city = City(stations, seed=1, start=MONDAY)
-    count = days * 288 + 1
     with metered() as (cloud, feed, meter):
-        before = meter.read(cloud)
-        for n in range(count):
-            show(cloud, feed, city, MONDAY + n * EVERY)
+        show(cloud, feed, city, MONDAY)
+        for day in range(days):
             cloud.wait_until_idle()
-        used = between(before, meter.read(cloud))
+            before = meter.read(cloud)
+            for n in range(1, SNAPSHOTS_A_DAY + 1):
+                show(cloud, feed, city, MONDAY + (day * SNAPSHOTS_A_DAY + n) * EVERY)
+                cloud.wait_until_idle()
+            used = between(before, meter.read(cloud))
+            print(
+                f"day {day + 1} of {days}, {stations} stations, through the snapshot that closes it"
+            )
+            print_uses(used, SNAPSHOTS_A_DAY)
+            print(f"compactions: {used['compact_daily'].events:.0f}", flush=True)
         statuses = collections.Counter(record.status for record in cloud.gateway.deliveries)
-        print_uses(used, count)
-        print(f"a replay of {days} days x {stations} stations: {count} snapshots")
-        print(f"compactions a day: {used['compact_daily'].events / days:.2f}")
         print(f"deliveries by status: {dict(statuses)}, dead letters: {len(cloud.dead_letters())}")
 
 

@@ -260,7 +260,7 @@ def month(day: dict[str, Use], cities: int, data: Data, number: int) -> dict[str
     pubsub_gib = 2 * total["requests"] * message / 2**30
     logs_gib = total["requests"] * assumed["log_bytes_an_event"] / 2**30
     specs = load_specs()
-    images_gib = len(specs) * cities * assumed["image_mib"] / 1024
+    images_gib = len(specs) * cities * assumed["images_kept"] * assumed["image_mib"] / 1024
     builds = len(specs) * cities * assumed["build_minutes"] * assumed["deployments_a_month"]
     jobs = sum(spec.schedule is not None for spec in specs.values()) * cities
     parts = {

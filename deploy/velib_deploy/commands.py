@@ -56,6 +56,26 @@ BUILD_ROLES = ("roles/artifactregistry.writer", "roles/logging.logWriter")
 SOURCES = 'resource.name.startsWith("projects/_/buckets/gcf-v2-sources-")'
 
 LIFECYCLE = "build/lifecycle.json"
+
+IMAGES = "gcf-artifacts"
+"""The repository that the platform makes for the images of functions, one a project and region."""
+
+CLEANUP = "build/cleanup.json"
+CLEANUP_POLICIES = (
+    {
+        "name": "delete-old",
+        "action": {"type": "Delete"},
+        "condition": {"tagState": "any", "olderThan": "86400s"},
+    },
+    {
+        "name": "keep-newest",
+        "action": {"type": "Keep"},
+        "mostRecentVersions": {"keepCount": 2},
+    },
+)
+"""What is deleted of the images, in the form that gcloud reads: all but the two newest of each
+function. Every deployment adds one, and nothing reads the older ones: `deploy.sh` builds anew. Two,
+because the newest is not the one that runs where it did not start."""
 WATCH = "build/watch"
 
 
@@ -112,6 +132,8 @@ def commands(target: Target, facts: Facts) -> Iterator[Command]:
 def _functions_and_schedules(target: Target, facts: Facts, functions: Facts) -> Iterator[Command]:
     for function in functions:
         yield _function(target, *function)
+    clean = {"location": target.region, "no-dry-run": "", "policy": CLEANUP}
+    yield f"artifacts repositories set-cleanup-policies {IMAGES}", clean
     for name, *rest in functions:
         yield from _delivery(target, name, rest[8].split(","))
     for _, name, topic, cron, message in (fact for fact in facts if fact[0] == "schedule"):

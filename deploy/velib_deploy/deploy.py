@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from velib_core.errors import InvalidValueError
 
 from velib_deploy import alerts, drift
-from velib_deploy.commands import LIFECYCLE, WATCH, Target
+from velib_deploy.commands import CLEANUP, CLEANUP_POLICIES, LIFECYCLE, WATCH, Target
 from velib_deploy.function_specs import load_specs
 from velib_deploy.gcloud import GcloudError, asker, patient, remedy, run
 from velib_deploy.plan import DeploymentError, make_plan
@@ -56,7 +56,11 @@ PHASES = (
     ),
     (f"pubsub topics {BINDING}",),
     ("functions deploy",),
-    (f"run services {BINDING}", "eventarc triggers create"),
+    (
+        f"run services {BINDING}",
+        "eventarc triggers create",
+        "artifacts repositories set-cleanup-policies",
+    ),
     (f"pubsub subscriptions {BINDING}", "pubsub subscriptions update"),
     ("scheduler jobs create pubsub",),
     ("beta monitoring channels create",),
@@ -75,6 +79,7 @@ Task: TypeAlias = "tuple[str, Callable[[], None]]"
 def deploy(plan: Plan, pause: Callable[[float], None] = time.sleep) -> None:
     """Bring a project to a plan; raise `GcloudError` for the first command that fails for good."""
     _write(Path(LIFECYCLE), lifecycle(plan))
+    _write(Path(CLEANUP), CLEANUP_POLICIES)
     for name, document in alerts.of_plan(plan).items() if plan.target.alerts else ():
         _write(Path(WATCH, f"{name}.json"), document)
     ask = asker(plan.project, pause)
@@ -125,7 +130,11 @@ def _tasks(findings: Sequence[Finding], plan: Plan, verb: str) -> Iterator[Task]
         yield name, _command(line)
 
 
-_AS_PLANNED = {"functions deploy", "storage buckets update"}
+_AS_PLANNED = {
+    "functions deploy",
+    "storage buckets update",
+    "artifacts repositories set-cleanup-policies",
+}
 """Steps that are carried out as planned, whatever an operator would type to get there."""
 
 

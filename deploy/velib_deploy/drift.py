@@ -98,6 +98,7 @@ RULES: Mapping[str, tuple[str, Rule]] = {
     "storage buckets add-iam-policy-binding": ("rights on objects", rights("storage", "buckets")),
     "pubsub topics add-iam-policy-binding": ("rights on topics", rights("pubsub", "topics")),
     "functions deploy": ("functions", function_rules.functions),
+    "artifacts repositories set-cleanup-policies": ("clean-up of images", shared_rules.images),
     "run services add-iam-policy-binding": ("who may invoke", rights("run", "services")),
     "eventarc triggers create": ("triggers", function_rules.triggers),
     "pubsub subscriptions add-iam-policy-binding": (

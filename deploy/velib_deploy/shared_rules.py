@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from velib_deploy.commands import CLEANUP_POLICIES
 from velib_deploy.findings import Finding, by_name, days, differences, last_part
 from velib_deploy.gcloud import NotFoundError
 
@@ -78,6 +79,40 @@ def bucket_settings(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Fin
         for finding in differences(step.target, found, wanted, step):
             by_age = "deletion by age" in finding.detail  # whose rules deploy.sh has in a file
             yield dataclasses.replace(finding, fix_command=plan.again if by_age else update)
+
+
+def images(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:
+    """Compare what is deleted of the images of functions.
+
+    The platform makes their repository with the first function: before, nothing is wrong.
+    """
+    wanted = {
+        "clean-up": dict(map(_cleanup, CLEANUP_POLICIES)),
+        "dry run of the clean-up": False,
+    }
+    for step in steps:
+        place = f"--location={step.flags['location']}"
+        try:
+            held = ask("artifacts", "repositories", "describe", step.target, place)
+        except NotFoundError:
+            continue
+        policies = held.get("cleanupPolicies") or {}
+        found = {
+            "clean-up": dict(_cleanup({"name": name, **p}) for name, p in policies.items()),
+            "dry run of the clean-up": bool(held.get("cleanupPolicyDryRun")),
+        }
+        for finding in differences(step.target, found, wanted, step):
+            # The policies are in a file that deploy.sh writes.
+            yield dataclasses.replace(finding, fix_command=plan.again)
+
+
+def _cleanup(policy: Mapping[str, Any]) -> tuple[str, str]:
+    """Return a policy's name, and what it does in words; gcloud and the API word it differently."""
+    action = policy["action"]
+    verb = action["type"] if isinstance(action, dict) else action
+    newest = (policy.get("mostRecentVersions") or {}).get("keepCount")
+    older = days((policy.get("condition") or {}).get("olderThan"))
+    return policy["name"], f"{verb.lower()} {f'{newest} newest' if newest else f'after {older}'}"
 
 
 def topics(steps: Sequence[Step], plan: Plan, ask: Ask) -> Iterator[Finding]:

@@ -166,6 +166,7 @@ def test_two_deployments_of_a_project_share_its_services_and_one_role(tmp_path):
     plans = {name: plan(name, settings) for name in CITIES}
     both = set.intersection(*map(set, plans.values()))
     assert {" ".join(line.split()[1:4]) for line in both} == {
+        "artifacts repositories set-cleanup-policies",
         "beta services identity",
         "iam roles create",
         "services enable artifactregistry.googleapis.com",

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from rehearsal.eventarc import check_agent, make_trigger
+from rehearsal.images import make_repository
 from rehearsal.projects import holds, known
 from rehearsal.pubsub import camel
 from rehearsal.server import RefusedError, invalid, route
@@ -184,6 +185,7 @@ def _serve(world: World, name: str, function: dict[str, Any]) -> None:
     function.pop("stateMessages", None)
     service = f"projects/{PROJECT}/locations/{REGION}/services/{name}"
     world.resources.setdefault(service, {"name": service})
+    make_repository(world)
     revision = world.next()
     function["serviceConfig"] |= {"service": service, "revision": f"{name}-{revision}"}
     # https://cloud.google.com/functions/docs/configuring/env-var: set by the platform

@@ -1,4 +1,4 @@
-"""Cloud Scheduler, Cloud Monitoring, Artifact Registry and Logging: what runs and who looks."""
+"""Cloud Scheduler, Cloud Monitoring and Logging: what runs and who looks."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from velib_deploy.function_specs import REPOSITORY
 
-from rehearsal import eventarc, functions, operations, projects, pubsub, storage  # noqa: F401
+from rehearsal import eventarc, functions, images, operations, projects, pubsub, storage  # noqa: F401
 from rehearsal.server import serve
 from rehearsal.world import OWNER, PROJECT, REGION, World
 

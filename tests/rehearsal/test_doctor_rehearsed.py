@@ -88,6 +88,9 @@ def plant(world):
     yield "there is no topic velib-exports"
     of(world, f"{P}/subscriptions/velib-dead-letter")["messageRetentionDuration"] = "86400s"
     yield "velib-dead-letter: messages are kept 1d, expected 7d"
+    images = of(world, f"{L}/repositories/gcf-artifacts")
+    del images["cleanupPolicies"]["keep-newest"]
+    yield "gcf-artifacts: clean-up is {'delete-old': 'delete after 1d'}, expected"
     yield from plant_notifications(world)
     yield from plant_accounts(world)
     yield from plant_functions(world)

@@ -28,6 +28,7 @@ VERBS = {
     "describe",
     "enable",
     "list",
+    "set-cleanup-policies",
     "update",
 }
 
