@@ -54,7 +54,8 @@ def store(folder: Path, port: int) -> None:
         signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="velib-store-") as scratch:
         log, objects = Path(scratch) / "objects.log", Path(scratch) / "objects"
-        # Loaded at a port that nobody knows: at its own it never serves a part.
+        click.echo(f"Loading the objects of {folder}", err=True)
+        # At a port that nobody knows: at its own it never serves a part.
         with object_store(log, folder=objects) as loading:
             count = fill(loading, lake)
         with object_store(log, folder=objects, port=port) as address:
