@@ -126,7 +126,7 @@ def backfill(days: int) -> None:
         copying = threading.Thread(target=copy, args=(cloud, history))
         copying.start()
         waits: list[float] = []
-        while copying.is_alive() or cloud.gateway.quiet_seconds() < LIVE_PAUSE_S:
+        while copying.is_alive() or dailies(cloud) < days:
             since = time.monotonic()
             show(cloud, feed, city, first_live + (len(waits) + 1) * EVERY)
             waits.append(time.monotonic() - since)
@@ -134,14 +134,18 @@ def backfill(days: int) -> None:
         cloud.wait_until_idle()
         seconds = time.monotonic() - started
         used = between(before, meter.read(cloud))
-        dailies = sum(1 for _ in cloud.lake.entries("daily/"))
         print_backfill(used, days, len(waits))
         print(
-            f"{days} days of {per_day} snapshots: {dailies} dailies, {seconds:.0f} s;"
+            f"{days} days of {per_day} snapshots: {dailies(cloud)} dailies, {seconds:.0f} s;"
             f" {len(waits)} live forecasts meanwhile, median {statistics.median(waits):.2f} s,"
             f" longest {max(waits):.2f} s; dead letters: {len(cloud.dead_letters())}"
         )
         print(f"longest call against its limit: {longest(cloud)}")
+
+
+def dailies(cloud: LocalCloud) -> int:
+    """Return how many days have been compacted."""
+    return sum(1 for _ in cloud.lake.entries("daily/"))
 
 
 def copy(cloud: LocalCloud, history: list[tuple[dt.datetime, object]]) -> None:

@@ -19,11 +19,13 @@ from velib_core.jobs import (
     compact_daily,
     refresh_profiles,
 )
+from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
 from velib_core.model.training import TrainingOptions, train_on
 from velib_core.timeline.bins import Bin, day_after, day_of, first_bin, horizon_bins
+from velib_deploy.function_specs import load_specs
 
 if TYPE_CHECKING:
     from velib_core.events.job import JobResult
@@ -142,6 +144,27 @@ def test_what_follows_a_snapshot_stays_in_its_budget(live, lake, settings, monke
         assert not repeated, f"{name} writes an object twice"
         used[name] = Cost(len(requests.lists), len(requests.writes), len(requests.gets))
     assert used == BUDGET
+
+
+def started_by(name: str, layout: Layout) -> list[str]:
+    """Return the functions that the notification of an object starts."""
+    topics = {topic for topic, prefix in layout.notified.items() if name.startswith(prefix)}
+    return [job for job, spec in load_specs().items() if topics & set(spec.topics)]
+
+
+def test_a_snapshot_starts_each_follower_once_and_the_page_three_times(
+    live, lake, settings, monkeypatch
+):
+    bin_ = Bin(START + 3)
+    network.upload(lake, settings, [bin_])
+    requests = Requests(lake, monkeypatch)
+    for name in BUDGET:
+        live.run(name, bin_)
+    layout = live.on.layout
+    written = [layout.name(Snapshot(bin_)), *requests.writes]
+    started = collections.Counter(job for name in written for job in started_by(name, layout))
+    # With ingest, which its schedule starts, eight.
+    assert started == dict.fromkeys(BUDGET, 1) | {"build_monitoring_intro": 3}
 
 
 def test_the_same_snapshot_again_writes_nothing(live, lake, monkeypatch):
