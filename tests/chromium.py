@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from velib_local.emulator import processes
@@ -59,7 +59,7 @@ def chromium(width: int = 1300, height: int = 900) -> Iterator[Chrome]:
 def open_page(browser: Chrome, page: Path) -> None:
     """Open a network page and wait until its charts are drawn; its logs start anew."""
     for kind in ("browser", "performance"):
-        browser.get_log(kind)
+        log(browser, kind)
     browser.get(page.as_uri())
     wait_for(browser, page, "interactive")
     browser.execute_script("wantCharts()")
@@ -72,13 +72,20 @@ def wait_for(browser: Chrome, page: Path, stage: str) -> float:
     script = f"return document.documentElement.dataset.{stage}"
     while not (at := browser.execute_script(script)):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{page} is not {stage}: {browser.get_log('browser')}")
+            raise TimeoutError(f"{page} is not {stage}: {log(browser, 'browser')}")
         time.sleep(0.05)
     return float(at) / 1000
 
 
 def requests_of(browser: Chrome) -> list[str]:
     """Return the addresses that were asked for since the page was opened."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    events = [json.loads(entry["message"])["message"] for entry in log(browser, "performance")]
     asked = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
     return [params["request"]["url"] for params in asked]
+
+
+def log(browser: Chrome, kind: str) -> list[dict[str, Any]]:
+    """Return and empty a log of the browser."""
+    read: Any = browser.get_log
+    entries: list[dict[str, Any]] = read(kind)
+    return entries

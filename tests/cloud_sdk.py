@@ -1,14 +1,17 @@
 """The Google Cloud SDK's own parser, which needs no network."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
 
-def lint(lines, folder):
+def lint(lines: Any, folder: Any) -> Any:
     """Parse commands; return each that is refused, and why. Skips where there is no SDK."""
     if shutil.which("gcloud") is None:
         pytest.skip("the Google Cloud SDK is not installed")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 from google.cloud import storage
-from velib_core.lake.bucket import connect
+from velib_core.lake.bucket import Lake, connect
 from velib_core.settings.network import Settings
 from velib_local.emulator.object_store import object_store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = "velib-test"
 _BUCKETS = itertools.count(1)
@@ -23,14 +27,14 @@ hypothesis.settings.register_profile(
 
 
 @pytest.fixture(scope="session")
-def store_address(tmp_path_factory):
+def store_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The address of the session's object server."""
     with object_store(tmp_path_factory.mktemp("store") / "objects.log") as address:
         yield address
 
 
 @pytest.fixture
-def settings(store_address, monkeypatch):
+def settings(store_address: Any, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a network in a new bucket."""
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", store_address)
     bucket = f"velib-test-{next(_BUCKETS)}"
@@ -39,7 +43,7 @@ def settings(store_address, monkeypatch):
 
 
 @pytest.fixture
-def lake(settings):
+def lake(settings: Settings) -> Lake:
     """An empty lake."""
     return connect(settings)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from velib_core.events.network import Network
-from velib_core.lake.bucket import PARQUET, Artefact, crc32c
+from velib_core.lake.bucket import PARQUET, Artefact, Lake, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
@@ -17,6 +17,8 @@ from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_start, first_bin, pa
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
+
+    from velib_core.settings.network import Settings
 
 FIRST_DAY = parse_day("2025-10-30")
 """Two days before a month's end, so that a monthly belongs to the final lake."""
@@ -33,7 +35,7 @@ def snapshot_table(bin_: Bin, stations: int = STATIONS, **columns: object) -> pa
     noise = np.random.default_rng(bin_).normal(0, 1, stations)
     swing = 8 * np.sin(2 * np.pi * (bin_ / 96 + np.arange(stations) / stations))
     start = bin_start(bin_).replace(tzinfo=None)
-    values = {
+    values: dict[str, Any] = {
         "ts_utc": pa.array([start + dt.timedelta(seconds=42)] * stations, snapshot.STAMP),
         "tbin_utc": pa.array([start] * stations, snapshot.STAMP),
         "station_id": [f"{1000 + n}" for n in range(stations)],
@@ -57,19 +59,22 @@ def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
     return [Bin(start + n) for n in range(0, days * BINS_PER_DAY + 1, every)]
 
 
-def of(lake, settings, publisher=None) -> Network:
+def of(lake: Lake, settings: Settings, publisher: Any = None) -> Network:
     """Return the network that jobs work on; what they publish goes nowhere, unless given."""
-    return Network(settings, lake, publisher or PublisherLog())
+    log: Any = publisher or PublisherLog()
+    return Network(settings, lake, log)
 
 
-def put(lake, name: str, data: bytes) -> None:
+def put(lake: Lake, name: str, data: bytes) -> None:
     """Write an object, whatever is there."""
     entry = lake.stat(name)
     artefact = Artefact(data, PARQUET, crc32c(data))
     lake.write(name, artefact, expected_generation=entry.generation if entry else 0)
 
 
-def upload(lake, settings, bins: Iterable[Bin], rng: random.Random | None = None) -> None:
+def upload(
+    lake: Lake, settings: Settings, bins: Iterable[Bin], rng: random.Random | None = None
+) -> None:
     """Write the snapshot objects of bins, in random order where a generator is given."""
     order = list(bins)
     if rng is not None:
@@ -79,7 +84,7 @@ def upload(lake, settings, bins: Iterable[Bin], rng: random.Random | None = None
         put(lake, layout.name(Snapshot(bin_)), snapshot_object(bin_))
 
 
-def contents(lake) -> dict[str, str]:
+def contents(lake: Lake) -> dict[str, str]:
     """Return every object of a lake by name, as the checksum of its bytes."""
     return {entry.name: entry.crc32c for entry in lake.entries("")}
 
@@ -97,5 +102,5 @@ class PublisherLog:
     def publish_alert(self, body: object) -> None:
         self.messages.append(body)
 
-    def republish(self, topic: str, entry, *, force: bool = False) -> None:
+    def republish(self, topic: str, entry: Any, *, force: bool = False) -> None:
         self.notified.append((topic, entry.name, force))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from velib_core.tables.panel import Panel, Stations
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, first_bin, parse_day
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 START = first_bin(parse_day("2025-03-24"))
 """A Monday; Paris changes to summer time the Sunday after."""
 
 
-def make_panel(days=3, stations=6, seed=0, missing=0.1, start=START):
+def make_panel(
+    days: int = 3, stations: int = 6, seed: int = 0, missing: float = 0.1, start: Bin = START
+) -> Panel:
     """A network whose stations fill and empty by the hour, with holes."""
     rng = np.random.default_rng(seed)
     bins = days * BINS_PER_DAY
@@ -30,7 +37,10 @@ def make_panel(days=3, stations=6, seed=0, missing=0.1, start=START):
         bikes[t] = level
     hole = rng.random((bins, stations)) < missing
     hole |= (rng.random(bins) < missing / 2)[:, None]
-    observed = lambda values: np.where(hole, np.nan, values).astype(np.float32)  # noqa: E731
+
+    def observed(values: NDArray[Any]) -> NDArray[np.float32]:
+        return np.where(hole, np.nan, values).astype(np.float32)
+
     full = np.broadcast_to(capacity, bikes.shape)
     values = {
         "bikes": observed(bikes),
@@ -56,7 +66,7 @@ def make_panel(days=3, stations=6, seed=0, missing=0.1, start=START):
     return Panel(Bin(start), table, values, weather)
 
 
-def changed(panel, values=None, weather=None):
+def changed(panel: Panel, values: Any = None, weather: Any = None) -> Panel:
     """The same panel with other arrays."""
     return Panel(
         panel.start,
@@ -66,7 +76,7 @@ def changed(panel, values=None, weather=None):
     )
 
 
-def mapped(panel, change, stations=None):
+def mapped(panel: Panel, change: Any, stations: Any = None) -> Panel:
     """The same panel with a function applied to each station array."""
     return Panel(
         panel.start,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
 TZ = "Europe/Paris"
 HORIZONS = [HorizonBins(3), HorizonBins(12)]
@@ -77,13 +79,13 @@ class Network:
 
     def events_frame(self) -> pd.DataFrame:
         """Return all events for an independent computation, with local times."""
-        frame = pa.concat_tables(self.all_events()).to_pandas()
+        frame: pd.DataFrame = pa.concat_tables(self.all_events()).to_pandas()
         local = frame["tbin_utc"].dt.tz_localize("UTC").dt.tz_convert(TZ)
         return frame.assign(
             local=local, date=local.dt.date, hour=local.dt.hour, dow=local.dt.day_of_week
         )
 
-    def perf(self, day: int, forecast=None) -> pa.Table:
+    def perf(self, day: int, forecast: Any = None) -> pa.Table:
         """Return a day's evaluations; ``forecast(horizon, truth, bikes)`` makes the hindcast."""
         tables = [self.daily(d) for d in (day, day + 1) if d < self.days]
         start = Bin(self.start + day * BINS_PER_DAY)
@@ -100,7 +102,7 @@ class Network:
             panel, parse_day(self.at(day, 0).date().isoformat()), HORIZONS, forecast_tables
         )
 
-    def all_perf(self, forecast=None) -> list[pa.Table]:
+    def all_perf(self, forecast: Any = None) -> list[pa.Table]:
         return [self.perf(day, forecast) for day in range(self.days)]
 
 
@@ -146,7 +148,7 @@ def network(first: str = "2025-10-20", days: int = 9, stations: int = 8, seed: i
     return Network(dt.date.fromisoformat(first), days, pd.concat(frames, ignore_index=True))
 
 
-def forecast(horizon: int, truth: np.ndarray, bikes: np.ndarray) -> np.ndarray:
+def forecast(horizon: int, truth: NDArray[Any], bikes: NDArray[Any]) -> NDArray[Any]:
     """Return forecasts half way between persistence and the truth; persistence where unknown."""
     del horizon
     return np.where(np.isfinite(truth), 0.5 * (truth + bikes) + 0.05, bikes)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from velib_cli.report.sources import Horizon, Sources
 from velib_cli.report.value import LoggedDay
-from velib_core.features.profiles import empty_profiles, update_with_day
+from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
 from velib_core.lake.lineage import LineageRecord
 from velib_core.model.registry import ModelVersion
 from velib_core.tables.panel import Panel, Stations
@@ -40,7 +40,7 @@ TRICKY = "L’Été <b>&amp;</b> </script>"
 """A name that markup must not swallow."""
 
 
-def sources(stations: int = 24, **changes: object) -> Sources:
+def sources(stations: int = 24, **changes: Any) -> Sources:
     """Return a network in which everything is published; ``changes`` replace fields."""
     panel = day_before(NEWEST, stations)
     made = Sources(
@@ -124,7 +124,7 @@ def logged_day(panel: Panel) -> LoggedDay:
     return LoggedDay(YESTERDAY, pa.concat_tables(frames), panel, None)
 
 
-def profiles(panel: Panel):
+def profiles(panel: Panel) -> Profiles:
     """Return the profile of the day before, when the stations were as they are now."""
     before = dataclasses.replace(panel, start=Bin(panel.start - BINS_PER_DAY))
     empty = empty_profiles(TZ, [horizon_bins(minutes) for minutes in HORIZONS])
@@ -133,7 +133,11 @@ def profiles(panel: Panel):
 
 def horizon(minutes: HorizonMinutes, panel: Panel) -> Horizon:
     """Return a horizon whose forecast for station n is its bikes and a half, sure of a bike."""
-    record = {"model_type": "xgb", "start_date": "2025-10-01", "end_date": "2025-10-31"}
+    record: dict[str, Any] = {
+        "model_type": "xgb",
+        "start_date": "2025-10-01",
+        "end_date": "2025-10-31",
+    }
     record |= {"feature_count": 98, "n_train": 5000, "built_at_utc": "2025-11-01T03:00:00Z"}
     record |= {"verdict": {"candidate": {"mae": 0.8, "mae_persistence": 0.9}}}
     live = ModelVersion(minutes, "20251031-235500Z-00000000", "2.0.1", record)
@@ -141,7 +145,7 @@ def horizon(minutes: HorizonMinutes, panel: Panel) -> Horizon:
     return Horizon(minutes, forecast(minutes, panel), performance(minutes), live, [older, live])
 
 
-def forecast(minutes: HorizonMinutes, panel: Panel) -> dict:
+def forecast(minutes: HorizonMinutes, panel: Panel) -> dict[str, Any]:
     target = iso_z(bin_start(NEWEST) + dt.timedelta(minutes=minutes))
     rows = []
     for n, station in enumerate(panel.stations.ids.tolist()):
@@ -175,7 +179,7 @@ def forecast(minutes: HorizonMinutes, panel: Panel) -> dict:
     }
 
 
-def performance(minutes: HorizonMinutes) -> dict:
+def performance(minutes: HorizonMinutes) -> dict[str, Any]:
     """Return the performance documents of one horizon: the model wins by a tenth."""
     errors = {"mae_model": 0.9, "mae_baseline": 1.0, "coverage_pred_pct": 100.0, "n": 100}
     head = {"schema_version": "1.2", "generated_at": STAMP, "horizon_min": minutes}

@@ -1,14 +1,18 @@
 """The fixture that holds documents to the contract."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import pytest
 from contract.documents import problems
 
 
 @pytest.fixture
-def validate():
+def validate() -> Any:
     """Assert that all documents of a folder keep to their schemas and that the manifest is last."""
 
-    def check(folder, documents):
+    def check(folder: Any, documents: Any) -> None:
         found = [p for name, doc in documents.items() for p in problems(f"{folder}/{name}", doc)]
         assert found == []
         assert list(documents)[-1] == "manifest.json"

@@ -1,9 +1,12 @@
 """Every monitoring document keeps to its schema, whatever the inputs are like."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
 import functools
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ import planted
 import pyarrow as pa
 import pytest
 from contract.documents import expected
+from planted import Network
 from velib_core.monitoring import intro
 from velib_core.monitoring.data import drift as data_drift
 from velib_core.monitoring.data import freshness
@@ -25,10 +29,10 @@ from velib_core.monitoring.network import stations as network_stations
 from velib_core.monitoring.network.day_sums import summarise
 from velib_core.tables.panel import build_panel
 from velib_core.timeline.bins import Bin, HorizonMinutes
-from velib_core.timeline.windows import complete_days
+from velib_core.timeline.windows import LocalDays, complete_days
 
 
-def health(net, events, perf):
+def health(net: Any, events: Any, perf: Any) -> Any:
     return data_health.build(
         events,
         window=window(net, 4),
@@ -37,7 +41,7 @@ def health(net, events, perf):
     )
 
 
-def drift(net, events, perf):
+def drift(net: Any, events: Any, perf: Any) -> Any:
     return data_drift.build(
         events,
         window=window(net, 3),
@@ -46,14 +50,14 @@ def drift(net, events, perf):
     )
 
 
-def fresh(net, events, perf):
+def fresh(net: Any, events: Any, perf: Any) -> Any:
     table = events[-1] if events else pa.table({c: [] for c in freshness.COLUMNS}, schema())
     return freshness.build(
         table, now=planted.after(net), run_metadata=planted.run_metadata("data/freshness")
     )
 
 
-def overview(net, events, perf):
+def overview(net: Any, events: Any, perf: Any) -> Any:
     sums = [s for s in map(summarise, events) if s]
     return network_overview.build(
         events[-2:],
@@ -63,19 +67,19 @@ def overview(net, events, perf):
     )
 
 
-def stations(net, events, perf):
+def stations(net: Any, events: Any, perf: Any) -> Any:
     return network_stations.build(
         events, window=window(net, 4), run_metadata=planted.run_metadata("network/stations")
     )
 
 
-def dynamics(net, events, perf):
+def dynamics(net: Any, events: Any, perf: Any) -> Any:
     return network_dynamics.build(
         events, window=window(net, 4), run_metadata=planted.run_metadata("network/dynamics")
     )
 
 
-def performance(net, events, perf):
+def performance(net: Any, events: Any, perf: Any) -> Any:
     return model_performance.build(
         perf,
         window=window(net, 4),
@@ -86,7 +90,7 @@ def performance(net, events, perf):
     )
 
 
-def explainability(net, events, perf):
+def explainability(net: Any, events: Any, perf: Any) -> Any:
     return model_explainability.build(
         perf,
         window=window(net, 4),
@@ -107,41 +111,41 @@ FAMILIES = {
 }
 
 
-def window(net, days):
+def window(net: Any, days: int) -> LocalDays:
     return complete_days(planted.after(net), days, planted.TZ)
 
 
-def schema():
+def schema() -> Any:
     return planted.network(days=1, stations=1).events(0).select(freshness.COLUMNS).schema
 
 
-def without_forecasts(net):
+def without_forecasts(net: Any) -> Any:
     return net, net.all_events(), net.all_perf()
 
 
-def one_day_only(net):
+def one_day_only(net: Any) -> Any:
     net = planted.network(days=1)
     return net, net.all_events(), net.all_perf(planted.forecast)
 
 
-def one_station(net):
+def one_station(net: Any) -> Any:
     net = planted.network(stations=1, days=5)
     return net, net.all_events(), net.all_perf(planted.forecast)
 
 
-def no_weather(net):
+def no_weather(net: Any) -> Any:
     net = dataclasses.replace(
         net, frame=net.frame.assign(temp_C=None, precip_mm=None, wind_mps=None)
     )
     return net, net.all_events(), []
 
 
-def one_horizon_without_forecasts(net):
+def one_horizon_without_forecasts(net: Any) -> Any:
     perf = [t.filter(np.asarray(t["horizon_bins"]) == 3) for t in net.all_perf(planted.forecast)]
     return net, net.all_events(), perf
 
 
-def bare_columns(net):
+def bare_columns(net: Any) -> Any:
     """A feed that states neither docks, nor flags, nor reports, nor where a station is."""
     columns = ["docks_available", "is_installed", "is_renting", "is_returning"]
     columns += ["last_reported_utc", "lat", "lon", "name", "mechanical", "ebike", "capacity"]
@@ -149,30 +153,30 @@ def bare_columns(net):
     return net, net.all_events(), net.all_perf(planted.forecast)
 
 
-def nobody_in_service(net):
+def nobody_in_service(net: Any) -> Any:
     net = dataclasses.replace(net, frame=net.frame.assign(status="CLOSED"))
     return net, net.all_events(), []
 
 
-def nothing_at_all(net):
+def nothing_at_all(net: Any) -> Any:
     return net, [], []
 
 
-def empty_tables(net):
+def empty_tables(net: Any) -> Any:
     return net, [t.slice(0, 0) for t in net.all_events()], [t.slice(0, 0) for t in net.all_perf()]
 
 
-def ordinary(net):
+def ordinary(net: Any) -> Any:
     return net, net.all_events(), net.all_perf(planted.forecast)
 
 
 @pytest.fixture(scope="module")
-def net():
+def net() -> Network:
     return planted.network(days=6)
 
 
 @pytest.fixture(scope="module")
-def made_of(net):
+def made_of(net: Network) -> Any:
     """Return the inputs of a case, made once."""
     return functools.cache(lambda case: case(net))
 
@@ -194,7 +198,9 @@ def made_of(net):
     ],
     ids=lambda case: case.__name__,
 )
-def test_documents_keep_to_their_schemas(family, inputs, made_of, validate):
+def test_documents_keep_to_their_schemas(
+    family: Any, inputs: Any, made_of: Any, validate: Any
+) -> None:
     folder = f"monitoring/{family}/latest"
     documents = FAMILIES[family](*made_of(inputs))
     validate(folder, documents)
@@ -204,14 +210,14 @@ def test_documents_keep_to_their_schemas(family, inputs, made_of, validate):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_without_inputs_the_manifest_says_so(family, net):
+def test_without_inputs_the_manifest_says_so(family: Any, net: Network) -> None:
     manifest = FAMILIES[family](*nothing_at_all(net))["manifest.json"]
     assert manifest["status"] == "no_data"
     assert manifest["reason"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_documents_of_the_same_inputs_are_the_same(family, made_of):
+def test_documents_of_the_same_inputs_are_the_same(family: Any, made_of: Any) -> None:
     once, again = (FAMILIES[family](*made_of(ordinary)) for _ in range(2))
     assert json.dumps(once) == json.dumps(again)
 
@@ -221,7 +227,9 @@ def test_documents_of_the_same_inputs_are_the_same(family, made_of):
     [ordinary, one_day_only, one_station, no_weather, nobody_in_service, nothing_at_all, None],
     ids=lambda case: case.__name__ if case else "no source",
 )
-def test_the_intro_keeps_to_its_schema(case, net, made_of, validate):
+def test_the_intro_keeps_to_its_schema(
+    case: Any, net: Network, made_of: Any, validate: Any
+) -> None:
     sources = intro.IntroSources(uris={"overview": "gs://bucket/x"})
     if case:
         names = ("data/health", "data/drift", "network/overview", "data/freshness")
@@ -246,7 +254,9 @@ def test_the_intro_keeps_to_its_schema(case, net, made_of, validate):
     assert documents["intro.json"]["statuses"]["batch_forecast_h30"]["led"] == "down"
 
 
-def test_importances_with_and_without_contributions_keep_to_the_schema(net, validate):
+def test_importances_with_and_without_contributions_keep_to_the_schema(
+    net: Network, validate: Any
+) -> None:
     for rows in (0, 3):
         moved = Importance(
             ["a", "b"],
@@ -271,7 +281,7 @@ def test_importances_with_and_without_contributions_keep_to_the_schema(net, vali
         validate("monitoring/model/explainability/latest", documents)
 
 
-def test_no_number_that_json_lacks_gets_through():
+def test_no_number_that_json_lacks_gets_through() -> None:
     dirty = {
         "a": np.float32("nan"),
         "b": [np.inf, -np.inf, np.int64(3)],

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import network
 import permission_policy
 import permission_proxy
 import pytest
-from city_run import running
+from city_run import Run, running
 from commands import wait_until
 from permission_proxy import Denial
+from present import present
 from velib_core.events.messages import ReplayRequested, Tick, TrainRequested
 from velib_core.lake.keys import Daily, Perf
 from velib_core.lake.layout import Layout
 from velib_core.timeline.bins import Bin, day_after, first_bin, parse_day
 from velib_deploy.function_specs import load_specs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from velib_core.settings.network import Settings
+    from velib_local.emulator.cloud import LocalCloud
 
 pytestmark = pytest.mark.e2e
 
@@ -47,10 +56,10 @@ UNUSED = {
 """Rights that the work of the days below need not take, and when they are."""
 
 
-def test_a_right_that_is_missing_costs_no_event():
+def test_a_right_that_is_missing_costs_no_event() -> None:
     withdrawn = {permission_proxy.CREATE}
 
-    def policy(operation):
+    def policy(operation: Any) -> Denial | None:
         return Denial(403) if operation.permission in withdrawn else None
 
     with running(lambda _specs, _settings: policy, only=["ingest"]) as run:
@@ -65,12 +74,12 @@ def test_a_right_that_is_missing_costs_no_event():
         assert run.cloud.dead_letters() == []
 
 
-def wait_for_status(cloud, status):
+def wait_for_status(cloud: LocalCloud, status: int) -> None:
     answers = cloud.gateway.deliveries
     wait_until(lambda: any(r.status == status for r in list(answers)), f"an answer {status}")
 
 
-def live_through_everything(run):
+def live_through_everything(run: Run) -> None:
     """Let five days begin and four of them pass with all that can happen in them."""
     layout = Layout(run.cloud.settings)
     run.live(4)
@@ -85,19 +94,21 @@ def live_through_everything(run):
     run.ask(TrainRequested())
     run.live(24, every=60, in_step=True)
     for key in (Daily(FIRST_DAY), Perf(day_after(FIRST_DAY, 1))):
-        run.cloud.lake.delete(run.cloud.lake.stat(layout.name(key)))
+        run.cloud.lake.delete(present(run.cloud.lake.stat(layout.name(key))))
     run.ask(ReplayRequested())
     run.ask(TrainRequested())
 
 
 @pytest.mark.slow
-def test_with_its_rights_alone_each_function_leaves_the_same_lake_and_needs_them_all(tmp_path):
+def test_with_its_rights_alone_each_function_leaves_the_same_lake_and_needs_them_all(
+    tmp_path: Path,
+) -> None:
     asked = set()
 
-    def recorded(specs, settings):
+    def recorded(specs: Any, settings: Settings) -> Any:
         policy = permission_policy.only_what_is_granted(specs, settings)
 
-        def record(operation):
+        def record(operation: Any) -> Denial | None:
             asked.add(operation)
             return policy(operation)
 

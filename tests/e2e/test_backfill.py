@@ -1,6 +1,9 @@
 """A recording becomes snapshots here, and snapshots copied to a deployment become its days."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING
 
 import network
 import pyarrow as pa
@@ -13,6 +16,9 @@ from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, first_bin
 from velib_local.emulator.cloud import local_cloud
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 EVERY = 12
@@ -20,7 +26,7 @@ DAYS = 2
 
 
 @pytest.fixture(scope="module")
-def replayed(tmp_path_factory):
+def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that a replay of two recorded days leaves."""
     folder = tmp_path_factory.mktemp("backfill")
     start = first_bin(network.FIRST_DAY)
@@ -33,7 +39,9 @@ def replayed(tmp_path_factory):
     return folder / "out"
 
 
-def test_snapshots_that_are_copied_in_any_order_become_the_days_of_the_replay(replayed):
+def test_snapshots_that_are_copied_in_any_order_become_the_days_of_the_replay(
+    replayed: Path,
+) -> None:
     files = sorted(path for path in (replayed / "bronze").rglob("*.parquet"))
     random.Random(1).shuffle(files)
     with local_cloud({}, only=["close_day", "compact_daily", "build_datasets", "reconcile"]) as it:

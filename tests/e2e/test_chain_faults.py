@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import random
 import threading
+from typing import Any
 
 import network
 import pytest
 from commands import wait_until
 from permission_proxy import OneWriteASecond, behind_proxy
+from present import present
 from velib_core.events.messages import ReplayRequested
 from velib_core.timeline.bins import day_after
 from velib_local.emulator.cloud import local_cloud
@@ -32,7 +34,7 @@ SEEDS = range(int(os.environ.get("VELIB_CHAOS_SEEDS", "2")))
 
 
 @pytest.fixture(scope="module")
-def undisturbed_lake():
+def undisturbed_lake() -> dict[str, str]:
     """The lake that an undisturbed run ends with."""
     with local_cloud({}, only=CHAIN) as cloud:
         network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS))
@@ -52,11 +54,11 @@ def _of_a_function(subscription: str) -> bool:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_an_undisturbed_run(
-    seed, undisturbed_lake
-):
+    seed: Any, undisturbed_lake: dict[str, str]
+) -> None:
     rng = random.Random(seed)
 
-    def delivery(subscription, _message):
+    def delivery(subscription: Any, _message: Any) -> list[float] | tuple[float]:
         if not _of_a_function(subscription):
             return (0.0,)
         return [rng.uniform(0.0, 3.0) for _ in range(rng.randint(1, 3))]
@@ -65,10 +67,10 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_an_undisturbed_r
     with local_cloud({}, only=CHAIN, delivery=delivery, proxy=held, limited=True) as cloud:
         stop = threading.Event()
 
-        def killed():
+        def killed() -> int:
             return sum(record.status == DIED for record in list(cloud.gateway.deliveries))
 
-        def kill_at_work():
+        def kill_at_work() -> None:
             killer = random.Random(seed + 1000)
             while not stop.wait(0.02):
                 at_work = [function for function in cloud.functions.values() if function.busy]
@@ -80,7 +82,9 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_an_undisturbed_r
         try:
             network.upload(cloud.lake, cloud.settings, network.bins_of_days(DAYS), rng)
             pubsub = cloud.servers.embedded
-            wait_until(lambda: killed() >= KILLS or not pubsub.unacknowledged(), "enough kills")
+            wait_until(
+                lambda: killed() >= KILLS or not present(pubsub).unacknowledged(), "enough kills"
+            )
         finally:
             stop.set()
             thread.join()
@@ -90,13 +94,13 @@ def test_disorder_duplicates_delays_and_kills_leave_the_lake_of_an_undisturbed_r
         assert network.contents(cloud.lake) == undisturbed_lake
 
 
-def test_one_reconcile_run_makes_up_for_lost_messages(undisturbed_lake):
+def test_one_reconcile_run_makes_up_for_lost_messages(undisturbed_lake: dict[str, str]) -> None:
     rng = random.Random(99)
     losing = threading.Event()
     losing.set()
     lost = []
 
-    def delivery(subscription, message):
+    def delivery(subscription: Any, message: Any) -> tuple[()] | tuple[float]:
         if losing.is_set() and _of_a_function(subscription) and rng.random() < 0.9:
             lost.append(message.message_id)
             return ()
@@ -115,7 +119,9 @@ def test_one_reconcile_run_makes_up_for_lost_messages(undisturbed_lake):
         assert network.contents(cloud.lake) == undisturbed_lake
 
 
-def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(undisturbed_lake):
+def test_a_late_snapshot_recloses_its_day_and_changes_nothing_else(
+    undisturbed_lake: dict[str, str],
+) -> None:
     bins = network.bins_of_days(DAYS)
     late = bins[2]
     with local_cloud({}, only=CHAIN) as cloud:

@@ -1,11 +1,14 @@
 """``velib demo``: days of a simulated city by events alone, down to forecasts of trained models."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
-from chromium import chromium, open_page, requests_of
+from chromium import chromium, log, open_page, requests_of
 from commands import velib
 from contract.documents import problems
 
@@ -15,7 +18,7 @@ SCHEMAS = Path(__file__).parents[1] / "contract" / "schemas"
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The report and the folder of a small demo."""
     out = tmp_path_factory.mktemp("demo") / "out"
     done = velib("demo", "--days", "3", "--stations", "12", "--out", out, "--json")
@@ -23,18 +26,18 @@ def demo(tmp_path_factory):
     return json.loads(done.stdout), out
 
 
-def documents(out: Path, pattern: str) -> list[dict]:
+def documents(out: Path, pattern: str) -> list[dict[str, Any]]:
     found = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob(pattern))]
     assert found, pattern
     return found
 
 
-def validate(document, schema: str) -> None:
+def validate(document: Any, schema: str) -> None:
     loaded = json.loads((SCHEMAS / f"{schema}.schema.json").read_text("utf-8"))
     jsonschema.validate(document, loaded, cls=jsonschema.Draft202012Validator)
 
 
-def test_days_are_closed_compacted_and_exported_by_events_alone(demo):
+def test_days_are_closed_compacted_and_exported_by_events_alone(demo: Any) -> None:
     report, out = demo
     assert report["dead_letters"] == 0
     assert report["objects"]["daily"] == 3
@@ -44,7 +47,7 @@ def test_days_are_closed_compacted_and_exported_by_events_alone(demo):
     )
 
 
-def test_models_are_trained_evaluated_and_registered_by_events(demo):
+def test_models_are_trained_evaluated_and_registered_by_events(demo: Any) -> None:
     _, out = demo
     folders = [path.parent for path in out.glob("models/h*/*/pack.json")]
     refused = list(out.glob("models/h*/*/refused.json"))
@@ -57,7 +60,7 @@ def test_models_are_trained_evaluated_and_registered_by_events(demo):
         )
 
 
-def test_every_snapshot_since_the_training_is_forecast_and_logged(demo):
+def test_every_snapshot_since_the_training_is_forecast_and_logged(demo: Any) -> None:
     _, out = demo
     trained = "2025-11-06"
     since = {path.stem for path in out.glob("bronze/*/*/*.parquet") if path.stem >= trained}
@@ -69,7 +72,7 @@ def test_every_snapshot_since_the_training_is_forecast_and_logged(demo):
         assert {stem.partition("_")[0] for stem in logged} == since
 
 
-def test_every_station_has_its_forecast_or_the_reason_for_none(demo):
+def test_every_station_has_its_forecast_or_the_reason_for_none(demo: Any) -> None:
     _, out = demo
     for horizon in (15, 60):
         api, alias = (
@@ -89,7 +92,7 @@ def test_every_station_has_its_forecast_or_the_reason_for_none(demo):
     assert {key: len(rows) for key, rows in bundle["data"].items()} == {"15": 12, "60": 12}
 
 
-def test_monitoring_is_published_and_holds_to_the_contract(demo):
+def test_monitoring_is_published_and_holds_to_the_contract(demo: Any) -> None:
     _, out = demo
     found = sorted((out / "monitoring").rglob("*.json"))
     assert sum(path.name == "manifest.json" for path in found) == 10  # health has two
@@ -100,12 +103,12 @@ def test_monitoring_is_published_and_holds_to_the_contract(demo):
     assert not wrong
 
 
-def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo):
+def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo: Any) -> None:
     _, out = demo
     with chromium() as browser:
         open_page(browser, out / "report.html")
         browser.execute_script("drawAll()")
-        assert browser.get_log("browser") == []
+        assert log(browser, "browser") == []
         assert not [url for url in requests_of(browser) if url.startswith("http")]
         data = browser.execute_script("return data")
         placed = browser.execute_script("return document.getElementById('map').data[0].customdata")
@@ -120,7 +123,7 @@ def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo):
     assert data["dead_letters"] == 0
 
 
-def test_deliveries_record_which_event_made_what(demo):
+def test_deliveries_record_which_event_made_what(demo: Any) -> None:
     _, out = demo
     lines = (out / "_local" / "deliveries.jsonl").read_text("utf-8").splitlines()
     functions = {json.loads(line)["function"] for line in lines}

@@ -4,6 +4,8 @@ A command is run on a desk (a folder that looks like a fresh checkout after a de
 needs the cloud, parsed by what would run it. What neither holds for is listed with its reason.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -13,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import network
@@ -26,12 +29,18 @@ from velib_cli.main import cli
 from velib_core.jobs import compact_daily
 from velib_core.launcher import JOBS
 from velib_core.tables import snapshot
-from velib_core.timeline.bins import Bin, first_bin, parse_day
+from velib_core.timeline.bins import Bin, Day, first_bin, parse_day
 from velib_deploy import deploy
 from velib_deploy.function_specs import REPOSITORY
 from velib_local.emulator import processes
 from velib_local.emulator.processes import free_port
 from velib_local.records import record_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 pytestmark = pytest.mark.e2e
 
@@ -58,7 +67,7 @@ SLOW = ("make demo", ".venv/bin/velib replay", ".venv/bin/velib backtest")
 """Commands that take minutes: parsed here, and run by the slow tests."""
 
 
-def reported():
+def reported() -> Iterator[Any]:
     """Yield every command of the documents with the heading it stands below."""
     for path in DOCUMENTS:
         for block in blocks(path):
@@ -74,7 +83,7 @@ FREE = {(heading, c) for heading, c in reported() if heading not in {BY_HAND, *E
 COMMANDS = sorted({c for _, c in FREE if not c.startswith("gcloud")} - set(ELSEWHERE))
 
 
-def filled(command):
+def filled(command: str) -> Any:
     """Return a command with names for its placeholders."""
     for placeholder, value in PLACEHOLDERS.items():
         command = re.sub(rf"\b{placeholder}\b", value, command)
@@ -82,7 +91,7 @@ def filled(command):
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory):
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout, its environment, and nothing made yet."""
     home = tmp_path_factory.mktemp("desk")
     for path in REPOSITORY.iterdir():
@@ -93,7 +102,7 @@ def desk(tmp_path_factory):
 
 
 @pytest.fixture
-def after_demo(desk, lake, settings):
+def after_demo(desk: Path, lake: Lake, settings: Settings) -> Any:
     """The desk with a few snapshots and a compacted day below out/demo, as a demo leaves them."""
     out = desk / "out" / "demo"
     if not out.exists():
@@ -109,13 +118,13 @@ def after_demo(desk, lake, settings):
     return desk
 
 
-def environment(**extra):
+def environment(**extra: Any) -> Any:
     """Return an environment without any setting of ours."""
     kept = {"PATH", "HOME", "TMPDIR", "LANG", "VELIB_RECORDINGS"}
     return {k: v for k, v in os.environ.items() if k in kept} | extra
 
 
-def sh(command, cwd, **env):
+def sh(command: Any, cwd: Path, **env: Any) -> tuple[int, str]:
     """Run a command as a person would; return its exit code and all it said."""
     done = run("bash", "-euo", "pipefail", "-c", command, cwd=cwd, env=environment(**env))
     said = done.stdout + done.stderr
@@ -123,7 +132,7 @@ def sh(command, cwd, **env):
     return done.returncode, said
 
 
-def parse(arguments):
+def parse(arguments: list[str]) -> None:
     """Parse a ``velib`` command as its own parser does, but for files that are yet to be made."""
     name, *rest = arguments
     command = cli.get_command(click.Context(cli), name)
@@ -134,7 +143,7 @@ def parse(arguments):
 
 
 @contextlib.contextmanager
-def allowed(complaint):
+def allowed(complaint: str) -> Iterator[Any]:
     """Let a wrong parameter pass for one reason only."""
     try:
         yield
@@ -143,12 +152,12 @@ def allowed(complaint):
             raise
 
 
-def needs_cloud(line):
+def needs_cloud(line: Any) -> bool:
     return "gs://" in line or "GOOGLE_CLOUD_PROJECT" in line
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_of_the_documents_is_one(command, after_demo, tmp_path):
+def test_a_command_of_the_documents_is_one(command: Any, after_demo: Any, tmp_path: Path) -> None:
     line = filled(command)
     words = [word for word in shlex.split(line.partition("\n")[0]) if "=" not in word.split("/")[0]]
     program = Path(words[0]).name
@@ -180,7 +189,7 @@ def test_a_command_of_the_documents_is_one(command, after_demo, tmp_path):
         assert code == 0 or (code == 1 and words[1] == "status"), said
 
 
-def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path):
+def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path: Path) -> None:
     """By the SDK's own parser, which needs no network."""
     if shutil.which("gcloud") is None:
         pytest.skip("the Google Cloud SDK is not installed")
@@ -200,12 +209,12 @@ def test_the_commands_for_the_cloud_are_accepted_by_its_parser(tmp_path):
     assert [v["error_message"] for v in verdicts if not v["success"]] == []
 
 
-def test_commands_that_are_not_run_are_listed_with_a_reason():
+def test_commands_that_are_not_run_are_listed_with_a_reason() -> None:
     assert set(ELSEWHERE) <= {command for _, command in reported()}
 
 
 @contextlib.contextmanager
-def started(command, cwd, until, log, **env):
+def started(command: str, cwd: Any, until: Any, log: Path, **env: Any) -> Iterator[Any]:
     """Start a command that stays; end it with the block."""
     with log.open("wb") as sink:
         process = processes.start(
@@ -223,7 +232,7 @@ def started(command, cwd, until, log, **env):
         processes.stop(process)
 
 
-def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
+def test_a_function_runs_by_hand_as_the_readme_says(after_demo: Any, tmp_path: Path) -> None:
     """Line by line, but for the ports: other servers of this machine may have them."""
     store_port, port = str(free_port()), str(free_port())
     lines = [c for heading, c in reported() if heading == BY_HAND and not c.startswith("gcloud")]
@@ -232,10 +241,10 @@ def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
     variables = dict(word.split("=", 1) for word in shlex.split(export)[1:])
     log, function_log = tmp_path / "store.log", tmp_path / "function.log"
 
-    def logged_forecasts():
+    def logged_forecasts() -> bool:
         return "Ctrl-C" in log.read_text("utf-8")
 
-    def listening():
+    def listening() -> bool:
         with contextlib.suppress(requests.ConnectionError):
             requests.get(f"http://127.0.0.1:{port}", headers={"Connection": "close"}, timeout=60)
             return True
@@ -256,7 +265,7 @@ def test_a_function_runs_by_hand_as_the_readme_says(after_demo, tmp_path):
 
 
 @pytest.fixture
-def copy(tmp_path):
+def copy(tmp_path: Path) -> Path:
     """A copy of the tree to change, in the environment of this one."""
     home = tmp_path / "tree"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -270,7 +279,7 @@ def copy(tmp_path):
     return home
 
 
-def follow(example, home):
+def follow(example: str, home: Any) -> Any:
     """Make the edits of a worked example; return its commands."""
     lines = []
     for block in blocks(CONTRIBUTING):
@@ -290,7 +299,7 @@ def follow(example, home):
     return lines
 
 
-def touched(example):
+def touched(example: Any) -> Any:
     """Return the Python files that a worked example makes or changes."""
     inside = [block for block in blocks(CONTRIBUTING) if block.heading == example]
     changed = re.findall(r"^\+\+\+ b/(\S+)$", "".join(b.text for b in inside), re.MULTILINE)
@@ -298,7 +307,7 @@ def touched(example):
     return [path for path in (*changed, *made) if path.endswith(".py")]
 
 
-def run_example(lines, home):
+def run_example(lines: Any, home: Any) -> Iterator[Any]:
     paths = ":".join(f"{home}/{root}" for root in ("shared", "local", "cli", "deploy"))
     env = {"PYTHONPATH": paths, "PYTHON": ".venv/bin/python"}
     for line in map(filled, lines):
@@ -314,7 +323,7 @@ def run_example(lines, home):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_a_worked_example_works(example, copy):
+def test_a_worked_example_works(example: Any, copy: Path) -> None:
     lines = [c for c in follow(example, copy) if not c.startswith((".venv/bin/velib demo", "cat"))]
     ruff = f"{sys.executable} -m ruff"
     paths = " ".join(touched(example))
@@ -325,7 +334,7 @@ def test_a_worked_example_works(example, copy):
 
 
 @pytest.mark.slow
-def test_a_new_function_runs_in_the_local_cloud_and_shows_in_the_tables(copy):
+def test_a_new_function_runs_in_the_local_cloud_and_shows_in_the_tables(copy: Path) -> None:
     ran = dict(run_example(follow("Add a function", copy), copy))
     (fleet,) = [json.loads(said) for line, said in ran.items() if line.startswith("cat ")]
     assert fleet["bikes"] == fleet["mechanical"] + fleet["ebike"] > 0
@@ -333,7 +342,9 @@ def test_a_new_function_runs_in_the_local_cloud_and_shows_in_the_tables(copy):
 
 
 @pytest.mark.slow
-def test_make_demo_takes_a_few_minutes_and_status_and_models_report_it(desk, tmp_path):
+def test_make_demo_takes_a_few_minutes_and_status_and_models_report_it(
+    desk: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "fresh"
     shutil.copytree(desk, home, symlinks=True, ignore=shutil.ignore_patterns("out"))
     command = (REPOSITORY / "Makefile").read_text("utf-8").partition("\ndemo:")[2].splitlines()[1]
@@ -345,7 +356,9 @@ def test_make_demo_takes_a_few_minutes_and_status_and_models_report_it(desk, tmp
 
 
 @pytest.mark.slow
-def test_a_recording_is_replayed_and_backtested_as_the_readme_says(desk, tmp_path):
+def test_a_recording_is_replayed_and_backtested_as_the_readme_says(
+    desk: Path, tmp_path: Path
+) -> None:
     own = [c for heading, c in reported() if heading == "Use your own data"]
     lines = [c for c in own if c.startswith(SLOW[1:]) and "--out" in c]
     replay, backtest = sorted(lines, reverse=True)
@@ -363,7 +376,7 @@ def test_a_recording_is_replayed_and_backtested_as_the_readme_says(desk, tmp_pat
     assert (home / "out" / "backtest" / "report.html").is_file()
 
 
-def record(first, days, every):
+def record(first: Day, days: int, every: Any) -> Any:
     """Return the observations of some days, as one table."""
     start = first_bin(first)
     bins = [Bin(start + n) for n in range(0, 288 * days, every)]

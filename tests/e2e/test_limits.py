@@ -1,9 +1,12 @@
 """With limits a local function is held to its configuration, as the platform does."""
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import json
 import threading
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import wait_until
@@ -16,6 +19,10 @@ from velib_local.emulator.functions import (
     LocalFunction,
     memory_bytes,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -45,12 +52,12 @@ def push(said: object = "") -> bytes:
 
 
 @pytest.fixture
-def function(tmp_path):
+def function(tmp_path: Path) -> Iterator[Any]:
     """Start functions of a configuration; end them with the test."""
     (tmp_path / "main.py").write_text(MAIN)
     made = []
 
-    def make(*, limited=True, **changed):
+    def make(*, limited: Any = True, **changed: Any) -> LocalFunction:
         spec = dataclasses.replace(
             load_specs()["compact_daily"], folder=tmp_path, entry_point="work", **changed
         )
@@ -62,11 +69,11 @@ def function(tmp_path):
         each.close()
 
 
-def at_once(function, events):
+def at_once(function: Any, events: Sequence[Path | str | int]) -> Any:
     """Deliver events side by side; return the threads and where their answers come."""
     answers = []
 
-    def deliver(said):
+    def deliver(said: Any) -> None:
         answers.append(function.call(push(said), PATH))
 
     threads = [threading.Thread(target=deliver, args=(said,)) for said in events]
@@ -76,22 +83,22 @@ def at_once(function, events):
 
 
 def test_a_call_that_takes_too_long_is_ended_and_the_next_one_has_a_new_instance(
-    function, tmp_path
-):
+    function: Any, tmp_path: Path
+) -> None:
     slow = function(timeout_s=5)
     assert slow.call(push(tmp_path / "never"), PATH) == GATEWAY_TIMEOUT
     assert slow.pids == []
     assert slow.call(push(), PATH) == 200
 
 
-def test_an_instance_that_takes_too_much_memory_is_killed(function, tmp_path):
+def test_an_instance_that_takes_too_much_memory_is_killed(function: Any, tmp_path: Path) -> None:
     large = function(memory="256Mi")
     assert large.call(push(), PATH) == 200
     large.end_what_takes_too_much_memory()
     assert large.pids, "an instance within its memory lives"
     (thread,), answers = at_once(large, [400])
 
-    def killed():
+    def killed() -> bool:
         large.end_what_takes_too_much_memory()
         return not thread.is_alive()
 
@@ -101,7 +108,9 @@ def test_an_instance_that_takes_too_much_memory_is_killed(function, tmp_path):
     assert large.call(push(), PATH) == 200
 
 
-def test_an_event_that_finds_no_free_instance_is_refused_for_now(function, tmp_path):
+def test_an_event_that_finds_no_free_instance_is_refused_for_now(
+    function: Any, tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     two = function(max_instances=2, concurrency=1)
     threads, answers = at_once(two, [gate, gate])
@@ -114,7 +123,7 @@ def test_an_event_that_finds_no_free_instance_is_refused_for_now(function, tmp_p
     assert two.call(push(), PATH) == 200
 
 
-def test_without_limits_events_wait_for_the_one_instance(function, tmp_path):
+def test_without_limits_events_wait_for_the_one_instance(function: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     one = function(limited=False, max_instances=5, concurrency=1)
     threads, answers = at_once(one, [gate, "", ""])
@@ -127,7 +136,9 @@ def test_without_limits_events_wait_for_the_one_instance(function, tmp_path):
     assert len(one.pids) == 1
 
 
-def test_an_instance_that_dies_at_work_costs_its_event_and_no_other(function, tmp_path):
+def test_an_instance_that_dies_at_work_costs_its_event_and_no_other(
+    function: Any, tmp_path: Path
+) -> None:
     mortal = function()
     (thread,), answers = at_once(mortal, [tmp_path / "never"])
     wait_until(lambda: mortal.busy, "the event")
@@ -138,11 +149,11 @@ def test_an_instance_that_dies_at_work_costs_its_event_and_no_other(function, tm
 
 
 @pytest.mark.parametrize(("text", "expected"), [("256Mi", 2**28), ("1Gi", 2**30), ("8Gi", 2**33)])
-def test_memory_is_read_as_the_platform_reads_it(text, expected):
+def test_memory_is_read_as_the_platform_reads_it(text: str, expected: int) -> None:
     assert memory_bytes(text) == expected
 
 
-def test_an_object_is_written_once_a_second():
+def test_an_object_is_written_once_a_second() -> None:
     seconds = iter([10.0, 10.5, 10.6, 11.1])
     policy = OneWriteASecond(lambda: next(seconds))
     write = Operation("f", CREATE, "projects/_/buckets/b/objects/x")

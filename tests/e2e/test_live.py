@@ -1,11 +1,15 @@
 """``velib demo --live``: a feed as time goes by, interrupted and gone on with."""
 
+from __future__ import annotations
+
 import datetime as dt
 import json
 import os
 import signal
 import subprocess
 import time
+from subprocess import Popen
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import VELIB
@@ -13,12 +17,15 @@ from velib_local.emulator import processes
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.e2e
 
 STATIONS = 4
 
 
-def live(out, url, **options):
+def live(out: Path, url: str, **options: Any) -> Popen[bytes]:
     command = [*VELIB, "demo", "--live", "--out", str(out), "--json"]
     env = os.environ | {"GBFS_URL": url, "METEO_DISABLE": "1"}
     return processes.start(command, env=env, stdout=subprocess.PIPE, **options)
@@ -28,7 +35,7 @@ PAGE, FIRST_LOG = "report.html", "_local/velib-ingest.log"
 """Files that a run leaves when a snapshot is handled to its end, and when the first one comes."""
 
 
-def observe_once(out, feed, until) -> dict:
+def observe_once(out: Path, feed: FeedServer, until: str) -> dict[str, Any]:
     """Follow the feed until a file is there, then interrupt: the snapshot is handled to its end."""
     (out / until).unlink(missing_ok=True)
     process = live(out, f"{feed.base_url}/gbfs/2/gbfs.json")
@@ -40,10 +47,11 @@ def observe_once(out, feed, until) -> dict:
     finally:
         processes.stop(process)
     assert process.returncode == 0
-    return json.loads(said)
+    summary: dict[str, Any] = json.loads(said)
+    return summary
 
 
-def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_path):
+def test_a_live_run_keeps_what_it_saw_and_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     out = tmp_path / "live"
     now = dt.datetime.now(dt.UTC)
     with FeedServer() as feed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
@@ -16,7 +17,10 @@ from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, BINS_PER_HOUR, Bin, day_after, first_bin
-from velib_local.emulator.cloud import local_cloud
+from velib_local.emulator.cloud import LocalCloud, local_cloud
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +54,7 @@ def tidal(bin_: Bin) -> bytes:
 
 
 def observe(
-    cloud, first: int, last: int, rng: random.Random | None = None, every: int = EVERY
+    cloud: LocalCloud, first: int, last: int, rng: random.Random | None = None, every: int = EVERY
 ) -> None:
     """Write the snapshots of days, each time the next one's first, which closes them."""
     start = first_bin(network.FIRST_DAY)
@@ -62,7 +66,7 @@ def observe(
         network.put(cloud.lake, layout.name(Snapshot(bin_)), tidal(bin_))
 
 
-def documents_of(lake) -> dict[str, dict]:
+def documents_of(lake: Lake) -> dict[str, dict[str, Any]]:
     found = {}
     for entry in lake.entries("monitoring/"):
         if entry.name.endswith(".json"):
@@ -71,7 +75,7 @@ def documents_of(lake) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def week():
+def week() -> Any:
     """The documents of eight days with models from the fifth on, again after a forced replay."""
     with local_cloud(QUICK, only=[*CHAIN, *LEARNING, *MONITORING]) as cloud:
         topic = cloud.settings.topic(ALERTS)
@@ -108,7 +112,7 @@ def week():
         return before, after, alerts
 
 
-def test_every_document_of_the_contract_is_there_and_valid(week):
+def test_every_document_of_the_contract_is_there_and_valid(week: Any) -> None:
     documents, _, _ = week
     wrong = [line for name, document in documents.items() for line in problems(name, document)]
     assert not wrong
@@ -121,7 +125,7 @@ def test_every_document_of_the_contract_is_there_and_valid(week):
 
 
 @pytest.mark.parametrize("horizon", [15, 60])
-def test_performance_has_the_hindcast_and_the_logged_forecasts(week, horizon):
+def test_performance_has_the_hindcast_and_the_logged_forecasts(week: Any, horizon: Any) -> None:
     kpis = week[0][f"monitoring/model/performance/latest/h{horizon}/kpis.json"]
     assert kpis["n"] > 0
     assert kpis["lift_vs_baseline"] > 0.3
@@ -131,7 +135,7 @@ def test_performance_has_the_hindcast_and_the_logged_forecasts(week, horizon):
 
 
 @pytest.mark.parametrize("horizon", [15, 60])
-def test_explainability_names_what_moved_each_stations_forecast(week, horizon):
+def test_explainability_names_what_moved_each_stations_forecast(week: Any, horizon: Any) -> None:
     found = week[0][f"monitoring/model/explainability/latest/h{horizon}/feature_importance.json"]
     assert found["model_version"]
     assert found["rows"][0]["shap_mean_abs"] > 0
@@ -139,7 +143,7 @@ def test_explainability_names_what_moved_each_stations_forecast(week, horizon):
     assert stations == {str(1000 + s) for s in range(STATIONS)}
 
 
-def test_the_intro_is_of_the_newest_snapshot_and_all_is_well(week):
+def test_the_intro_is_of_the_newest_snapshot_and_all_is_well(week: Any) -> None:
     intro = week[0]["monitoring/intro/latest/intro.json"]
     newest = f"{day_after(network.FIRST_DAY, DAYS)}T00:15:00Z"
     assert intro["statuses"]["api_stations"]["source_generated_at"] == newest
@@ -147,9 +151,9 @@ def test_the_intro_is_of_the_newest_snapshot_and_all_is_well(week):
     assert intro["kpis"]["stations_active"] == STATIONS - 1
 
 
-def test_alerts_are_published_once_and_are_those_of_the_manifests(week):
+def test_alerts_are_published_once_and_are_those_of_the_manifests(week: Any) -> None:
     documents, _, alerts = week
-    state = {}
+    state: dict[Any, Any] = {}
     for alert in alerts:
         key = (alert["family"], alert["artefact"], alert["code"])
         assert state.get(key) != alert["state"], "published twice"
@@ -165,22 +169,22 @@ def test_alerts_are_published_once_and_are_those_of_the_manifests(week):
     assert live, "a network polled every quarter of an hour covers a third of its bins"
 
 
-def test_a_forced_replay_writes_the_same_documents(week):
+def test_a_forced_replay_writes_the_same_documents(week: Any) -> None:
     before, after, _ = week
     assert after == before
 
 
-def test_disorder_and_duplicates_leave_the_documents_of_an_undisturbed_run():
+def test_disorder_and_duplicates_leave_the_documents_of_an_undisturbed_run() -> None:
     rng = random.Random(5)
 
-    def delivery(subscription, _message):
+    def delivery(subscription: Any, _message: Any) -> list[float] | tuple[float]:
         if "-objects" in subscription or "dead-letter" in subscription:
             return (0.0,)
         return [rng.uniform(0.0, 2.0) for _ in range(rng.randint(1, 3))]
 
     found = []
     for faults in (None, delivery):
-        options = {} if faults is None else {"delivery": faults}
+        options: dict[str, Any] = {} if faults is None else {"delivery": faults}
         with local_cloud({}, only=[*CHAIN, *MONITORING], **options) as cloud:
             observe(cloud, 0, 2, rng, every=BINS_PER_HOUR)
             cloud.wait_until_idle()

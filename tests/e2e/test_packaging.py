@@ -4,6 +4,8 @@ The folder is the one that is uploaded; its environment holds its own requiremen
 else; the process is the platform's functions-framework; the object server and Pub/Sub are real.
 """
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import datetime as dt
@@ -12,12 +14,14 @@ import os
 import subprocess
 import sys
 import venv
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
 import requests
 from google.cloud import pubsub_v1
 from network import FIRST_DAY, bins_of_days, upload
+from present import present
 from velib_core.events.messages import DayClosed, ReplayRequested, Tick, TrainRequested
 from velib_core.events.publisher import encode
 from velib_core.events.topics import ALERTS, TOPICS
@@ -32,6 +36,13 @@ from velib_local.emulator.pubsub import PubSubServer
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+
 pytestmark = pytest.mark.e2e
 
 SPECS = load_specs()
@@ -39,12 +50,12 @@ HEAVY = {"pandas", "scikit-learn", "scipy", "xgboost", "xgboost-cpu"}
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Stage a function and install what it pins; functions that pin the same share a venv."""
     build = tmp_path_factory.mktemp("build")
     environments = {}
 
-    def install(name):
+    def install(name: Any) -> tuple[Path, Path]:
         folder = stage(name, build)
         pins = (folder / "requirements.txt").read_text("utf-8")
         if pins not in environments:
@@ -61,7 +72,7 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture
-def pubsub(settings, monkeypatch):
+def pubsub(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Pub/Sub server with the topics of the network; maps a topic to what was published."""
     with PubSubServer() as server:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
@@ -74,7 +85,7 @@ def pubsub(settings, monkeypatch):
                 request={"name": name, "topic": settings.topic(topic), "ack_deadline_seconds": 60}
             )
 
-        def published(topic):
+        def published(topic: Any) -> Any:
             name = f"projects/{settings.project}/subscriptions/{topic}"
             pulled = subscriber.pull(subscription=name, max_messages=100, timeout=60)
             return [json.loads(item.message.data) for item in pulled.received_messages]
@@ -84,7 +95,9 @@ def pubsub(settings, monkeypatch):
 
 
 @contextlib.contextmanager
-def running(name, folder, python, settings, log, **env):
+def running(
+    name: str, folder: Any, python: Any, settings: Settings, log: Path, **env: Any
+) -> Iterator[Any]:
     """Start a staged function as the platform does; yield how to send it a push body."""
     port = processes.free_port()
     environment = {
@@ -107,17 +120,17 @@ def running(name, folder, python, settings, log, **env):
         processes.stop(process)
 
 
-def push(address, topic, message):
+def push(address: str, topic: str, message: Any) -> int:
     body = {"message": {"messageId": "1", **message}, "subscription": "projects/p/subscriptions/s"}
     return requests.post(f"{address}/{topic}", json=body).status_code
 
 
-def body_of(message):
+def body_of(message: DayClosed | ReplayRequested | Tick | TrainRequested) -> dict[str, str]:
     return {"data": base64.b64encode(encode(message)).decode()}
 
 
-def notification_of(lake, settings, name):
-    entry = lake.stat(name)
+def notification_of(lake: Lake, settings: Settings, name: str) -> Any:
+    entry = present(lake.stat(name))
     attributes = {
         "eventType": "OBJECT_FINALIZE",
         "payloadFormat": "JSON_API_V1",
@@ -128,19 +141,21 @@ def notification_of(lake, settings, name):
     return {"data": base64.b64encode(b"{}").decode(), "attributes": attributes}
 
 
-def distributions(python):
+def distributions(python: Any) -> set[str]:
     code = "import importlib.metadata as m; print(*(d.name for d in m.distributions()), sep='\\n')"
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
     return {name.lower().replace("_", "-") for name in done.stdout.split()}
 
 
-def records(log):
+def records(log: Path) -> Any:
     """The function's log lines that are its own: one JSON object each."""
     lines = log.read_text("utf-8").splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]
 
 
-def test_close_day_alone_says_that_a_day_is_over(installed, settings, lake, pubsub, tmp_path):
+def test_close_day_alone_says_that_a_day_is_over(
+    installed: Any, settings: Settings, lake: Lake, pubsub: Any, tmp_path: Path
+) -> None:
     folder, python = installed("close_day")
     bins = bins_of_days(1)
     upload(lake, settings, bins)
@@ -151,7 +166,9 @@ def test_close_day_alone_says_that_a_day_is_over(installed, settings, lake, pubs
     assert not HEAVY & distributions(python)
 
 
-def test_compact_daily_alone_makes_a_day_once(installed, settings, lake, pubsub, tmp_path):
+def test_compact_daily_alone_makes_a_day_once(
+    installed: Any, settings: Settings, lake: Lake, pubsub: Any, tmp_path: Path
+) -> None:
     folder, python = installed("compact_daily")
     upload(lake, settings, bins_of_days(1))
     closed = body_of(DayClosed(FIRST_DAY))
@@ -165,19 +182,21 @@ def test_compact_daily_alone_makes_a_day_once(installed, settings, lake, pubsub,
 
 
 @pytest.mark.parametrize("name", ["close_day", "compact_daily"])
-def test_an_environment_holds_what_is_pinned_and_nothing_else(installed, name):
+def test_an_environment_holds_what_is_pinned_and_nothing_else(installed: Any, name: str) -> None:
     folder, python = installed(name)
     assert distributions(python) == set(read_pins(folder / "requirements.txt"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ingest", "reconcile"])
-def test_the_other_light_functions_install_no_heavy_library(installed, name):
+def test_the_other_light_functions_install_no_heavy_library(installed: Any, name: str) -> None:
     assert not HEAVY & distributions(installed(name)[1])
 
 
 @pytest.mark.slow
-def test_ingest_alone_takes_a_snapshot(installed, settings, lake, pubsub, tmp_path):
+def test_ingest_alone_takes_a_snapshot(
+    installed: Any, settings: Settings, lake: Lake, pubsub: Any, tmp_path: Path
+) -> None:
     folder, python = installed("ingest")
     city = City(stations=20, seed=1, start=dt.datetime(2025, 11, 3, 8, 0, tzinfo=dt.UTC))
     with FeedServer() as feed:
@@ -191,7 +210,9 @@ def test_ingest_alone_takes_a_snapshot(installed, settings, lake, pubsub, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(SPECS) - {"ingest", "close_day", "compact_daily"}))
-def test_every_function_alone_answers_its_event(name, installed, settings, lake, pubsub, tmp_path):
+def test_every_function_alone_answers_its_event(
+    name: Any, installed: Any, settings: Settings, lake: Lake, pubsub: Any, tmp_path: Path
+) -> None:
     folder, python = installed(name)
     trains = name == "train_model"
     days, every = (3, 1) if trains else (2, 24)

@@ -1,29 +1,36 @@
 """What is started ends: with its context, and with whoever started it, killed or not."""
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from commands import VELIB, wait_until
+from psutil import Process
 from velib_local.emulator import processes
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
 
-def family(pid):
+def family(pid: int) -> list[Process]:
     """Return a process and all that it started, each known by its start too."""
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
 
 
-def running(members):
+def running(members: list[Process]) -> Any:
     zombies = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     return [p for p in members if p.is_running() and p.status() not in zombies]
 
 
-def kinds(members):
+def kinds(members: list[Process]) -> set[str]:
     """Return which parts of a local cloud are among processes."""
     known = ("fake-gcs-server", "functions_framework")
     lines = []
@@ -36,7 +43,7 @@ def kinds(members):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_a_demo_that_is_stopped_half_way_leaves_no_process(tmp_path, sent):
+def test_a_demo_that_is_stopped_half_way_leaves_no_process(tmp_path: Path, sent: Any) -> None:
     out = tmp_path / "out"
     with (tmp_path / "log").open("wb") as sink:
         command = [*VELIB, "demo", "--days", "1", "--stations", "4", "--out", str(out)]
@@ -53,7 +60,7 @@ def test_a_demo_that_is_stopped_half_way_leaves_no_process(tmp_path, sent):
     wait_until(lambda: running(members) == [])
 
 
-def test_a_test_that_is_killed_leaves_no_process(tmp_path):
+def test_a_test_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     test = tmp_path / "test_hangs.py"
     test.write_text(
         "import time\n"
@@ -82,7 +89,7 @@ def test_a_test_that_is_killed_leaves_no_process(tmp_path):
     wait_until(lambda: running(members) == [])
 
 
-def test_a_process_ends_with_the_group_that_it_leads(tmp_path):
+def test_a_process_ends_with_the_group_that_it_leads(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as sink:
         process = processes.start(["sh", "-c", "sleep 1000 & sleep 1000"], stdout=sink)
     wait_until(lambda: len(family(process.pid)) == 4)

@@ -1,5 +1,7 @@
 """The same promises from the embedded Pub/Sub and from Google's emulator, where installed."""
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import http.server
@@ -7,6 +9,7 @@ import itertools
 import json
 import threading
 import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from commands import wait_until
@@ -14,10 +17,16 @@ from google.api_core.exceptions import AlreadyExists, DeadlineExceeded, NotFound
 from google.cloud import pubsub_v1
 from google.protobuf import duration_pb2
 from google.pubsub_v1 import types
+from present import present
 from velib_cli.dead_letters import DeadLetter, DeadLetters, waiting
 from velib_core.settings.network import Settings
 from velib_local.emulator.pubsub import PubSubServer
 from velib_local.emulator.pubsub_google import find_emulator, google_emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.pubsub_v1.types.pubsub import RetryPolicy
 
 pytestmark = pytest.mark.e2e
 
@@ -26,7 +35,9 @@ DEAD = "projects/velib-test/topics/dead-letter"
 
 
 @pytest.fixture(scope="module", params=["embedded", "google"])
-def pubsub(request, tmp_path_factory):
+def pubsub(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """The address of a Pub/Sub server."""
     if request.param == "embedded":
         with PubSubServer() as server:
@@ -39,7 +50,7 @@ def pubsub(request, tmp_path_factory):
 
 
 @pytest.fixture
-def clients(pubsub, monkeypatch):
+def clients(pubsub: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Unchanged clients of the real library."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", pubsub)
     publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
@@ -48,7 +59,7 @@ def clients(pubsub, monkeypatch):
             publisher.create_topic(name=topic)
     created = []
 
-    def subscribe(name, topic=TOPIC, **config):
+    def subscribe(name: Any, topic: str = TOPIC, **config: Any) -> str:
         full = f"projects/velib-test/subscriptions/{name}"
         subscriber.create_subscription(request={"name": full, "topic": topic, **config})
         created.append(full)
@@ -63,19 +74,21 @@ def clients(pubsub, monkeypatch):
 class Endpoint:
     """A push endpoint that answers as configured and remembers what it got."""
 
-    def __init__(self, answers):
-        self.answers, self.bodies, self.times = list(answers), [], []
+    def __init__(self, answers: list[int]) -> None:
+        self.answers = list(answers)
+        self.bodies: list[Any] = []
+        self.times: list[float] = []
         endpoint = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
+            def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 endpoint.bodies.append(json.loads(body))
                 endpoint.times.append(time.monotonic())
                 self.send_response(endpoint.answers.pop(0) if endpoint.answers else 204)
                 self.end_headers()
 
-            def log_message(self, *args):
+            def log_message(self, *args: Any) -> None:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -84,19 +97,19 @@ class Endpoint:
             f"http://127.0.0.1:{self.server.server_address[1]}/projects/velib-test/topics/facts"
         )
 
-    def wait_for(self, count):
+    def wait_for(self, count: int) -> Any:
         wait_until(lambda: len(self.bodies) >= count, f"push {count}")
         return [body["message"] for body in self.bodies]
 
 
-def retry(low_ms=100, high_ms=200):
+def retry(low_ms: int = 100, high_ms: int = 200) -> RetryPolicy:
     low, high = duration_pb2.Duration(), duration_pb2.Duration()
     low.FromMilliseconds(low_ms)
     high.FromMilliseconds(high_ms)
     return types.RetryPolicy(minimum_backoff=low, maximum_backoff=high)
 
 
-def test_a_message_is_pulled_with_its_data_and_attributes(clients):
+def test_a_message_is_pulled_with_its_data_and_attributes(clients: Any) -> None:
     publisher, subscriber, subscribe = clients
     name = subscribe("pulled")
     sent = publisher.publish(TOPIC, b"\x00data", kind="test").result(10)
@@ -108,7 +121,7 @@ def test_a_message_is_pulled_with_its_data_and_attributes(clients):
     subscriber.acknowledge(subscription=name, ack_ids=[received[0].ack_id])
 
 
-def test_a_push_that_fails_comes_again_as_the_same_message(clients):
+def test_a_push_that_fails_comes_again_as_the_same_message(clients: Any) -> None:
     publisher, _, subscribe = clients
     endpoint = Endpoint([500, 500, 204])
     subscribe(
@@ -125,7 +138,7 @@ def test_a_push_that_fails_comes_again_as_the_same_message(clients):
     assert len(endpoint.bodies) == 3, "acknowledged messages do not come again"
 
 
-def test_a_message_that_always_fails_ends_on_the_dead_letter_topic(clients):
+def test_a_message_that_always_fails_ends_on_the_dead_letter_topic(clients: Any) -> None:
     publisher, subscriber, subscribe = clients
     graveyard = subscribe("graveyard", DEAD)
     endpoint = Endpoint([500] * 100)
@@ -150,14 +163,14 @@ def test_a_message_that_always_fails_ends_on_the_dead_letter_topic(clients):
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://b", "GOOGLE_CLOUD_PROJECT": "velib-test"})
 
 
-def give_up(publisher, subject, **attributes):
+def give_up(publisher: Any, subject: bytes, **attributes: Any) -> None:
     """Publish a message as the platform does that has given it up."""
     reported = {"CloudPubSubDeadLetterSourceSubscription": "doomed-sub"}
     reported |= {"CloudPubSubDeadLetterSourceDeliveryCount": "20"}
     publisher.publish(DEAD, subject, **reported, **attributes).result(10)
 
 
-def test_dead_letters_are_shown_and_left_for_whoever_pulls_them(clients):
+def test_dead_letters_are_shown_and_left_for_whoever_pulls_them(clients: Any) -> None:
     publisher, subscriber, subscribe = clients
     name = subscribe("velib-dead-letter", DEAD)
     give_up(publisher, b"{}", objectId="bronze/x.parquet")
@@ -169,7 +182,7 @@ def test_dead_letters_are_shown_and_left_for_whoever_pulls_them(clients):
     for _ in range(2):  # a look takes nothing away
         reported = waiting(SETTINGS)
         assert (reported.count, reported.more, set(reported.letters)) == (2, False, expected)
-    pulled = []
+    pulled: list[Any] = []
     while len(pulled) < 2:
         with contextlib.suppress(DeadlineExceeded):
             answer = subscriber.pull(subscription=name, max_messages=9, timeout=5)
@@ -177,7 +190,7 @@ def test_dead_letters_are_shown_and_left_for_whoever_pulls_them(clients):
     assert {m.message.data for m in pulled} == {b"{}", b'{"day": "2025-11-01"}'}
 
 
-def test_a_dead_letter_says_nothing_that_a_terminal_would_obey(clients):
+def test_a_dead_letter_says_nothing_that_a_terminal_would_obey(clients: Any) -> None:
     publisher, _, subscribe = clients
     subscribe("velib-dead-letter", DEAD)
     attributes = {"CloudPubSubDeadLetterSourceDeliveryCount": "\u0663" * 400}
@@ -187,25 +200,27 @@ def test_a_dead_letter_says_nothing_that_a_terminal_would_obey(clients):
     assert (letter.source, letter.attempts) == ("?", None)
 
 
-def test_without_failures_there_are_no_dead_letters(clients):
+def test_without_failures_there_are_no_dead_letters(clients: Any) -> None:
     _, _, subscribe = clients
-    assert waiting(SETTINGS).reason.startswith("there is no projects/velib-test/subscriptions/")
+    assert present(waiting(SETTINGS).reason).startswith(
+        "there is no projects/velib-test/subscriptions/"
+    )
     subscribe("velib-dead-letter", DEAD)
     assert waiting(SETTINGS) == DeadLetters(0)
 
 
-def test_publishing_to_a_topic_that_does_not_exist_is_refused(clients):
+def test_publishing_to_a_topic_that_does_not_exist_is_refused(clients: Any) -> None:
     publisher, _, _ = clients
     with pytest.raises(NotFound):
         publisher.publish("projects/velib-test/topics/nowhere", b"x").result(10)
 
 
 @pytest.fixture
-def pushed(monkeypatch):
+def pushed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Publish a message to an endpoint of an embedded server with options of its own."""
     with contextlib.ExitStack() as stack:
 
-        def publish(endpoint, server, **config):
+        def publish(endpoint: Any, server: Any, **config: Any) -> None:
             stack.enter_context(server)
             monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
             publisher = pubsub_v1.PublisherClient()
@@ -221,7 +236,7 @@ def pushed(monkeypatch):
         yield publish
 
 
-def test_a_message_older_than_its_retention_is_dropped(pushed):
+def test_a_message_older_than_its_retention_is_dropped(pushed: Any) -> None:
     endpoint, server = Endpoint([500] * 1000), PubSubServer()
     kept = duration_pb2.Duration(seconds=1)
     pushed(endpoint, server, message_retention_duration=kept, retry_policy=retry())
@@ -230,7 +245,7 @@ def test_a_message_older_than_its_retention_is_dropped(pushed):
     assert endpoint.answers, "it was refused to its end"
 
 
-def test_a_subscription_whose_pushes_are_refused_is_held_back_longer_each_time(pushed):
+def test_a_subscription_whose_pushes_are_refused_is_held_back_longer_each_time(pushed: Any) -> None:
     endpoint = Endpoint([500, 429, 503, 204])
     pushed(endpoint, PubSubServer(push_backoff=(0.2, 60.0)), retry_policy=retry(1, 2))
     endpoint.wait_for(4)
@@ -240,19 +255,20 @@ def test_a_subscription_whose_pushes_are_refused_is_held_back_longer_each_time(p
     assert gaps[2] >= 0.8
 
 
-def test_a_push_that_raises_is_delivered_again():
-    answers = iter([ZeroDivisionError("a fault of the endpoint"), 204])
+def test_a_push_that_raises_is_delivered_again() -> None:
+    answers: Iterator[Any] = iter([ZeroDivisionError("a fault of the endpoint"), 204])
     pushed = []
 
-    def push(_endpoint, body):
+    def push(_endpoint: Any, body: Any) -> int:
         pushed.append(body["message"]["messageId"])
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return int(answer)
 
     with PubSubServer() as server:
-        server._create_topic(types.Topic(name=TOPIC), None)
+        create: Any = server._create_topic
+        create(types.Topic(name=TOPIC), None)
         own = types.Subscription(
             name="projects/velib-test/subscriptions/own",
             topic=TOPIC,

@@ -1,9 +1,12 @@
 """Disaster recovery as OPERATING.md has it: of a whole lake only the snapshots are left."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import sys
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
@@ -12,9 +15,12 @@ from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
-from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin
-from velib_local.emulator.cloud import local_cloud
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, Day, day_after, first_bin
+from velib_local.emulator.cloud import LocalCloud, local_cloud
 from velib_local.emulator.servers import BUCKET
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -25,7 +31,7 @@ AFTERWARDS = range((TRAINED + 1) * BINS_PER_DAY + EVERY, (TRAINED + 1) * BINS_PE
 QUICK = {"TRAIN_ROUNDS": "8", "TRAIN_MAX_ROWS": "4000"}
 
 
-def tidal(bin_):
+def tidal(bin_: Bin) -> bytes:
     """Return a snapshot of stations that swing through the day: the hour determines what comes."""
     turns = (2 * math.pi * (bin_ / 96 + station / STATIONS) for station in range(STATIONS))
     bikes = [round(12 + 9 * math.sin(turn)) for turn in turns]
@@ -34,7 +40,7 @@ def tidal(bin_):
     return snapshot.to_bytes(snapshot.validate(rows, bin_)[0])
 
 
-def observe(cloud, bins):
+def observe(cloud: LocalCloud, bins: range) -> None:
     """Write the snapshots of bins, counted from the first day's first, and wait for the rest."""
     layout = Layout(cloud.settings)
     for n in bins:
@@ -43,12 +49,12 @@ def observe(cloud, bins):
     cloud.wait_until_idle()
 
 
-def ask(cloud, message):
+def ask(cloud: LocalCloud, message: ReplayRequested | TrainRequested) -> None:
     cloud.publish(message)
     cloud.wait_until_idle()
 
 
-def run_job(job, day):
+def run_job(job: str, day: Day) -> None:
     """Run a job of a day as a person does at a terminal."""
     env = os.environ | QUICK | {"JOB": job, "DAY": str(day), "GCS_BUCKET_ROOT": f"gs://{BUCKET}"}
     command = [sys.executable, "-m", "velib_core.launcher"]
@@ -56,7 +62,7 @@ def run_job(job, day):
     assert done.returncode == 0, done.stderr
 
 
-def reported(lake):
+def reported(lake: Lake) -> Any:
     """Return every object by name: a JSON document as its value, all else by its checksum."""
     return {
         entry.name: json.loads(lake.read(entry)) if entry.name.endswith(".json") else entry.crc32c
@@ -64,13 +70,13 @@ def reported(lake):
     }
 
 
-def lose_all_but(lake, *folders):
+def lose_all_but(lake: Lake, *folders: Any) -> None:
     for entry in lake.entries(""):
         if not entry.name.startswith(folders):
             lake.delete(entry)
 
 
-def recover(cloud):
+def recover(cloud: LocalCloud) -> None:
     """Do what the chapter says, in its order."""
     ask(cloud, ReplayRequested())
     for job in ("export_training_base", "train_model"):
@@ -81,11 +87,11 @@ def recover(cloud):
     ask(cloud, ReplayRequested(stage="build_serving_forecast", force=True))
 
 
-def but(document, *fields):
+def but(document: Any, *fields: Any) -> Any:
     return {key: value for key, value in document.items() if key not in fields}
 
 
-def of_the_data(lake):
+def of_the_data(lake: dict[str, Any]) -> Any:
     """Return what a lake says of the data, without stamps and the forecast log's partitions.
 
     A recovery forecasts the newest snapshot more than once, and each forecast is a page.
@@ -101,7 +107,7 @@ def of_the_data(lake):
     return said
 
 
-def of_snapshots(lake):
+def of_snapshots(lake: dict[str, Any]) -> Any:
     """Return the same without what was published: no snapshot contains that."""
     return {
         name: but(value, "served") if name.endswith("/kpis.json") else value
@@ -110,12 +116,12 @@ def of_snapshots(lake):
     }
 
 
-def differences(before, after):
+def differences(before: Any, after: Any) -> Any:
     return {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
 
 
 @pytest.fixture(scope="module")
-def lakes():
+def lakes() -> Any:
     """A lake with a model and a day that it has not seen; after a loss; after a worse one."""
     with local_cloud(QUICK) as cloud:
         observe(cloud, range(0, TRAINED * BINS_PER_DAY + 1, EVERY))
@@ -131,18 +137,18 @@ def lakes():
         return seen
 
 
-def test_all_is_made_again_from_snapshots_and_the_forecast_log(lakes):
+def test_all_is_made_again_from_snapshots_and_the_forecast_log(lakes: Any) -> None:
     before, after, _ = map(of_the_data, lakes)
     assert "exports/served_2025-11-03.parquet" in before
     assert not differences(before, after)
 
 
-def test_all_but_what_was_published_is_made_again_of_snapshots(lakes):
+def test_all_but_what_was_published_is_made_again_of_snapshots(lakes: Any) -> None:
     before, _, after = map(of_snapshots, lakes)
     assert not differences(before, after)
 
 
-def test_the_lake_that_was_lost_had_something_of_every_kind(lakes):
+def test_the_lake_that_was_lost_had_something_of_every_kind(lakes: Any) -> None:
     lost = lakes[0]
     folders = {name.partition("/")[0] for name in lost}
     assert folders >= {"daily", "monthly", "exports", "profiles", "models", "serving", "monitoring"}

@@ -1,7 +1,9 @@
 """``velib replay``: every observation of a recording is in the dailies exactly once."""
 
+from __future__ import annotations
+
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -9,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import velib
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = pytest.mark.e2e
 
@@ -23,11 +29,14 @@ FILES = {
 FAST = "velib_2025-09_15min.parquet"
 
 
-def replay(source: Path, out: Path, first: str | None = None, last: str | None = None) -> dict:
+def replay(
+    source: Path, out: Path, first: str | None = None, last: str | None = None
+) -> dict[str, Any]:
     days = [*(("--from", first) if first else ()), *(("--to", last) if last else ())]
     done = velib("replay", "--source", source, "--out", out, "--json", *days)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    summary: dict[str, Any] = json.loads(done.stdout)
+    return summary
 
 
 def differences(source: Path, out: Path, first: str | None, last: str | None) -> tuple[int, int]:
@@ -58,7 +67,7 @@ def differences(source: Path, out: Path, first: str | None, last: str | None) ->
     return counts
 
 
-def query(sql: str) -> list[tuple]:
+def query(sql: str) -> list[tuple[Any, ...]]:
     with duckdb.connect() as connection:
         return connection.execute(sql).fetchall()
 
@@ -68,7 +77,7 @@ def dailies(out: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def recording(tmp_path) -> Path:
+def recording(tmp_path: Path) -> Path:
     """Two days of a small network, with a hole, minute data, and records without an id."""
     rng = np.random.default_rng(3)
     start = np.datetime64("2025-11-01T00:00:10", "s")
@@ -99,7 +108,9 @@ def recording(tmp_path) -> Path:
     return path
 
 
-def test_a_replayed_recording_is_in_the_dailies_exactly_once(recording, tmp_path):
+def test_a_replayed_recording_is_in_the_dailies_exactly_once(
+    recording: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     report = replay(recording, out)
     expected, different = differences(recording, out, None, None)
@@ -120,20 +131,24 @@ def test_a_replayed_recording_is_in_the_dailies_exactly_once(recording, tmp_path
     assert state["dailies"] == 2
 
 
-def test_days_outside_the_request_are_not_replayed(recording, tmp_path):
+def test_days_outside_the_request_are_not_replayed(recording: Path, tmp_path: Path) -> None:
     report = replay(recording, tmp_path / "out", "2025-11-02", "2025-11-02")
     assert report["days"] == ["2025-11-02"]
     assert list(dailies(tmp_path / "out")) == ["compact_2025-11-02.parquet"]
 
 
 @pytest.mark.parametrize("name", [FAST])
-def test_a_real_recording_is_in_the_dailies_exactly_once(recordings, tmp_path, name):
+def test_a_real_recording_is_in_the_dailies_exactly_once(
+    recordings: Path, tmp_path: Path, name: Any
+) -> None:
     _check_recording(recordings / name, tmp_path, *FILES[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FILES if name != FAST])
-def test_each_real_recording_is_in_the_dailies_exactly_once(recordings, tmp_path, name):
+def test_each_real_recording_is_in_the_dailies_exactly_once(
+    recordings: Path, tmp_path: Path, name: Any
+) -> None:
     _check_recording(recordings / name, tmp_path, *FILES[name])
 
 
@@ -155,8 +170,8 @@ def _check_recording(source: Path, tmp_path: Path, first: str | None, last: str 
     ],
 )
 def test_a_recording_that_cannot_be_played_is_refused_in_one_line(
-    recording, tmp_path, change, named, code
-):
+    recording: Path, tmp_path: Path, change: Callable[..., Any], named: str, code: int
+) -> None:
     change(recording)
     done = velib("replay", "--source", recording, "--out", tmp_path / "out")
     assert done.returncode == code

@@ -1,21 +1,31 @@
 """The network page in a real Chromium: what a reader sees, clicks and types."""
 
+from __future__ import annotations
+
 import csv
 import datetime as dt
 import io
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import published
 import pytest
 from axe_core_python.selenium import Axe
-from chromium import chromium, open_page, requests_of
+from chromium import chromium, log, open_page, requests_of
+from present import present
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from velib_cli.report import charts
 from velib_cli.report.charts import report_data
 from velib_cli.report.page import report_html, texts
-from velib_cli.report.sources import Horizon
+from velib_cli.report.sources import Horizon, Sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 pytestmark = pytest.mark.e2e
 
@@ -32,32 +42,32 @@ STICKING_OUT = """
 SHAPES = ".point, .point path, .js-line, .hm image"
 
 
-def write(tmp_path_factory, sources):
+def write(tmp_path_factory: pytest.TempPathFactory, sources: Sources) -> Path:
     page = tmp_path_factory.mktemp("page") / "report.html"
     page.write_text(report_html(report_data(sources, MADE_AT)), "utf-8")
     return page
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory, published.sources(STATIONS))
 
 
 @pytest.fixture(scope="module")
-def window():
+def window() -> Iterator[Any]:
     with chromium() as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
-def opened_once(window, page):
+def opened_once(window: Any, page: Path) -> Any:
     open_page(window, page)
     window.execute_script("drawAll()")
     return window
 
 
 @pytest.fixture
-def browser(opened_once):
+def browser(opened_once: Any) -> Any:
     """The page as it comes up, in English."""
     opened_once.execute_script("""
       Object.assign(choice, { lang: "en", theme: "auto", mode: "now", station: "1003" });
@@ -69,26 +79,26 @@ def browser(opened_once):
     return opened_once
 
 
-def press(browser, selector):
+def press(browser: Any, selector: str) -> None:
     browser.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
-def shown(browser, selector="body"):
+def shown(browser: Any, selector: str = "body") -> Any:
     return browser.find_element(By.CSS_SELECTOR, selector).text
 
 
-def opened(browser):
+def opened(browser: WebDriver) -> Any:
     return browser.execute_script("return document.getElementById('station').dataset.station")
 
 
-def test_the_page_complains_of_nothing_and_asks_nobody(opened_once, page):
-    assert opened_once.get_log("browser") == []
+def test_the_page_complains_of_nothing_and_asks_nobody(opened_once: Any, page: Path) -> None:
+    assert log(opened_once, "browser") == []
     asked = requests_of(opened_once)
     assert page.as_uri() in asked
     assert not [url for url in asked if not url.startswith(("file:", "data:", "blob:"))]
 
 
-def test_every_chart_has_shapes_and_a_name(browser):
+def test_every_chart_has_shapes_and_a_name(browser: Any) -> None:
     charts = browser.find_elements(By.CSS_SELECTOR, "figure.chart")
     assert len(charts) == 14
     for chart in charts:
@@ -96,14 +106,14 @@ def test_every_chart_has_shapes_and_a_name(browser):
         assert chart.get_attribute("aria-label")
 
 
-def test_the_map_has_every_station(browser):
+def test_the_map_has_every_station(browser: Any) -> None:
     points = browser.find_elements(By.CSS_SELECTOR, "#map .scatterlayer .trace:first-child .point")
     assert len(points) == STATIONS
     ids = browser.execute_script("return document.getElementById('map').data[0].customdata")
-    assert ids == published.sources(STATIONS).panel.stations.ids.tolist()
+    assert ids == present(published.sources(STATIONS).panel).stations.ids.tolist()
 
 
-def test_a_click_on_the_map_opens_the_station_under_it(browser):
+def test_a_click_on_the_map_opens_the_station_under_it(browser: Any) -> None:
     points = browser.find_elements(By.CSS_SELECTOR, "#map .scatterlayer .trace:first-child .point")
     for n in (17, 5):
         ActionChains(browser).move_to_element(points[n]).click().perform()
@@ -117,7 +127,7 @@ def test_a_click_on_the_map_opens_the_station_under_it(browser):
         assert series[2][1] == [n % 20, n % 20 + 0.5, n % 20 + 0.5]
 
 
-def test_the_keyboard_alone_opens_a_station(browser):
+def test_the_keyboard_alone_opens_a_station(browser: Any) -> None:
     field = browser.find_element(By.ID, "search")
     field.send_keys("rue 1")
     assert shown(browser, "#matches").startswith("11 ")
@@ -127,7 +137,7 @@ def test_the_keyboard_alone_opens_a_station(browser):
     assert chosen.get_attribute("id") == field.get_attribute("aria-activedescendant")
 
 
-def test_a_search_needs_no_accents_and_finds_numbers(browser):
+def test_a_search_needs_no_accents_and_finds_numbers(browser: Any) -> None:
     field = browser.find_element(By.ID, "search")
     field.send_keys("ete")
     assert shown(browser, "#results").startswith(published.TRICKY)
@@ -136,8 +146,8 @@ def test_a_search_needs_no_accents_and_finds_numbers(browser):
     assert opened(browser) == "1023"
 
 
-def test_colour_follows_what_the_reader_asks_for(browser):
-    def colours():
+def test_colour_follows_what_the_reader_asks_for(browser: Any) -> None:
+    def colours() -> Any:
         return browser.execute_script(
             "return document.getElementById('map').data[0].marker.color.slice()"
         )
@@ -151,13 +161,13 @@ def test_colour_follows_what_the_reader_asks_for(browser):
     assert "model 2.0.1" in shown(browser, "#map-note")
 
 
-def test_a_station_without_a_forecast_says_why(browser):
+def test_a_station_without_a_forecast_says_why(browser: Any) -> None:
     browser.execute_script("choose('1002')")
     assert "closed" in shown(browser, "#station")
 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
-def test_every_word_is_in_the_chosen_language(browser, language):
+def test_every_word_is_in_the_chosen_language(browser: Any, language: str) -> None:
     press(browser, f"[data-lang={language}]")
     other = "en" if language == "fr" else "fr"
     both = texts()
@@ -173,12 +183,12 @@ def test_every_word_is_in_the_chosen_language(browser, language):
     assert "NaN" not in visible
 
 
-def test_an_old_page_says_how_old(browser):
+def test_an_old_page_says_how_old(browser: Any) -> None:
     assert "this page shows the network as it was then" in shown(browser, "#age")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_words_stand_out_from_their_ground_in_both_themes(browser, theme):
+def test_words_stand_out_from_their_ground_in_both_themes(browser: Any, theme: str) -> None:
     presses = {"light": 1, "dark": 2}[theme]
     for _ in range(presses):
         press(browser, "#theme")
@@ -194,7 +204,7 @@ def test_words_stand_out_from_their_ground_in_both_themes(browser, theme):
             assert browser.execute_script(ratio, words, ground) >= 4.5, (words, ground)
 
 
-def test_a_telephone_shows_the_page_without_scrolling_sideways(page):
+def test_a_telephone_shows_the_page_without_scrolling_sideways(page: Path) -> None:
     with chromium(390, 844) as phone:
         open_page(phone, page)
         phone.execute_script("drawAll()")
@@ -203,13 +213,15 @@ def test_a_telephone_shows_the_page_without_scrolling_sideways(page):
         assert opened(phone) == "1003"
 
 
-def test_before_the_first_model_the_page_says_what_it_waits_for(window, tmp_path_factory):
+def test_before_the_first_model_the_page_says_what_it_waits_for(
+    window: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     horizons = [Horizon(minutes, None, {}, None, []) for minutes in published.HORIZONS]
     window.switch_to.new_window("tab")
     open_page(window, write(tmp_path_factory, published.sources(STATIONS, horizons=horizons)))
     window.execute_script("choice.lang = 'en'; words(); drawAll(); drawMap(); showStation()")
     assert opened(window) == "1000"  # all but one moved alike: the first of them
-    assert window.get_log("browser") == []
+    assert log(window, "browser") == []
     assert "takes a trained model" in shown(window, "#map-note")
     assert not window.find_element(By.CSS_SELECTOR, "#modes [data-value=bike]").is_enabled()
     assert shown(window, "#station").count("no model is live") == len(horizons)
@@ -219,7 +231,7 @@ def test_before_the_first_model_the_page_says_what_it_waits_for(window, tmp_path
     window.switch_to.window(window.window_handles[0])
 
 
-def test_what_scrolls_can_be_reached_and_has_a_name(browser):
+def test_what_scrolls_can_be_reached_and_has_a_name(browser: Any) -> None:
     regions = browser.find_elements(By.CSS_SELECTOR, ".scroll")
     assert len(regions) == 7
     for region in regions:
@@ -227,11 +239,13 @@ def test_what_scrolls_can_be_reached_and_has_a_name(browser):
         assert region.get_attribute("aria-label")
 
 
-def test_a_network_without_anything_gives_a_reason_everywhere(window, tmp_path_factory):
+def test_a_network_without_anything_gives_a_reason_everywhere(
+    window: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     window.switch_to.new_window("tab")
     open_page(window, write(tmp_path_factory, published.nothing()))
     window.execute_script("drawAll()")
-    assert window.get_log("browser") == []
+    assert log(window, "browser") == []
     for chart in window.find_elements(By.CSS_SELECTOR, "figure.chart:not([hidden])"):
         assert chart.find_elements(By.CSS_SELECTOR, ".empty"), chart.get_attribute("id")
     for table in ("scores", "models", "made", "functions", "health"):
@@ -244,7 +258,7 @@ def test_a_network_without_anything_gives_a_reason_everywhere(window, tmp_path_f
 
 
 @pytest.fixture
-def risky(browser):
+def risky(browser: Any) -> Any:
     """Station 1005 runs empty in an hour, 1007 full in a quarter; its neighbours are sure."""
     browser.execute_script("""
       for (const { forecast } of data.horizons) {
@@ -259,18 +273,18 @@ def risky(browser):
     return browser
 
 
-def cells(browser):
+def cells(browser: Any) -> Any:
     rows = browser.find_elements(By.CSS_SELECTOR, "#now tbody tr")
     return [[c.text for c in row.find_elements(By.TAG_NAME, "td")] for row in rows]
 
 
-def test_stations_at_risk_are_ranked_with_the_nearest_alternative(risky):
+def test_stations_at_risk_are_ranked_with_the_nearest_alternative(risky: Any) -> None:
     first, second = cells(risky)
     assert first[0].startswith("Rue 5")
     assert first[1:5] == ["90%", "empty in 60 min", "5 bikes", "5.5 bikes"]
     assert second[0].startswith("Rue 7")
     assert second[1:4] == ["60%", "full in 15 min", "18 docks"]
-    panel = published.sources(STATIONS).panel
+    panel = present(published.sources(STATIONS).panel)
     x, y = charts.projected(panel.stations)
     km = np.hypot(x - x[5], y - y[5])
     km[5] = np.inf
@@ -278,7 +292,7 @@ def test_stations_at_risk_are_ranked_with_the_nearest_alternative(risky):
     assert "1 station" not in shown(risky, "#now-count")
 
 
-def test_the_table_is_filtered_by_text_kind_and_district(risky):
+def test_the_table_is_filtered_by_text_kind_and_district(risky: Any) -> None:
     risky.find_element(By.ID, "now-search").send_keys("rue 7")
     assert [row[0].splitlines()[0] for row in cells(risky)] == ["Rue 7"]
     risky.find_element(By.ID, "now-search").clear()
@@ -294,7 +308,7 @@ def test_the_table_is_filtered_by_text_kind_and_district(risky):
     risky.execute_script("asked.quarter = ''; actionTable()")
 
 
-def test_the_table_can_be_taken_away_and_no_cell_is_a_formula(risky):
+def test_the_table_can_be_taken_away_and_no_cell_is_a_formula(risky: Any) -> None:
     risky.execute_script("data.stations.name[7] = '=HYPERLINK(\"http://x\")'; actions()")
     records = risky.execute_script("return actionRecords()")
     rows = list(csv.DictReader(io.StringIO(risky.execute_script("return csv(actionRecords())"))))
@@ -308,20 +322,20 @@ def test_the_table_can_be_taken_away_and_no_cell_is_a_formula(risky):
     risky.execute_script("data.stations.name[7] = 'Rue 7'; actions()")
 
 
-def test_a_link_opens_its_station(risky):
+def test_a_link_opens_its_station(risky: Any) -> None:
     risky.execute_script("location.hash = '#station=1007'")
     WebDriverWait(risky, 10).until(lambda b: opened(b) == "1007")
     risky.execute_script("history.replaceState(null, '', location.pathname)")
 
 
-def test_alerts_come_first_and_next_to_the_lights(browser):
+def test_alerts_come_first_and_next_to_the_lights(browser: Any) -> None:
     alerts = browser.find_elements(By.CSS_SELECTOR, "#alerts li")
     assert [alert.get_attribute("class") for alert in alerts] == ["high", "medium"]
     assert "95.83% of the expected" in alerts[0].text
     assert shown(browser, "#lights li").splitlines() == ["Alerts", "2"]
 
 
-def test_a_network_without_weather_has_no_light_that_is_down_for_it(browser):
+def test_a_network_without_weather_has_no_light_that_is_down_for_it(browser: Any) -> None:
     browser.execute_script("""
       data.statuses.push({ name: "weather_provider", led: "down" });
       data.freshness = { weather: { freshness_min: null, reason: "the snapshot has no weather" } };
@@ -335,7 +349,7 @@ def test_a_network_without_weather_has_no_light_that_is_down_for_it(browser):
     "5 of 14 local days have observations; h15: no forecast in the window",
     "something that nobody translated",
 ])  # fmt: skip
-def test_reasons_and_alerts_are_french_on_the_french_page(browser, reason):
+def test_reasons_and_alerts_are_french_on_the_french_page(browser: Any, reason: str) -> None:
     press(browser, "[data-lang=fr]")
     browser.execute_script("data.reasons['data/drift'] = arguments[0]", reason)
     said = browser.execute_script("return reasonText(arguments[0])", reason)
@@ -355,7 +369,7 @@ SERIOUS = {"serious", "critical"}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_accessibility_checker_has_no_serious_finding(risky, theme):
+def test_the_accessibility_checker_has_no_serious_finding(risky: Any, theme: str) -> None:
     risky.execute_script(
         "document.documentElement.dataset.theme = choice.theme = arguments[0]; charts()", theme
     )
@@ -366,13 +380,13 @@ def test_the_accessibility_checker_has_no_serious_finding(risky, theme):
 
 
 @pytest.fixture(scope="module")
-def phone(page):
+def phone(page: Path) -> Iterator[Any]:
     with chromium(390, 844) as small:
         open_page(small, page)
         yield small
 
 
-def test_a_tap_on_a_telephone_opens_a_sheet_with_the_forecast(phone):
+def test_a_tap_on_a_telephone_opens_a_sheet_with_the_forecast(phone: Any) -> None:
     phone.execute_script("choose('1009', true)")
     assert phone.execute_script("return element('sheet').open")
     assert "Rue 9" in shown(phone, "#sheet")
@@ -385,7 +399,7 @@ def test_a_tap_on_a_telephone_opens_a_sheet_with_the_forecast(phone):
     )
 
 
-def test_what_a_finger_presses_has_44_pixels(phone):
+def test_what_a_finger_presses_has_44_pixels(phone: Any) -> None:
     small = phone.execute_script("""
       return [...document.querySelectorAll("button, input, select, nav a, [role=option]")]
         .filter((part) => part.offsetParent !== null)
@@ -395,7 +409,7 @@ def test_what_a_finger_presses_has_44_pixels(phone):
     assert small == []
 
 
-def test_nothing_moves_under_the_eyes_of_the_reader(page):
+def test_nothing_moves_under_the_eyes_of_the_reader(page: Path) -> None:
     with chromium(390, 844) as small:
         small.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument",

@@ -21,7 +21,7 @@ import random
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -33,25 +33,28 @@ import pytest
 from commands import wait_until
 from contract.documents import problems
 from permission_proxy import Denial, OneWriteASecond, behind_proxy
+from present import present
 from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
 from velib_core.feeds import gbfs, kinds, stations
 from velib_core.feeds.observed import observed_at
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import reconcile
-from velib_core.lake.bucket import PARQUET, Artefact, connect, crc32c
+from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.lake.readable import ReadableNetwork
 from velib_core.settings.network import Settings
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
-from velib_local.emulator.cloud import deployed
+from velib_local.emulator.cloud import LocalCloud, deployed
 from velib_local.emulator.servers import BUCKET, PROJECT, local_servers
 from velib_local.simulation import feed_documents
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from velib_local.emulator.cloud import LocalCloud
     from velib_local.simulation.feed_state import FeedState
 
@@ -97,7 +100,7 @@ class Weathering:
         self.counts: collections.Counter[str] = collections.Counter()
         self._one_write_a_second = OneWriteASecond()
 
-    def draw(self, shares: dict, rng: random.Random | None = None) -> object:
+    def draw(self, shares: Mapping[Any, float], rng: random.Random | None = None) -> Any:
         """Return one of the faults, each with its share, or ``None``; count it."""
         with self._lock:
             at = (rng or self._rng).random()
@@ -167,7 +170,7 @@ class MemorySample:
     mib: float
 
 
-def watch_memory(cloud, hour, samples, stop):
+def watch_memory(cloud: LocalCloud, hour: Any, samples: Any, stop: Any) -> None:
     """Sample each function's resident memory until stopped."""
     while not stop.wait(1.0):
         for name, function in cloud.functions.items():
@@ -208,7 +211,7 @@ def seen(state: FeedState) -> pa.Table:
     columns = {"ts_utc": pa.repeat(stamp, len(ids)), "station_id": ids}
     for column in ("bikes", "mechanical", "ebike"):
         columns[column] = pa.array(getattr(state.status, column), pa.int64())
-    columns["capacity"] = pa.array([capacity[station] for station in ids], pa.int64())
+    columns["capacity"] = pa.array([capacity[present(station)] for station in ids], pa.int64())
     return pa.table(columns)
 
 
@@ -232,7 +235,7 @@ def past_snapshot(state: FeedState) -> tuple[Bin, bytes]:
     return bin_, snapshot.to_bytes(rows)
 
 
-def remember_the_past(city: City, lake, layout) -> None:
+def remember_the_past(city: City, lake: Lake, layout: Layout) -> None:
     """Write the snapshots of the days before, as an earlier deployment left them."""
     while city.now < START:
         bin_, data = past_snapshot(city.state())
@@ -250,13 +253,15 @@ def rows_apart(daily: bytes, expected: pa.Table) -> int:
         names = ", ".join(
             f"{n}::varchar as {n}" if n == "station_id" else n for n in expected.column_names
         )
-        (count,) = connection.execute(
-            f"""
+        count: int = present(
+            connection.execute(
+                f"""
             with f as (select {names} from found), e as (select {names} from expected)
             select (select count(*) from (from e except all from f))
                  + (select count(*) from (from f except all from e))
             """
-        ).fetchone()
+            ).fetchone()
+        )[0]
     return count
 
 
@@ -264,23 +269,23 @@ def rows_apart(daily: bytes, expected: pa.Table) -> int:
 class Soak:
     """What a soak went through and left."""
 
-    faults: collections.Counter
+    faults: collections.Counter[str]
     expected: pa.Table
     shown: int
     seconds: float
     drained_s: float
     memory: list[MemorySample]
     unacknowledged: int
-    dead_letters: list
+    dead_letters: list[Any]
     lake: dict[str, bytes]
     settings: Settings
-    fixes: list
+    fixes: list[Any]
     changed_by_replay: list[str]
-    functions: dict[str, dict]
+    functions: dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def soak(tmp_path_factory):
+def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Soak a network for a day."""
     faults = Weathering(seed=int(os.environ.get("VELIB_SOAK_SEED", "1")))
     city = City(STATIONS, start=START - dt.timedelta(days=PAST_DAYS))
@@ -305,12 +310,12 @@ def soak(tmp_path_factory):
         yield weather_the_day(cloud, feed, city, faults)
 
 
-def weather_the_day(cloud, feed, city, faults) -> Soak:
+def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Weathering) -> Soak:
     """Let the city live its day under faults; return what came of it."""
     stop = threading.Event()
     samples: list[MemorySample] = []
 
-    def hour():
+    def hour() -> Any:
         return (city.now - START) / dt.timedelta(hours=1)
 
     threads = [
@@ -340,7 +345,8 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
         enough = faults.counts["kill"] + KILLS_AT_CLOSE
         pubsub = cloud.servers.embedded
         wait_until(
-            lambda: faults.counts["kill"] >= enough or not pubsub.unacknowledged(), "enough kills"
+            lambda: faults.counts["kill"] >= enough or not present(pubsub).unacknowledged(),
+            "enough kills",
         )
         faults.killing = False
         cloud.wait_until_idle()
@@ -352,7 +358,7 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
             thread.join()
     drained = time.monotonic() - started - seconds
     faults.on = False
-    unacknowledged = cloud.servers.embedded.unacknowledged()
+    unacknowledged = present(cloud.servers.embedded).unacknowledged()
     cloud.publish(ReplayRequested())
     cloud.wait_until_idle()
     fixes = [
@@ -380,11 +386,11 @@ def weather_the_day(cloud, feed, city, faults) -> Soak:
     )
 
 
-def contents(cloud) -> dict[str, bytes]:
+def contents(cloud: LocalCloud) -> dict[str, bytes]:
     return {entry.name: cloud.lake.read(entry) for entry in cloud.lake.entries("")}
 
 
-def per_function(cloud, samples) -> dict[str, dict]:
+def per_function(cloud: LocalCloud, samples: list[MemorySample]) -> dict[str, dict[str, Any]]:
     slopes = growth(samples)
     table = {}
     for name in cloud.functions:
@@ -400,13 +406,13 @@ def per_function(cloud, samples) -> dict[str, dict]:
     return table
 
 
-def test_everything_fails_now_and_then(soak):
+def test_everything_fails_now_and_then(soak: Any) -> None:
     report(soak)
     assert set(map(str, STORE_FAULTS)) | set(FEED_FAULTS) <= set(soak.faults)
     assert min(soak.faults[kind] for kind in ("kill", "duplicate", "lost answer")) >= 10
 
 
-def report(soak) -> None:
+def report(soak: Any) -> None:
     """Leave the figures where they were asked for."""
     if "VELIB_SOAK_REPORT" in os.environ:
         figures = {
@@ -423,7 +429,7 @@ def report(soak) -> None:
         Path(os.environ["VELIB_SOAK_REPORT"]).write_text(json.dumps(figures, indent=1))
 
 
-def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak):
+def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak: Any) -> None:
     layout = Layout(soak.settings)
     held = [name for name in soak.lake if name.startswith(layout.bronze_day(DAY))]
     assert len(held) == BINS_PER_DAY
@@ -431,23 +437,23 @@ def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak):
     assert soak.expected.num_rows > 0.97 * STATIONS * BINS_PER_DAY
 
 
-def test_the_queues_are_drained_and_no_message_was_dead_lettered(soak):
+def test_the_queues_are_drained_and_no_message_was_dead_lettered(soak: Any) -> None:
     assert soak.unacknowledged == 0
     assert soak.dead_letters == []
 
 
-def test_memory_is_flat(soak):
+def test_memory_is_flat(soak: Any) -> None:
     growing = growth(soak.memory)
     assert {"ingest", "close_day", "build_serving_forecast"} <= set(growing)
     assert {n: mib for n, mib in growing.items() if mib > GROWTH_MIB_PER_HOUR[n]} == {}
 
 
-def test_nothing_is_left_to_reconcile_and_an_undisturbed_replay_makes_the_same(soak):
+def test_nothing_is_left_to_reconcile_and_an_undisturbed_replay_makes_the_same(soak: Any) -> None:
     assert soak.fixes == []
     assert soak.changed_by_replay == []
 
 
-def test_every_artefact_is_valid(soak):
+def test_every_artefact_is_valid(soak: Any) -> None:
     wrong, checked = [], 0
     for name, data in soak.lake.items():
         if name.endswith(".parquet"):

@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import json
 import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from permission_policy import only_what_is_granted
@@ -16,10 +17,17 @@ from velib_core.events.publisher import Publisher
 from velib_core.lake.layout import Layout
 from velib_core.timeline.bins import Day
 from velib_deploy.function_specs import REPOSITORY
-from velib_local.emulator.cloud import deployed
+from velib_local.emulator.cloud import LocalCloud, deployed
 from velib_local.emulator.servers import BUCKET, local_servers
 from velib_local.simulation.city import City
 from velib_local.simulation.feed_server import FeedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import Entry
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +36,7 @@ CHAIN = ["ingest", "close_day", "compact_daily", "refresh_profiles", "build_data
 CHAIN += ["build_serving_forecast"]
 QUICK = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 
-CITIES = {
+CITIES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "velib": ("gbfs/2", {"stations": 12, "seed": 7}, {"MON_HORIZONS": "15,60"}),
     "velib-lyon": (
         "gbfs/3",
@@ -50,7 +58,7 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def running(names, only=None, rule=None):
+def running(names: Any, only: list[str] | None = None, rule: Any = None) -> Iterator[Any]:
     """Start networks side by side; yield for each its cloud, its feed and its city."""
     with contextlib.ExitStack() as stack:
         servers = stack.enter_context(local_servers())
@@ -74,7 +82,7 @@ def running(names, only=None, rule=None):
         yield parts
 
 
-def live(parts, days, every):
+def live(parts: Any, days: Any, every: Any) -> Any:
     """Let the networks live through days, beating for each in turn; return what each left."""
     for minute in range(0, days * 1440, every):
         until = START + dt.timedelta(minutes=minute)
@@ -89,12 +97,12 @@ def live(parts, days, every):
     return {name: outcome(name, cloud) for name, cloud in clouds.items()}
 
 
-def wait_until_idle(clouds):
+def wait_until_idle(clouds: Any) -> None:
     for cloud in clouds.values():
         cloud.wait_until_idle()
 
 
-def outcome(name, cloud):
+def outcome(name: Any, cloud: LocalCloud) -> Outcome:
     bucket = {entry.name: content(cloud.lake, entry) for entry in cloud.lake.entries("")}
     return Outcome(
         lake={n: crc for n, crc in bucket.items() if n.startswith(f"{name}/")},
@@ -104,7 +112,7 @@ def outcome(name, cloud):
     )
 
 
-def content(lake, entry):
+def content(lake: Lake, entry: Entry) -> Any:
     """Return an object's checksum; a model's report without the time at which it was written."""
     if "/models/" not in entry.name or not entry.name.endswith(".json"):
         return entry.crc32c
@@ -114,7 +122,7 @@ def content(lake, entry):
 
 
 @pytest.fixture(scope="module")
-def additional_inputs():
+def additional_inputs() -> Any:
     """What two networks left, each with its own rights, and after each got the other's events."""
     with running(CITIES, CHAIN, only_what_is_granted) as parts:
         left = live(parts, days=1, every=120)
@@ -129,7 +137,9 @@ def additional_inputs():
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_a_network_leaves_the_same_with_another_in_the_cloud(name, additional_inputs):
+def test_a_network_leaves_the_same_with_another_in_the_cloud(
+    name: Any, additional_inputs: Any
+) -> None:
     left, _ = additional_inputs
     with running([name], CHAIN) as parts:
         alone = live(parts, days=1, every=120)[name]
@@ -140,7 +150,9 @@ def test_a_network_leaves_the_same_with_another_in_the_cloud(name, additional_in
     assert folders >= {"bronze", "daily", "exports", "profiles", "serving"}
 
 
-def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(additional_inputs):
+def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(
+    additional_inputs: Any,
+) -> None:
     left, _ = additional_inputs
     assert set(left["velib"].bucket) == {n for o in left.values() for n in o.lake}
     for name, its in left.items():
@@ -149,7 +161,7 @@ def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(additi
         assert subjects <= set(its.lake), name
 
 
-def test_the_notifications_of_another_network_are_ignored(additional_inputs):
+def test_the_notifications_of_another_network_are_ignored(additional_inputs: Any) -> None:
     left, after = additional_inputs
     for name, its in after.items():
         assert its.lake == left[name].lake
@@ -160,7 +172,7 @@ def test_the_notifications_of_another_network_are_ignored(additional_inputs):
         )
 
 
-def test_two_deployments_of_a_project_share_its_services_and_one_role(tmp_path):
+def test_two_deployments_of_a_project_share_its_services_and_one_role(tmp_path: Path) -> None:
     settings = tmp_path / "feed.env"
     settings.write_text("GBFS_URL=https://example.org/gbfs/2/gbfs.json\n", "utf-8")
     plans = {name: plan(name, settings) for name in CITIES}
@@ -175,16 +187,16 @@ def test_two_deployments_of_a_project_share_its_services_and_one_role(tmp_path):
         assert all(f"{name}-" in line or f"gs://{name}.b" in line for line in set(lines) - both)
 
 
-def plan(name, settings):
+def plan(name: str, settings: Path) -> Any:
     command = ["./deploy.sh", "--dry-run", "--project", "my-project", "--region", "europe-west1"]
-    command += ["--bucket", f"{name}.b", "--network", name, "--settings", settings]
+    command += ["--bucket", f"{name}.b", "--network", name, "--settings", str(settings)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.slow
-def test_networks_with_models_leave_together_what_they_leave_alone():
-    def lived(names, rule=None):
+def test_networks_with_models_leave_together_what_they_leave_alone() -> None:
+    def lived(names: Any, rule: Any = None) -> Any:
         with running(names, rule=rule) as parts:
             live(parts, days=3, every=5)
             clouds = {name: cloud for name, (cloud, _, _) in parts.items()}

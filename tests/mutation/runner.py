@@ -51,9 +51,9 @@ def mutated(mutant: Mutant, text: str) -> str:
 
 def run_tests(tree: Path, names: Iterable[str]) -> subprocess.CompletedProcess[str]:
     """Run test files of a copied tree until one fails."""
-    options = ("-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=line")
+    options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
     # That a test fails is enough: no smaller example is looked for.
-    options += ("--hypothesis-profile=first-failure",)
+    options += ["--hypothesis-profile=first-failure"]
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(tree / package) for package in PACKAGES),
         # Two mutants of one size and second would share their compiled form.

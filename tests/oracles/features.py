@@ -7,12 +7,16 @@ import functools
 import math
 import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from present import present
 
 from oracles import clock, profiles
 from oracles.observations import Observations, Value, known, mean, minus, times
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from oracles.profiles import Profile
 
 PARIS = (48.853, 2.349)
@@ -53,7 +57,7 @@ class Row:
         return self.seen.get(variable, self.s, self.t)
 
     @property
-    def place(self):
+    def place(self) -> tuple[float, float] | None:
         return self.seen.places[self.s]
 
     @property
@@ -78,10 +82,10 @@ def value(name: str, row: Row) -> Value:
     return DEFINITIONS[name](row)
 
 
-def feature(*names: str):
+def feature(*names: str) -> Callable[[Definition], Definition]:
     """Register a definition under its name; or, a maker of definitions, under ``name_{n}``."""
 
-    def register(function):
+    def register(function: Definition) -> Definition:
         for name in names:
             DEFINITIONS[name] = function
         return function
@@ -89,8 +93,11 @@ def feature(*names: str):
     return register
 
 
-def for_each(pattern: str, numbers):
-    def register(make):
+def for_each(
+    pattern: str,
+    numbers: tuple[int, ...],
+) -> Callable[[Callable[[int], Definition]], Callable[[int], Definition]]:
+    def register(make: Callable[[int], Definition]) -> Callable[[int], Definition]:
         for n in numbers:
             DEFINITIONS[pattern.format(n)] = make(n)
         return make
@@ -100,12 +107,18 @@ def for_each(pattern: str, numbers):
 
 # The station as it was observed.
 
-for _name in ("capacity", "mechanical", "ebike"):
-    feature(_name)(lambda row, name=_name: row.get(name))
+feature("capacity")(lambda row: row.get("capacity"))
+feature("mechanical")(lambda row: row.get("mechanical"))
+feature("ebike")(lambda row: row.get("ebike"))
+
+
+def air(name: str, ago: int = 0) -> Definition:
+    return lambda row: row.seen.air(name, row.t - ago)
+
 
 for _name in ("temp_C", "precip_mm", "wind_mps"):
-    feature(_name)(lambda row, name=_name: row.seen.air(name, row.t))
-    feature(f"{_name}_lag1")(lambda row, name=_name: row.seen.air(name, row.t - 1))
+    feature(_name)(air(_name))
+    feature(f"{_name}_lag1")(air(_name, 1))
 
 feature("bikes")(lambda row: row.bikes())
 feature("change_seen")(lambda row: row.step())
@@ -136,7 +149,8 @@ def age(row: Row) -> Value:
 
 @feature("status_code")
 def status(row: Row) -> Value:
-    return {None: -1, 1: 0, 0: 1}[row.get("ok")]
+    said = row.get("ok")
+    return -1 if said is None else int(said == 0)
 
 
 # Its past.
@@ -204,7 +218,7 @@ feature("month")(lambda row: clock.utc(row.t).month)
 feature("is_weekend")(lambda row: int(clock.utc(row.t).weekday() in (5, 6)))
 
 
-def _local(row: Row):
+def _local(row: Row) -> datetime:
     return clock.local(row.t, row.profile.tz)
 
 
@@ -262,7 +276,7 @@ def distance(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def centre(seen: Observations) -> tuple[float, float]:
-    placed = known(seen.places)
+    placed = [place for place in seen.places if place is not None]
     median = (
         statistics.median(lat for lat, _ in placed),
         statistics.median(lon for _, lon in placed),
@@ -273,10 +287,10 @@ def centre(seen: Observations) -> tuple[float, float]:
 def neighbours(seen: Observations) -> list[list[int]]:
     """The other stations that have a place, nearest first, at most 15."""
     placed = [s for s, place in enumerate(seen.places) if place is not None]
-    shrink = math.cos(math.radians(statistics.fmean(seen.places[s][0] for s in placed)))
+    shrink = math.cos(math.radians(statistics.fmean(present(seen.places[s])[0] for s in placed)))
 
     def away(a: int, b: int) -> tuple[float, str]:
-        (lat, lon), (lat_b, lon_b) = seen.places[a], seen.places[b]
+        (lat, lon), (lat_b, lon_b) = present(seen.places[a]), present(seen.places[b])
         return math.hypot(lat - lat_b, (lon - lon_b) * shrink), seen.ids[b]
 
     def nearest(s: int) -> list[int]:
@@ -303,7 +317,7 @@ def near_change(n: int) -> Definition:
     return lambda row: mean(change(n)(row.of(o)) for o in row.neighbours[:5])
 
 
-def _neighbours(flow, n: int) -> Definition:
+def _neighbours(flow: Any, n: int) -> Definition:
     def of(row: Row) -> Value:
         there = [row.of(o) for o in row.neighbours[:15]]
         return mean(flow(n)(other) for other in there if _steps(other, n))
@@ -318,11 +332,11 @@ for_each("around_left_{}", (3, 12))(lambda n: _neighbours(left, n))
 # What usually happens.
 
 
-def _sum(row: Row, name: str, kinds=None) -> float:
+def _sum(row: Row, name: str, kinds: Any = None) -> float:
     return profiles.read_change(row.profile, name, row.station, row.t, kinds)
 
 
-def _shrunk(row: Row, total: float, kinds=None) -> Value:
+def _shrunk(row: Row, total: float, kinds: tuple[int, int, int] | None = None) -> Value:
     n = _sum(row, "n", kinds)
     return total / (n + profiles.PRIOR) if n else None
 
@@ -336,7 +350,9 @@ feature("profile_still")(lambda row: _shrunk(row, _sum(row, "zeros") + profiles.
 @feature("profile_spread")
 def profile_spread(row: Row) -> Value:
     square, change = _shrunk(row, _sum(row, "square")), value("profile_change", row)
-    return None if square is None else math.sqrt(max(square - change**2, 0))
+    if square is None or change is None:
+        return None
+    return math.sqrt(max(square - change**2, 0))
 
 
 @feature("profile_change_any_day")
@@ -383,9 +399,10 @@ def profile_moved_paced(row: Row) -> Value:
 # How many bikes usually come and go.
 
 
-def _usually(row: Row, part: int, bins) -> Value:
+def _usually(row: Row, part: int, bins: range) -> Value:
     rates = [profiles.rate(row.profile, part, row.station, row.t + ahead) for ahead in bins]
-    return None if None in rates else sum(rates)
+    stated = known(rates)
+    return None if len(stated) < len(rates) else sum(stated)
 
 
 def _horizon(row: Row) -> range:
@@ -393,14 +410,14 @@ def _horizon(row: Row) -> range:
 
 
 def _damping(row: Row) -> float:
-    n, factor = value("profile_weight", row), 1.0
+    n, factor = present(value("profile_weight", row)), 1.0
     for activity in (network_pace_1h(row), value("network_pace_yesterday", row)):
         if activity is not None and not math.isnan(activity):
             factor *= 1 + (activity - 1) * n / (n + 6)
     return min(factor, 1)
 
 
-def _expected(row: Row, part: int, bins) -> Value:
+def _expected(row: Row, part: int, bins: range) -> Value:
     return times(_damping(row), _usually(row, part, bins))
 
 

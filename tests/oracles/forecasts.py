@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oracles.observations import known, minus
 
@@ -52,7 +52,9 @@ def class_of(classes: Classes, change: float) -> int:
     return next(n for n, shares in enumerate(classes) if clipped(change) in shares)
 
 
-def distribution(classes: Classes, probability: list[float], blend_weight: float = 1.0):
+def distribution(
+    classes: Classes, probability: list[float], blend_weight: float = 1.0
+) -> dict[int, float]:
     """The probability of each whole change, blended with persistence."""
     found = {
         d: blend_weight * p * share
@@ -85,7 +87,7 @@ def mean_change(classes: Classes, probability: list[float]) -> float:
     return sum(d * p for d, p in distribution(classes, probability).items())
 
 
-def chance(classes: Classes, probability: list[float], holds) -> float:
+def chance(classes: Classes, probability: list[float], holds: Any) -> float:
     return min(sum(p for d, p in distribution(classes, probability).items() if holds(d)), 1)
 
 
@@ -123,7 +125,7 @@ class Reliability:
     def __init__(self) -> None:
         self.bins = [[0.0, 0.0, 0.0] for _ in range(len(EDGES) + 1)]
 
-    def add_day(self, pairs) -> None:
+    def add_day(self, pairs: Any) -> None:
         keep = math.exp(-1 / 7)
         self.bins = [[keep * part for part in sums] for sums in self.bins]
         for stated, came_true in pairs:
@@ -156,7 +158,7 @@ class Blend:
         self.days = 0
         self.bike, self.dock = Reliability(), Reliability()
 
-    def add_day(self, classes: Classes, rows) -> None:
+    def add_day(self, classes: Classes, rows: Any) -> None:
         """Add a day; a row is (class probabilities, bikes, capacity, docks, true bikes, docks)."""
         rows = list(rows)
         self.days += 1
@@ -196,7 +198,15 @@ class Blend:
         return min(max(found, 0), 1)
 
 
-def published(classes: Classes, probability, blend: Blend, horizon: int, bikes, capacity, docks):
+def published(
+    classes: Classes,
+    probability: Any,
+    blend: Blend,
+    horizon: int,
+    bikes: Any,
+    capacity: Any,
+    docks: Any,
+) -> tuple[float, int, float, float, float]:
     """Median, whole, mean, probability of a bike and of a dock."""
     most = ceiling(bikes, capacity)
     median = bikes + median_change(classes, probability, blend.median_weight(horizon))
@@ -227,7 +237,8 @@ def station_ceiling(seen: Observations, s: int, t: int) -> Value:
         return docks
     stated = seen.get("docks_available", s, t)
     if stated is not None:
-        return None if seen.bikes(s, t) is None else seen.bikes(s, t) + stated
+        bikes = seen.bikes(s, t)
+        return None if bikes is None else bikes + stated
     return max(known(seen.bikes(s, u) for u in range(seen.start, t + 1)), default=None)
 
 

@@ -7,17 +7,18 @@ import dataclasses
 import itertools
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
 from oracles import clock
 
-Series = dict[int, dict]
+Series = dict[int, dict[str, Any]]
 """A station's observations by bin."""
 
 
-def by_station(rows) -> dict[str, Series]:
+def by_station(rows: Any) -> dict[str, Series]:
     """Rows with ``station_id`` and ``bin``, as one series a station, in order of time."""
     found: dict[str, Series] = {}
     for row in sorted(rows, key=lambda row: (row["station_id"], row["bin"])):
@@ -37,7 +38,7 @@ def successions(series: Series, step: int) -> list[tuple[int, int]]:
     return [(before, after) for before, after in pairs if after - before <= 2 * step - 1]
 
 
-def runs(series: Series, step: int, holds) -> list[list[int]]:
+def runs(series: Series, step: int, holds: Any) -> list[list[int]]:
     """The maximal runs of successive observations that hold, as their bins."""
     joined = {after for _, after in successions(series, step)}
     found: list[list[int]] = []
@@ -53,7 +54,9 @@ def runs(series: Series, step: int, holds) -> list[list[int]]:
     return found
 
 
-def episodes(stations: dict[str, Series], flag: str, least_minutes: int):
+def episodes(
+    stations: dict[str, Series], flag: str, least_minutes: int
+) -> list[tuple[str, int, int, int, int]]:
     """Station, first and last bin, observations and minutes of each episode."""
     step = polling_step(stations)
     found = []
@@ -65,7 +68,9 @@ def episodes(stations: dict[str, Series], flag: str, least_minutes: int):
     return found
 
 
-def plateaus(stations: dict[str, Series], least_steps: int, least_chance: float):
+def plateaus(
+    stations: dict[str, Series], least_steps: int, least_chance: float
+) -> list[tuple[str, int, int, int, str, float]]:
     """Station, first and last bin, steps, state and chance of each plateau."""
     step = polling_step(stations)
     pairs = {station: successions(series, step) for station, series in stations.items()}
@@ -113,7 +118,7 @@ def polls(stations: dict[str, Series], start: int, stop: int) -> list[int]:
     return [max(slot, key=lambda t: (count[t], -t)) for slot in slots]
 
 
-def coverage(stations: dict[str, Series], start: int, stop: int):
+def coverage(stations: dict[str, Series], start: int, stop: int) -> dict[str, tuple[int, int, int]]:
     """Of each expected station: polls observed, expected, and from first to last observation."""
     due = polls(stations, start, stop)
     found = {}
@@ -140,7 +145,9 @@ class Sample:
     units: tuple[int, int]
 
 
-def hourly_means(stations: dict[str, Series], feature: str, start: int, stop: int):
+def hourly_means(
+    stations: dict[str, Series], feature: str, start: int, stop: int
+) -> dict[tuple[str, int], float]:
     """The mean of each station and hour, rounded to five decimals, in single precision."""
     found = collections.defaultdict(list)
     for station, series in stations.items():
@@ -153,7 +160,7 @@ def hourly_means(stations: dict[str, Series], feature: str, start: int, stop: in
     }
 
 
-def sample(means, start: int, current: int, tz: str) -> Sample:
+def sample(means: Any, start: int, current: int, tz: str) -> Sample:
     """Weigh the reference's hours so that each kind has the share it has among the current."""
     hours = sorted({hour for _, hour in means})
     at = {hour: start + 12 * hour for hour in hours}
@@ -165,14 +172,15 @@ def sample(means, start: int, current: int, tz: str) -> Sample:
     kept = [(s, h, value) for (s, h), value in means.items() if kind[h] in both]
     old = [row for row in kept if at[row[1]] < current]
     new = [row for row in kept if at[row[1]] >= current]
+
+    def station_days(rows: list[Any]) -> int:
+        return len({clock.local(at[h], tz).date() for _, h, _ in rows}) * len({s for s, *_ in rows})
+
     return Sample(
         [value for *_, value in old],
         [now[kind[h]] / before[kind[h]] * share for _, h, _ in old],
         [value for *_, value in new],
-        tuple(
-            len({clock.local(at[h], tz).date() for _, h, _ in rows}) * len({s for s, *_ in rows})
-            for rows in (old, new)
-        ),
+        (station_days(old), station_days(new)),
     )
 
 
@@ -217,7 +225,7 @@ def wasserstein(found: Sample) -> float:
     return float(distance) / math.sqrt(variance)
 
 
-def moments(values, weights) -> tuple[float, float]:
+def moments(values: list[float], weights: list[float]) -> tuple[float, float]:
     total = math.fsum(weights)
     mean = math.fsum(w * x for x, w in zip(values, weights, strict=True)) / total
     squares = math.fsum(w * (x - mean) ** 2 for x, w in zip(values, weights, strict=True))
@@ -227,13 +235,13 @@ def moments(values, weights) -> tuple[float, float]:
 # Published forecasts.
 
 
-def scores(rows, bikes, capacity, start: int):
+def scores(rows: Any, bikes: Any, capacity: Any, start: int) -> Any:
     """The figures of published forecasts, and those of each lead in minutes.
 
     ``bikes`` and ``capacity`` hold each station's values by bin from ``start`` on.
     """
 
-    def at(values, t: int, station: str):
+    def at(values: Any, t: int, station: str) -> Any:
         series = values.get(station, [])
         return series[t - start] if 0 <= t - start < len(series) else None
 
@@ -255,8 +263,8 @@ def scores(rows, bikes, capacity, start: int):
         "n_published": len(published),
         "scored_pct": 100 * len(pairs) / len(published),
         "rmse_mean": _rmse(means),
-        "brier_bike": _brier((row["p_bike"], truth) for row, truth, *_ in pairs),
-        "brier_dock": _brier((row["p_dock"], docks) for row, *_, docks in pairs),
+        "brier_bike": _brier([(row["p_bike"], truth) for row, truth, *_ in pairs]),
+        "brier_dock": _brier([(row["p_dock"], docks) for row, *_, docks in pairs]),
     }
     base = [truth - now for _, truth, now, _ in pairs]
     figures |= {
@@ -271,7 +279,7 @@ def scores(rows, bikes, capacity, start: int):
     return figures, {lead: _errors(of) for lead, of in leads.items()}
 
 
-def _errors(pairs) -> dict[str, float | None]:
+def _errors(pairs: Any) -> dict[str, float | None]:
     errors = [truth - row["y_pred_int"] for row, truth, *_ in pairs]
     base = [truth - now for _, truth, now, _ in pairs]
     saved = sum(map(abs, base)) - sum(map(abs, errors))
@@ -284,11 +292,11 @@ def _errors(pairs) -> dict[str, float | None]:
     }
 
 
-def _rmse(errors) -> float:
-    return (sum(error**2 for error in errors) / len(errors)) ** 0.5
+def _rmse(errors: list[float]) -> float:
+    return math.sqrt(sum(error**2 for error in errors) / len(errors))
 
 
-def _brier(stated) -> float:
+def _brier(stated: list[tuple[float | None, float | None]]) -> float:
     losses = [(p - (left >= 1)) ** 2 for p, left in stated if p is not None and left is not None]
     return sum(losses) / len(losses)
 
@@ -303,7 +311,7 @@ def crps_of_levels(held: list[int], truth: int) -> float:
     return off - apart / 2
 
 
-def climatology_crps(pairs) -> float:
+def climatology_crps(pairs: Any) -> float:
     """The mean CRPS of what a station's hour held on earlier days, of those pairs that are scored.
 
     ``pairs`` are (day, station, hour of the target, truth, whether scored); the day is of issue.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from typing import Any
 
 Value = float | None
 
@@ -42,11 +43,11 @@ class Observations:
         return series[t - self.start] if 0 <= t - self.start < len(series) else None
 
 
-def known(values) -> list[float]:
+def known(values: Any) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def mean(values) -> Value:
+def mean(values: Any) -> Value:
     """The mean of the known values, ``None`` where there is none."""
     there = known(values)
     return math.fsum(there) / len(there) if there else None
@@ -60,7 +61,7 @@ def times(a: Value, b: Value) -> Value:
     return None if a is None or b is None else a * b
 
 
-def plain(array) -> list:
+def plain(array: Any) -> list[Any]:
     """A NumPy array as nested lists, NaN as ``None``."""
     if array.ndim > 1:
         return [plain(part) for part in array]

@@ -6,11 +6,13 @@ import collections
 import dataclasses
 import datetime as dt
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from oracles import clock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from oracles.observations import Observations, Value
 
 PRIOR = 6
@@ -32,6 +34,9 @@ def is_frozen(seen: Observations, u: int) -> bool:
     return len(both) >= FROZEN_STATIONS and all(a == b for a, b in both)
 
 
+Sums = collections.defaultdict[Any, list[float]]
+
+
 @dataclasses.dataclass(eq=False)
 class Profile:
     """Sums in the order of `SUMS`, by (station, day type, half hour) and by the latter two.
@@ -42,18 +47,18 @@ class Profile:
 
     tz: str
     horizon: int
-    change: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(5))
-    network: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(5))
-    level: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(2))
-    flow: collections.defaultdict = dataclasses.field(default_factory=lambda: _zeros(3))
+    change: Sums = dataclasses.field(default_factory=lambda: _zeros(5))
+    network: Sums = dataclasses.field(default_factory=lambda: _zeros(5))
+    level: Sums = dataclasses.field(default_factory=lambda: _zeros(2))
+    flow: Sums = dataclasses.field(default_factory=lambda: _zeros(3))
     activity: Value = None
 
 
-def _zeros(count: int) -> collections.defaultdict:
+def _zeros(count: int) -> Sums:
     return collections.defaultdict(lambda: [0] * count)
 
 
-def profile_of(seen: Observations, days: list[dt.date], horizon: int, tz: str) -> Profile:
+def profile_of(seen: Observations, days: Sequence[dt.date], horizon: int, tz: str) -> Profile:
     """Add up days in order."""
     profile = Profile(tz, horizon)
     for day in days:
@@ -107,14 +112,16 @@ def _flows(seen: Observations, s: int, u: int) -> tuple[float, ...]:
     return ()
 
 
-def _pool(by_kind, kind: int) -> float:
+def _pool(by_kind: Callable[[int], float], kind: int) -> float:
     return by_kind(kind) + 0.15 * sum(by_kind(other) for other in (0, 1, 2) if other != kind)
 
 
 @functools.cache
-def _rates(profile: Profile, part: int):
+def _rates(profile: Profile, part: int) -> Any:
     """The network's course, and each station's level; ``None`` without exposure."""
-    total, network, stations = [0, 0], collections.Counter(), collections.Counter()
+    total = [0.0, 0.0]
+    network: collections.defaultdict[Any, float] = collections.defaultdict(float)
+    stations: collections.defaultdict[Any, float] = collections.defaultdict(float)
     for (station, kind, slot), sums in profile.flow.items():
         for n, amount in ((0, sums[0]), (1, sums[part])):
             total[n] += amount
@@ -126,10 +133,11 @@ def _rates(profile: Profile, part: int):
 
     @functools.cache
     def course(kind: int, slot: int) -> float:
-        exposure, moved = (_pool(lambda k, n=n: network[n, k, slot], kind) for n in (0, 1))
+        exposure = _pool(lambda k: network[0, k, slot], kind)
+        moved = _pool(lambda k: network[1, k, slot], kind)
         return rate * (moved + 10) / (rate * exposure + 10)
 
-    expected = collections.Counter()
+    expected: collections.defaultdict[Any, float] = collections.defaultdict(float)
     for (station, kind, slot), sums in profile.flow.items():
         expected[station] += sums[0] * course(kind, slot)
     return course, lambda station: (stations[station] + 10) / (expected[station] + 10)
@@ -141,26 +149,27 @@ def rate(profile: Profile, part: int, station: str, t: int) -> Value:
     if found is None:
         return None
     course, level_of = found
-    level = level_of(station)
 
     def at(kind: int, slot: int) -> float:
-        def sums(k: int) -> list:
-            return profile.flow.get((station, k, slot), (0, 0, 0))
+        def sums(k: int) -> list[float]:
+            return profile.flow.get((station, k, slot), [0, 0, 0])
 
         moved = _pool(lambda k: sums(k)[part], kind)
         expected = _pool(lambda k: sums(k)[0] * course(k, slot), kind)
-        return course(kind, slot) * level * (moved + 4) / (level * expected + 4)
+        level: float = level_of(station)
+        usual: float = course(kind, slot)
+        return usual * level * (moved + 4) / (level * expected + 4)
 
     return _read(t, profile.tz, at)
 
 
-def _read(t: int, tz: str, at) -> float:
+def _read(t: int, tz: str, at: Callable[[int, int], float]) -> float:
     """A sum at a bin, between the centres of half hours; ``at(day type, half hour)`` holds it."""
     kind = clock.day_type(t, tz)
     return sum(weight * at(kind, slot) for slot, weight in clock.between_half_hours(t, tz))
 
 
-def read_change(profile: Profile, name: str, station: str, t: int, kinds=None) -> float:
+def read_change(profile: Profile, name: str, station: str, t: int, kinds: Any = None) -> float:
     n, sums = SUMS.index(name), profile.change
     return _read(
         t,
@@ -170,7 +179,7 @@ def read_change(profile: Profile, name: str, station: str, t: int, kinds=None) -
 
 
 def read_level(profile: Profile, station: str, t: int) -> Value:
-    def part(n):
+    def part(n: int) -> float:
         return _read(
             t, profile.tz, lambda kind, slot: profile.level.get((station, kind, slot), (0, 0))[n]
         )

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rehearsal.rehearsal import NAMES, preloaded, rehearse
 from rehearsal.world import World
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 
 @pytest.fixture(scope="session")
-def gcloud(tmp_path_factory):
+def gcloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The folder of a gcloud that is loaded once; skips loudly where there is no SDK."""
     with preloaded(tmp_path_factory.mktemp("gcloud")) as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
-def deployed_once(gcloud, tmp_path_factory):
+def deployed_once(gcloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A project after its first deployment, and the commands that it took."""
     with rehearse(tmp_path_factory.mktemp("first"), gcloud, World(), NAMES) as rehearsal:
         rehearsal.deploy()
@@ -26,7 +31,7 @@ def deployed_once(gcloud, tmp_path_factory):
 
 
 @pytest.fixture
-def rehearsal(gcloud, deployed_once, tmp_path):
+def rehearsal(gcloud: Any, deployed_once: Any, tmp_path: Path) -> Iterator[Any]:
     """A copy of the project that was deployed to once, with a checkout of its own."""
     world = copy.deepcopy(deployed_once[0])
     world.calls.clear()

@@ -6,6 +6,8 @@ from the client, its exit code goes back. gcloud's own waiting between looks at 
 cut short; nothing else of it is changed.
 """
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import json
@@ -15,12 +17,13 @@ import socket
 import sys
 import time
 import traceback
+from typing import Any
 
 LONGEST_WAIT_S = 0.01
 LIBRARIES = ("googlecloudsdk.", "apitools", "google.", "requests", "urllib3")
 
 
-def main(root, path):
+def main(root: Any, path: Any) -> None:
     sys.path[:0] = [f"{root}/lib", f"{root}/lib/third_party"]
     from googlecloudsdk import gcloud_main
 
@@ -45,7 +48,7 @@ def main(root, path):
         connection.close()
 
 
-def load(wanted):
+def load(wanted: int) -> None:
     """Import what earlier commands had to import, so that later ones find it loaded."""
     with contextlib.suppress(BlockingIOError):
         for name in os.read(wanted, 1 << 16).decode().split():
@@ -53,7 +56,7 @@ def load(wanted):
                 importlib.import_module(name)
 
 
-def serve(connection, gcloud_main, learned):
+def serve(connection: socket.socket, gcloud_main: Any, learned: int) -> None:
     """Run one command in a process of its own, and report how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     data, streams, _, _ = socket.recv_fds(connection, 1 << 20, 3)
@@ -77,7 +80,7 @@ def serve(connection, gcloud_main, learned):
     os._exit(0)
 
 
-def execute(gcloud_main, learned):
+def execute(gcloud_main: Any, learned: Any) -> int:
     before = set(sys.modules)
     sleep = time.sleep
     time.sleep = lambda seconds: sleep(min(float(seconds), LONGEST_WAIT_S))

@@ -1,7 +1,10 @@
 """Functions live a day on what a rehearsed deployment granted, subscribed and notified."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
+from typing import TYPE_CHECKING, Any
 
 import network
 import permission_policy
@@ -19,6 +22,9 @@ from velib_local.emulator import servers
 from rehearsal.rehearsal import BUCKET, NAMES, rehearse
 from rehearsal.world import NUMBER, PROJECT, World
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 SETTINGS = Settings.from_env(
@@ -26,9 +32,9 @@ SETTINGS = Settings.from_env(
 )
 
 
-def woken(world):
+def woken(world: Any) -> Any:
     """The topics that start each function: a trigger, its topic, and who may call the service."""
-    found = {}
+    found: dict[Any, Any] = {}
     for name, trigger in world.resources.items():
         if "/triggers/" not in name:
             continue
@@ -48,9 +54,9 @@ def woken(world):
     return found
 
 
-def notified(world):
+def notified(world: Any) -> Any:
     """The prefix of the objects that each topic is notified of; the bucket's agent may publish."""
-    found = {}
+    found: dict[Any, Any] = {}
     agent = f"serviceAccount:service-{NUMBER}@gs-project-accounts.iam.gserviceaccount.com"
     for name, config in world.resources.items():
         if name.startswith(f"notifications/{BUCKET}/"):
@@ -60,7 +66,7 @@ def notified(world):
     return found
 
 
-def live(world, names, until):
+def live(world: World, names: list[str], until: Any) -> Any:
     """Let some functions work with the rights of a project; return what was asked and the lake.
 
     The local cloud wires functions by their configurations, so it has to be the project's wiring.
@@ -73,8 +79,8 @@ def live(world, names, until):
     granted = permission_policy.rights_in(world.policies, accounts)
     asked = {}
 
-    def rule(_specs, _settings):
-        def policy(operation):
+    def rule(_specs: Any, _settings: Any) -> Any:
+        def policy(operation: Any) -> Denial | None:
             there = operation.resource.replace(f"buckets/{servers.BUCKET}", f"buckets/{BUCKET}")
             there = there.replace(f"projects/{servers.PROJECT}/", f"projects/{PROJECT}/")
             operation = dataclasses.replace(operation, resource=there)
@@ -90,7 +96,7 @@ def live(world, names, until):
         return asked, set(run.content())
 
 
-def past_midnight(run):
+def past_midnight(run: Any) -> None:
     """Show the last half hour of a day and the first of the next; a snapshot comes late."""
     run.city.advance(START + dt.timedelta(hours=23, minutes=30))
     run.live(1, every=15)
@@ -98,7 +104,9 @@ def past_midnight(run):
     run.put(late, network.snapshot_object(late))
 
 
-def test_functions_pass_midnight_with_the_rights_of_a_rehearsed_deployment(deployed_once):
+def test_functions_pass_midnight_with_the_rights_of_a_rehearsed_deployment(
+    deployed_once: Any,
+) -> None:
     world, _ = deployed_once
     asked, lake = live(world, NAMES, past_midnight)
     assert {operation for operation, allowed in asked.items() if not allowed} == set()
@@ -109,11 +117,11 @@ def test_functions_pass_midnight_with_the_rights_of_a_rehearsed_deployment(deplo
     assert SETTINGS.topic("day-closed") in published
 
 
-def test_without_one_right_of_the_deployment_its_function_is_refused(rehearsal):
+def test_without_one_right_of_the_deployment_its_function_is_refused(rehearsal: Any) -> None:
     policy = rehearsal.world.policies[f"buckets/{BUCKET}"]
     policy["bindings"] = [b for b in policy["bindings"] if "ingest-create" not in str(b)]
 
-    def once(run):
+    def once(run: Any) -> None:
         run.feed.show(run.city.state())
         run.cloud.trigger_ingest()
 
@@ -121,7 +129,7 @@ def test_without_one_right_of_the_deployment_its_function_is_refused(rehearsal):
         live(rehearsal.world, NAMES, once)
 
 
-def a_day(run):
+def a_day(run: Any) -> None:
     """Live a day and an hour, train, and look for what is missing."""
     run.live(25, every=15)
     run.ask(TrainRequested())
@@ -129,7 +137,9 @@ def a_day(run):
 
 
 @pytest.mark.slow
-def test_every_function_lives_a_day_with_the_rights_of_a_rehearsed_deployment(gcloud, tmp_path):
+def test_every_function_lives_a_day_with_the_rights_of_a_rehearsed_deployment(
+    gcloud: Any, tmp_path: Path
+) -> None:
     with rehearse(tmp_path, gcloud, World()) as rehearsal:
         rehearsal.deploy()
         asked, lake = live(rehearsal.world, list(load_specs()), a_day)

@@ -1,14 +1,20 @@
 """deploy.sh and the real gcloud on a project: first, again, changed, interrupted, undone."""
 
+from __future__ import annotations
+
 import copy
 import json
 import re
 import subprocess
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rehearsal.rehearsal import BUCKET, TARGET, rehearse, require_gcloud
 from rehearsal.world import NUMBER, PROJECT, REGION, World
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
@@ -16,13 +22,13 @@ SUBSCRIPTIONS = f"projects/{PROJECT}/subscriptions/"
 FUNCTIONS = f"projects/{PROJECT}/locations/{REGION}/functions/"
 
 
-def functions(world):
+def functions(world: World) -> Any:
     """The functions of a project by name, without the network's prefix."""
     found = {k: v for k, v in world.resources.items() if k.startswith(FUNCTIONS)}
     return {name.rpartition("/velib-")[2]: value for name, value in found.items()}
 
 
-def changed(before, after):
+def changed(before: Any, after: Any) -> Any:
     """The names of the resources and policies that differ between two states."""
     return {
         name
@@ -32,13 +38,13 @@ def changed(before, after):
     }
 
 
-def deployed(rehearsal):
+def deployed(rehearsal: Any) -> Any:
     """The functions that gcloud was asked to deploy since the last look."""
     commands = rehearsal.commands()
     return {words[2] for words in commands if words[:2] == ["functions", "deploy"]}
 
 
-def test_a_first_deployment_serves_every_function_and_wakes_it(deployed_once):
+def test_a_first_deployment_serves_every_function_and_wakes_it(deployed_once: Any) -> None:
     world, _ = deployed_once
     there = functions(world)
     assert {name: f["state"] for name, f in there.items()} == dict.fromkeys(
@@ -59,14 +65,14 @@ def test_a_first_deployment_serves_every_function_and_wakes_it(deployed_once):
             ]
 
 
-def test_a_second_deployment_changes_nothing(rehearsal):
+def test_a_second_deployment_changes_nothing(rehearsal: Any) -> None:
     before = rehearsal.world.state()
     rehearsal.deploy()
     assert rehearsal.world.changes() == []
     assert rehearsal.world.state() == before
 
 
-def test_what_changed_is_upgraded_and_nothing_else(rehearsal):
+def test_what_changed_is_upgraded_and_nothing_else(rehearsal: Any) -> None:
     """A function's code, another's trigger, and a setting of all of them, one after the other."""
     rehearsal.commands()
     before = rehearsal.world.state()
@@ -92,14 +98,14 @@ def test_what_changed_is_upgraded_and_nothing_else(rehearsal):
     assert triggers == {"velib-build-serving-forecast-daily"}
 
 
-def edit(rehearsal, file, old, new):
+def edit(rehearsal: Any, file: str, old: str, new: str) -> None:
     path = rehearsal.folder / file
     text = path.read_text("utf-8")
     assert old in text
     path.write_text(text.replace(old, new), "utf-8")
 
 
-def test_a_setting_reaches_every_function_and_a_prefix_its_notification(rehearsal):
+def test_a_setting_reaches_every_function_and_a_prefix_its_notification(rehearsal: Any) -> None:
     rehearsal.commands()
     file = rehearsal.folder / "velib.env"
     file.write_text(f"MON_HORIZONS=15,30\nGCS_DAILY_PREFIX=gs://{BUCKET}/velib/days\n", "utf-8")
@@ -118,14 +124,14 @@ def test_a_setting_reaches_every_function_and_a_prefix_its_notification(rehearsa
     assert notified["bronze"] == "velib/bronze/"
 
 
-def test_one_function_is_deployed_alone(gcloud, tmp_path):
+def test_one_function_is_deployed_alone(gcloud: Any, tmp_path: Path) -> None:
     with rehearse(tmp_path, gcloud, World()) as rehearsal:
         rehearsal.deploy("--only", "ingest")
         assert set(functions(rehearsal.world)) == {"ingest"}
         assert sum("/serviceAccounts/velib" in k for k in rehearsal.world.resources) == 3
 
 
-def test_a_function_whose_build_failed_is_deployed_again(rehearsal):
+def test_a_function_whose_build_failed_is_deployed_again(rehearsal: Any) -> None:
     (rehearsal.folder / "build/close_day/main.py").open("a").write("\n")
     rehearsal.world.failing_builds["velib-close-day"] = 1
     failed = rehearsal.deploy(code=1)
@@ -139,7 +145,7 @@ def test_a_function_whose_build_failed_is_deployed_again(rehearsal):
     assert functions(rehearsal.world)["close-day"]["state"] == "ACTIVE"
 
 
-def test_what_is_known_only_after_a_while_is_waited_for(gcloud, tmp_path):
+def test_what_is_known_only_after_a_while_is_waited_for(gcloud: Any, tmp_path: Path) -> None:
     """Each new API, account, role and right is unknown to the first two who ask."""
     with rehearse(tmp_path, gcloud, World(delay=2), ["close_day"]) as rehearsal:
         rehearsal.deploy()
@@ -150,7 +156,7 @@ def test_what_is_known_only_after_a_while_is_waited_for(gcloud, tmp_path):
         assert len(pauses) > 6
 
 
-def test_what_never_comes_ends_the_deployment_with_its_reason(gcloud, tmp_path):
+def test_what_never_comes_ends_the_deployment_with_its_reason(gcloud: Any, tmp_path: Path) -> None:
     with rehearse(tmp_path, gcloud, World(delay=1000), ["close_day"]) as rehearsal:
         done = rehearsal.deploy(code=1)
         assert "has not been used in project" in done.stderr
@@ -158,14 +164,14 @@ def test_what_never_comes_ends_the_deployment_with_its_reason(gcloud, tmp_path):
         assert 300 <= sum(pauses) <= 420
 
 
-def test_an_error_that_time_does_not_fix_is_not_waited_for(gcloud, tmp_path):
+def test_an_error_that_time_does_not_fix_is_not_waited_for(gcloud: Any, tmp_path: Path) -> None:
     with rehearse(tmp_path, gcloud, World(quotas={"accounts": 2}), ["close_day"]) as rehearsal:
         done = rehearsal.deploy(code=1)
         assert "Maximum number of service accounts" in done.stderr
         assert not (tmp_path / "pauses").exists()
 
 
-def test_whoever_may_not_look_is_not_taken_for_absent(rehearsal):
+def test_whoever_may_not_look_is_not_taken_for_absent(rehearsal: Any) -> None:
     """A denied permission ends the run: what could not be read is not created."""
     rehearsal.world.callers["owner@example.org"] = {"serviceusage.services.list"}
     done = rehearsal.deploy(code=1)
@@ -173,12 +179,12 @@ def test_whoever_may_not_look_is_not_taken_for_absent(rehearsal):
     assert rehearsal.world.changes() == []
 
 
-def positions(count, some):
+def positions(count: Any, some: Any) -> list[int]:
     """A few numbers of commands, of all up to a count."""
     return [n for n in range(count) if n % (count // some) == 5]
 
 
-def interrupt(gcloud, folder, after, undisturbed):
+def interrupt(gcloud: Any, folder: Path, after: int, undisturbed: Any) -> None:
     """Deploy until the machine goes down after some commands, then again; compare the ends."""
     with rehearse(folder, gcloud, World(), ["close_day"]) as rehearsal:
         rehearsal.deploy(commands=after, code=1)
@@ -187,14 +193,16 @@ def interrupt(gcloud, folder, after, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def small(gcloud, tmp_path_factory):
+def small(gcloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The state of a project after one function was deployed undisturbed, and the commands."""
     with rehearse(tmp_path_factory.mktemp("small"), gcloud, World(), ["close_day"]) as rehearsal:
         rehearsal.deploy()
         return rehearsal.world.state(), len(rehearsal.commands())
 
 
-def test_an_interrupted_deployment_is_finished_by_the_next(gcloud, tmp_path, small):
+def test_an_interrupted_deployment_is_finished_by_the_next(
+    gcloud: Any, tmp_path: Path, small: Any
+) -> None:
     state, count = small
     for n in (count // 4, count * 2 // 3):
         interrupt(gcloud, tmp_path / str(n), n, state)
@@ -203,14 +211,16 @@ def test_an_interrupted_deployment_is_finished_by_the_next(gcloud, tmp_path, sma
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_a_deployment_interrupted_after_any_command_is_finished_by_the_next(
-    gcloud, tmp_path, small
-):
+    gcloud: Any, tmp_path: Path, small: Any
+) -> None:
     state, count = small
     for n in range(count):
         interrupt(gcloud, tmp_path / str(n), n, state)
 
 
-def test_two_networks_in_one_project_share_nothing_but_the_role(gcloud, tmp_path):
+def test_two_networks_in_one_project_share_nothing_but_the_role(
+    gcloud: Any, tmp_path: Path
+) -> None:
     with rehearse(tmp_path, gcloud, World(), ["close_day", "ingest"]) as rehearsal:
         rehearsal.deploy()
         before = rehearsal.world.state()
@@ -241,7 +251,9 @@ def test_two_networks_in_one_project_share_nothing_but_the_role(gcloud, tmp_path
         }
 
 
-def test_a_network_with_too_long_a_name_is_refused_before_anything_is_made(gcloud, tmp_path):
+def test_a_network_with_too_long_a_name_is_refused_before_anything_is_made(
+    gcloud: Any, tmp_path: Path
+) -> None:
     with rehearse(tmp_path, gcloud, World(), ["build_serving_forecast"]) as rehearsal:
         file = tmp_path / "long.env"
         file.write_text("GBFS_URL=https://example.org/gbfs.json\n", "utf-8")
@@ -252,7 +264,7 @@ def test_a_network_with_too_long_a_name_is_refused_before_anything_is_made(gclou
         assert rehearsal.commands() == []
 
 
-def test_destroying_leaves_the_data_the_dead_letters_and_the_role(rehearsal):
+def test_destroying_leaves_the_data_the_dead_letters_and_the_role(rehearsal: Any) -> None:
     announced = rehearsal.deploy("destroy", "--dry-run").stdout.splitlines()
     assert rehearsal.world.changes() == []
     assert all(re.search(r" (delete|remove-iam-policy-binding) ", line) for line in announced)
@@ -277,7 +289,7 @@ def test_destroying_leaves_the_data_the_dead_letters_and_the_role(rehearsal):
     assert rehearsal.deploy("destroy", "--dry-run").stdout == ""
 
 
-def test_destroying_one_function_leaves_the_chain_of_the_others(rehearsal):
+def test_destroying_one_function_leaves_the_chain_of_the_others(rehearsal: Any) -> None:
     before = rehearsal.world.state()
     rehearsal.deploy("destroy", "--only", "build_serving_forecast")
     after = rehearsal.world.state()
@@ -287,7 +299,7 @@ def test_destroying_one_function_leaves_the_chain_of_the_others(rehearsal):
     assert not any(name.startswith("notifications/") for name in gone)
 
 
-def test_an_earlier_version_comes_back(rehearsal):
+def test_an_earlier_version_comes_back(rehearsal: Any) -> None:
     before = rehearsal.world.state()
     original = (rehearsal.folder / "build/ingest/main.py").read_text("utf-8")
     (rehearsal.folder / "build/ingest/main.py").write_text(original + "\n", "utf-8")
@@ -298,7 +310,7 @@ def test_an_earlier_version_comes_back(rehearsal):
     assert changed(before, rehearsal.world.state()) == set()
 
 
-def test_whoever_is_named_is_alerted_of_four_troubles_and_sees_a_dashboard(rehearsal):
+def test_whoever_is_named_is_alerted_of_four_troubles_and_sees_a_dashboard(rehearsal: Any) -> None:
     rehearsal.deploy("--alerts", "ops@example.org")
     made = {
         k: v for k, v in rehearsal.world.resources.items() if re.search("/(alertP|dashb|notif)", k)
@@ -323,7 +335,9 @@ def test_whoever_is_named_is_alerted_of_four_troubles_and_sees_a_dashboard(rehea
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_commands_of_a_dry_run_typed_one_by_one_give_the_same_project(gcloud, tmp_path, small):
+def test_the_commands_of_a_dry_run_typed_one_by_one_give_the_same_project(
+    gcloud: Any, tmp_path: Path, small: Any
+) -> None:
     with rehearse(tmp_path, gcloud, World(), ["close_day"]) as rehearsal:
         lines = rehearsal.deploy("--dry-run").stdout.splitlines()
         rehearsal.deploy("--only", "close_day", commands=0, code=1)  # writes the bucket's rules
@@ -344,7 +358,9 @@ def test_the_commands_of_a_dry_run_typed_one_by_one_give_the_same_project(gcloud
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_every_function_of_the_tree_is_deployed_by_the_gcloud_of_this_machine(tmp_path):
+def test_every_function_of_the_tree_is_deployed_by_the_gcloud_of_this_machine(
+    tmp_path: Path,
+) -> None:
     """Without preloading: what an operator has. All 19 functions, from an empty project."""
     require_gcloud()
     with rehearse(tmp_path, None, World()) as rehearsal:

@@ -1,14 +1,20 @@
 """``velib doctor`` on a rehearsed project: each planted deviation is found, its command works."""
 
+from __future__ import annotations
+
 import base64
 import copy
 import json
 import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rehearsal.rehearsal import BUCKET
 from rehearsal.world import NUMBER, PROJECT, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
@@ -17,14 +23,14 @@ L = f"{P}/locations/{REGION}"
 AGENT = f"serviceAccount:service-{NUMBER}@gcp-sa-pubsub.iam.gserviceaccount.com"
 
 
-def mail(name):
+def mail(name: str) -> str:
     return f"velib-{name}@{PROJECT}.iam.gserviceaccount.com"
 
 
 HERE = ["--bucket", f"gs://{BUCKET}/velib", "--project", PROJECT, "--region", REGION]
 
 
-def doctor(rehearsal, where=HERE):
+def doctor(rehearsal: Any, where: Any = HERE) -> Any:
     """What doctor finds wrong in the project: detail and command, in order."""
     code = "from velib_cli.main import main; main()"
     env = rehearsal.env | {
@@ -48,29 +54,29 @@ def doctor(rehearsal, where=HERE):
     return [(c["detail"], c["mend"]) for c in project if c["result"] == "failed"]
 
 
-def of(world, name):
+def of(world: Any, name: str) -> Any:
     return world.resources[name]
 
 
-def bindings(world, name):
+def bindings(world: Any, name: str) -> Any:
     return world.policies[name]["bindings"]
 
 
-def binding(world, name, role, member):
+def binding(world: Any, name: str, role: str, member: str) -> Any:
     return next(b for b in bindings(world, name) if b["role"] == role and member in b["members"])
 
 
-def subscription(world, trigger):
+def subscription(world: Any, trigger: Any) -> Any:
     return of(world, f"{L}/triggers/{trigger}")["transport"]["pubsub"]["subscription"]
 
 
-def first(world, function):
+def first(world: Any, function: str) -> Any:
     return of(world, f"{L}/functions/velib-{function}")["eventTrigger"]["trigger"].rpartition("/")[
         2
     ]
 
 
-def plant(world):
+def plant(world: Any) -> Iterator[Any]:
     """Spoil a project in many ways at once; yield what doctor has to say about each."""
     world.enabled.discard("cloudbuild")
     yield "cloudbuild.googleapis.com not enabled"
@@ -98,7 +104,7 @@ def plant(world):
     yield from plant_watch(world)
 
 
-def plant_watch(world):
+def plant_watch(world: Any) -> Iterator[Any]:
     """Spoil alerts and the dashboard of a network that alerts somebody."""
     there = {v["displayName"]: k for k, v in world.resources.items() if "displayName" in v}
     of(world, there["velib: functions answer 5xx"])["enabled"] = False
@@ -114,7 +120,7 @@ def plant_watch(world):
     yield "the dashboard 'velib: forecasts' is not as planned"
 
 
-def plant_notifications(world):
+def plant_notifications(world: Any) -> Iterator[Any]:
     notified = {
         v["topic"].rpartition("-")[2]: k
         for k, v in world.resources.items()
@@ -129,7 +135,7 @@ def plant_notifications(world):
     yield "a notification on velib-bronze is there twice"
 
 
-def plant_accounts(world):
+def plant_accounts(world: Any) -> Iterator[Any]:
     of(world, f"{P}/serviceAccounts/{mail('ingest')}")["disabled"] = True
     yield "the account velib-ingest is disabled"
     of(world, f"{P}/roles/velibObjectDeleter")["includedPermissions"] = ["storage.objects.list"]
@@ -153,7 +159,7 @@ def plant_accounts(world):
     yield f"velib-dead-letter: roles/pubsub.publisher to service-{NUMBER} is not granted"
 
 
-def plant_functions(world):
+def plant_functions(world: Any) -> Iterator[Any]:
     ingest = of(world, f"{L}/functions/velib-ingest")
     ingest["serviceConfig"]["availableMemory"] = "256Mi"
     yield "velib-ingest: memory is 256Mi, expected 512Mi"
@@ -182,7 +188,7 @@ def plant_functions(world):
     yield "velib-close-day: roles/run.invoker to allUsers is granted and not planned"
 
 
-def plant_delivery(world):
+def plant_delivery(world: Any) -> Iterator[Any]:
     name = "velib-build-serving-forecast-models"
     trigger = of(world, f"{L}/triggers/{name}")
     stale = copy.deepcopy(trigger)
@@ -209,7 +215,7 @@ def plant_delivery(world):
     yield 'message-body is {"force": true}, expected {}'
 
 
-def test_each_of_forty_planted_deviations_is_found_and_its_command_fixes_it(rehearsal):
+def test_each_of_forty_planted_deviations_is_found_and_its_command_fixes_it(rehearsal: Any) -> None:
     rehearsal.deploy("--alerts", "ops@example.org")
     planted = list(plant(rehearsal.world))
     assert len(planted) >= 40
@@ -223,18 +229,18 @@ def test_each_of_forty_planted_deviations_is_found_and_its_command_fixes_it(rehe
     assert "\n".join(" ".join(line) for line in doctor(rehearsal)) == ""
 
 
-def test_a_project_that_is_as_planned_has_nothing_wrong(rehearsal):
+def test_a_project_that_is_as_planned_has_nothing_wrong(rehearsal: Any) -> None:
     assert doctor(rehearsal) == []
     assert rehearsal.world.changes() == []
 
 
-def test_a_project_that_may_not_be_asked_is_reported_once(rehearsal):
+def test_a_project_that_may_not_be_asked_is_reported_once(rehearsal: Any) -> None:
     rehearsal.world.callers["owner@example.org"] = set()
     (found,) = doctor(rehearsal)
     assert "denied" in found[0]
 
 
-def test_the_functions_and_the_rights_of_others_are_theirs(rehearsal):
+def test_the_functions_and_the_rights_of_others_are_theirs(rehearsal: Any) -> None:
     theirs = copy.deepcopy(of(rehearsal.world, f"{L}/functions/velib-ingest"))
     theirs["name"] = f"{L}/functions/velib-two-ingest"
     theirs["serviceConfig"]["environmentVariables"]["VELIB_NETWORK"] = "velib-two"

@@ -1,16 +1,23 @@
 """What a new deployer gets wrong: the answer names what to type, and nothing is made."""
 
+from __future__ import annotations
+
 import shutil
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from present import present
 
 from rehearsal.rehearsal import BUCKET, TARGET, rehearse
 from rehearsal.world import EXPIRED, PROJECT, REGION, World
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
 
-def target(**changed):
+def target(**changed: Any) -> Any:
     """The arguments of the rehearsal with some of them changed."""
     values = {"project": PROJECT, "region": REGION, "bucket": BUCKET} | changed
     return [word for name, value in values.items() for word in (f"--{name}", value)]
@@ -26,7 +33,9 @@ def target(**changed):
         ({"callers": {"owner@example.org": set()}}, TARGET, "Who deploys"),
     ],
 )
-def test_a_mistake_is_answered_with_what_to_do(gcloud, tmp_path, world, arguments, expected):
+def test_a_mistake_is_answered_with_what_to_do(
+    gcloud: Any, tmp_path: Path, world: dict[Any, Any], arguments: Any, expected: str
+) -> None:
     with rehearse(tmp_path, gcloud, World(**world), ["close_day"]) as rehearsal:
         said = rehearsal.deploy(*arguments, code=1).stderr
         assert expected in said.splitlines()[-2], said
@@ -36,7 +45,7 @@ def test_a_mistake_is_answered_with_what_to_do(gcloud, tmp_path, world, argument
 
 
 @pytest.mark.parametrize("token", [None, EXPIRED])
-def test_who_is_not_signed_in_reads_how_to(gcloud, tmp_path, token):
+def test_who_is_not_signed_in_reads_how_to(gcloud: Any, tmp_path: Path, token: Any) -> None:
     with rehearse(tmp_path, gcloud, World(), ["close_day"]) as rehearsal:
         if token is None:
             del rehearsal.env["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]
@@ -46,12 +55,12 @@ def test_who_is_not_signed_in_reads_how_to(gcloud, tmp_path, token):
         assert said.splitlines()[-2] == "Sign in: gcloud auth login"
 
 
-def test_without_the_cli_its_absence_is_reported(gcloud, tmp_path):
+def test_without_the_cli_its_absence_is_reported(gcloud: Any, tmp_path: Path) -> None:
     with rehearse(tmp_path, gcloud, World(), ["close_day"]) as rehearsal:
         programs = tmp_path / "programs"
         programs.mkdir()
         for name in ("bash", "env", "dirname", "sh"):
-            (programs / name).symlink_to(shutil.which(name))
+            (programs / name).symlink_to(present(shutil.which(name)))
         rehearsal.env["PATH"] = str(programs)
         said = rehearsal.deploy(code=1).stderr
         assert said.splitlines()[-2].startswith("Install the Google Cloud CLI")

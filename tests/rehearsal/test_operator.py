@@ -1,15 +1,23 @@
 """Who deploys, with what, and the commands of the operating guide."""
 
+from __future__ import annotations
+
 import re
 import shlex
 import shutil
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from present import present
 from velib_deploy.function_specs import REPOSITORY
 
 from rehearsal.rehearsal import BUCKET, TARGET, rehearse
 from rehearsal.test_doctor_rehearsed import doctor
 from rehearsal.world import OWNER, PROJECT, REGION, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
@@ -25,12 +33,12 @@ FIXES = {
 """What upgrades need, and the commands that doctor prints."""
 
 
-def permissions():
+def permissions() -> Any:
     text = (REPOSITORY / "deploy" / "deployer-role.yaml").read_text("utf-8")
     return set(re.findall(r"^- (\S+)$", text, re.MULTILINE))
 
 
-def test_the_role_of_a_deployer_is_enough_and_holds_no_more(gcloud, tmp_path):
+def test_the_role_of_a_deployer_is_enough_and_holds_no_more(gcloud: Any, tmp_path: Path) -> None:
     world = World(callers={OWNER: permissions()})
     with rehearse(tmp_path, gcloud, world, ["build_serving_forecast", "ingest"]) as rehearsal:
         rehearsal.deploy("--alerts", "ops@example.org")
@@ -38,13 +46,15 @@ def test_the_role_of_a_deployer_is_enough_and_holds_no_more(gcloud, tmp_path):
     assert permissions() - FIXES == world.used - FIXES
 
 
-def test_a_machine_without_python_deploys_with_the_one_that_comes_with_gcloud(gcloud, tmp_path):
+def test_a_machine_without_python_deploys_with_the_one_that_comes_with_gcloud(
+    gcloud: Any, tmp_path: Path
+) -> None:
     """As the image of the Google Cloud CLI in Cloud Build, where functions are staged before."""
     with rehearse(tmp_path, gcloud, World(), ["close_day"]) as rehearsal:
         programs = tmp_path / "programs"
         programs.mkdir()
         for name in ("bash", "env", "dirname", "sh"):
-            (programs / name).symlink_to(shutil.which(name))
+            (programs / name).symlink_to(present(shutil.which(name)))
         client = programs / "gcloud"
         client.write_text(f'#!/bin/sh\nexec {rehearsal.env["PYTHON"]} {gcloud}/gcloud "$@"\n')
         client.chmod(0o755)
@@ -70,7 +80,7 @@ ELSEWHERE = (
 """Beginnings of the guide's commands that are not run here, and why."""
 
 
-def guide_commands(*starts):
+def guide_commands(*starts: Any) -> Iterator[Any]:
     """The guide's commands that begin in one way, in order, with the names of the rehearsal."""
     guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", guide, re.MULTILINE | re.DOTALL)
@@ -86,7 +96,7 @@ def guide_commands(*starts):
             yield line
 
 
-def test_the_commands_of_the_operating_guide_do_what_it_says(rehearsal):
+def test_the_commands_of_the_operating_guide_do_what_it_says(rehearsal: Any) -> None:
     alerts = f"projects/{PROJECT}/topics/velib-alerts"  # made for functions that are not here
     rehearsal.world.resources[alerts] = {"name": alerts}
     commands = list(guide_commands("gcloud"))
@@ -107,11 +117,11 @@ def test_the_commands_of_the_operating_guide_do_what_it_says(rehearsal):
 
 
 @pytest.mark.slow
-def test_the_deployments_and_checks_of_the_operating_guide_do_what_it_says(rehearsal):
+def test_the_deployments_and_checks_of_the_operating_guide_do_what_it_says(rehearsal: Any) -> None:
     """Nothing to do, alerts, a second city, away again; what was deployed is as planned."""
     guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
     rehearsal.type(
-        re.search(r"^cat > lyon\.env <<END\n.*?^END$", guide, re.MULTILINE | re.DOTALL)[0]
+        present(re.search(r"^cat > lyon\.env <<END\n.*?^END$", guide, re.MULTILINE | re.DOTALL))[0]
     )
     ran = []
     for line in guide_commands("./deploy.sh", ".venv/bin/velib"):

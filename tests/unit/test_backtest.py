@@ -1,6 +1,9 @@
 """The backtest: what it writes, what it says, and what it refuses."""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -8,16 +11,28 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from panels import START, make_panel
-from velib_cli.backtest.backtest import BacktestError, metrics_of, read_recording, run_backtest
+from velib_cli.backtest.backtest import (
+    BacktestError,
+    BacktestResult,
+    metrics_of,
+    read_recording,
+    run_backtest,
+)
 from velib_cli.commands.backtest import backtest, verdict
-from velib_core.timeline.bins import Bin, bin_start
+from velib_core.timeline.bins import Bin, HorizonMinutes, day_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from velib_core.tables.panel import Panel
 
 DAYS = 5
-TEST_FROM = bin_start(Bin(START + 4 * 288)).date()
+TEST_FROM = day_of(Bin(START + 4 * 288))
+QUARTER, HOUR = HorizonMinutes(15), HorizonMinutes(60)
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Panel]:
     """A recording of five days in no order, with strays: no station, closed, twice in a bin."""
     panel = make_panel(days=DAYS)
     t, s = np.nonzero(~np.isnan(panel["bikes"]))
@@ -50,14 +65,18 @@ def recording(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(recording, tmp_path_factory):
-    return run_backtest(recording[0], TEST_FROM, (15, 60), tmp_path_factory.mktemp("out"))
+def result(
+    recording: tuple[Path, Panel], tmp_path_factory: pytest.TempPathFactory
+) -> BacktestResult:
+    return run_backtest(recording[0], TEST_FROM, (QUARTER, HOUR), tmp_path_factory.mktemp("out"))
 
 
-def test_predictions_are_joined_with_the_exact_observations(recording, result):
+def test_predictions_are_joined_with_the_exact_observations(
+    recording: tuple[Path, Panel], result: BacktestResult
+) -> None:
     path, panel = recording
     del path
-    for minutes in (15, 60):
+    for minutes in (QUARTER, HOUR):
         table = pq.read_table(result.out / f"predictions_h{minutes}.parquet").to_pandas()
         assert list(table)[:8] == [
             "station_id",
@@ -83,14 +102,16 @@ def test_predictions_are_joined_with_the_exact_observations(recording, result):
         assert table["tbin_utc"].min().date() >= TEST_FROM
 
 
-def test_a_closed_station_is_not_forecast_and_one_without_status_is(recording, result):
+def test_a_closed_station_is_not_forecast_and_one_without_status_is(
+    recording: tuple[Path, Panel], result: BacktestResult
+) -> None:
     stations = set(pq.read_table(result.out / "predictions_h60.parquet")["station_id"].to_pylist())
     ids = recording[1].stations.ids
     assert ids[2] not in stations
     assert ids[3] in stations
 
 
-def test_metrics_are_those_of_the_predictions(result):
+def test_metrics_are_those_of_the_predictions(result: BacktestResult) -> None:
     table = pq.read_table(result.out / "predictions_h60.parquet").to_pandas()
     said = json.loads((result.out / "metrics.json").read_text())["horizons"]["60"]
     overall = said["overall"]
@@ -108,14 +129,16 @@ def test_metrics_are_those_of_the_predictions(result):
     assert said["p_dock"]["brier"] == pytest.approx(dock, rel=1e-5)
 
 
-def test_nothing_after_the_day_changes_its_model(recording, result, tmp_path):
+def test_nothing_after_the_day_changes_its_model(
+    recording: tuple[Path, Panel], result: BacktestResult, tmp_path: Path
+) -> None:
     path, panel = recording
     del panel
     table = pq.read_table(path)
     last = np.asarray(table["ts_utc"].cast(pa.int64())) >= (START + 4 * 288 + 144) * 300_000_000
     noon = table.filter(pa.array(~last))
     pq.write_table(noon, tmp_path / "noon.parquet")
-    again = run_backtest(tmp_path / "noon.parquet", TEST_FROM, (60,), tmp_path / "out")
+    again = run_backtest(tmp_path / "noon.parquet", TEST_FROM, (HOUR,), tmp_path / "out")
     before = pq.read_table(result.out / "predictions_h60.parquet").to_pandas()
     after = pq.read_table(again.out / "predictions_h60.parquet").to_pandas()
     key = ["station_id", "tbin_utc"]
@@ -125,13 +148,13 @@ def test_nothing_after_the_day_changes_its_model(recording, result, tmp_path):
     np.testing.assert_array_equal(both["p_dock"], both["p_dock_whole"])
 
 
-def test_the_newest_snapshot_of_a_bin_counts(recording):
+def test_the_newest_snapshot_of_a_bin_counts(recording: tuple[Path, Panel]) -> None:
     path, panel = recording
     bikes = read_recording(path, TEST_FROM).panel["bikes"]
     assert np.nanmax(bikes) == np.nanmax(panel["bikes"])
 
 
-def test_the_page_stands_on_its_own(result):
+def test_the_page_stands_on_its_own(result: BacktestResult) -> None:
     page = (result.out / "report.html").read_text()
     assert "Plotly.newPlot" in page
     for tag in ('<script src="', '<link rel="stylesheet"'):
@@ -139,7 +162,7 @@ def test_the_page_stands_on_its_own(result):
     assert page.count('class="figure"') == 12
 
 
-def test_perfect_persistence_has_no_lift():
+def test_perfect_persistence_has_no_lift() -> None:
     table = pa.table(
         {
             "tbin_utc": pa.array([START * 300 * 10**9] * 4, pa.timestamp("ns")),
@@ -163,7 +186,9 @@ def test_perfect_persistence_has_no_lift():
     assert overall["crps_climatology"] == 2
 
 
-def test_what_is_no_recording_is_refused_with_a_reason(recording, tmp_path):
+def test_what_is_no_recording_is_refused_with_a_reason(
+    recording: tuple[Path, Panel], tmp_path: Path
+) -> None:
     path, _ = recording
     (tmp_path / "junk.parquet").write_bytes(b"junk")
     with pytest.raises(BacktestError, match="a Parquet file"):
@@ -183,7 +208,9 @@ def test_what_is_no_recording_is_refused_with_a_reason(recording, tmp_path):
         (["--test-from", "2025-03-28", "--tz", "Paris"], "IANA"),
     ],
 )
-def test_the_command_says_what_is_wrong_and_fails(recording, tmp_path, arguments, said):
+def test_the_command_says_what_is_wrong_and_fails(
+    recording: tuple[Path, Panel], tmp_path: Path, arguments: list[str], said: str
+) -> None:
     run = CliRunner().invoke(
         backtest, ["--source", str(recording[0]), "--out", str(tmp_path), *arguments]
     )
@@ -191,14 +218,16 @@ def test_the_command_says_what_is_wrong_and_fails(recording, tmp_path, arguments
     assert said in " ".join(run.output.split())
 
 
-def test_the_verdict_is_the_rule_that_training_promotes_by():
+def test_the_verdict_is_the_rule_that_training_promotes_by() -> None:
     better = verdict({"mae": 0.8, "mae_persistence": 0.9})
     assert better == "would go live: 0.8000 bikes against 0.9000 of persistence"
     for mae in (0.9, 1.0):
         assert verdict({"mae": mae, "mae_persistence": 0.9}).startswith("would be refused")
 
 
-def test_the_command_prints_its_metrics_as_json(recording, tmp_path):
+def test_the_command_prints_its_metrics_as_json(
+    recording: tuple[Path, Panel], tmp_path: Path
+) -> None:
     run = CliRunner().invoke(
         backtest,
         [

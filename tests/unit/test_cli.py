@@ -1,53 +1,64 @@
 """What a person who types ``velib`` gets back."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 import network
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from velib_cli.main import cli, main
 from velib_core.jobs import compact_daily
 from velib_local.records import record_entries
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def run(*arguments: str):
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+
+
+def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
-def test_help_names_every_command_and_where_to_start():
+def test_help_names_every_command_and_where_to_start() -> None:
     said = run("--help").output
     assert all(command in said for command in ("demo", "replay", "backtest", "models", "status"))
     assert "velib demo" in said
 
 
 @pytest.mark.parametrize("command", ["demo", "replay", "backtest", "models", "status", "doctor"])
-def test_every_command_explains_itself(command):
+def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "--json" in result.output
 
 
-def test_a_wrong_day_is_explained(tmp_path):
+def test_a_wrong_day_is_explained(tmp_path: Path) -> None:
     result = run("replay", "--source", __file__, "--out", str(tmp_path), "--from", "1.11.2025")
     assert result.exit_code == 2
     assert "YYYY-MM-DD" in result.output
 
 
-def test_a_folder_that_is_not_a_run_is_not_written_into(tmp_path):
+def test_a_folder_that_is_not_a_run_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     result = run("demo", "--days", "1", "--out", str(tmp_path))
     assert result.exit_code == 2
     assert "not empty" in result.output
 
 
-def test_a_known_failure_is_one_line_and_exit_code_1(capsys):
+def test_a_known_failure_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["status", "--bucket", "not-a-bucket"])
     assert stopped.value.code == 1
     assert "expected gs://BUCKET" in capsys.readouterr().err
 
 
-def test_a_bucket_without_credentials_is_explained_and_names_the_way_out(monkeypatch, capsys):
+def test_a_bucket_without_credentials_is_explained_and_names_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
     with pytest.raises(SystemExit) as stopped:
@@ -58,13 +69,15 @@ def test_a_bucket_without_credentials_is_explained_and_names_the_way_out(monkeyp
     assert "Traceback" not in said
 
 
-def test_a_folder_without_objects_is_no_lake(tmp_path):
+def test_a_folder_without_objects_is_no_lake(tmp_path: Path) -> None:
     result = run("status", "--dir", str(tmp_path))
     assert result.exit_code == 2
     assert "holds no objects" in result.output
 
 
-def test_a_store_serves_what_a_run_left_fingerprints_included(mirrored, settings, monkeypatch):
+def test_a_store_serves_what_a_run_left_fingerprints_included(
+    mirrored: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from velib_cli.commands.store import PROJECT, fill
     from velib_core.lake.bucket import connect
     from velib_core.settings.network import Settings
@@ -81,7 +94,7 @@ def test_a_store_serves_what_a_run_left_fingerprints_included(mirrored, settings
 
 
 @pytest.fixture
-def mirrored(lake, settings, tmp_path):
+def mirrored(lake: Lake, settings: Settings, tmp_path: Path) -> Path:
     """A small lake as the plain files that a replay leaves."""
     network.upload(lake, settings, network.bins_of_days(1, every=96))
     compact_daily.run(network.of(lake, settings), network.FIRST_DAY)

@@ -1,12 +1,20 @@
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
 import time
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
+from network import PublisherLog
 from velib_core.events.messages import DayClosed
 from velib_core.jobs import close_day, compact_daily
 from velib_core.timeline.bins import Bin, Day, day_after, first_bin
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 DAY = network.FIRST_DAY
 
@@ -16,31 +24,39 @@ def at(day: Day, n: int = 0) -> Bin:
 
 
 @pytest.fixture
-def publisher():
+def publisher() -> PublisherLog:
     return network.PublisherLog()
 
 
-def test_the_first_snapshot_of_a_day_closes_the_one_before(lake, settings, publisher):
+def test_the_first_snapshot_of_a_day_closes_the_one_before(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     newest = at(day_after(DAY))
     network.upload(lake, settings, [at(DAY), newest])
     close_day.run(network.of(lake, settings, publisher), close_day.WarmState(), newest)
     assert publisher.messages == [DayClosed(DAY)]
 
 
-def test_a_snapshot_of_the_day_under_way_closes_nothing(lake, settings, publisher):
+def test_a_snapshot_of_the_day_under_way_closes_nothing(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     network.upload(lake, settings, [at(DAY), at(DAY, 1)])
     close_day.run(network.of(lake, settings, publisher), close_day.WarmState(), at(DAY, 1))
     assert publisher.messages == []
 
 
-def test_days_that_an_outage_left_open_are_closed_after_it(lake, settings, publisher):
+def test_days_that_an_outage_left_open_are_closed_after_it(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     later = day_after(DAY, 5)
     network.upload(lake, settings, [at(DAY), at(day_after(DAY, 2)), at(later)])
     close_day.run(network.of(lake, settings, publisher), close_day.WarmState(), at(later))
     assert publisher.messages == [DayClosed(DAY), DayClosed(day_after(DAY, 2))]
 
 
-def test_a_late_snapshot_closes_its_day_again(lake, settings, publisher):
+def test_a_late_snapshot_closes_its_day_again(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     newest = at(day_after(DAY))
     network.upload(lake, settings, [at(DAY), newest])
     compact_daily.run(network.of(lake, settings), DAY)
@@ -51,7 +67,9 @@ def test_a_late_snapshot_closes_its_day_again(lake, settings, publisher):
     assert publisher.messages == [DayClosed(DAY)]
 
 
-def test_a_folder_of_the_future_closes_no_day(lake, settings, publisher):
+def test_a_folder_of_the_future_closes_no_day(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     today = Day(dt.datetime.now(dt.UTC).date())
     network.upload(lake, settings, [at(today), at(day_after(today, 9))])
     close_day.run(network.of(lake, settings, publisher), close_day.WarmState(), at(today))
@@ -59,12 +77,12 @@ def test_a_folder_of_the_future_closes_no_day(lake, settings, publisher):
 
 
 @pytest.fixture
-def asked(lake, monkeypatch):
+def asked(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The prefixes that were listed."""
     found = []
     listed = lake.bucket.list_blobs
 
-    def list_blobs(**options):
+    def list_blobs(**options: Any) -> Any:
         found.append(options["prefix"])
         return listed(**options)
 
@@ -72,7 +90,9 @@ def asked(lake, monkeypatch):
     return found
 
 
-def test_a_warm_instance_asks_the_store_once_a_day(lake, settings, publisher, asked):
+def test_a_warm_instance_asks_the_store_once_a_day(
+    lake: Lake, settings: Settings, publisher: PublisherLog, asked: Any
+) -> None:
     warm = close_day.WarmState()
     bins = [at(DAY), *(at(day_after(DAY), n) for n in range(5))]
     network.upload(lake, settings, bins)
@@ -82,7 +102,9 @@ def test_a_warm_instance_asks_the_store_once_a_day(lake, settings, publisher, as
     assert asked == ["bronze/", "daily/"]
 
 
-def test_a_burst_of_late_snapshots_closes_its_day_once(lake, settings, publisher):
+def test_a_burst_of_late_snapshots_closes_its_day_once(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     settings = dataclasses.replace(settings, late_data_wait_s=300)
     warm, newest = close_day.WarmState(), at(day_after(DAY))
     network.upload(lake, settings, [at(DAY), newest])
@@ -97,7 +119,9 @@ def test_a_burst_of_late_snapshots_closes_its_day_once(lake, settings, publisher
     assert publisher.messages == [DayClosed(DAY)]
 
 
-def test_a_year_of_copied_snapshots_asks_for_each_day_only(lake, settings, publisher):
+def test_a_year_of_copied_snapshots_asks_for_each_day_only(
+    lake: Lake, settings: Settings, publisher: PublisherLog
+) -> None:
     settings = dataclasses.replace(settings, late_data_wait_s=300)
     days = [day_after(DAY, n) for n in range(12)]
     network.upload(lake, settings, [at(days[-1], 50)])
@@ -110,7 +134,9 @@ def test_a_year_of_copied_snapshots_asks_for_each_day_only(lake, settings, publi
     assert publisher.messages == [DayClosed(day) for day in days[:-1]]
 
 
-def test_late_data_is_compacted_once_it_pauses(lake, settings, monkeypatch):
+def test_late_data_is_compacted_once_it_pauses(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network.upload(lake, settings, [at(DAY), at(day_after(DAY))])
     compact_daily.run(network.of(lake, settings), DAY)
     late = [[at(DAY, 1)], [at(DAY, 2)], [], []]

@@ -1,13 +1,17 @@
 """A day's compaction: what may lie under ``bronze/``, and what comes out."""
 
+from __future__ import annotations
+
 import dataclasses
 import io
 import threading
+from typing import TYPE_CHECKING, Any
 
 import network
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from present import present
 from velib_core.jobs import build_datasets, compact_daily
 from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Events, Snapshot
@@ -16,28 +20,34 @@ from velib_core.recipes.daily import is_stale
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, day_after, first_bin
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from velib_core.lake.readable import Entry
+    from velib_core.settings.network import Settings
+
 DAY = network.FIRST_DAY
 BINS = [Bin(first_bin(DAY) + n) for n in (0, 1, 14, 287)]
 ROWS = network.STATIONS * len(BINS)
 
 
-def daily_of(lake, settings) -> pa.Table:
+def daily_of(lake: Lake, settings: Settings) -> pa.Table:
     return pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(Daily(DAY)))[1]))
 
 
-def expected_rows(bins=BINS) -> pa.Table:
+def expected_rows(bins: list[Bin] = BINS) -> pa.Table:
     parts = [snapshot.from_bytes(network.snapshot_object(bin_), bin_)[0] for bin_ in bins]
     return pa.concat_tables(parts)
 
 
-def test_a_day_holds_every_row_of_its_snapshots_in_order(lake, settings):
+def test_a_day_holds_every_row_of_its_snapshots_in_order(lake: Lake, settings: Settings) -> None:
     network.upload(lake, settings, [*BINS, Bin(first_bin(day_after(DAY)))])
     result = compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings) == expected_rows()
     assert result.counts == {"snapshots": 4, "rows_in": ROWS, "quarantined": 0, "rows_out": ROWS}
 
 
-def test_each_hour_is_a_row_group_that_its_statistics_name(lake, settings):
+def test_each_hour_is_a_row_group_that_its_statistics_name(lake: Lake, settings: Settings) -> None:
     network.upload(lake, settings, BINS)
     compact_daily.run(network.of(lake, settings), DAY)
     file = pq.ParquetFile(io.BytesIO(lake.fetch(Layout(settings).name(Daily(DAY)))[1]))
@@ -49,19 +59,19 @@ def test_each_hour_is_a_row_group_that_its_statistics_name(lake, settings):
     assert hours == [0, 1, 23]
 
 
-def test_compacting_again_writes_nothing_unless_forced(lake, settings):
+def test_compacting_again_writes_nothing_unless_forced(lake: Lake, settings: Settings) -> None:
     network.upload(lake, settings, BINS)
     compact_daily.run(network.of(lake, settings), DAY)
-    before = lake.stat(Layout(settings).name(Daily(DAY)))
+    before = present(lake.stat(Layout(settings).name(Daily(DAY))))
     assert set(compact_daily.run(network.of(lake, settings), DAY).outputs.values()) == {"fresh"}
     assert lake.stat(before.name) == before
     compact_daily.run(network.of(lake, settings), DAY, force=True)
-    after = lake.stat(before.name)
+    after = present(lake.stat(before.name))
     assert after.crc32c == before.crc32c
     assert after.generation != before.generation
 
 
-def test_a_day_without_snapshots_is_left_alone(lake, settings):
+def test_a_day_without_snapshots_is_left_alone(lake: Lake, settings: Settings) -> None:
     assert set(compact_daily.run(network.of(lake, settings), DAY).outputs.values()) == {"absent"}
 
 
@@ -114,7 +124,9 @@ CORPUS = {
 
 
 @pytest.mark.parametrize("case", CORPUS)
-def test_bad_objects_are_quarantined_with_their_reason_and_the_rest_is_kept(lake, settings, case):
+def test_bad_objects_are_quarantined_with_their_reason_and_the_rest_is_kept(
+    lake: Lake, settings: Settings, case: Any
+) -> None:
     data, kept, reason = CORPUS[case]
     layout = Layout(settings)
     network.upload(lake, settings, BINS)
@@ -132,8 +144,8 @@ def test_bad_objects_are_quarantined_with_their_reason_and_the_rest_is_kept(lake
 
 
 def test_repeated_rows_are_left_out_and_counted_by_station_all_the_way_to_the_events(
-    lake, settings
-):
+    lake: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
     network.upload(lake, settings, BINS)
     ids = ["1"] * 3 + ["2"] * 2 + list("abcdefg")
@@ -150,7 +162,9 @@ def test_repeated_rows_are_left_out_and_counted_by_station_all_the_way_to_the_ev
 @pytest.mark.parametrize(
     "name", ["notes.txt", "hour=00/x.parquet", "hour=07/2025-10-30T08-00.parquet"]
 )
-def test_a_foreign_name_among_the_snapshots_is_quarantined(lake, settings, name):
+def test_a_foreign_name_among_the_snapshots_is_quarantined(
+    lake: Lake, settings: Settings, name: str
+) -> None:
     network.upload(lake, settings, BINS)
     network.put(lake, f"{Layout(settings).bronze_day(DAY)}{name}", GOOD)
     result = compact_daily.run(network.of(lake, settings), DAY)
@@ -158,7 +172,9 @@ def test_a_foreign_name_among_the_snapshots_is_quarantined(lake, settings, name)
     assert daily_of(lake, settings) == expected_rows()
 
 
-def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(lake, settings):
+def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(
+    lake: Lake, settings: Settings
+) -> None:
     network.put(lake, Layout(settings).name(Snapshot(BINS[0])), b"junk")
     compact_daily.run(network.of(lake, settings), DAY)
     assert daily_of(lake, settings).num_rows == 0
@@ -167,7 +183,9 @@ def test_a_day_of_nothing_but_junk_is_settled_as_an_empty_daily(lake, settings):
     assert not is_stale(listing, lake.stat(layout.name(Daily(DAY))))
 
 
-def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(lake, settings):
+def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(
+    lake: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
     network.upload(lake, settings, BINS[:3])
     compact_daily.run(network.of(lake, settings), DAY)
@@ -178,7 +196,9 @@ def test_a_late_snapshot_after_the_others_are_gone_keeps_their_rows(lake, settin
     assert daily_of(lake, settings) == expected_rows()
 
 
-def test_repeats_are_counted_once_however_many_snapshots_are_gone(lake, settings):
+def test_repeats_are_counted_once_however_many_snapshots_are_gone(
+    lake: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
     repeats = {bin_: {"1000": n, f"{1000 + n}": 1} for n, bin_ in enumerate(BINS, 1)}
     for bin_ in BINS:
@@ -189,12 +209,14 @@ def test_repeats_are_counted_once_however_many_snapshots_are_gone(lake, settings
     complete = snapshot.repeats_of(daily_of(lake, settings))
     assert complete == {"1000": 10, "1001": 1, "1002": 1, "1003": 1, "1004": 1}
     for bin_ in BINS:  # the bucket's lifecycle takes them one by one
-        lake.delete(lake.stat(layout.name(Snapshot(bin_))))
+        lake.delete(present(lake.stat(layout.name(Snapshot(bin_)))))
         compact_daily.run(network.of(lake, settings), DAY)
         assert snapshot.repeats_of(daily_of(lake, settings)) == complete
 
 
-def test_snapshots_are_deleted_only_once_the_daily_holds_all_their_rows(lake, settings):
+def test_snapshots_are_deleted_only_once_the_daily_holds_all_their_rows(
+    lake: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
     network.upload(lake, settings, BINS)
     broken = layout.name(Snapshot(BINS[1]))
@@ -208,14 +230,16 @@ def test_snapshots_are_deleted_only_once_the_daily_holds_all_their_rows(lake, se
     assert daily_of(lake, settings) == before
 
 
-def test_of_two_at_once_the_daily_holds_the_snapshot_that_one_did_not_list(lake, settings):
+def test_of_two_at_once_the_daily_holds_the_snapshot_that_one_did_not_list(
+    lake: Lake, settings: Settings
+) -> None:
     network.upload(lake, settings, BINS[:3])
     listed, landed = threading.Event(), threading.Event()
 
     class Slow(Lake):
         """Lists, and only goes on when the other compaction is done."""
 
-        def entries(self, prefix, *span):
+        def entries(self, prefix: Any, *span: Any) -> Iterator[Entry]:
             found = list(super().entries(prefix, *span))
             if prefix.startswith("bronze/") and not listed.is_set():
                 listed.set()

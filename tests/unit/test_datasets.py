@@ -1,14 +1,18 @@
 """The views against DuckDB, which computes them from the same daily by SQL."""
 
+from __future__ import annotations
+
 import datetime as dt
+from typing import Any
 
 import duckdb
 import network
 import numpy as np
 import pyarrow as pa
 import pytest
+from present import present
 from velib_core.tables import snapshot, views
-from velib_core.tables.panel import build_panel
+from velib_core.tables.panel import Panel, build_panel
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, first_bin
 
 DAY = network.FIRST_DAY
@@ -37,11 +41,11 @@ def history(days: int = 2, hole: range = range(100, 110)) -> pa.Table:
 
 
 @pytest.fixture(scope="module")
-def rows():
+def rows() -> Any:
     return history()
 
 
-def test_events_mean_what_the_contract_says(rows):
+def test_events_mean_what_the_contract_says(rows: Any) -> None:
     view = views.observations_table(rows, penury_bikes=2, saturation_docks=2)
     assert view.schema == views.EVENTS_SCHEMA
     connection = duckdb.connect()
@@ -75,7 +79,7 @@ def test_events_mean_what_the_contract_says(rows):
     assert view.num_rows == rows.num_rows
 
 
-def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(rows):
+def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(rows: Any) -> None:
     view = views.observations_table(rows, penury_bikes=2, saturation_docks=2).to_pylist()
     small = [r for r in view if r["capacity"] == 9]
     assert {r["bikes"] for r in small if r["is_penury"]} == {0}
@@ -84,7 +88,7 @@ def test_small_stations_are_short_of_bikes_only_below_a_tenth_of_their_docks(row
     assert {r["bikes"] for r in unknown if r["is_penury"]} == {0, 1, 2}
 
 
-def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):
+def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows: Any) -> None:
     start = first_bin(DAY)
     panel = build_panel([rows], start, Bin(start + 2 * BINS_PER_DAY))
     view = views.evaluation_table(panel, DAY, HORIZONS, {})
@@ -92,7 +96,7 @@ def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):
     connection = duckdb.connect()
     connection.register("daily", rows)
     connection.register("perf", view)
-    wrong, known, total = connection.execute(
+    found = connection.execute(
         """
         with expected as (
           select a.tbin_utc, a.station_id, h.h as horizon_bins, a.bikes as now, b.bikes as later
@@ -106,17 +110,18 @@ def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows):
         from perf full join expected using (tbin_utc, station_id, horizon_bins)
         """
     ).fetchone()
+    wrong, known, total = present(found)
     assert wrong == 0
     assert 0 < known < total == view.num_rows
 
 
-def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows):
+def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows: Any) -> None:
     start = first_bin(DAY)
     alone = build_panel([rows], start, Bin(start + BINS_PER_DAY))
     both = build_panel([rows], start, Bin(start + 2 * BINS_PER_DAY))
     last = dt.datetime.combine(day_after(DAY), dt.time()) - dt.timedelta(minutes=5)
 
-    def truths(panel):
+    def truths(panel: Panel) -> Any:
         rows_ = views.evaluation_table(panel, DAY, HORIZONS, {}).to_pylist()
         return [row["y_true"] for row in rows_ if row["tbin_utc"].to_pydatetime() == last]
 
@@ -124,13 +129,13 @@ def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows):
     assert None not in truths(both)
 
 
-def test_hindcasts_are_joined_with_their_truth_and_version(rows):
+def test_hindcasts_are_joined_with_their_truth_and_version(rows: Any) -> None:
     start = first_bin(DAY)
     panel = build_panel([rows], start, Bin(start + BINS_PER_DAY))
     shape = (BINS_PER_DAY, len(panel.stations))
     said = np.full(shape, 4.4, np.float32)
     said[:, 2] = np.nan
-    hindcast = views.Hindcast("2.1.0", said, np.rint(said), said + 1, said / 2)
+    hindcast = views.Hindcast("2.1.0", said, np.rint(said), said + 1, (said / 2).astype(np.float32))
     view = views.evaluation_table(panel, DAY, HORIZONS, {HorizonBins(12): hindcast}).to_pylist()
     hour = [r for r in view if r["horizon_bins"] == 12]
     assert {r["y_pred_int"] for r in hour if r["station_id"] != "1002"} == {4}
@@ -143,7 +148,7 @@ def test_hindcasts_are_joined_with_their_truth_and_version(rows):
     )
 
 
-def test_a_day_of_no_rows_makes_empty_views():
+def test_a_day_of_no_rows_makes_empty_views() -> None:
     nothing = snapshot.SCHEMA.empty_table()
     assert views.observations_table(nothing, penury_bikes=2, saturation_docks=2).num_rows == 0
     panel = build_panel([nothing], first_bin(DAY), Bin(first_bin(DAY) + BINS_PER_DAY))

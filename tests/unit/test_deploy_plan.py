@@ -1,14 +1,18 @@
 """The plan of a deployment: what deploy.sh would do to an empty project. See also rehearsal/."""
 
+from __future__ import annotations
+
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cloud_sdk import lint
+from present import present
 from velib_deploy.function_specs import (
     REPOSITORY,
     FunctionSpecError,
@@ -16,6 +20,9 @@ from velib_deploy.function_specs import (
     load_specs,
     read_settings,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TARGET = ["--project", "my-project", "--region", "europe-west1", "--bucket", "my-lake"]
 SPECS = load_specs()
@@ -33,7 +40,9 @@ VERBS = {
 }
 
 
-def deploy(*arguments, script=REPOSITORY / "deploy.sh", env=None, code=0):
+def deploy(
+    *arguments: Any, script: Any = REPOSITORY / "deploy.sh", env: Any = None, code: Any = 0
+) -> list[str] | str:
     done = subprocess.run(
         [script, *arguments],
         env=dict(os.environ) | {"PYTHON": sys.executable} | (env or {}),
@@ -45,18 +54,18 @@ def deploy(*arguments, script=REPOSITORY / "deploy.sh", env=None, code=0):
     return done.stdout.splitlines() if code == 0 else done.stderr
 
 
-def plan(*arguments):
+def plan(*arguments: Any) -> list[str] | str:
     return deploy(*arguments, "--dry-run", *TARGET)
 
 
-def flag(line, name):
+def flag(line: str, name: str) -> str | None:
     return next(
         (word.partition("=")[2] for word in shlex.split(line) if word.startswith(f"--{name}=")),
         None,
     )
 
 
-def command(line):
+def command(line: str) -> str:
     """The groups and the verb of a command, without what it is about."""
     words = [word for word in shlex.split(line)[1:] if not word.startswith("--")]
     verb = next(n for n, word in enumerate(words) if word in VERBS)
@@ -65,7 +74,7 @@ def command(line):
     return " ".join(words[: verb + 2] if words[verb + 1] == "pubsub" else words[: verb + 1])
 
 
-def test_every_function_is_deployed_as_its_configuration_says():
+def test_every_function_is_deployed_as_its_configuration_says() -> None:
     deployed = {flag(line, "entry-point"): line for line in plan() if " functions deploy " in line}
     assert set(deployed) == {spec.entry_point for spec in SPECS.values()}
     for spec in SPECS.values():
@@ -76,24 +85,24 @@ def test_every_function_is_deployed_as_its_configuration_says():
         assert flag(line, "max-instances") == str(spec.max_instances)
         assert flag(line, "trigger-topic") == f"velib-{spec.topics[0]}"
         assert ("--retry" in shlex.split(line)) == spec.retry
-        assert flag(line, "set-env-vars").startswith(
+        assert present(flag(line, "set-env-vars")).startswith(
             "^|^GCS_BUCKET_ROOT=gs://my-lake/velib|VELIB_NETWORK=velib|GOOGLE_CLOUD_PROJECT=my-project"
         )
 
 
-def test_each_topic_of_a_function_reaches_it():
+def test_each_topic_of_a_function_reaches_it() -> None:
     lines = plan()
     for spec in SPECS.values():
         target = f"velib-{spec.name.replace('_', '-')}"
         reached = {
-            flag(line, "transport-topic").rpartition("/")[2]
+            present(flag(line, "transport-topic")).rpartition("/")[2]
             for line in lines
             if flag(line, "destination-run-service") == target
         }
         assert reached == {f"velib-{topic}" for topic in spec.topics[1:]}
 
 
-def test_nobody_from_outside_may_call_a_function():
+def test_nobody_from_outside_may_call_a_function() -> None:
     lines = plan()
     for line in lines:
         assert "--allow-unauthenticated" not in shlex.split(line)
@@ -109,7 +118,7 @@ def test_nobody_from_outside_may_call_a_function():
     }
 
 
-def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_configuration():
+def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_configuration() -> None:
     lines = plan()
     accounts = [flag(line, "service-account") for line in lines if " functions deploy " in line]
     assert len(set(accounts)) == len(accounts) == len(SPECS)
@@ -119,7 +128,7 @@ def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_configurati
         if flag(line, "member") == "serviceAccount:velib-ingest@my-project.iam.gserviceaccount.com"
     }
 
-    def below(*folders):
+    def below(*folders: Any) -> str:
         names = (f"projects/_/buckets/my-lake/objects/velib/{folder}/" for folder in folders)
         return " || ".join(f'resource.name.startsWith("{name}")' for name in names)
 
@@ -138,7 +147,7 @@ def test_a_function_has_an_account_of_its_own_with_the_rights_of_its_configurati
     }
 
 
-def test_only_the_builder_has_roles_on_the_project_and_none_of_them_reaches_a_lake():
+def test_only_the_builder_has_roles_on_the_project_and_none_of_them_reaches_a_lake() -> None:
     granted = [line for line in plan() if command(line) == "projects add-iam-policy-binding"]
     builder = "serviceAccount:velib-build@my-project.iam.gserviceaccount.com"
     assert {flag(line, "member") for line in granted} == {builder}
@@ -151,14 +160,14 @@ def test_only_the_builder_has_roles_on_the_project_and_none_of_them_reaches_a_la
     }
 
 
-def test_account_ids_are_within_the_limit_and_apart():
+def test_account_ids_are_within_the_limit_and_apart() -> None:
     names = [spec.service_account for spec in SPECS.values()]
     ids = [account_id("a-network-of-24-letters-", name) for name in names]
     assert len(set(ids)) == len(ids)
     assert all(re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", name) for name in ids)
 
 
-def test_one_function_is_deployed_alone():
+def test_one_function_is_deployed_alone() -> None:
     deployed = [line for line in plan("--only", "ingest") if " functions deploy " in line]
     assert [flag(line, "entry-point") for line in deployed] == ["ingest"]
 
@@ -175,16 +184,18 @@ def test_one_function_is_deployed_alone():
         (["--dry-run", *TARGET, "--network", "lyon"], "GBFS_URL"),
     ],
 )
-def test_a_wrong_argument_is_named(arguments, named):
+def test_a_wrong_argument_is_named(arguments: list[Any], named: str) -> None:
     assert named in deploy(*arguments, code=2)
 
 
-def test_a_networks_settings_reach_every_function_and_unknown_ones_are_refused(tmp_path):
+def test_a_networks_settings_reach_every_function_and_unknown_ones_are_refused(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "lyon.env"
     file.write_text("# Lyon\nGBFS_URL=https://example.org/gbfs.json\nMON_HORIZONS=15,30\n", "utf-8")
     for line in plan("--settings", str(file)):
         if " functions deploy " in line:
-            env = flag(line, "set-env-vars")
+            env = present(flag(line, "set-env-vars"))
             assert "|GBFS_URL=https://example.org/gbfs.json|" in env.replace("^|^", "|")
             assert "|MON_HORIZONS=15,30|" in env
     file.write_text("GBSF_URL=https://example.org/gbfs.json\n", "utf-8")
@@ -192,7 +203,7 @@ def test_a_networks_settings_reach_every_function_and_unknown_ones_are_refused(t
         read_settings(file)
 
 
-def test_the_real_parser_refuses_a_wrong_flag_and_a_wrong_value(tmp_path):
+def test_the_real_parser_refuses_a_wrong_flag_and_a_wrong_value(tmp_path: Path) -> None:
     line = next(line for line in plan("--only", "ingest") if " functions deploy " in line)
     wrong = [line.replace("--timeout=60s", "--timeout=60x"), f"{line} --turbo"]
     assert len(lint(wrong, tmp_path)) == 2
@@ -208,7 +219,9 @@ print(*(step.id for step in build.steps))
 """
 
 
-def test_the_build_is_read_by_the_real_loader_and_its_deployment_by_deploy_sh(tmp_path):
+def test_the_build_is_read_by_the_real_loader_and_its_deployment_by_deploy_sh(
+    tmp_path: Path,
+) -> None:
     if shutil.which("gcloud") is None:
         pytest.skip("the Google Cloud SDK is not installed")
     asked = ["gcloud", "info", "--format=value(installation.sdk_root,basic.python_location)"]
@@ -232,7 +245,7 @@ def test_the_build_is_read_by_the_real_loader_and_its_deployment_by_deploy_sh(tm
     assert deploy(*given, "--dry-run") == plan()
 
 
-def test_the_commands_of_the_operating_guide_are_accepted(tmp_path):
+def test_the_commands_of_the_operating_guide_are_accepted(tmp_path: Path) -> None:
     guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
     guide = guide.replace("PROJECT", "my-project").replace("BUCKET", "my-bucket")
     commands = re.findall(r"^gcloud .*$|(?<=`)gcloud [^`\n]+(?=`)", guide, re.MULTILINE)
@@ -241,14 +254,14 @@ def test_the_commands_of_the_operating_guide_are_accepted(tmp_path):
     assert lint(runnable, tmp_path) == []
 
 
-def test_the_settings_of_the_operating_guide_are_settings(tmp_path):
+def test_the_settings_of_the_operating_guide_are_settings(tmp_path: Path) -> None:
     guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8")
     file = tmp_path / "lyon.env"
-    file.write_text(re.search(r"<<END\n(.*?)END", guide, re.DOTALL)[1], "utf-8")
+    file.write_text(present(re.search(r"<<END\n(.*?)END", guide, re.DOTALL))[1], "utf-8")
     assert set(read_settings(file)) == {"GBFS_URL", "OPENMETEO_LAT", "OPENMETEO_LON"}
 
 
-def test_every_test_that_the_threat_table_names_exists():
+def test_every_test_that_the_threat_table_names_exists() -> None:
     table = (REPOSITORY / "docs" / "SECURITY.md").read_text("utf-8")
     sources = "".join(p.read_text("utf-8") for p in (REPOSITORY / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", table))

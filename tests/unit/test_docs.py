@@ -1,10 +1,13 @@
 """The documents say what the code says: names, tables, columns, pictures."""
 
+from __future__ import annotations
+
 import importlib
 import itertools
 import json
 import re
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
@@ -19,6 +22,10 @@ from velib_core.settings.env import SettingsError
 from velib_core.timeline.bins import bin_start, first_bin, parse_day
 from velib_deploy.document_tables import EXAMPLES, example_layout, stale
 from velib_deploy.function_specs import REPOSITORY, load_specs
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 SPECS = load_specs()
 LAYOUT = example_layout()
@@ -45,7 +52,7 @@ FOREIGN = set().union(*ELSEWHERE.values())
 
 
 @cache
-def tree():
+def tree() -> dict[str, str]:
     """Return the text of every source file, by its path in the tree."""
     suffixes = {".py", ".toml", ".sh", ".json", ".txt", ".yaml", ".html", ".js", ".cfg"}
     folders = ("shared", "local", "cli", "deploy", "functions", "tests", "benchmarks")
@@ -59,7 +66,7 @@ def tree():
 
 
 @cache
-def words():
+def words() -> Any:
     """Return every word of the sources, those of worked examples and features among them."""
     examples = "".join(
         block.text
@@ -71,11 +78,11 @@ def words():
 
 
 @cache
-def folders():
+def folders() -> set[str]:
     return {name.rpartition("/")[0] for name in tree()} | {"out/demo", "build"}
 
 
-def is_in_tree(path):
+def is_in_tree(path: Any) -> bool:
     """Return whether a path, or the end of one, is that of a file or folder of the tree."""
     wanted = path.removeprefix("./").rstrip("/")
     ends = (f"/{name}" for name in (*tree(), *folders()))
@@ -83,14 +90,14 @@ def is_in_tree(path):
     return any(e.endswith(f"/{wanted}") for e in ends) or any(f"/{wanted}/" in p for p in parents)
 
 
-def as_object(name):
+def as_object(name: Any) -> Any:
     """Return an object name with its placeholders filled in."""
     filled = name.replace("{DAY}", "2025-11-03").replace("YYYY-MM-DD", "2025-11-03")
     filled = filled.replace("profiles_D", "profiles_2025-11-03").replace("{H}", "15")
     return filled.replace("YYYY-MM", "2025-11")
 
 
-def unknown(word):
+def unknown(word: str) -> Any:
     """Return what of a quoted word neither the tree nor the lake knows, or nothing."""
     if word in FOREIGN or "…" in word or " " in word:
         return None  # commands are tested as such, a form with … is none of a name
@@ -109,12 +116,12 @@ def unknown(word):
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_every_quoted_name_exists(name):
+def test_every_quoted_name_exists(name: Any) -> None:
     found = {word: missing for word in quoted(DOCS[name]) if (missing := unknown(word))}
     assert not found
 
 
-def test_a_name_that_does_not_exist_is_found_out():
+def test_a_name_that_does_not_exist_is_found_out() -> None:
     assert unknown("build_data_healt")
     assert unknown("velib_core/layouts.py")
     assert unknown("velib_core.jobs.compact_dayly")
@@ -123,7 +130,7 @@ def test_a_name_that_does_not_exist_is_found_out():
 
 
 @pytest.mark.parametrize("name", DOCS)
-def test_every_object_name_is_one_of_the_layout(name):
+def test_every_object_name_is_one_of_the_layout(name: Any) -> None:
     text = DOCS[name].read_text("utf-8")
     tops = "|".join({f.partition("/")[0] for f in vars(LAYOUT).values()} - {"quarantine"})
     lines = re.findall(rf"^    ((?:{tops})/\S+)$", text, re.MULTILINE)
@@ -136,7 +143,7 @@ PACKAGES = ("shared/velib_core", "local/velib_local", "cli/velib_cli", "deploy/v
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_has_its_place_in_the_architecture(package):
+def test_every_module_has_its_place_in_the_architecture(package: Any) -> None:
     text = DOCS["ARCHITECTURE.md"].read_text("utf-8").partition(f"### `{package}/`")[2]
     rows = re.findall(r"^\| `([\w/.]+)` \| ([^|]+) \|", text.partition("\n### ")[0], re.MULTILINE)
     reported = {f"{room}/{name}" for room, names in rows for name in re.findall(r"`(\w+)`", names)}
@@ -149,7 +156,7 @@ def test_every_module_has_its_place_in_the_architecture(package):
     }
 
 
-def test_the_way_of_a_snapshot_names_every_kind_of_object():
+def test_the_way_of_a_snapshot_names_every_kind_of_object() -> None:
     text = DOCS["ARCHITECTURE.md"].read_text("utf-8")
     named = re.findall(r"^    (\S+/\S+)$", text, re.MULTILINE)
     reported = {type(LAYOUT.key(name)) for name in named}
@@ -161,12 +168,12 @@ FRESHNESS_COPY = "monitoring/data/freshness/latest.json"
 """The one kind that is no step on the way: a copy at an earlier name."""
 
 
-def test_tables_that_are_made_from_the_code_are_current():
+def test_tables_that_are_made_from_the_code_are_current() -> None:
     named = [path.name for path in stale()]
     assert not named, "run .venv/bin/python -m velib_deploy.document_tables"
 
 
-def rows_after(fingerprint):
+def rows_after(fingerprint: str) -> list[list[str]]:
     text = DOCS["DATA.md"].read_text("utf-8").partition(fingerprint)[2]
     table = text.partition("\n\n")[0].strip().splitlines()[2:]
     return [[cell.strip().strip("`") for cell in row.split("|")[1:-1]] for row in table]
@@ -176,14 +183,14 @@ SCHEMAS = re.findall(r"<!-- columns: (\S+) -->", DOCS["DATA.md"].read_text("utf-
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
-def test_columns_are_those_of_the_schema(schema):
+def test_columns_are_those_of_the_schema(schema: Any) -> None:
     module, _, name = schema.rpartition(".")
     wanted = getattr(importlib.import_module(module), name)
     reported = [(row[0], row[1]) for row in rows_after(f"<!-- columns: {schema} -->")]
     assert reported == [(field.name, str(field.type)) for field in wanted]
 
 
-def test_every_parquet_schema_has_its_columns_documented():
+def test_every_parquet_schema_has_its_columns_documented() -> None:
     modules = [
         importlib.import_module(f"velib_core.{m}") for m in ("tables.snapshot", "tables.views")
     ]
@@ -191,7 +198,9 @@ def test_every_parquet_schema_has_its_columns_documented():
     assert names == set(SCHEMAS)
 
 
-def test_the_fields_of_a_forecast_are_those_that_are_published(lake, settings):
+def test_the_fields_of_a_forecast_are_those_that_are_published(
+    lake: Lake, settings: Settings
+) -> None:
     start = first_bin(parse_day("2025-11-03"))
     network.upload(lake, settings, [start])
     build_serving_forecast.run(network.of(lake, settings), build_serving_forecast.WarmState())
@@ -202,7 +211,7 @@ def test_the_fields_of_a_forecast_are_those_that_are_published(lake, settings):
     assert document["generated_at"].startswith(f"{bin_start(start):%Y-%m-%d}")
 
 
-def test_the_picture_has_every_function_and_every_arrow_of_their_configurations():
+def test_the_picture_has_every_function_and_every_arrow_of_their_configurations() -> None:
     (picture,) = [b.text for b in blocks(DOCS["README.md"]) if b.language == "mermaid"]
     arrows = set()
     for line in picture.splitlines()[1:]:
@@ -220,7 +229,7 @@ def test_the_picture_has_every_function_and_every_arrow_of_their_configurations(
     assert arrows == {pair for pair in reported if pair[1] != "quarantine"}
 
 
-def test_topics_of_the_documents_are_topics():
+def test_topics_of_the_documents_are_topics() -> None:
     known = {*TOPICS.values(), *LAYOUT.notified, "alerts", "dead-letter", "invoker", "build"}
     for path in DOCUMENTS:
         for word in quoted(path):
@@ -228,7 +237,7 @@ def test_topics_of_the_documents_are_topics():
                 assert match[1] in known | {name.replace("_", "-") for name in SPECS}
 
 
-def test_every_documented_job_and_step_can_be_launched():
+def test_every_documented_job_and_step_can_be_launched() -> None:
     for path in DOCUMENTS:
         text = path.read_text("utf-8")
         made = {"build_network_fleet"} if path.name == "CONTRIBUTING.md" else set()
@@ -239,7 +248,7 @@ def test_every_documented_job_and_step_can_be_launched():
         parse_steps("tea")
 
 
-def test_links_and_pictures_lead_somewhere():
+def test_links_and_pictures_lead_somewhere() -> None:
     for path in DOCUMENTS:
         for target in re.findall(r"\]\(([^)]+)\)", prose(path)):
             file, _, anchor = target.partition("#")
@@ -253,19 +262,19 @@ def test_links_and_pictures_lead_somewhere():
                 assert anchor in anchors
 
 
-def test_every_document_can_be_reached_from_the_readme():
+def test_every_document_can_be_reached_from_the_readme() -> None:
     linked = set(re.findall(r"\]\((?:docs/)?(\w+\.md)", DOCS["README.md"].read_text("utf-8")))
     assert linked >= set(DOCS) - {"README.md"}
 
 
-def test_the_metadata_of_the_package_and_the_licence_agree():
+def test_the_metadata_of_the_package_and_the_licence_agree() -> None:
     pyproject = (REPOSITORY / "pyproject.toml").read_text("utf-8")
     licence = (REPOSITORY / "LICENSE").read_text("utf-8")
     assert 'license = "Apache-2.0"' in pyproject
     assert re.search(r"Apache License\s+Version 2\.0", licence)
 
 
-def test_the_example_of_an_alert_is_json():
+def test_the_example_of_an_alert_is_json() -> None:
     for block in blocks(DOCS["MONITORING.md"]):
         if block.language == "json":
             assert {"family", "state", "code"} <= set(json.loads(block.text))
@@ -279,11 +288,11 @@ STEPS = re.findall(
 
 
 @pytest.mark.parametrize(("module", "name"), STEPS)
-def test_a_step_of_the_architecture_is_a_name_of_its_module(module, name):
+def test_a_step_of_the_architecture_is_a_name_of_its_module(module: Any, name: Any) -> None:
     found = getattr(importlib.import_module(f"velib_core.{module.replace('/', '.')}"), name)
     assert callable(found)
 
 
-def test_the_glossary_is_short():
+def test_the_glossary_is_short() -> None:
     glossary = DOCS["ARCHITECTURE.md"].read_text("utf-8").partition("## 7. Glossary")[2]
     assert 0 < glossary.partition("\n## ")[0].count("\n| ") - 1 <= 15

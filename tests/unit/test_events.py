@@ -1,14 +1,18 @@
 """What a function accepts as an event, and the answer that each failure gets."""
 
+from __future__ import annotations
+
 import base64
 import datetime as dt
 import json
+from typing import TYPE_CHECKING, Any
 
 import functions_framework
 import pytest
 from cloudevents.http import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
+from present import present
 from velib_core.errors import PermanentError, TransientError
 from velib_core.events import messages, runtime
 from velib_core.events.parsing import PUBSUB_EVENT, STORAGE_EVENT, parse
@@ -18,6 +22,10 @@ from velib_core.lake.keys import Daily
 from velib_core.lake.layout import ForeignNameError
 from velib_core.settings.network import Settings
 from velib_core.timeline.bins import Day, parse_day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket/velib", "GOOGLE_CLOUD_PROJECT": "p"})
 DAILY = "velib/daily/compact_2025-11-01.parquet"
@@ -38,7 +46,7 @@ def message(body: bytes | str, topic: str = "velib-day-closed", **attributes: st
 
 def scheduled(**envelope: object) -> CloudEvent:
     event = message(b"{}", "velib-tick")
-    event.get_data()["message"].update(envelope)
+    present(event.get_data())["message"].update(envelope)
     return event
 
 
@@ -58,13 +66,13 @@ def direct(**changes: object) -> CloudEvent:
     return CloudEvent({"id": "1", "type": STORAGE_EVENT, "source": source}, data)
 
 
-def test_both_wire_forms_of_a_finalized_object_are_the_same_trigger():
+def test_both_wire_forms_of_a_finalized_object_are_the_same_trigger() -> None:
     expected = messages.ObjectFinalized(Daily(DAY), DAILY, 17)
     assert parse(notification(), SETTINGS) == expected
     assert parse(direct(), SETTINGS) == expected
 
 
-def test_a_forced_notification_says_so():
+def test_a_forced_notification_says_so() -> None:
     forced = parse(notification(velibForce="1"), SETTINGS)
     assert isinstance(forced, messages.ObjectFinalized)
     assert forced.force
@@ -90,15 +98,16 @@ MESSAGES = st.one_of(
 
 
 @given(MESSAGES)
-def test_a_message_is_read_back_as_it_was_written(sent):
+def test_a_message_is_read_back_as_it_was_written(sent: Any) -> None:
     topic = f"velib-{TOPICS[type(sent)]}"
     assert parse(message(encode(sent), topic), SETTINGS) == sent
 
 
-def test_a_scheduled_message_holds_when_it_was_published():
-    sent = parse(scheduled(publishTime="2025-11-01T00:05:00.123456789Z"), SETTINGS)
+def test_a_scheduled_message_holds_when_it_was_published() -> None:
+    sent: Any = parse(scheduled(publishTime="2025-11-01T00:05:00.123456789Z"), SETTINGS)
     assert sent.published == dt.datetime(2025, 11, 1, 0, 5, 0, 123456, dt.UTC)
-    assert parse(scheduled(), SETTINGS).published is None
+    unstamped: Any = parse(scheduled(), SETTINGS)
+    assert unstamped.published is None
 
 
 @pytest.mark.parametrize(
@@ -153,14 +162,14 @@ def test_a_scheduled_message_holds_when_it_was_published():
         ),
     ],
 )
-def test_a_malformed_event_is_refused_by_field(event, field):
+def test_a_malformed_event_is_refused_by_field(event: Any, field: str) -> None:
     with pytest.raises(messages.EventError) as caught:
         parse(event, SETTINGS)
     assert caught.value.field == field
     assert len(str(caught.value)) < 500
 
 
-def test_a_message_nested_too_deeply_is_refused():
+def test_a_message_nested_too_deeply_is_refused() -> None:
     """From Python 3.12 on it can be read, and is then no day."""
     with pytest.raises(messages.EventError) as caught:
         parse(message(b'{"day":' * 8_000 + b"1" + b"}" * 8_000), SETTINGS)
@@ -169,7 +178,7 @@ def test_a_message_nested_too_deeply_is_refused():
 
 
 @pytest.mark.parametrize("name", ["velib/bronze/../daily/x", "velib/daily/x", "elsewhere/y"])
-def test_an_object_of_ours_with_a_foreign_name_is_no_trigger(name):
+def test_an_object_of_ours_with_a_foreign_name_is_no_trigger(name: str) -> None:
     with pytest.raises(ForeignNameError):
         parse(notification(objectId=name), SETTINGS)
 
@@ -192,7 +201,9 @@ def f(trigger):
 
 
 @pytest.fixture
-def answer(tmp_path, monkeypatch, capfd):
+def answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Any]:
     """Send an event to a function whose job does something, under the real framework.
 
     Returns the status, and what the process wrote.
@@ -201,12 +212,13 @@ def answer(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "p")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
 
-    def send(doing: str, body: dict) -> tuple[int, list[str]]:
+    def send(doing: str, body: dict[str, Any]) -> tuple[int, list[str]]:
         runtime.settings.cache_clear()
         runtime.network.cache_clear()
         source = tmp_path / "main.py"
         source.write_text(SOURCE.format(doing=doing))
-        client = functions_framework.create_app("f", str(source)).test_client()
+        create_app: Any = functions_framework.create_app
+        client = create_app("f", str(source)).test_client()
         capfd.readouterr()
         status = client.post("/projects/p/topics/velib-daily", json=body).status_code
         written = capfd.readouterr()
@@ -217,8 +229,8 @@ def answer(tmp_path, monkeypatch, capfd):
     runtime.network.cache_clear()
 
 
-def _push(name: str = DAILY) -> dict:
-    attributes = notification(objectId=name).get_data()["message"]["attributes"]
+def _push(name: str = DAILY) -> dict[str, Any]:
+    attributes = present(notification(objectId=name).get_data())["message"]["attributes"]
     return {
         "subscription": "s",
         "message": {"data": "e30=", "attributes": attributes, "messageId": "1"},
@@ -235,14 +247,16 @@ def _push(name: str = DAILY) -> dict:
     ],
 )
 def test_every_answer_is_one_line_and_only_the_permanent_ones_are_acknowledged(
-    answer, doing, status, severity
-):
+    answer: Any, doing: str, status: int, severity: str
+) -> None:
     answered, (line,) = answer(doing, _push())
     assert (answered, json.loads(line)["severity"]) == (status, severity)
 
 
 @pytest.mark.parametrize("bug", ["1 / 0", "raise ForeignNameError('a/b')"])
-def test_a_bug_is_one_error_with_its_stack_trace_and_is_delivered_again(answer, bug):
+def test_a_bug_is_one_error_with_its_stack_trace_and_is_delivered_again(
+    answer: Any, bug: str
+) -> None:
     status, (line,) = answer(bug, _push())
     written = json.loads(line)
     assert (status, written["severity"]) == (500, "ERROR")
@@ -254,22 +268,24 @@ def test_a_bug_is_one_error_with_its_stack_trace_and_is_delivered_again(answer, 
     assert DAILY in written["trigger"]
 
 
-def test_a_foreign_object_is_acknowledged_without_running_the_job(answer):
+def test_a_foreign_object_is_acknowledged_without_running_the_job(answer: Any) -> None:
     status, (line,) = answer("raise ZeroDivisionError", _push("velib/daily/x"))
     assert (status, json.loads(line)["severity"]) == (200, "WARNING")
 
 
-def test_a_wrong_setting_is_named_and_loses_no_event(answer, monkeypatch):
+def test_a_wrong_setting_is_named_and_loses_no_event(
+    answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GCS_BUCKET_ROOT", "bucket")
     status, (line,) = answer("return JobResult('f')", _push())
     assert (status, json.loads(line)["severity"]) == (500, "ERROR")
     assert "GCS_BUCKET_ROOT" in line
 
 
-def test_the_errors_of_events_are_permanent():
+def test_the_errors_of_events_are_permanent() -> None:
     assert issubclass(messages.EventError, PermanentError)
     assert not issubclass(messages.EventError, TransientError)
 
 
-def test_every_message_fits_into_an_event():
+def test_every_message_fits_into_an_event() -> None:
     assert len(json.loads(encode(messages.DayClosed(DAY, force=True)))) == 2

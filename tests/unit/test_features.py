@@ -1,7 +1,10 @@
 """The feature stack: what it must not depend on, and what it must equal."""
 
+from __future__ import annotations
+
 import datetime as dt
 import zoneinfo
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -9,15 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import START, changed, make_panel, mapped
+from present import present
 from velib_core.features.cal_features import calendar_features, school_holidays_end
 from velib_core.features.profiles import (
     ProfileError,
+    Profiles,
     empty_profiles,
     from_bytes,
     to_bytes,
     update_with_day,
 )
-from velib_core.features.spatial_features import distance_km, fit_static_features
+from velib_core.features.spatial_features import StaticFeatures, distance_km, fit_static_features
 from velib_core.features.stack import (
     CONTRACT_FEATURES,
     FEATURES,
@@ -25,21 +30,24 @@ from velib_core.features.stack import (
     features_hash8,
     lookback_bins,
 )
-from velib_core.tables.panel import Stations
+from velib_core.tables.panel import Panel, Stations
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
 from velib_core.timeline.local_time import local_times, nearest_zone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 H = HorizonBins(12)
 DAYS = 3
 
 
-def rows_at(panel, at, *, static_features=None, profiles=None):
+def rows_at(panel: Panel, at: Any, *, static_features: Any = None, profiles: Any = None) -> Any:
     static_features = static_features or fit_static_features(panel.stations)
     profiles = profiles or past(panel)
     return feature_rows(panel, np.atleast_1d(at), H, static_features, profiles)
 
 
-def past(panel, days=DAYS - 1):
+def past(panel: Panel, days: Any = DAYS - 1) -> Profiles:
     profiles = empty_profiles("Europe/Paris", (H,))
     for n in range(days):
         profiles = update_with_day(profiles, panel, day_after(day_of(panel.start), n))
@@ -47,17 +55,17 @@ def past(panel, days=DAYS - 1):
 
 
 @pytest.fixture(scope="module")
-def panel():
+def panel() -> Panel:
     return make_panel(days=DAYS)
 
 
 @pytest.fixture(scope="module")
-def static_features(panel):
+def static_features(panel: Panel) -> StaticFeatures:
     return fit_static_features(panel.stations)
 
 
 @pytest.fixture(scope="module")
-def profiles(panel):
+def profiles(panel: Panel) -> Profiles:
     return past(panel)
 
 
@@ -65,7 +73,7 @@ LAST_DAY = START + (DAYS - 1) * BINS_PER_DAY
 SOME_BIN = st.integers(0, BINS_PER_DAY - 1)
 
 
-def test_the_first_53_features_are_the_contracts_in_its_order():
+def test_the_first_53_features_are_the_contracts_in_its_order() -> None:
     assert len(CONTRACT_FEATURES) == 53
     assert features_hash8(CONTRACT_FEATURES) == "05d0fddd"
     assert FEATURES[:53] == CONTRACT_FEATURES
@@ -74,11 +82,13 @@ def test_the_first_53_features_are_the_contracts_in_its_order():
 
 @settings(max_examples=25, deadline=None)
 @given(offset=SOME_BIN, seed=st.integers(0, 10_000))
-def test_nothing_after_a_bin_changes_its_features(panel, static_features, profiles, offset, seed):
+def test_nothing_after_a_bin_changes_its_features(
+    panel: Panel, static_features: StaticFeatures, profiles: Profiles, offset: Any, seed: int
+) -> None:
     at = LAST_DAY + offset
     noise = np.random.default_rng(seed)
 
-    def spoilt(array):
+    def spoilt(array: Any) -> Any:
         other = array.copy()
         tail = other[at - panel.start + 1 :]
         tail[:] = np.where(noise.random(tail.shape) < 0.3, np.nan, noise.integers(0, 9, tail.shape))
@@ -100,8 +110,13 @@ def test_nothing_after_a_bin_changes_its_features(panel, static_features, profil
 @settings(max_examples=25, deadline=None)
 @given(offset=SOME_BIN, extra=st.integers(0, 100), count=st.integers(1, 40))
 def test_a_serving_row_is_the_training_row_bit_for_bit(
-    panel, static_features, profiles, offset, extra, count
-):
+    panel: Panel,
+    static_features: StaticFeatures,
+    profiles: Profiles,
+    offset: Any,
+    extra: int,
+    count: int,
+) -> None:
     whole_day = np.arange(LAST_DAY, LAST_DAY + BINS_PER_DAY)
     training = rows_at(panel, whole_day, static_features=static_features, profiles=profiles)
     at = np.unique(np.minimum(offset + np.arange(count), BINS_PER_DAY - 1))
@@ -114,8 +129,8 @@ def test_a_serving_row_is_the_training_row_bit_for_bit(
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(6)), offset=SOME_BIN)
 def test_a_station_has_the_same_features_whatever_the_other_stations_are(
-    panel, static_features, profiles, order, offset
-):
+    panel: Panel, static_features: StaticFeatures, profiles: Profiles, order: Any, offset: Any
+) -> None:
     # A panel's stations are sorted by id: renaming them shuffles their places.
     order = np.array(order)
     table = panel.stations
@@ -124,7 +139,7 @@ def test_a_station_has_the_same_features_whatever_the_other_stations_are(
     renamed[order] = names
     place = np.argsort(renamed)
 
-    def shuffled():
+    def shuffled() -> Panel:
         moved = Stations(
             renamed[place],
             renamed[place],
@@ -145,8 +160,8 @@ def test_a_station_has_the_same_features_whatever_the_other_stations_are(
 @settings(max_examples=25, deadline=None)
 @given(first=st.integers(2, 40), length=st.integers(1, 60))
 def test_a_hole_moves_nothing_but_what_looked_into_it(
-    panel, static_features, profiles, first, length
-):
+    panel: Panel, static_features: StaticFeatures, profiles: Profiles, first: int, length: int
+) -> None:
     at = LAST_DAY + 200
     row = at - panel.start
     bikes = panel["bikes"].copy()
@@ -169,7 +184,9 @@ def test_a_hole_moves_nothing_but_what_looked_into_it(
                 np.testing.assert_array_equal(after[i], before[i])
 
 
-def test_lags_and_windows_equal_pandas_on_the_time_grid(panel, static_features, profiles):
+def test_lags_and_windows_equal_pandas_on_the_time_grid(
+    panel: Panel, static_features: StaticFeatures, profiles: Profiles
+) -> None:
     at = np.arange(LAST_DAY, LAST_DAY + BINS_PER_DAY, 7)
     found = rows_at(panel, at, static_features=static_features, profiles=profiles)
     series = pd.DataFrame(panel["bikes"].astype(float))
@@ -190,18 +207,15 @@ def test_lags_and_windows_equal_pandas_on_the_time_grid(panel, static_features, 
         )
 
 
-def test_a_station_the_model_never_met_has_no_place_and_no_past(panel, profiles):
+def test_a_station_the_model_never_met_has_no_place_and_no_past(
+    panel: Panel, profiles: Profiles
+) -> None:
     known = Stations(
-        *(
-            column[:5]
-            for column in (
-                panel.stations.ids,
-                panel.stations.names,
-                panel.stations.lat,
-                panel.stations.lon,
-                panel.stations.capacity,
-            )
-        )
+        panel.stations.ids[:5],
+        panel.stations.names[:5],
+        panel.stations.lat[:5],
+        panel.stations.lon[:5],
+        panel.stations.capacity[:5],
     )
     five = mapped(panel, lambda array: array[:, :5], known)
     found = feature_rows(panel, np.array([LAST_DAY]), H, fit_static_features(known), past(five))[
@@ -225,7 +239,9 @@ def test_a_station_the_model_never_met_has_no_place_and_no_past(panel, profiles)
     np.testing.assert_array_equal(found[own, :5], neighbour[own])
 
 
-def test_an_empty_history_gives_features_and_no_error(panel, static_features):
+def test_an_empty_history_gives_features_and_no_error(
+    panel: Panel, static_features: StaticFeatures
+) -> None:
     dark = mapped(panel, lambda array: np.full_like(array, np.nan))
     found = rows_at(
         dark,
@@ -237,7 +253,7 @@ def test_an_empty_history_gives_features_and_no_error(panel, static_features):
     assert np.isnan(found[FEATURES.index("bikes")]).all()
 
 
-def test_local_time_follows_both_changes_of_clocks():
+def test_local_time_follows_both_changes_of_clocks() -> None:
     zone = zoneinfo.ZoneInfo("Europe/Paris")
     for day in ("2025-03-30", "2025-10-26"):
         start = int(dt.datetime.fromisoformat(day + "T00:00+00:00").timestamp()) // 300
@@ -248,8 +264,8 @@ def test_local_time_follows_both_changes_of_clocks():
             assert (minute, dow) == (local.hour * 60 + local.minute, local.weekday())
 
 
-def test_holidays_are_those_of_the_networks_country():
-    def flags(day, tz):
+def test_holidays_are_those_of_the_networks_country() -> None:
+    def flags(day: str, tz: str) -> Any:
         start = int(dt.datetime.fromisoformat(day + "T12:00+00:00").timestamp()) // 300
         columns = calendar_features(np.array([start]), tz)
         return columns["is_public_holiday"][0], columns["is_school_holiday"][0]
@@ -270,11 +286,11 @@ def test_holidays_are_those_of_the_networks_country():
         ((48.86, 2.35), "Europe/Paris"),
     ],
 )
-def test_a_networks_zone_is_guessed_from_where_it_is(place, zone):
+def test_a_networks_zone_is_guessed_from_where_it_is(place: Any, zone: str) -> None:
     assert nearest_zone(*place) == zone
 
 
-def test_the_end_of_the_table_of_school_holidays_is_announced_half_a_year_before():
+def test_the_end_of_the_table_of_school_holidays_is_announced_half_a_year_before() -> None:
     end = dt.date(2027, 9, 1)
     announced = {
         days: school_holidays_end(end - dt.timedelta(days), "Europe/Paris")
@@ -284,13 +300,13 @@ def test_the_end_of_the_table_of_school_holidays_is_announced_half_a_year_before
     assert school_holidays_end(end, "America/Chicago") is None
 
 
-def test_distances_are_great_circles():
+def test_distances_are_great_circles() -> None:
     # Paris to London, 343.6 km by the haversine formula on a sphere of 6371 km.
     found = distance_km(np.array([51.5074]), np.array([-0.1278]), 48.8566, 2.3522)
     assert found[0] == pytest.approx(343.6, abs=0.2)
 
 
-def test_neighbours_are_the_nearest_by_distance(panel):
+def test_neighbours_are_the_nearest_by_distance(panel: Panel) -> None:
     static_features = fit_static_features(panel.stations)
     for s in range(6):
         away = distance_km(
@@ -301,7 +317,7 @@ def test_neighbours_are_the_nearest_by_distance(panel):
         assert (static_features.neighbours[s] >= 0).sum() == 5
 
 
-def test_a_profile_is_the_plain_sum_over_its_days(panel, profiles):
+def test_a_profile_is_the_plain_sum_over_its_days(panel: Panel, profiles: Profiles) -> None:
     bikes = panel["bikes"]
     delta = np.full_like(bikes, np.nan)
     delta[:-H] = bikes[H:] - bikes[:-H]
@@ -314,12 +330,12 @@ def test_a_profile_is_the_plain_sum_over_its_days(panel, profiles):
     np.testing.assert_array_equal(profiles.change[0, 1, 0, 17], expected)
 
 
-def test_a_day_counts_once(panel, profiles):
+def test_a_day_counts_once(panel: Panel, profiles: Profiles) -> None:
     with pytest.raises(ValueError, match="already hold"):
-        update_with_day(profiles, panel, profiles.through)
+        update_with_day(profiles, panel, present(profiles.through))
 
 
-def test_profiles_do_not_see_past_the_day_they_close(panel, profiles):
+def test_profiles_do_not_see_past_the_day_they_close(panel: Panel, profiles: Profiles) -> None:
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 1) * BINS_PER_DAY :] = 0
     again = past(changed(panel, {"bikes": bikes}))
@@ -327,7 +343,7 @@ def test_profiles_do_not_see_past_the_day_they_close(panel, profiles):
     np.testing.assert_array_equal(again.level, profiles.level)
 
 
-def test_profiles_survive_their_bytes_and_give_equal_ones(profiles):
+def test_profiles_survive_their_bytes_and_give_equal_ones(profiles: Profiles) -> None:
     data = to_bytes(profiles)
     again = from_bytes(data)
     assert to_bytes(again) == data
@@ -336,6 +352,6 @@ def test_profiles_survive_their_bytes_and_give_equal_ones(profiles):
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda _: b"PK", lambda _: b""])
-def test_damaged_profiles_are_refused(profiles, damage):
+def test_damaged_profiles_are_refused(profiles: Profiles, damage: Callable[..., Any]) -> None:
     with pytest.raises(ProfileError):
         from_bytes(damage(to_bytes(profiles)))

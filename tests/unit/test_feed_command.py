@@ -1,7 +1,11 @@
 """Feeds of many kinds over HTTP into what ingestion would write, by ``velib feed``."""
 
+from __future__ import annotations
+
 import datetime as dt
 import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,6 +14,10 @@ from raw_feed import raw_feed
 from velib_cli.main import cli
 from velib_core.feeds import http
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
 NOW = dt.datetime(2025, 11, 3, 12, 7, 50, tzinfo=dt.UTC)
 STAMP = int(NOW.timestamp()) - 20
 REPORT = STAMP - 60
@@ -17,33 +25,33 @@ BIN = dt.datetime(2025, 11, 3, 12, 5)
 PARIS = {"lat": 48.86, "lon": 2.35}
 
 
-def status(station_id="a", **fields):
+def status(station_id: str = "a", **fields: Any) -> Any:
     usual = {"num_bikes_available": 3, "num_docks_available": 10, "last_reported": REPORT}
     flags = dict.fromkeys(("is_installed", "is_renting", "is_returning"), True)
     return {"station_id": station_id, **usual, **flags, **fields}
 
 
-def about(station_id="a", **fields):
+def about(station_id: str = "a", **fields: Any) -> Any:
     usual = {"name": f"Station {station_id}", "lat": 45.1, "lon": 4.1, "capacity": 13}
     return {"station_id": station_id, **usual, **fields}
 
 
-def stations(*records, stamp=STAMP, **top):
+def stations(*records: Any, stamp: Any = STAMP, **top: Any) -> Any:
     return {"last_updated": stamp, "ttl": 60, "data": {"stations": list(records)}} | top
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with raw_feed(NOW) as feed:
         yield feed
 
 
 @pytest.fixture
-def check(server, tmp_path):
+def check(server: Any, tmp_path: Path) -> Any:
     """Return what `velib feed` says of the published files, and the rows it would ingest."""
 
-    def run(at=NOW, code=0):
+    def run(at: datetime = NOW, code: int = 0) -> Any:
         out = tmp_path / "snapshot.parquet"
         arguments = ["feed", f"{server.url}/gbfs.json", "--at", at.isoformat(), "--json"]
         done = CliRunner().invoke(cli, [*arguments, "--out", str(out)])
@@ -55,7 +63,9 @@ def check(server, tmp_path):
     return run
 
 
-def test_a_feed_in_order_is_described_with_the_settings_to_deploy_it(server, check):
+def test_a_feed_in_order_is_described_with_the_settings_to_deploy_it(
+    server: Any, check: Any
+) -> None:
     server.publish(
         station_status=stations(status(num_ebikes_available=1), version="2.3"),
         station_information=stations(about()),
@@ -74,7 +84,7 @@ def test_a_feed_in_order_is_described_with_the_settings_to_deploy_it(server, che
     assert rows["a"]["tbin_utc"] == BIN
 
 
-def test_what_a_feed_lacks_and_its_defects_are_said(server, check):
+def test_what_a_feed_lacks_and_its_defects_are_said(server: Any, check: Any) -> None:
     bare = {"station_id": "b", "num_bikes_available": 2}
     server.publish(
         station_status=stations(bare, status("c", is_returning="perhaps"), {"station_id": "d"}),
@@ -90,7 +100,7 @@ def test_what_a_feed_lacks_and_its_defects_are_said(server, check):
     assert found["settings"]["MON_TZ"] == "Europe/Paris"
 
 
-def test_a_feed_that_cannot_be_ingested_is_said_in_one_line(server, check):
+def test_a_feed_that_cannot_be_ingested_is_said_in_one_line(server: Any, check: Any) -> None:
     server.publish(station_status=500, station_information=stations())
     found, _ = check(code=1)
     assert "station_status.json answered 500" in found["error"]
@@ -121,7 +131,9 @@ def test_a_feed_that_cannot_be_ingested_is_said_in_one_line(server, check):
         (STAMP, 0, None),
     ],
 )
-def test_the_time_of_a_snapshot_is_that_of_the_evidence(server, check, stamp, report, reported):
+def test_the_time_of_a_snapshot_is_that_of_the_evidence(
+    server: Any, check: Any, stamp: Any, report: Any, reported: Any
+) -> None:
     server.publish(
         station_status=stations(status(last_reported=report), stamp=stamp),
         station_information=stations(about()),
@@ -132,7 +144,7 @@ def test_the_time_of_a_snapshot_is_that_of_the_evidence(server, check, stamp, re
     assert rows["a"]["last_reported_utc"] == known
 
 
-def test_a_network_west_of_utc_that_writes_local_time_is_put_right(server, check):
+def test_a_network_west_of_utc_that_writes_local_time_is_put_right(server: Any, check: Any) -> None:
     behind = -6 * 3600
     server.publish(
         station_status=stations(status(last_reported=REPORT + behind), stamp=STAMP + behind),
@@ -144,7 +156,9 @@ def test_a_network_west_of_utc_that_writes_local_time_is_put_right(server, check
     assert [kind["field"] for kind in found["defects"]] == ["last_updated"]
 
 
-def test_a_frozen_feed_is_of_its_own_time_and_one_clock_ahead_changes_nothing(server, check):
+def test_a_frozen_feed_is_of_its_own_time_and_one_clock_ahead_changes_nothing(
+    server: Any, check: Any
+) -> None:
     frozen = STAMP - 3 * 3600
     usual = [status(f"{n}", last_reported=frozen - 60) for n in range(99)]
     ahead = status("ahead", last_reported=frozen + 3000)
@@ -156,7 +170,7 @@ def test_a_frozen_feed_is_of_its_own_time_and_one_clock_ahead_changes_nothing(se
 
 
 @pytest.mark.parametrize("date", [NOW.replace(year=2000), NOW.replace(year=2099)])
-def test_the_date_header_moves_nothing(server, check, date):
+def test_the_date_header_moves_nothing(server: Any, check: Any, date: Any) -> None:
     server.now = date
     server.publish(
         station_status=stations(status(), stamp=None), station_information=stations(about())
@@ -165,7 +179,9 @@ def test_the_date_header_moves_nothing(server, check, date):
 
 
 @pytest.mark.parametrize("information", [404, 500, b"<html>", b"{}", stations(7, "x", {"data": 1})])
-def test_without_information_a_snapshot_has_its_counts(server, check, information):
+def test_without_information_a_snapshot_has_its_counts(
+    server: Any, check: Any, information: Any
+) -> None:
     server.publish(station_status=stations(status()), station_information=information)
     found, rows = check()
     assert (rows["a"]["bikes"], rows["a"]["name"]) == (3, None)
@@ -174,7 +190,9 @@ def test_without_information_a_snapshot_has_its_counts(server, check, informatio
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_of_a_stations_records_the_newest_report_counts(server, check, turned):
+def test_of_a_stations_records_the_newest_report_counts(
+    server: Any, check: Any, turned: bool
+) -> None:
     old, new = status(num_bikes_available=9, last_reported=REPORT - 300), status()
     future = status(num_bikes_available=7, last_reported=REPORT + 86_400)
     records = [new, old, future]
@@ -186,7 +204,9 @@ def test_of_a_stations_records_the_newest_report_counts(server, check, turned):
     assert (rows["a"]["bikes"], found["refused"]) == (3, 2)
 
 
-def test_two_ids_that_differ_by_a_control_character_do_not_become_one(server, check):
+def test_two_ids_that_differ_by_a_control_character_do_not_become_one(
+    server: Any, check: Any
+) -> None:
     server.publish(
         station_status=stations(status("7"), status("7\0", num_bikes_available=9)),
         station_information=stations(),
@@ -196,7 +216,7 @@ def test_two_ids_that_differ_by_a_control_character_do_not_become_one(server, ch
     assert found["refused"] == 1
 
 
-def test_the_query_of_an_address_is_never_shown(server, check):
+def test_the_query_of_an_address_is_never_shown(server: Any, check: Any) -> None:
     server.publish(station_status=500, station_information=stations())
     listed = server.files["gbfs"]["data"]["en"]["feeds"]
     for feed in listed:

@@ -1,7 +1,10 @@
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
 import email.utils
 import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,13 +15,16 @@ from velib_core.settings.network import Settings
 from velib_local.simulation.feed_server import FeedServer
 from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
 REPORTED = int(dt.datetime(2025, 11, 3, 11, 50, 1, tzinfo=dt.UTC).timestamp())
 AIR = ["temp_C", "precip_mm", "wind_mps"]
 DIALECTS = ["/gbfs/2", "/gbfs/3", "/velib"]
 
 
-def small_state(**changes) -> FeedState:
+def small_state(**changes: Any) -> FeedState:
     """Two stations with everything, one that is closed, one record without an id."""
     information = StationInformation(
         station_id=["36255", "007", "31024_relais"],
@@ -43,30 +49,30 @@ def small_state(**changes) -> FeedState:
 
 
 @pytest.fixture
-def server():
+def server() -> Iterator[Any]:
     with FeedServer() as feed:
         feed.show(small_state())
         yield feed
 
 
 @pytest.fixture
-def session():
+def session() -> Iterator[Any]:
     with requests.Session() as client:
         yield client
 
 
-def fetch(server, session, path):
+def fetch(server: Any, session: Any, path: str) -> Any:
     answer = session.get(server.base_url + path, timeout=10)
     answer.raise_for_status()
     return answer
 
 
-def read_by_ingestion(server, session, dialect):
+def read_by_ingestion(server: Any, session: Any, dialect: Any) -> Any:
     """Return the rows and defects that the ingestion makes of a dialect, found by discovery."""
-    found = gbfs.decode("gbfs", fetch(server, session, f"{dialect}/gbfs.json").content)
+    discovery = gbfs.decode("gbfs", fetch(server, session, f"{dialect}/gbfs.json").content)
     documents = {
         feed: gbfs.decode(feed, session.get(url, timeout=10).content)
-        for feed, url in gbfs.feed_urls(found).items()
+        for feed, url in gbfs.feed_urls(discovery).items()
     }
     listed = documents.get("vehicle_types")
     types, _ = kinds.vehicle_kinds(listed) if listed else kinds.NO_TYPES
@@ -78,7 +84,9 @@ def read_by_ingestion(server, session, dialect):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_ingestion_reads_the_same_numbers_from_every_dialect(server, session, dialect):
+def test_ingestion_reads_the_same_numbers_from_every_dialect(
+    server: Any, session: Any, dialect: Any
+) -> None:
     rows, defects = read_by_ingestion(server, session, dialect)
     answered = rows.drop_columns([*AIR, "weather_utc", "tbin_utc"]).to_pylist()
     naive = NOON.replace(tzinfo=None)
@@ -139,7 +147,7 @@ def test_ingestion_reads_the_same_numbers_from_every_dialect(server, session, di
     assert [(defect.field, defect.refused) for defect in defects] == [("station_id", True)]
 
 
-def test_the_standard_dialects_differ_as_their_versions_say(server, session):
+def test_the_standard_dialects_differ_as_their_versions_say(server: Any, session: Any) -> None:
     two = fetch(server, session, "/gbfs/2/station_status.json").json()
     three = fetch(server, session, "/gbfs/3/station_status.json").json()
     stamp = int(NOON.timestamp())
@@ -168,7 +176,7 @@ def test_the_standard_dialects_differ_as_their_versions_say(server, session):
     assert "name" not in information["data"]["stations"][2]
 
 
-def test_the_velib_dialect_has_its_own_stamp_ids_and_twin_keys(server, session):
+def test_the_velib_dialect_has_its_own_stamp_ids_and_twin_keys(server: Any, session: Any) -> None:
     document = fetch(server, session, "/velib/station_status.json").json()
     assert set(document) == {"lastUpdatedOther", "ttl", "data"}
     assert document["ttl"] == 3600
@@ -192,7 +200,7 @@ def test_the_velib_dialect_has_its_own_stamp_ids_and_twin_keys(server, session):
     assert {"station_id", "stationCode"}.isdisjoint(nameless)
 
 
-def test_the_date_header_is_the_feeds_clock(server, session):
+def test_the_date_header_is_the_feeds_clock(server: Any, session: Any) -> None:
     late = small_state(now=NOON + dt.timedelta(minutes=3))
     server.show(late)
     answer = fetch(server, session, "/gbfs/2/station_status.json")
@@ -200,7 +208,7 @@ def test_the_date_header_is_the_feeds_clock(server, session):
     assert answer.json()["last_updated"] == int(NOON.timestamp())
 
 
-def test_a_new_state_replaces_every_document(server, session):
+def test_a_new_state_replaces_every_document(server: Any, session: Any) -> None:
     before = fetch(server, session, "/gbfs/2/station_status.json").json()
     bikes = [7, 3, 0, 5]
     status = dataclasses.replace(small_state().status, bikes=bikes)
@@ -211,7 +219,7 @@ def test_a_new_state_replaces_every_document(server, session):
     assert after["last_updated"] - before["last_updated"] == 300
 
 
-def test_ingestion_reads_the_weather_back_bit_for_bit(server, session):
+def test_ingestion_reads_the_weather_back_bit_for_bit(server: Any, session: Any) -> None:
     settings = Settings.from_env(
         {
             "GCS_BUCKET_ROOT": "gs://bucket/velib",
@@ -228,7 +236,9 @@ def test_ingestion_reads_the_weather_back_bit_for_bit(server, session):
         assert answered.weather_utc == NOON.replace(minute=0, second=0, tzinfo=None)
 
 
-def test_hourly_weather_starts_at_midnight_and_knows_nothing_of_the_past(server, session):
+def test_hourly_weather_starts_at_midnight_and_knows_nothing_of_the_past(
+    server: Any, session: Any
+) -> None:
     query = "latitude=48.85&longitude=2.35&hourly=precipitation,windspeed_10m&windspeed_unit=kmh"
     path = f"/v1/forecast?{query}&past_days=1&forecast_days=1&timezone=UTC"
     document = fetch(server, session, path).json()
@@ -253,14 +263,14 @@ def test_hourly_weather_starts_at_midnight_and_knows_nothing_of_the_past(server,
     ],
 )
 def test_a_weather_query_that_makes_no_sense_is_refused_with_its_reason(
-    server, session, query, reason
-):
+    server: Any, session: Any, query: str, reason: str
+) -> None:
     answer = session.get(f"{server.base_url}/v1/forecast?{query}", timeout=10)
     assert answer.status_code == 400
     assert reason in answer.json()["reason"]
 
 
-def test_a_stalled_feed_outlasts_the_patience_of_its_reader(server, session):
+def test_a_stalled_feed_outlasts_the_patience_of_its_reader(server: Any, session: Any) -> None:
     server.stall("/gbfs/2/station_status", 0.5, times=1)
     url = f"{server.base_url}/gbfs/2/station_status.json"
     with pytest.raises(requests.ReadTimeout):
@@ -268,7 +278,7 @@ def test_a_stalled_feed_outlasts_the_patience_of_its_reader(server, session):
     assert session.get(url, timeout=5).status_code == 200
 
 
-def test_a_fault_lasts_as_often_as_it_was_asked_for(server, session):
+def test_a_fault_lasts_as_often_as_it_was_asked_for(server: Any, session: Any) -> None:
     url = f"{server.base_url}/gbfs/2/station_status.json"
     server.fail("/gbfs/2/station_status", status=429, times=2)
     statuses = [session.get(url, timeout=10).status_code for _ in range(3)]
@@ -289,14 +299,16 @@ def test_a_fault_lasts_as_often_as_it_was_asked_for(server, session):
         (bytes(10_000_000), "application/octet-stream"),
     ],
 )
-def test_junk_is_sent_as_it_was_given(server, session, body, content_type):
+def test_junk_is_sent_as_it_was_given(
+    server: Any, session: Any, body: Any, content_type: str
+) -> None:
     server.reply("/velib", body, content_type, times=1)
     junk = fetch(server, session, "/velib/station_status.json")
     assert (junk.content, junk.headers["Content-Type"]) == (body, content_type)
     assert fetch(server, session, "/velib/station_status.json").json()["ttl"] == 3600
 
 
-def test_without_a_state_or_a_document_the_server_says_so(session):
+def test_without_a_state_or_a_document_the_server_says_so(session: Any) -> None:
     with FeedServer() as feed:
         url = f"{feed.base_url}/gbfs/2/gbfs.json"
         assert session.get(url, timeout=10).status_code == 503

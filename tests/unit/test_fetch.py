@@ -1,13 +1,19 @@
+from __future__ import annotations
+
 import datetime as dt
 import gzip
 import http.server
 import threading
 import time
 import tracemalloc
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from velib_core.feeds import http as fetch
-from velib_core.feeds.http import FeedError, FeedUnavailableError
+from velib_core.feeds.http import Answer, FeedError, FeedUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Scripted(http.server.ThreadingHTTPServer):
@@ -15,13 +21,13 @@ class Scripted(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *steps):
+    def __init__(self, *steps: Any) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.steps = list(steps)
-        self.asked = []
+        self.asked: list[Any] = []
         self.url = f"http://127.0.0.1:{self.server_port}/feed"
 
-    def handle_error(self, request, client_address):
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is what some tests are about."""
 
 
@@ -29,17 +35,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Scripted
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self.server.asked.append(time.monotonic())
         steps = self.server.steps
         (steps.pop(0) if len(steps) > 1 else steps[0])(self)
 
-    def log_message(self, *args):
+    def log_message(self, *args: Any) -> None:
         pass
 
 
-def answer(status=200, body=b"{}", length=None, **headers):
-    def step(handler):
+def answer(status: int = 200, body: Any = b"{}", length: Any = None, **headers: Any) -> Any:
+    def step(handler: Any) -> None:
         handler.send_response_only(status)
         for name, value in headers.items():
             handler.send_header(name.replace("_", "-"), value)
@@ -51,11 +57,11 @@ def answer(status=200, body=b"{}", length=None, **headers):
     return step
 
 
-def hang_up(handler):
+def hang_up(handler: Any) -> None:
     handler.close_connection = True
 
 
-def trickle(handler):
+def trickle(handler: Any) -> None:
     handler.send_response_only(200)
     handler.send_header("Content-Length", "40")
     handler.send_header("Connection", "close")
@@ -67,12 +73,12 @@ def trickle(handler):
 
 
 @pytest.fixture
-def serve(monkeypatch):
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start a server that follows a script; retries wait a tenth of their usual time."""
     monkeypatch.setattr(fetch, "BACKOFF_S", 0.04)
     servers = []
 
-    def start(*steps):
+    def start(*steps: Any) -> Scripted:
         server = Scripted(*steps)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
@@ -84,12 +90,12 @@ def serve(monkeypatch):
         server.server_close()
 
 
-def get(server, budget_s=5.0):
+def get(server: Any, budget_s: Any = 5.0) -> Answer:
     with fetch.open_session() as session:
         return fetch.get(session, server.url, budget_s)
 
 
-def test_the_body_comes_with_the_servers_clock(serve):
+def test_the_body_comes_with_the_servers_clock(serve: Any) -> None:
     server = serve(answer(body=b"[1]", Date="Mon, 03 Nov 2025 12:07:30 GMT"))
     found = get(server)
     assert found.body == b"[1]"
@@ -97,8 +103,8 @@ def test_the_body_comes_with_the_servers_clock(serve):
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Mon, 99 Nov 2025 12:07:30 GMT"])
-def test_a_clock_that_is_missing_or_malformed_is_none(serve, date):
-    headers = {} if date is None else {"Date": date}
+def test_a_clock_that_is_missing_or_malformed_is_none(serve: Any, date: str | None) -> None:
+    headers: dict[str, Any] = {} if date is None else {"Date": date}
     assert get(serve(answer(**headers))).date is None
 
 
@@ -115,35 +121,35 @@ def test_a_clock_that_is_missing_or_malformed_is_none(serve, date):
     ],
     ids=["429", "500", "retry-after", "bad-retry-after", "hang-up", "truncated", "bad-gzip"],
 )
-def test_a_passing_failure_is_tried_again(serve, failure):
+def test_a_passing_failure_is_tried_again(serve: Any, failure: Any) -> None:
     server = serve(failure, failure, answer(body=b"well"))
     assert get(server).body == b"well"
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize("failure", [answer(503), hang_up], ids=["503", "hang-up"])
-def test_a_lasting_failure_is_transient_after_the_last_attempt(serve, failure):
+def test_a_lasting_failure_is_transient_after_the_last_attempt(serve: Any, failure: Any) -> None:
     server = serve(failure)
     with pytest.raises(FeedUnavailableError, match=server.url):
         get(server)
     assert len(server.asked) == fetch.ATTEMPTS
 
 
-def test_retry_after_is_waited_for(serve):
+def test_retry_after_is_waited_for(serve: Any) -> None:
     server = serve(answer(429, Retry_After="1"), answer())
     get(server)
     first, second = server.asked
     assert second - first >= 1
 
 
-def test_a_retry_after_beyond_the_budget_ends_the_attempts(serve):
+def test_a_retry_after_beyond_the_budget_ends_the_attempts(serve: Any) -> None:
     server = serve(answer(429, Retry_After="3600"), answer())
     with pytest.raises(FeedUnavailableError, match="429"):
         get(server)
     assert len(server.asked) == 1
 
 
-def test_a_trickle_does_not_outlast_the_budget(serve):
+def test_a_trickle_does_not_outlast_the_budget(serve: Any) -> None:
     server = serve(trickle)
     with pytest.raises(FeedUnavailableError):
         get(server, budget_s=0.3)
@@ -151,14 +157,14 @@ def test_a_trickle_does_not_outlast_the_budget(serve):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 304])
-def test_any_other_status_is_permanent_and_named(serve, status):
+def test_any_other_status_is_permanent_and_named(serve: Any, status: int) -> None:
     server = serve(answer(status, body=b""))
     with pytest.raises(FeedError, match=str(status)):
         get(server)
     assert len(server.asked) == 1
 
 
-def test_redirects_are_followed_but_not_in_circles(serve):
+def test_redirects_are_followed_but_not_in_circles(serve: Any) -> None:
     target = serve(answer(body=b"here"))
     assert get(serve(answer(302, body=b"", Location=target.url))).body == b"here"
     with pytest.raises(FeedError, match="redirects"):
@@ -168,12 +174,12 @@ def test_redirects_are_followed_but_not_in_circles(serve):
 @pytest.mark.parametrize(
     "location", ["file:///etc/hostname", "ftp://127.0.0.1/x", "http://[bad", "http://a:99999/"]
 )
-def test_only_http_is_followed(serve, location):
+def test_only_http_is_followed(serve: Any, location: str) -> None:
     with pytest.raises(FeedError):
         get(serve(answer(302, body=b"", Location=location)))
 
 
-def test_a_body_is_bounded_after_decompression(serve, monkeypatch):
+def test_a_body_is_bounded_after_decompression(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 1 << 20)
     fits, bomb = b" " * (1 << 20), b" " * ((1 << 20) + 1)
     assert get(serve(answer(body=gzip.compress(fits), Content_Encoding="gzip"))).body == fits
@@ -181,7 +187,7 @@ def test_a_body_is_bounded_after_decompression(serve, monkeypatch):
         get(serve(answer(body=gzip.compress(bomb), Content_Encoding="gzip")))
 
 
-def test_an_address_that_nobody_answers_is_transient(serve):
+def test_an_address_that_nobody_answers_is_transient(serve: Any) -> None:
     server = serve(answer())
     server.shutdown()
     server.server_close()
@@ -189,7 +195,7 @@ def test_an_address_that_nobody_answers_is_transient(serve):
         get(server)
 
 
-def measured(call):
+def measured(call: Any) -> tuple[FeedError | FeedUnavailableError | None, float, float]:
     """Return what a call raises, its seconds and the MiB that it takes at its peak."""
     tracemalloc.start()
     started = time.monotonic()
@@ -203,14 +209,14 @@ def measured(call):
     return raised, seconds, peak / 2**20
 
 
-def continue_for_ever(handler):
+def continue_for_ever(handler: Any) -> None:
     for _ in range(2000):
         handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         handler.wfile.flush()
         time.sleep(0.02)
 
 
-def trickle_headers(handler):
+def trickle_headers(handler: Any) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
     for n in range(90):
         handler.wfile.write(b"X-%d: slow\r\n" % n)
@@ -218,12 +224,12 @@ def trickle_headers(handler):
         time.sleep(0.1)
 
 
-def silent(handler):
+def silent(handler: Any) -> None:
     time.sleep(30)
     del handler
 
 
-def never_end(handler):
+def never_end(handler: Any) -> None:
     handler.send_response_only(200)
     handler.send_header("Content-Type", "application/json")
     handler.end_headers()
@@ -234,14 +240,14 @@ def never_end(handler):
 BOMB = gzip.compress(b" " * (256 << 20), 9)
 
 
-def bomb_behind(status):
+def bomb_behind(status: int) -> Any:
     return answer(status, body=BOMB, Content_Encoding="gzip", Location="/elsewhere")
 
 
 @pytest.mark.parametrize(
     "step", [continue_for_ever, trickle_headers, silent, trickle], ids=lambda step: step.__name__
 )
-def test_a_call_ends_with_its_budget_whatever_the_server_does(serve, step):
+def test_a_call_ends_with_its_budget_whatever_the_server_does(serve: Any, step: Any) -> None:
     server = serve(step)
     raised, seconds, _ = measured(lambda: get(server, budget_s=0.6))
     assert isinstance(raised, FeedUnavailableError)
@@ -249,7 +255,9 @@ def test_a_call_ends_with_its_budget_whatever_the_server_does(serve, step):
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 500])
-def test_a_bomb_takes_no_more_than_the_bound_on_any_path(serve, monkeypatch, status):
+def test_a_bomb_takes_no_more_than_the_bound_on_any_path(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
     monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 4 << 20)
     server = serve(bomb_behind(status))
     raised, _, peak = measured(lambda: get(server))
@@ -257,7 +265,7 @@ def test_a_bomb_takes_no_more_than_the_bound_on_any_path(serve, monkeypatch, sta
     assert peak < 12
 
 
-def test_a_bomb_in_a_bomb_is_not_opened(serve):
+def test_a_bomb_in_a_bomb_is_not_opened(serve: Any) -> None:
     twice = gzip.compress(BOMB)
     raised, _, peak = measured(
         lambda: get(serve(answer(body=twice, Content_Encoding="gzip, gzip")))
@@ -266,7 +274,7 @@ def test_a_bomb_in_a_bomb_is_not_opened(serve):
     assert peak < 12
 
 
-def test_a_body_that_never_ends_is_bounded(serve, monkeypatch):
+def test_a_body_that_never_ends_is_bounded(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 4 << 20)
     raised, seconds, peak = measured(lambda: get(serve(never_end)))
     assert isinstance(raised, FeedError)
@@ -285,12 +293,12 @@ def test_a_body_that_never_ends_is_bounded(serve, monkeypatch):
         "http://localhost/",
     ],
 )
-def test_an_address_named_from_elsewhere_does_not_lead_to_this_machine(url):
+def test_an_address_named_from_elsewhere_does_not_lead_to_this_machine(url: str) -> None:
     with fetch.open_session() as session, pytest.raises(FeedError, match="beyond this machine"):
         fetch.get(session, url, origin="http://192.0.2.1/gbfs.json")
 
 
-def test_the_query_of_an_address_is_in_no_message(serve):
+def test_the_query_of_an_address_is_in_no_message(serve: Any) -> None:
     for step in (answer(500), answer(404), hang_up, answer(302, Location="/feed?token=SECRET")):
         server = serve(step)
         with fetch.open_session() as session:

@@ -1,9 +1,12 @@
 """Training, the model pack and what is published."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from panels import START, changed, make_panel, mapped
 from velib_core.errors import ModelError
-from velib_core.features.profiles import empty_profiles, update_with_day
+from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
 from velib_core.features.stack import CONTRACT_FEATURES, FEATURES, feature_rows
 from velib_core.forecast import (
     FrameError,
@@ -46,13 +49,27 @@ from velib_core.model.change_distribution import (
 )
 from velib_core.model.inference import hindcast_day, predict
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export
-from velib_core.model.pack import from_blobs, to_blobs
+from velib_core.model.pack import ModelPack, from_blobs, to_blobs
 from velib_core.model.rows import PastDay
-from velib_core.model.training import TrainingOptions, calibrate_day, train_on
+from velib_core.model.training import Training, TrainingOptions, calibrate_day, train_on
 from velib_core.tables.climatology import Climatology
-from velib_core.tables.panel import Stations
-from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
+from velib_core.tables.panel import Panel, Stations
+from velib_core.timeline.bins import (
+    BINS_PER_DAY,
+    Bin,
+    Day,
+    HorizonBins,
+    bin_start,
+    day_after,
+    day_of,
+)
 from velib_core.timeline.local_time import local_times
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pandas.core.frame import DataFrame
 
 H = HorizonBins(12)
 FEW = TrainingOptions(max_rows=5_000, rounds=5, threads=1)
@@ -60,7 +77,7 @@ TZ = "Europe/Paris"
 DAYS = 5
 
 
-def frame_of(panel):
+def frame_of(panel: Panel) -> DataFrame:
     """The panel's observations as snapshot rows."""
     t, s = np.nonzero(~np.isnan(panel["bikes"]))
     stamps = [bin_start(Bin(panel.start + int(i))).replace(tzinfo=None) for i in t]
@@ -81,23 +98,23 @@ def frame_of(panel):
     )
 
 
-def learnt(panel, days, options=FEW):
+def learnt(panel: Panel, days: list[Day], options: TrainingOptions = FEW) -> Training:
     return train_on(panel, panel.stations, days, H, TZ, options)
 
 
 @pytest.fixture(scope="module")
-def panel():
+def panel() -> Panel:
     return make_panel(days=DAYS)
 
 
 @pytest.fixture(scope="module")
-def pack(panel):
+def pack(panel: Panel) -> ModelPack:
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     return learnt(panel, days).pack
 
 
 @pytest.fixture(scope="module")
-def profiles(panel):
+def profiles(panel: Panel) -> Profiles:
     found = empty_profiles(TZ, (H,))
     for n in range(DAYS - 1):
         found = update_with_day(found, panel, day_after(day_of(panel.start), n))
@@ -105,12 +122,12 @@ def profiles(panel):
 
 
 @pytest.fixture(scope="module")
-def blobs(pack):
+def blobs(pack: ModelPack) -> dict[str, bytes]:
     return to_blobs(pack)
 
 
 @pytest.fixture(scope="module")
-def frame(panel):
+def frame(panel: Panel) -> DataFrame:
     return frame_of(panel)
 
 
@@ -118,12 +135,12 @@ LATE = Bin(START + DAYS * BINS_PER_DAY - 30)
 
 
 @pytest.fixture(scope="module")
-def sample():
+def sample() -> Any:
     changes = np.rint(np.random.default_rng(3).standard_t(3, 50_000) * 1.5).astype(np.float32)
     return np.clip(changes, -MAX_CHANGE, MAX_CHANGE)
 
 
-def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample):
+def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample: Any) -> None:
     classes = fit_classes(count_changes(sample))
     shares = np.bincount(classes.of(sample), minlength=len(classes.lows)) / len(sample)
     one = shares[None, :].astype(np.float32)
@@ -141,7 +158,9 @@ def test_a_distribution_gives_the_median_mean_and_tails_of_its_sample(sample):
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10_000), blend_weight=st.sampled_from(BLEND_WEIGHTS))
-def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, blend_weight):
+def test_the_median_is_where_the_mixed_distribution_passes_a_half(
+    sample: Any, seed: int, blend_weight: Any
+) -> None:
     classes = fit_classes(count_changes(sample))
     rng = np.random.default_rng(seed)
     probability = rng.dirichlet(np.full(len(classes.lows), 0.3), 20).astype(np.float32)
@@ -155,13 +174,13 @@ def test_the_median_is_where_the_mixed_distribution_passes_a_half(sample, seed, 
     assert (upto[rows, np.maximum(found - 1, 0)] <= half + 1e-6).all()
 
 
-def test_a_blend_weight_of_one_half_is_persistence(sample):
+def test_a_blend_weight_of_one_half_is_persistence(sample: Any) -> None:
     classes = fit_classes(count_changes(sample))
     sure = np.eye(len(classes.lows), dtype=np.float32)
     assert (np.rint(median_change(classes, sure, 0.5)) == 0).all()
 
 
-def test_days_of_wrong_forecasts_lower_the_blend_weight(sample):
+def test_days_of_wrong_forecasts_lower_the_blend_weight(sample: Any) -> None:
     classes = fit_classes(count_changes(sample))
     rising = np.zeros((200, len(classes.lows)), np.float32)
     rising[:, classes.unchanged + 1] = 1
@@ -184,7 +203,9 @@ def test_days_of_wrong_forecasts_lower_the_blend_weight(sample):
     )
 
 
-def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead(sample):
+def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead(
+    sample: Any,
+) -> None:
     classes = fit_classes(count_changes(sample))
     # Seven of ten times one bike more, else none: only a blend weight above 0.5 / 0.7 says so.
     rising = np.zeros((300, len(classes.lows)), np.float32)
@@ -201,7 +222,9 @@ def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead
     assert dataclasses.replace(surely, days=3).blend_weight(H) == 1.0
 
 
-def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(sample):
+def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(
+    sample: Any,
+) -> None:
     classes = fit_classes(count_changes(sample))
     unchanged = np.zeros((50, len(classes.lows)), np.float32)
     unchanged[:, classes.unchanged] = 1
@@ -212,13 +235,13 @@ def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_d
     assert (calibration.gain == 0).all()
 
 
-def test_training_twice_gives_the_same_bytes(panel, blobs):
+def test_training_twice_gives_the_same_bytes(panel: Panel, blobs: dict[str, bytes]) -> None:
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     again = to_blobs(learnt(panel, days).pack)
     assert again == blobs
 
 
-def test_training_sees_nothing_of_its_last_days_but_to_stop(panel, pack):
+def test_training_sees_nothing_of_its_last_days_but_to_stop(panel: Panel, pack: ModelPack) -> None:
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 1) * BINS_PER_DAY :] = 0
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
@@ -227,7 +250,9 @@ def test_training_sees_nothing_of_its_last_days_but_to_stop(panel, pack):
 
 
 @pytest.mark.parametrize(("every", "phase"), [(3, 0), (3, 1), (6, 5)])
-def test_a_network_that_is_polled_less_often_is_learnt_from_at_every_day(panel, every, phase):
+def test_a_network_that_is_polled_less_often_is_learnt_from_at_every_day(
+    panel: Panel, every: int, phase: int
+) -> None:
     """Whatever the stride, the rows are among the bins that were observed."""
     seen = np.arange(panel.bins) % every == phase
     kept = {name: np.where(seen[:, None], panel[name], np.nan) for name in panel.values}  # noqa: PD011
@@ -242,14 +267,16 @@ def test_a_network_that_is_polled_less_often_is_learnt_from_at_every_day(panel, 
         assert pack.about["n_tune"] > 0
 
 
-def test_only_days_after_training_earn_full_weight(panel, pack, profiles):
+def test_only_days_after_training_earn_full_weight(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     assert pack.calibration.n > 0
     assert pack.calibration.days == 0
     past = PastDay(day_after(day_of(panel.start), DAYS - 1), panel, profiles)
     assert calibrate_day(pack, pack.calibration, past).days == 1
 
 
-def test_a_window_without_observations_to_validate_on_is_refused(panel):
+def test_a_window_without_observations_to_validate_on_is_refused(panel: Panel) -> None:
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 2) * BINS_PER_DAY :] = np.nan
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
@@ -257,12 +284,14 @@ def test_a_window_without_observations_to_validate_on_is_refused(panel):
         learnt(changed(panel, {"bikes": bikes}), days)
 
 
-def test_too_short_a_window_is_refused(panel):
+def test_too_short_a_window_is_refused(panel: Panel) -> None:
     with pytest.raises(ValueError, match="too few"):
         learnt(panel, [day_of(panel.start)])
 
 
-def test_a_pack_survives_its_bytes(panel, pack, profiles, blobs):
+def test_a_pack_survives_its_bytes(
+    panel: Panel, pack: ModelPack, profiles: Profiles, blobs: dict[str, bytes]
+) -> None:
     again = from_blobs(blobs, H)
     assert to_blobs(again) == blobs
     before, after = (predict(p, panel, profiles, LATE) for p in (pack, again))
@@ -280,19 +309,23 @@ def test_a_pack_survives_its_bytes(panel, pack, profiles, blobs):
         lambda _: b'{"learner": {}}',
     ],
 )
-def test_a_damaged_pack_is_a_model_error(blobs, name, damage):
+def test_a_damaged_pack_is_a_model_error(
+    blobs: dict[str, bytes], name: str, damage: Callable[..., Any]
+) -> None:
     with pytest.raises(ModelError):
         from_blobs(blobs | {name: damage(blobs[name])}, H)
 
 
-def test_a_pack_without_a_part_or_for_another_horizon_is_a_model_error(blobs):
+def test_a_pack_without_a_part_or_for_another_horizon_is_a_model_error(
+    blobs: dict[str, bytes],
+) -> None:
     with pytest.raises(ModelError, match="missing"):
         from_blobs({"pack.json": blobs["pack.json"]})
     with pytest.raises(ModelError, match="12 bins"):
         from_blobs(blobs, HorizonBins(3))
 
 
-def test_probabilities_are_corrected_by_what_came_true():
+def test_probabilities_are_corrected_by_what_came_true() -> None:
     sums = fresh_calibration().bike.copy()
     place = int(np.digitize(0.14, PROBABILITY_EDGES))
     sums[:, place] = 1000, 140, 330
@@ -301,7 +334,9 @@ def test_probabilities_are_corrected_by_what_came_true():
     assert found[[0, 2, 3]].tolist() == [0, 0.95, 1]
 
 
-def test_a_sure_forecasts_crps_is_its_error_and_a_vague_ones_is_the_sum_over_all_levels(sample):
+def test_a_sure_forecasts_crps_is_its_error_and_a_vague_ones_is_the_sum_over_all_levels(
+    sample: Any,
+) -> None:
     classes = fit_classes(count_changes(sample))
     probability = np.full((3, len(classes.lows)), 1 / len(classes.lows), np.float32)
     bikes, true = np.array([5, 5, 0], np.float32), np.array([5, 9, 2], np.float32)
@@ -318,7 +353,9 @@ def test_a_sure_forecasts_crps_is_its_error_and_a_vague_ones_is_the_sum_over_all
         assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_hindcast_is_scored_where_its_truth_is_known(panel, pack, profiles):
+def test_a_hindcast_is_scored_where_its_truth_is_known(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     day = day_after(day_of(panel.start), DAYS - 2)
     held = hindcast_day(pack, panel, day, profiles, fresh_calibration())
     said, scores = hindcast_day(pack, panel, day, profiles, pack.calibration)
@@ -331,7 +368,7 @@ def test_a_hindcast_is_scored_where_its_truth_is_known(panel, pack, profiles):
     assert scores[known].mean() < held[1][known].mean(), "the model knows more than persistence"
 
 
-def test_climatology_is_what_the_hour_of_past_days_held(panel):
+def test_climatology_is_what_the_hour_of_past_days_held(panel: Panel) -> None:
     past = Climatology(TZ)
     past.add(panel.stations.ids, panel.start, panel["bikes"][:BINS_PER_DAY])
     target = np.array([panel.start + BINS_PER_DAY + 100])
@@ -346,7 +383,9 @@ def test_climatology_is_what_the_hour_of_past_days_held(panel):
     assert np.isnan(past.crps(np.array(["9"]), np.array([0]), target, seven))[0]
 
 
-def test_a_pack_of_fewer_features_still_forecasts(panel, pack, profiles, blobs):
+def test_a_pack_of_fewer_features_still_forecasts(
+    panel: Panel, pack: ModelPack, profiles: Profiles, blobs: dict[str, bytes]
+) -> None:
     kept = FEATURES[:98]
     rows = feature_rows(panel, np.array([LATE]), H, pack.static_features, profiles, kept)[:, 0].T
     data = xgb.QuantileDMatrix(np.ascontiguousarray(rows), np.arange(6) % len(pack.classes.lows))
@@ -360,13 +399,15 @@ def test_a_pack_of_fewer_features_still_forecasts(panel, pack, profiles, blobs):
     assert predict(read, panel, profiles, LATE)["bikes_pred"].null_count < 6
 
 
-def test_a_pack_for_other_features_is_a_model_error(pack):
+def test_a_pack_for_other_features_is_a_model_error(pack: ModelPack) -> None:
     foreign = dataclasses.replace(pack, feat_cols=(*FEATURES[:-1], "something_else"))
     with pytest.raises(ModelError, match="features"):
         from_blobs(to_blobs(foreign), H)
 
 
-def test_every_station_gets_a_forecast_or_a_reason(panel, pack, profiles):
+def test_every_station_gets_a_forecast_or_a_reason(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     bikes, ok = panel["bikes"].copy(), panel["ok"].copy()
     capacity, age = panel["capacity"].copy(), panel["age_min"].copy()
     row = LATE - panel.start
@@ -394,7 +435,9 @@ def test_every_station_gets_a_forecast_or_a_reason(panel, pack, profiles):
         assert found[name].is_valid().to_pylist() == [False] * 5 + [True]
 
 
-def test_a_station_that_fell_silent_days_ago_stays_in_the_document(panel, pack, profiles):
+def test_a_station_that_fell_silent_days_ago_stays_in_the_document(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     others = Stations(*(column[1:] for column in vars(panel.stations).values()))
     without = mapped(panel, lambda array: array[:, 1:], others)
     row = predict(pack, without, profiles, LATE).to_pylist()[0]
@@ -403,7 +446,9 @@ def test_a_station_that_fell_silent_days_ago_stays_in_the_document(panel, pack, 
     assert row["tbin_latest"] == pd.Timestamp((panel.start + int(last)) * 300, unit="s")
 
 
-def test_a_forecast_starts_from_the_stations_own_newest_observation(panel, pack, profiles):
+def test_a_forecast_starts_from_the_stations_own_newest_observation(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     bikes = panel["bikes"].copy()
     row = LATE - panel.start
     bikes[row - 2, 0] = 4
@@ -417,7 +462,9 @@ def test_a_forecast_starts_from_the_stations_own_newest_observation(panel, pack,
     assert found["target_ts_utc"] == pd.Timestamp((LATE - 2 + H) * 300, unit="s")
 
 
-def test_published_numbers_keep_to_their_ranges(panel, pack, profiles):
+def test_published_numbers_keep_to_their_ranges(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     found = predict(pack, panel, profiles, LATE).to_pandas().dropna(subset=["bikes_pred"])
     assert len(found)
     assert found["bikes_pred"].between(0, found["capacity_bin"]).all()
@@ -427,7 +474,9 @@ def test_published_numbers_keep_to_their_ranges(panel, pack, profiles):
     assert found["p_dock"].between(0, 1).all()
 
 
-def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(panel, pack, profiles):
+def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     bikes, capacity = panel["bikes"].copy(), panel["capacity"].copy()
     row = LATE - panel.start
     bikes[: row + 1, 0], capacity[:, 0] = 28, 20
@@ -445,7 +494,9 @@ def test_a_station_with_more_bikes_than_docks_is_forecast_from_what_is_there(pan
             assert 0 <= row_of["bikes_mean"] <= row_of["capacity_bin"]
 
 
-def test_the_training_frame_has_the_contracts_columns_and_a_target_by_time(panel, frame):
+def test_the_training_frame_has_the_contracts_columns_and_a_target_by_time(
+    panel: Panel, frame: DataFrame
+) -> None:
     full, features, target, names = build_training_frame_spatial(
         frame.sample(frac=1, random_state=1), H
     )
@@ -469,7 +520,7 @@ def test_the_training_frame_has_the_contracts_columns_and_a_target_by_time(panel
     }
 
 
-def test_frames_of_stations_name_them(panel, frame):
+def test_frames_of_stations_name_them(panel: Panel, frame: DataFrame) -> None:
     static = build_station_static(frame)
     assert static["station_id"].tolist() == panel.stations.ids.tolist()
     nearest = compute_knn_map(frame, k=2)
@@ -478,7 +529,9 @@ def test_frames_of_stations_name_them(panel, frame):
     assert (timed["hour"] == pd.to_datetime(frame["tbin_utc"]).dt.hour).all()
 
 
-def test_offline_and_feature_predictions_agree_with_serving(panel, frame, pack, profiles):
+def test_offline_and_feature_predictions_agree_with_serving(
+    panel: Panel, frame: DataFrame, pack: ModelPack, profiles: Profiles
+) -> None:
     until = frame[frame["tbin_utc"] <= bin_start(LATE).replace(tzinfo=None)]
     offline = predict_latest_offline(pack, until).set_index("station_id")
     logged_forecasts = predict(pack, panel, profiles, LATE).to_pandas().set_index("station_id")
@@ -511,7 +564,9 @@ print(*pack["feat_cols"], pack["horizon_bins"])
 """
 
 
-def test_a_program_without_this_package_gets_bikes_from_the_pack(panel, pack, frame, tmp_path):
+def test_a_program_without_this_package_gets_bikes_from_the_pack(
+    panel: Panel, pack: ModelPack, frame: DataFrame, tmp_path: Path
+) -> None:
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     options = dataclasses.replace(FEW, rounds=60)
     data = to_joblib(train_legacy_export(learnt(panel, days), options))
@@ -529,14 +584,14 @@ def test_a_program_without_this_package_gets_bikes_from_the_pack(panel, pack, fr
     assert error.mean() < 0.5 * np.abs(target - target.mean()).mean()
 
 
-def test_a_model_from_a_frame_knows_its_window(frame):
+def test_a_model_from_a_frame_knows_its_window(frame: DataFrame) -> None:
     pack = train_model(frame, H, lookback_days=4, options=FEW)
     assert pack.horizon_bins == H
     assert pack.about["last_day"] == str(day_after(day_of(START), DAYS - 1))
     assert pack.about["first_day"] == str(day_after(day_of(START), 1))
 
 
-def without(panel, *names):
+def without(panel: Panel, *names: Any) -> Panel:
     """The panel of a network that does not publish some variables."""
     nothing = np.full_like(panel["bikes"], np.nan)
     stations = panel.stations
@@ -547,7 +602,9 @@ def without(panel, *names):
 
 
 @pytest.mark.parametrize("missing", [("capacity",), ("capacity", "docks_available")])
-def test_a_network_without_capacities_is_forecast_all_the_same(panel, profiles, missing):
+def test_a_network_without_capacities_is_forecast_all_the_same(
+    panel: Panel, profiles: Profiles, missing: Any
+) -> None:
     blind = without(panel, *missing)
     days = [day_after(day_of(panel.start), n) for n in range(DAYS - 1)]
     found = predict(learnt(blind, days).pack, blind, profiles, LATE)
@@ -563,7 +620,9 @@ def test_a_network_without_capacities_is_forecast_all_the_same(panel, profiles, 
         assert all(row["capacity_bin"] == capacity[row["station_id"]] for row in rows)
 
 
-def test_a_capacity_that_is_missing_for_a_while_is_the_last_known_one(panel, pack, profiles):
+def test_a_capacity_that_is_missing_for_a_while_is_the_last_known_one(
+    panel: Panel, pack: ModelPack, profiles: Profiles
+) -> None:
     gap = np.where(np.arange(panel.bins)[:, None] > LATE - panel.start - 3, np.nan, 1)
     forgetful = changed(panel, {"capacity": panel["capacity"] * gap.astype(np.float32)})
     found = predict(pack, forgetful, profiles, LATE)

@@ -1,18 +1,24 @@
 """A frozen feed is no observation: not of a network at rest, nor of usual movement."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from panels import START, changed, make_panel
-from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, update_with_day
+from velib_core.features.profiles import CHANGE_SUMS, Profiles, empty_profiles, update_with_day
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
 from velib_core.model.change_distribution import ChangeClasses, count_changes, fit_classes
 from velib_core.model.inference import class_probabilities
 from velib_core.model.rows import paired_bins
-from velib_core.tables.panel import FROZEN_BINS, FROZEN_STATIONS, is_frozen
+from velib_core.tables.panel import FROZEN_BINS, FROZEN_STATIONS, Panel, is_frozen
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, day_after, day_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TZ = "Europe/Paris"
 HORIZONS = (HorizonBins(3), HorizonBins(12))
@@ -28,33 +34,35 @@ ACTIVITY = ("network_pace_1h", "network_pace_3h")
 
 
 @pytest.fixture(scope="module")
-def moving():
+def moving() -> Panel:
     return make_panel(days=3, stations=FROZEN_STATIONS + 20, missing=0)
 
 
 @pytest.fixture(scope="module")
-def frozen(moving):
+def frozen(moving: Panel) -> Panel:
     """The network as a feed shows it that is frozen for five hours of the second day."""
     bikes = moving["bikes"].copy()
     bikes[FREEZES_AT:THAWS_AT] = bikes[FREEZES_AT]
     return changed(moving, {"bikes": bikes})
 
 
-def updated(panel, horizons=HORIZONS, days=2):
+def updated(panel: Panel, horizons: Any = HORIZONS, days: Any = 2) -> Profiles:
     profiles = empty_profiles(TZ, horizons)
     for n in range(days):
         profiles = update_with_day(profiles, panel, day_after(day_of(panel.start), n))
     return profiles
 
 
-def test_a_frozen_feed_is_found_where_the_network_is_as_an_hour_before(frozen, moving):
+def test_a_frozen_feed_is_found_where_the_network_is_as_an_hour_before(
+    frozen: Panel, moving: Panel
+) -> None:
     expected = np.zeros(frozen.bins, bool)
     expected[FROZEN] = True
     np.testing.assert_array_equal(is_frozen(frozen["bikes"]), expected)
     assert not is_frozen(moving["bikes"]).any()
 
 
-def test_one_bike_that_moves_or_too_few_stations_make_no_frozen_feed(frozen):
+def test_one_bike_that_moves_or_too_few_stations_make_no_frozen_feed(frozen: Panel) -> None:
     bikes = frozen["bikes"].copy()
     bikes[FREEZES_AT:THAWS_AT, 7] += np.arange(THAWS_AT - FREEZES_AT)
     assert not is_frozen(bikes).any()
@@ -66,7 +74,7 @@ def test_one_bike_that_moves_or_too_few_stations_make_no_frozen_feed(frozen):
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_the_profile_counts_no_change_towards_a_frozen_bin(frozen, horizon):
+def test_the_profile_counts_no_change_towards_a_frozen_bin(frozen: Panel, horizon: Any) -> None:
     profiles = updated(frozen, (horizon,))
     sums = dict(zip(CHANGE_SUMS, profiles.change[0].sum(axis=(1, 2)), strict=True))
     targets = [t for t in range(horizon, 2 * BINS_PER_DAY) if not FROZEN.start <= t < FROZEN.stop]
@@ -76,7 +84,7 @@ def test_the_profile_counts_no_change_towards_a_frozen_bin(frozen, horizon):
     np.testing.assert_array_equal(sums["moved"], np.abs(delta).sum(0))
 
 
-def test_a_day_after_a_frozen_midnight_updates_as_when_all_is_in_memory(frozen):
+def test_a_day_after_a_frozen_midnight_updates_as_when_all_is_in_memory(frozen: Panel) -> None:
     """The lookback of an update is enough: a job reads no more than that."""
     bikes = frozen["bikes"].copy()
     midnight = 2 * BINS_PER_DAY
@@ -93,14 +101,14 @@ def test_a_day_after_a_frozen_midnight_updates_as_when_all_is_in_memory(frozen):
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_nothing_is_learnt_from_a_target_in_a_frozen_bin(frozen, horizon):
+def test_nothing_is_learnt_from_a_target_in_a_frozen_bin(frozen: Panel, horizon: Any) -> None:
     start, stop = Bin(START + BINS_PER_DAY), Bin(START + 2 * BINS_PER_DAY)
     left_out = set(range(start, stop)) - set(paired_bins(frozen, start, stop, horizon).tolist())
     assert left_out == set(range(START + FROZEN.start - horizon, START + FROZEN.stop - horizon))
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
-def test_relative_activity_skips_frozen_bins(frozen, moving, horizon):
+def test_relative_activity_skips_frozen_bins(frozen: Panel, moving: Panel, horizon: Any) -> None:
     profiles = updated(moving, (horizon,), days=1)
     static_features = fit_static_features(frozen.stations)
     places = [FEATURES.index(name) for name in ACTIVITY]
@@ -116,7 +124,7 @@ def test_relative_activity_skips_frozen_bins(frozen, moving, horizon):
     assert 0 < rows[after][1] < 3
 
 
-def test_a_row_in_a_frozen_bin_is_the_same_from_the_least_history(frozen):
+def test_a_row_in_a_frozen_bin_is_the_same_from_the_least_history(frozen: Panel) -> None:
     horizon = HORIZONS[0]
     profiles = updated(frozen, (horizon,), days=1)
     static_features = fit_static_features(frozen.stations)
@@ -132,7 +140,7 @@ def test_a_row_in_a_frozen_bin_is_the_same_from_the_least_history(frozen):
 class Even:
     """A booster for which a fall, no change and a rise are equally likely."""
 
-    def inplace_predict(self, features):
+    def inplace_predict(self, features: Any) -> NDArray[Any]:
         return np.full((len(features), 3), 1 / 3, np.float32)
 
 
@@ -143,9 +151,9 @@ class Pack:
     feat_cols: tuple[str, ...] = FEATURES
 
 
-def test_activity_damping_counts_as_far_as_usual_activity_is_known():
+def test_activity_damping_counts_as_far_as_usual_activity_is_known() -> None:
     changes = np.repeat(np.array([-1, 0, 1], np.float32), 1000)
-    pack = Pack(Even(), fit_classes(count_changes(changes)))
+    pack: Any = Pack(Even(), fit_classes(count_changes(changes)))
     assert len(pack.classes.lows) == 3
     rows = [  # activity of the hour, of yesterday, observations behind the usual; what is left
         (np.nan, np.nan, 60, 1.0),

@@ -1,14 +1,19 @@
 """Which candidates go live: asked for by events, judged on days that taught them nothing."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import math
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
+from present import present
 from velib_core.events.messages import TrainRequested
 from velib_core.jobs import train_model
 from velib_core.jobs.compact_daily import assemble, to_bytes
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
@@ -16,7 +21,12 @@ from velib_core.model.pack import to_blobs
 from velib_core.model.training import Split
 from velib_core.tables import history
 from velib_core.tables.snapshot import validate
-from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
+from velib_core.timeline.bins import Bin, Day, HorizonMinutes, day_after, first_bin
+
+if TYPE_CHECKING:
+    from velib_core.events.job import JobResult
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
 
 H = HorizonMinutes(60)
 STATIONS = 6
@@ -38,7 +48,7 @@ def rest(n: int, station: int) -> int:
     return tide(n - n % 288, station)
 
 
-def put_days(lake, settings, days, law) -> None:
+def put_days(lake: Lake, settings: Settings, days: list[Day], law: Any) -> None:
     """Write dailies whose bikes follow a law of the bin and the station."""
     for day in days:
         tables = []
@@ -56,24 +66,26 @@ def put_days(lake, settings, days, law) -> None:
         network.put(lake, Layout(settings).name(Daily(day)), to_bytes(assemble(tables)))
 
 
-def asked_for(lake, settings):
+def asked_for(lake: Lake, settings: Settings) -> tuple[JobResult, ModelVersion | None]:
     """Train by the event, and return the job's result and the live model after it."""
     result = train_model.on_request(network.of(lake, settings), TrainRequested(H))
     return result, registry.live(lake, Layout(settings), H)
 
 
-def report_of(lake, result):
+def report_of(lake: Lake, result: JobResult) -> Any:
     (name,) = result.outputs
     return lake.fetch_json(name)
 
 
 @pytest.fixture
-def quick(settings):
+def quick(settings: Settings) -> Settings:
     """Settings that train in a second."""
     return dataclasses.replace(settings, horizons=(H,), train_rounds=12, train_max_rows=4000)
 
 
-def test_a_candidate_that_is_good_only_on_the_days_that_tuned_it_is_refused(lake, quick):
+def test_a_candidate_that_is_good_only_on_the_days_that_tuned_it_is_refused(
+    lake: Lake, quick: Settings
+) -> None:
     put_days(lake, quick, DAYS[:5], tide)
     put_days(lake, quick, DAYS[5:6], rest)
     result, live = asked_for(lake, quick)
@@ -85,7 +97,9 @@ def test_a_candidate_that_is_good_only_on_the_days_that_tuned_it_is_refused(lake
     assert "no better than persistence" in report["verdict"]["reason"]
 
 
-def test_an_overfitted_candidate_does_not_replace_a_live_model_that_is_better_after(lake, quick):
+def test_an_overfitted_candidate_does_not_replace_a_live_model_that_is_better_after(
+    lake: Lake, quick: Settings
+) -> None:
     put_days(lake, quick, DAYS[:5], tide)
     _, good = asked_for(lake, quick)
     short = dataclasses.replace(quick, lookback_days=3)
@@ -98,14 +112,16 @@ def test_an_overfitted_candidate_does_not_replace_a_live_model_that_is_better_af
     assert report["verdict"]["live"]["mae"] < report["verdict"]["candidate"]["mae"]
 
 
-def test_a_better_candidate_replaces_the_live_model_and_a_worse_one_does_not(lake, quick):
+def test_a_better_candidate_replaces_the_live_model_and_a_worse_one_does_not(
+    lake: Lake, quick: Settings
+) -> None:
     put_days(lake, quick, DAYS[:5], tide)
     coarse = dataclasses.replace(quick, train_rounds=4)
     _, first = asked_for(lake, coarse)
-    assert first.version == "2.0.0"
+    assert present(first).version == "2.0.0"
     _, better = asked_for(lake, quick)
-    assert better.version == "2.0.1"
-    verdict = better.record["verdict"]
+    assert present(better).version == "2.0.1"
+    verdict = present(better).record["verdict"]
     assert verdict["candidate"]["mae"] < verdict["live"]["mae"]
     assert verdict["candidate"]["n"] == verdict["live"]["n"], "both are judged on the same rows"
     worse, live = asked_for(lake, dataclasses.replace(quick, train_rounds=2))
@@ -114,10 +130,11 @@ def test_a_better_candidate_replaces_the_live_model_and_a_worse_one_does_not(lak
     assert report["candidate"]["mae"] > report["live"]["mae"]
 
 
-def test_what_the_record_says_is_of_the_days_that_judged(lake, quick):
+def test_what_the_record_says_is_of_the_days_that_judged(lake: Lake, quick: Settings) -> None:
     put_days(lake, quick, DAYS[:5], tide)
     _, live = asked_for(lake, quick)
-    record, candidate = live.record, live.record["verdict"]["candidate"]
+    record = present(live).record
+    candidate = record["verdict"]["candidate"]
     assert record["tuned_through"] == str(DAYS[3])
     assert record["end_date"] == str(DAYS[4])
     assert record["metrics"]["mae"] == candidate["mae"]
@@ -129,7 +146,7 @@ def test_what_the_record_says_is_of_the_days_that_judged(lake, quick):
     )
 
 
-def test_nothing_of_the_days_that_judge_reaches_the_model(lake, quick):
+def test_nothing_of_the_days_that_judge_reaches_the_model(lake: Lake, quick: Settings) -> None:
     packs = []
     for law in (tide, ebb):
         put_days(lake, quick, DAYS[:4], tide)
@@ -140,13 +157,13 @@ def test_nothing_of_the_days_that_judge_reaches_the_model(lake, quick):
     assert packs[0] == packs[1]
 
 
-def test_a_day_is_read_twice_at_most_judging_included(lake, quick):
+def test_a_day_is_read_twice_at_most_judging_included(lake: Lake, quick: Settings) -> None:
     put_days(lake, quick, DAYS[:6], tide)
     asked_for(lake, dataclasses.replace(quick, train_rounds=4))
-    reads = collections.Counter()
+    reads: collections.Counter[str] = collections.Counter()
 
-    class Counted(type(lake)):
-        def read(self, entry):
+    class Counted(Lake):
+        def read(self, entry: Any) -> bytes:
             reads[entry.name] += 1
             return super().read(entry)
 
@@ -157,7 +174,7 @@ def test_a_day_is_read_twice_at_most_judging_included(lake, quick):
 
 
 @pytest.mark.parametrize("days", [3, 4, 7, 14, 21, 28, 40])
-def test_days_that_teach_tune_and_judge_follow_one_another(days):
+def test_days_that_teach_tune_and_judge_follow_one_another(days: int) -> None:
     window = [day_after(network.FIRST_DAY, n) for n in range(days)]
     split = Split.of(window, judged=True)
     assert [*split.warm_up, *split.learn, *split.tune, *split.judge] == window

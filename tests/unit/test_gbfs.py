@@ -1,12 +1,17 @@
+from __future__ import annotations
+
 import datetime as dt
 import json
 import math
 import tracemalloc
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from present import present
 from velib_core.feeds import gbfs, stations
 from velib_core.feeds.http import FeedError
 from velib_core.feeds.kinds import NO_TYPES, vehicle_kinds
@@ -15,6 +20,10 @@ from velib_core.feeds.open_meteo import Weather
 from velib_core.lake.bucket import json_bytes
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import bin_of
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
 
 NOON = dt.datetime(2025, 11, 3, 12, 7, 30, tzinfo=dt.UTC)
 STAMP = int(NOON.timestamp())
@@ -31,15 +40,20 @@ BAD = GOOD | {"station_id": "bad"}
 ABOUT = {"station_id": "good", "name": "Bastille", "lat": 48.85, "lon": 2.37, "capacity": 10}
 
 
-def bytes_of(feed, data, **top):
+def bytes_of(feed: str, data: Any, **top: Any) -> bytes:
     return json.dumps({"last_updated": STAMP, "ttl": 60, "data": data} | top).encode()
 
 
-def observed(at=NOON):
+def observed(at: datetime = NOON) -> Observed:
     return Observed(at, True, dt.timedelta(), at + AHEAD)
 
 
-def rows_of_files(status, about=b'{"data": {"stations": []}}', types=None, known=None):
+def rows_of_files(
+    status: bytes,
+    about: bytes = b'{"data": {"stations": []}}',
+    types: bytes | None = None,
+    known: Any = None,
+) -> Any:
     """Return the rows and all defects of files as a feed sends them."""
     kinds, _ = vehicle_kinds(gbfs.decode("vehicle_types", types)) if types else NO_TYPES
     table, defects = stations.snapshot_rows(
@@ -53,7 +67,7 @@ def rows_of_files(status, about=b'{"data": {"stations": []}}', types=None, known
     return valid, defects + more
 
 
-def rows_of(records, about=(ABOUT,), types=()):
+def rows_of(records: Any, about: Any = (ABOUT,), types: Any = ()) -> Any:
     return rows_of_files(
         bytes_of("station_status", {"stations": records}),
         bytes_of("station_information", {"stations": list(about)}),
@@ -61,14 +75,14 @@ def rows_of(records, about=(ABOUT,), types=()):
     )
 
 
-def only_row(record, about=(ABOUT,), types=()):
+def only_row(record: Any, about: Any = (ABOUT,), types: Any = ()) -> Any:
     table, defects = rows_of([record], about, types)
     assert not defects
     (row,) = table.to_pylist()
     return row
 
 
-def test_a_row_unites_status_information_weather_and_the_feeds_clock():
+def test_a_row_unites_status_information_weather_and_the_feeds_clock() -> None:
     assert only_row(GOOD) == {
         "ts_utc": dt.datetime(2025, 11, 3, 12, 7, 30),
         "tbin_utc": dt.datetime(2025, 11, 3, 12, 5),
@@ -93,14 +107,14 @@ def test_a_row_unites_status_information_weather_and_the_feeds_clock():
     }
 
 
-def test_a_station_without_information_keeps_its_row_and_one_without_status_has_none():
+def test_a_station_without_information_keeps_its_row_and_one_without_status_has_none() -> None:
     row = only_row(GOOD | {"station_id": "new"})
     assert row["station_id"] == "new"
     assert [row[f] for f in ("capacity", "lat", "lon", "name")] == [None] * 4
 
 
 @pytest.mark.parametrize(("said", "expected"), [(213688169, "213688169"), (" 7 ", "7"), ("é", "é")])
-def test_station_ids_are_text_and_integers_join_with_strings(said, expected):
+def test_station_ids_are_text_and_integers_join_with_strings(said: Any, expected: str) -> None:
     row = only_row(GOOD | {"station_id": said}, [ABOUT | {"station_id": expected}])
     assert (row["station_id"], row["name"]) == (expected, "Bastille")
 
@@ -141,12 +155,14 @@ TYPES = [
         ({}, None, None),
     ],
 )
-def test_the_split_is_read_from_every_dialect_and_null_where_none_has_it(fields, mechanical, ebike):
+def test_the_split_is_read_from_every_dialect_and_null_where_none_has_it(
+    fields: dict[Any, Any], mechanical: int | None, ebike: int | None
+) -> None:
     row = only_row(GOOD | fields, types=TYPES)
     assert (row["mechanical"], row["ebike"]) == (mechanical, ebike)
 
 
-def counted(**counts):
+def counted(**counts: Any) -> Any:
     return [{"vehicle_type_id": name, "count": count} for name, count in counts.items()]
 
 
@@ -162,14 +178,14 @@ def counted(**counts):
         ({"num_vehicles_available": 9}, 9),
     ],
 )
-def test_a_scooter_is_no_bike(fields, bikes):
+def test_a_scooter_is_no_bike(fields: dict[str, Any], bikes: int) -> None:
     record = {"station_id": "good"} | fields
     row = only_row(record, types=TYPES)
     assert row["bikes"] == bikes
     assert (row["mechanical"] or 0) + (row["ebike"] or 0) <= bikes
 
 
-def test_vehicles_whose_types_do_not_add_up_are_no_count_of_bikes():
+def test_vehicles_whose_types_do_not_add_up_are_no_count_of_bikes() -> None:
     record = {"station_id": "bad", "num_vehicles_available": 20}
     record |= {"vehicle_types_available": counted(boost=2, kick=9)}
     table, defects = rows_of([record, GOOD], types=TYPES)
@@ -185,20 +201,22 @@ def test_vehicles_whose_types_do_not_add_up_are_no_count_of_bikes():
         ({"num_ebikes_available": 9}, "num_ebikes_available"),
     ],
 )
-def test_a_split_that_does_not_add_up_is_unknown_and_reported(fields, field):
+def test_a_split_that_does_not_add_up_is_unknown_and_reported(
+    fields: dict[str, Any], field: str
+) -> None:
     table, defects = rows_of([GOOD | fields], types=TYPES)
     (row,) = table.to_pylist()
     assert (row["bikes"], row["mechanical"], row["ebike"]) == (4, None, None)
     assert [(d.field, d.refused) for d in defects] == [(field, False)]
 
 
-def test_the_source_that_adds_up_wins_over_a_more_specific_one_that_does_not():
+def test_the_source_that_adds_up_wins_over_a_more_specific_one_that_does_not() -> None:
     fields = {"vehicle_types_available": counted(boost=9), "num_ebikes_available": 1}
     row = only_row(GOOD | fields, types=TYPES)
     assert (row["mechanical"], row["ebike"]) == (3, 1)
 
 
-def test_vehicle_types_that_cannot_be_read_are_reported():
+def test_vehicle_types_that_cannot_be_read_are_reported() -> None:
     types = ["junk", {"propulsion_type": "human"}, {"vehicle_type_id": "a", "form_factor": 7}]
     read = gbfs.decode("vehicle_types", bytes_of("vehicle_types", {"vehicle_types": types}))
     kinds, problems = vehicle_kinds(read)
@@ -206,7 +224,7 @@ def test_vehicle_types_that_cannot_be_read_are_reported():
     assert [p.field for p in problems] == ["vehicle_types"] * 2 + ["vehicle_types.form_factor"]
 
 
-def test_version_3_names_and_stamps_are_read():
+def test_version_3_names_and_stamps_are_read() -> None:
     record = {
         "station_id": "good",
         "num_vehicles_available": 4,
@@ -237,7 +255,7 @@ def test_version_3_names_and_stamps_are_read():
         ({"is_renting": None, "is_returning": None}, None),
     ],
 )
-def test_status_is_ok_closed_or_unknown(fields, status):
+def test_status_is_ok_closed_or_unknown(fields: dict[str, Any], status: str | None) -> None:
     assert only_row(GOOD | fields)["status"] == status
 
 
@@ -324,7 +342,7 @@ NULLED_FIELDS = [
 @pytest.mark.parametrize(
     ("record", "field"), [pytest.param(*case, id=name) for name, *case in REFUSED_RECORDS]
 )
-def test_a_bad_record_is_refused_by_name_and_the_rest_stays(record, field):
+def test_a_bad_record_is_refused_by_name_and_the_rest_stays(record: Any, field: Any) -> None:
     table, defects = rows_of([record, GOOD])
     assert [(row["station_id"], row["bikes"]) for row in table.to_pylist()] == [("good", 4)]
     assert [(defect.field, defect.refused) for defect in defects] == [(field, True)]
@@ -334,7 +352,9 @@ def test_a_bad_record_is_refused_by_name_and_the_rest_stays(record, field):
 @pytest.mark.parametrize(
     ("changes", "field", "column"), [pytest.param(*case, id=name) for name, *case in NULLED_FIELDS]
 )
-def test_a_bad_field_becomes_null_by_name_and_its_row_stays(changes, field, column):
+def test_a_bad_field_becomes_null_by_name_and_its_row_stays(
+    changes: Any, field: Any, column: Any
+) -> None:
     described = {name: value for name, value in changes.items() if name in ABOUT}
     status = {name: value for name, value in changes.items() if name not in ABOUT}
     about = [ABOUT, ABOUT | {"station_id": "bad"} | described]
@@ -349,11 +369,11 @@ def test_a_bad_field_becomes_null_by_name_and_its_row_stays(changes, field, colu
 
 
 @pytest.mark.parametrize("count", [4, 4.0, "4", " 4.0 ", "-0"])
-def test_whole_counts_are_read_however_they_are_written(count):
+def test_whole_counts_are_read_however_they_are_written(count: Any) -> None:
     assert only_row(GOOD | {"num_bikes_available": count})["bikes"] == abs(float(count))
 
 
-def test_reports_of_years_ago_are_kept_and_unknown_fields_are_ignored():
+def test_reports_of_years_ago_are_kept_and_unknown_fields_are_ignored() -> None:
     row = only_row(GOOD | {"last_reported": STAMP - 6 * 365 * 86400, "brand_new": {"a": [1]}})
     assert row["last_reported_utc"].year == 2019
 
@@ -379,7 +399,9 @@ BAD_DOCUMENTS = [
 @pytest.mark.parametrize(
     ("body", "message"), [pytest.param(*case, id=name) for name, *case in BAD_DOCUMENTS]
 )
-def test_what_is_no_feed_gets_one_short_error_naming_feed_field_and_value(body, message):
+def test_what_is_no_feed_gets_one_short_error_naming_feed_field_and_value(
+    body: Any, message: Any
+) -> None:
     with pytest.raises(FeedError) as caught:
         gbfs.decode("station_status", body)
     assert message in str(caught.value)
@@ -387,7 +409,7 @@ def test_what_is_no_feed_gets_one_short_error_naming_feed_field_and_value(body, 
 
 
 @pytest.mark.parametrize("depth", range(900, 1000, 7))
-def test_records_nested_to_any_depth_cost_no_more_than_themselves(depth):
+def test_records_nested_to_any_depth_cost_no_more_than_themselves(depth: Any) -> None:
     nested = b"[" * depth + b"]" * depth
     body = b'{"data": {"stations": [' + nested + b", " + json.dumps(GOOD).encode() + b"]}}"
     try:
@@ -398,7 +420,7 @@ def test_records_nested_to_any_depth_cost_no_more_than_themselves(depth):
     assert json_bytes([defect.as_json() for defect in defects])
 
 
-def test_capacities_of_0_throughout_are_unknown_and_a_single_one_is_what_it_says():
+def test_capacities_of_0_throughout_are_unknown_and_a_single_one_is_what_it_says() -> None:
     none, some = ABOUT | {"capacity": 0}, ABOUT | {"station_id": "bad"}
     table, defects = rows_of([GOOD, BAD], [none, some | {"capacity": 0}])
     assert table["capacity"].to_pylist() == [None, None]
@@ -407,7 +429,7 @@ def test_capacities_of_0_throughout_are_unknown_and_a_single_one_is_what_it_says
     assert (table["capacity"].to_pylist(), defects) == ([10, 0], [])
 
 
-def test_an_absurdly_long_number_costs_its_record_only():
+def test_an_absurdly_long_number_costs_its_record_only() -> None:
     body = b'{"data": {"stations": [{"station_id": "x", "num_bikes_available": %s}, %s]}}'
     table, defects = rows_of_files(body % (b"9" * 100_000, json.dumps(GOOD).encode()))
     assert table["station_id"].to_pylist() == ["good"]
@@ -425,12 +447,12 @@ WRAPPINGS = [
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_the_list_of_stations_is_found_where_feeds_put_it(wrapping):
+def test_the_list_of_stations_is_found_where_feeds_put_it(wrapping: Any) -> None:
     table, defects = rows_of_files(wrapping % json.dumps(GOOD).encode())
     assert (table["station_id"].to_pylist(), defects) == (["good"], [])
 
 
-def test_a_name_whose_bytes_are_damaged_is_none_and_the_rest_of_the_file_stays():
+def test_a_name_whose_bytes_are_damaged_is_none_and_the_rest_of_the_file_stays() -> None:
     about = bytes_of("info", {"stations": [ABOUT]}).replace(b"Bastille", b"Ch\xe2teau")
     table, defects = rows_of_files(bytes_of("s", {"stations": [GOOD]}), about)
     (row,) = table.to_pylist()
@@ -455,7 +477,7 @@ def test_a_name_whose_bytes_are_damaged_is_none_and_the_rest_of_the_file_stays()
         ({"last_updated": 10**30}, None),
     ],
 )
-def test_the_feeds_stamp_is_read_in_every_dialect(top, said):
+def test_the_feeds_stamp_is_read_in_every_dialect(top: dict[str, Any], said: Any) -> None:
     status = gbfs.decode("station_status", bytes_of("station_status", {"stations": []}, **top))
     assert status.last_updated == said
 
@@ -471,7 +493,7 @@ def test_the_feeds_stamp_is_read_in_every_dialect(top, said):
         (-dt.timedelta(days=20_000), False),
     ],
 )
-def test_an_absurd_stamp_gives_way_to_the_time_of_the_poll(ahead, kept):
+def test_an_absurd_stamp_gives_way_to_the_time_of_the_poll(ahead: Any, kept: bool) -> None:
     found = observed_at(NOON + ahead, np.array([]), NOON, "Europe/Paris")
     assert (found.at, found.by_stamp) == ((NOON + ahead, True) if kept else (NOON, False))
     assert len(found.defects) == (not kept)
@@ -481,7 +503,7 @@ def test_an_absurd_stamp_gives_way_to_the_time_of_the_poll(ahead, kept):
     ("ttl", "read"),
     [(3600, 3600), (0, 0), (-1, 0), (10**9, 86400), ("60", 60), ("soon", 0), (True, 0), (None, 0)],
 )
-def test_a_ttl_is_whole_seconds_of_at_most_a_day(ttl, read):
+def test_a_ttl_is_whole_seconds_of_at_most_a_day(ttl: Any, read: int) -> None:
     assert gbfs.decode("gbfs", bytes_of("gbfs", {}, ttl=ttl)).ttl_s == read
 
 
@@ -504,13 +526,13 @@ LISTING = [
         {"nl": {"feeds": LISTING[:1]}, "fr": {"feeds": LISTING}},
     ],
 )
-def test_discovery_of_2_and_3_yields_http_addresses_only(data):
+def test_discovery_of_2_and_3_yields_http_addresses_only(data: dict[str, Any]) -> None:
     urls = gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))
     assert urls == {"station_status": "https://x/status", "station_information": "http://x/info"}
 
 
 @pytest.mark.parametrize("data", [{}, {"feeds": 3}, {"en": 3}, {"feeds": LISTING[:1]}])
-def test_a_discovery_without_the_station_feeds_is_an_error(data):
+def test_a_discovery_without_the_station_feeds_is_an_error(data: dict[Any, Any]) -> None:
     with pytest.raises(FeedError, match=r"gbfs\.data\.feeds"):
         gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))
 
@@ -539,19 +561,21 @@ RECORDS = st.lists(
 
 @settings(deadline=None)
 @given(RECORDS, RECORDS)
-def test_rows_and_rejections_account_for_every_record(records, about):
+def test_rows_and_rejections_account_for_every_record(records: Any, about: Any) -> None:
     table, defects = rows_of(records, about)
     assert table.num_rows + sum(defect.refused for defect in defects) == len(records)
     assert json_bytes([defect.as_json() for defect in defects])
 
 
-def as_written(value):
+def as_written(value: Any) -> Any:
     """The ways in which feeds write one value."""
     return st.sampled_from([value, str(value), float(value)])
 
 
 COUNTS = st.integers(0, 30).flatmap(as_written)
-ODD = st.sampled_from([None, -1, 999, math.nan, "", "n/a", [], {}, True, "12 bikes", 1e300])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, -1, 999, math.nan, "", "n/a", [], {}, True, "12 bikes", 1e300]
+)
 REPORTS = st.integers(STAMP - 900, STAMP).flatmap(
     lambda t: st.sampled_from(
         [t, str(t), t * 1000, dt.datetime.fromtimestamp(t, dt.UTC).isoformat()]
@@ -593,7 +617,7 @@ NETWORK = st.lists(st.tuples(st.sampled_from("abcdefgh"), STATION), max_size=8).
 
 @settings(deadline=None, max_examples=50)
 @given(NETWORK, st.randoms(use_true_random=False))
-def test_the_order_of_the_records_makes_no_difference(records, random):
+def test_the_order_of_the_records_makes_no_difference(records: Any, random: random.Random) -> None:
     shuffled = records.copy()
     random.shuffle(shuffled)
     table, defects = rows_of(records, types=TYPES)
@@ -603,7 +627,7 @@ def test_the_order_of_the_records_makes_no_difference(records, random):
     assert len(defects) == len(others)
 
 
-def said(value):
+def said(value: Any) -> int | None:
     """Return what a plain reader takes a count for, ``None`` where it is none."""
     try:
         number = float(value)
@@ -615,7 +639,7 @@ def said(value):
 
 @settings(deadline=None, max_examples=50)
 @given(NETWORK)
-def test_no_row_holds_a_value_that_no_record_gave(records):
+def test_no_row_holds_a_value_that_no_record_gave(records: Any) -> None:
     table, _ = rows_of(records, types=TYPES)
     for row in table.to_pylist():
         own = [record for record in records if record["station_id"] == row["station_id"]]
@@ -646,8 +670,10 @@ OBSERVATIONS = st.dictionaries(
 
 @settings(deadline=None)
 @given(OBSERVATIONS, OBSERVATIONS)
-def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(first, second):
-    def seen(counts, second_of_bin):
+def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(
+    first: Any, second: Any
+) -> None:
+    def seen(counts: Any, second_of_bin: int) -> Any:
         records = [{"station_id": key, "num_bikes_available": n} for key, n in counts.items()]
         table, _ = rows_of(records, [])
         at = NOON.replace(second=second_of_bin)
@@ -669,7 +695,9 @@ def test_the_order_in_which_two_observations_of_a_bin_arrive_does_not_matter(fir
         ("velib_gbfs_2026-03-04/", None),
     ],
 )
-def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electric_field):
+def test_recorded_payloads_are_read_to_the_last_bike(
+    recordings: Path, prefix: str, electric_field: str | None
+) -> None:
     bodies = {
         feed: (recordings / "raw" / f"{prefix}{feed}.json").read_bytes()
         for feed in ("station_status", "station_information")
@@ -677,7 +705,7 @@ def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electri
     files = {feed: gbfs.decode(feed, body) for feed, body in bodies.items()}
     status = stations.read_status(files["station_status"], {})
     information = stations.read_information(files["station_information"])
-    at = files["station_status"].last_updated
+    at = present(files["station_status"].last_updated)
     found = observed_at(at, status.reports(), at, "Europe/Paris")
     raw, defects = stations.snapshot_rows(status, information, {}, found)
     table, more = snapshot.validate(raw, bin_of(found.at))
@@ -699,7 +727,7 @@ def test_recorded_payloads_are_read_to_the_last_bike(recordings, prefix, electri
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b'"ab",', b"1.5,", b"1,"])
-def test_a_file_that_would_grow_a_hundredfold_when_decoded_is_refused_before(part):
+def test_a_file_that_would_grow_a_hundredfold_when_decoded_is_refused_before(part: bytes) -> None:
     body = b'{"data": {"stations": [' + part * ((31 << 20) // len(part)) + b"1]}}"
     tracemalloc.start()
     with pytest.raises(FeedError, match="values"):

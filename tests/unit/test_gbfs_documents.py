@@ -1,20 +1,28 @@
 """Forecasts as GBFS: valid by the official schemas, and read by somebody else's client."""
 
+from __future__ import annotations
+
 import functools
 import http.server
 import json
 import threading
+from typing import TYPE_CHECKING, Any
 
 import published
 import pytest
 from gbfs_validator import validate_feed
+from present import present
 from velib_core.feeds import gbfs_documents as gbfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 H = published.HORIZONS[0]
 
 
-def documents(stations=24):
-    panel = published.sources(stations).panel
+def documents(stations: int = 24) -> Any:
+    panel = present(published.sources(stations).panel)
     forecast = published.forecast(H, panel)
     places = [
         {"station_id": station, "name": str(name), "lat": lat, "lon": lon, "capacity": 25.0}
@@ -34,11 +42,11 @@ def documents(stations=24):
 
 
 @pytest.fixture
-def address(tmp_path):
+def address(tmp_path: Path) -> Iterator[Any]:
     """The documents behind a web server, as a bucket serves them."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
+        def log_message(self, *_: Any) -> None:
             return
 
     handler = functools.partial(Handler, directory=tmp_path)
@@ -55,7 +63,9 @@ def address(tmp_path):
         server.shutdown()
 
 
-def test_a_client_from_elsewhere_reads_them_and_finds_nothing_against_the_schemas(address):
+def test_a_client_from_elsewhere_reads_them_and_finds_nothing_against_the_schemas(
+    address: Any,
+) -> None:
     report = validate_feed(address)
     assert report["summary"]["version"]["detected"] == "3.0", report["summary"]
     read = {
@@ -71,14 +81,14 @@ def test_a_client_from_elsewhere_reads_them_and_finds_nothing_against_the_schema
     )[:2000]
 
 
-def test_the_client_does_find_what_is_wrong(address, tmp_path):
+def test_the_client_does_find_what_is_wrong(address: Any, tmp_path: Path) -> None:
     broken = documents()[gbfs.STATUS]
     broken["data"]["stations"][0]["num_vehicles_available"] = "many"
     (tmp_path / gbfs.STATUS).write_text(json.dumps(broken), "utf-8")
     assert validate_feed(address)["summary"]["hasErrors"]
 
 
-def test_what_is_expected_stands_where_the_present_would():
+def test_what_is_expected_stands_where_the_present_would() -> None:
     status = documents()[gbfs.STATUS]
     stations = {row["station_id"]: row for row in status["data"]["stations"]}
     assert "1002" not in stations, "without a forecast there is no number to give"
@@ -92,7 +102,9 @@ def test_what_is_expected_stands_where_the_present_would():
     }
 
 
-def test_a_station_without_a_place_is_in_no_information_and_an_unknown_capacity_in_no_record():
+def test_a_station_without_a_place_is_in_no_information_and_an_unknown_capacity_in_no_record() -> (
+    None
+):
     rows = [
         {"station_id": "a", "name": None, "lat": 48.8, "lon": 2.3, "capacity": None},
         {"station_id": "b", "name": "B", "lat": None, "lon": None, "capacity": 9.0},

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hostile
 import network
@@ -23,6 +24,10 @@ from velib_core.lake.layout import MAX_NAME_BYTES, Layout
 from velib_core.tables import parquet, snapshot
 from velib_core.tables.snapshot import SnapshotError
 from velib_core.timeline.bins import Bin, bin_start, first_bin, iso_z
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 DAY = network.FIRST_DAY
 BINS = [Bin(first_bin(DAY) + n) for n in range(3)]
@@ -44,13 +49,13 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize("kind", hostile.UNREADABLE)
-def test_what_is_no_snapshot_is_one_error_whatever_it_is(kind):
+def test_what_is_no_snapshot_is_one_error_whatever_it_is(kind: Any) -> None:
     with pytest.raises(SnapshotError):
         snapshot.from_bytes(hostile.UNREADABLE[kind](BINS[1]), BINS[1])
 
 
 @pytest.mark.parametrize("kind", hostile.PARTLY_READABLE)
-def test_a_value_that_cannot_be_used_costs_its_field_or_its_row_only(kind):
+def test_a_value_that_cannot_be_used_costs_its_field_or_its_row_only(kind: Any) -> None:
     make, field, rows = hostile.PARTLY_READABLE[kind]
     table, defects = snapshot.from_bytes(make(BINS[1]), BINS[1])
     table.validate(full=True)
@@ -60,7 +65,9 @@ def test_a_value_that_cannot_be_used_costs_its_field_or_its_row_only(kind):
 
 
 @pytest.mark.parametrize("kind", hostile.UNREADABLE)
-def test_every_consumer_passes_over_an_unreadable_newest_snapshot(lake, settings, kind):
+def test_every_consumer_passes_over_an_unreadable_newest_snapshot(
+    lake: Lake, settings: Settings, kind: Any
+) -> None:
     layout, net = Layout(settings), network.of(lake, settings)
     network.upload(lake, settings, BINS[:2])
     data = hostile.UNREADABLE[kind](BINS[2])
@@ -83,7 +90,9 @@ def test_every_consumer_passes_over_an_unreadable_newest_snapshot(lake, settings
 
 @pytest.mark.parametrize("fill", ["x", "é", "🚲"])
 @pytest.mark.parametrize("size", [900, 1010, 1024])
-def test_a_name_of_any_length_is_quarantined(lake, settings, fill, size):
+def test_a_name_of_any_length_is_quarantined(
+    lake: Lake, settings: Settings, fill: str, size: int
+) -> None:
     layout = Layout(settings)
     network.upload(lake, settings, BINS)
     start = layout.bronze_day(DAY)
@@ -99,7 +108,7 @@ def test_a_name_of_any_length_is_quarantined(lake, settings, fill, size):
     assert sources == set(names)
 
 
-def test_limits_come_from_the_footer_before_anything_is_decoded():
+def test_limits_come_from_the_footer_before_anything_is_decoded() -> None:
     table = pa.table({"a": list(range(100)), "b": ["text"] * 100})
     data = hostile.parquet_bytes(table, row_group_size=10)
     fits = {
@@ -118,7 +127,9 @@ def test_limits_come_from_the_footer_before_anything_is_decoded():
 
 
 @pytest.mark.slow
-def test_no_snapshot_takes_a_function_past_half_of_its_memory(tmp_path, capsys):
+def test_no_snapshot_takes_a_function_past_half_of_its_memory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ids = [f"{n:0128}" for n in range(20_000)]
     names = [f"{n:0512}" for n in range(20_000)]
     worst = {

@@ -1,9 +1,12 @@
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
 import io
 import json
 import subprocess
 import sys
+from typing import TYPE_CHECKING, Any
 
 import network
 import pyarrow.parquet as pq
@@ -15,8 +18,14 @@ from velib_core.feeds.poll import Feeds
 from velib_core.jobs import ingest
 from velib_core.lake.bucket import Lake
 from velib_core.timeline.clock import SIMULATED_CLOCK
-from velib_local.simulation.feed_server import FeedServer, FeedState
-from velib_local.simulation.feed_state import StationInformation, StationStatus
+from velib_local.simulation.feed_server import FeedServer
+from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from google.cloud.storage.bucket import Bucket
+    from velib_core.settings.network import Settings
 
 NOON = dt.datetime(2025, 11, 3, 12, 5, tzinfo=dt.UTC)
 MILD = Weather(11.0, 0.5, 3.0)
@@ -24,7 +33,7 @@ IDS = ["36255", "007", "1001"]
 BINNED = "bronze/date=2025-11-03/hour=12/2025-11-03T12-05.parquet"
 
 
-def state(second: int, bikes=(8, 3, 0), *, air=MILD, **changes) -> FeedState:
+def state(second: int, bikes: Any = (8, 3, 0), *, air: Any = MILD, **changes: Any) -> FeedState:
     """Three stations as the feed saw them so many seconds after noon's bin began."""
     at = NOON + dt.timedelta(seconds=second)
     information = StationInformation(
@@ -41,7 +50,7 @@ def state(second: int, bikes=(8, 3, 0), *, air=MILD, **changes) -> FeedState:
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with FeedServer() as feed:
         monkeypatch.setenv(SIMULATED_CLOCK, str(feed.clock_file))
@@ -50,11 +59,11 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def configured(settings, server):
+def configured(settings: Settings, server: Any) -> Settings:
     return at_server(settings, server, gbfs="/gbfs/2/gbfs.json")
 
 
-def at_server(settings, server, gbfs=""):
+def at_server(settings: Settings, server: Any, gbfs: str = "") -> Settings:
     return dataclasses.replace(
         settings,
         gbfs_url=f"{server.base_url}{gbfs}" if gbfs else "",
@@ -65,24 +74,26 @@ def at_server(settings, server, gbfs=""):
 
 
 @pytest.fixture
-def feeds(configured):
+def feeds(configured: Settings) -> Feeds:
     return Feeds(configured)
 
 
-def stored(lake, name=BINNED):
+def stored(lake: Lake, name: str = BINNED) -> Any:
     return pq.read_table(io.BytesIO(lake.fetch(name)[1])).to_pylist()
 
 
-def names(lake, prefix=""):
+def names(lake: Lake, prefix: str = "") -> list[str]:
     return [entry.name for entry in lake.entries(prefix)]
 
 
-def bikes(lake):
+def bikes(lake: Lake) -> Any:
     return {row["station_id"]: row["bikes"] for row in stored(lake)}
 
 
 @pytest.mark.parametrize("gbfs", ["/gbfs/2/gbfs.json", "/gbfs/3/gbfs.json", "/velib/gbfs.json", ""])
-def test_a_trigger_writes_the_feeds_bin_in_every_dialect(lake, settings, server, gbfs):
+def test_a_trigger_writes_the_feeds_bin_in_every_dialect(
+    lake: Lake, settings: Settings, server: Any, gbfs: str
+) -> None:
     configured = at_server(settings, server, gbfs)
     result = ingest.run(network.of(lake, configured), Feeds(configured))
     assert result.outputs == {BINNED: "written"}
@@ -101,8 +112,8 @@ def test_a_trigger_writes_the_feeds_bin_in_every_dialect(lake, settings, server,
 
 
 def test_a_bin_seen_twice_holds_the_latest_observation_of_each_station(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     ingest.run(network.of(lake, configured), feeds)
     server.show(state(90, bikes=(7, 2)))
     assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
@@ -110,7 +121,9 @@ def test_a_bin_seen_twice_holds_the_latest_observation_of_each_station(
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 0}
 
 
-def test_an_older_observation_never_replaces_a_newer_one(lake, configured, feeds, server):
+def test_an_older_observation_never_replaces_a_newer_one(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     server.show(state(90, bikes=(7, 2, 1)))
     ingest.run(network.of(lake, configured), feeds)
     server.show(state(30))
@@ -119,16 +132,16 @@ def test_an_older_observation_never_replaces_a_newer_one(lake, configured, feeds
 
 
 def test_a_trigger_delivered_late_writes_the_bin_in_which_the_feed_was_made(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     server.show(state(30, now=NOON + dt.timedelta(hours=3)))
     assert list(ingest.run(network.of(lake, configured), feeds).outputs) == [BINNED]
 
 
 @pytest.mark.parametrize(("minutes", "ingested"), [(4, True), (6, False), (180, False)])
 def test_a_trigger_older_than_a_bin_is_acknowledged_whatever_the_feed_does(
-    lake, configured, feeds, server, minutes, ingested
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, minutes: int, ingested: bool
+) -> None:
     published = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes)
     if not ingested:
         server.reply("/", b"no feed")
@@ -138,7 +151,9 @@ def test_a_trigger_older_than_a_bin_is_acknowledged_whatever_the_feed_does(
     assert (result.counts.get("late_s", 0) >= minutes * 60) != ingested
 
 
-def test_a_frozen_feed_makes_no_new_bins_and_writes_nothing(lake, configured, feeds, server):
+def test_a_frozen_feed_makes_no_new_bins_and_writes_nothing(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     ingest.run(network.of(lake, configured), feeds)
     before = lake.stat(BINNED)
     frozen = state(30, air=Weather(2.0, 9.0, 9.0))
@@ -150,7 +165,9 @@ def test_a_frozen_feed_makes_no_new_bins_and_writes_nothing(lake, configured, fe
 
 
 @pytest.mark.parametrize("off", [dt.timedelta(hours=1), -dt.timedelta(days=30)])
-def test_an_absurd_stamp_gives_way_to_the_servers_clock(lake, configured, feeds, server, off):
+def test_an_absurd_stamp_gives_way_to_the_servers_clock(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, off: Any
+) -> None:
     polled = NOON + dt.timedelta(seconds=45)
     server.show(state(30, last_updated=polled + off, now=polled))
     assert list(ingest.run(network.of(lake, configured), feeds).outputs) == [BINNED]
@@ -158,8 +175,8 @@ def test_an_absurd_stamp_gives_way_to_the_servers_clock(lake, configured, feeds,
 
 
 def test_weather_that_fails_leaves_nulls_and_is_filled_in_by_the_next_look(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     server.fail("/v1/forecast")
     assert ingest.run(network.of(lake, configured), feeds).counts["weather"] == 0
     assert [row["temp_C"] for row in stored(lake)] == [None] * 3
@@ -168,7 +185,9 @@ def test_weather_that_fails_leaves_nulls_and_is_filled_in_by_the_next_look(
     assert [row["temp_C"] for row in stored(lake)] == pytest.approx([11.0] * 3)
 
 
-def test_an_unreadable_object_in_the_way_is_quarantined_and_replaced(lake, configured, feeds):
+def test_an_unreadable_object_in_the_way_is_quarantined_and_replaced(
+    lake: Lake, configured: Settings, feeds: Feeds
+) -> None:
     lake.bucket.blob(BINNED).upload_from_string(b"PAR1 no more")
     assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
     assert len(stored(lake)) == 3
@@ -188,29 +207,33 @@ def test_an_unreadable_object_in_the_way_is_quarantined_and_replaced(lake, confi
     ids=["html", "empty", "truncated", "10 MB", "discovery"],
 )
 def test_bytes_that_are_no_feed_are_permanent_and_kept_with_their_reason(
-    lake, configured, feeds, server, path, body
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, path: str, body: bytes
+) -> None:
     server.reply(path, body)
     for _ in range(2):
         with pytest.raises(FeedError):
             ingest.run(network.of(lake, configured), feeds)
     copy, note = names(lake)
     assert lake.fetch(copy)[1] == body[: ingest.MAX_KEPT_BYTES]
-    assert lake.fetch_json(note)["reason"].startswith(path.split("/")[-1].split(".")[0])
+    assert lake.fetch_json(note)["reason"].startswith(
+        path.rsplit("/", maxsplit=1)[-1].split(".", maxsplit=1)[0]
+    )
     server.heal()
     assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
 
 
 @pytest.mark.parametrize("feed", ["station_status", "station_information", "gbfs"])
-def test_a_feed_that_is_cut_off_once_costs_no_snapshot(lake, configured, feeds, server, feed):
+def test_a_feed_that_is_cut_off_once_costs_no_snapshot(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, feed: str
+) -> None:
     server.reply(f"/gbfs/2/{feed}.json", b'{"data": {"stations": [{"stati', times=1)
     assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
     assert names(lake) == [BINNED]
 
 
 def test_a_feed_without_one_usable_station_is_permanent_and_writes_no_snapshot(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     server.show(state(30, bikes=(-1, -1, -1)))
     with pytest.raises(FeedError, match="at least one usable station"):
         ingest.run(network.of(lake, configured), feeds)
@@ -218,8 +241,8 @@ def test_a_feed_without_one_usable_station_is_permanent_and_writes_no_snapshot(
 
 
 def test_a_bad_record_is_reported_once_a_day_however_often_it_comes(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     for minute in range(0, 20, 5):
         server.show(state(60 * minute, bikes=(8, -1 - minute, 0)))
         result = ingest.run(network.of(lake, configured), feeds)
@@ -235,8 +258,8 @@ def test_a_bad_record_is_reported_once_a_day_however_often_it_comes(
 
 @pytest.mark.parametrize("feed", ["gbfs", "station_status"])
 def test_an_outage_is_transient_and_over_when_the_feed_is_back(
-    lake, configured, feeds, server, feed
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, feed: str
+) -> None:
     server.fail(f"/gbfs/2/{feed}.json")
     with pytest.raises(FeedUnavailableError):
         ingest.run(network.of(lake, configured), feeds)
@@ -245,13 +268,15 @@ def test_an_outage_is_transient_and_over_when_the_feed_is_back(
     assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
 
 
-def test_a_404_is_permanent(lake, configured, feeds, server):
+def test_a_404_is_permanent(lake: Lake, configured: Settings, feeds: Feeds, server: Any) -> None:
     server.fail("/gbfs/2/station_status.json", 404)
     with pytest.raises(FeedError, match="404"):
         ingest.run(network.of(lake, configured), feeds)
 
 
-def test_information_past_its_ttl_is_better_than_none(lake, configured, feeds, server, capsys):
+def test_information_past_its_ttl_is_better_than_none(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     ingest.run(network.of(lake, configured), feeds)
     server.fail("/gbfs/2/station_information.json")
     server.show(state(86_400 * 3))
@@ -262,8 +287,8 @@ def test_information_past_its_ttl_is_better_than_none(lake, configured, feeds, s
 
 
 def test_without_vehicle_types_the_split_is_unknown_and_the_snapshot_is_written(
-    lake, settings, server
-):
+    lake: Lake, settings: Settings, server: Any
+) -> None:
     server.fail("/gbfs/3/vehicle_types.json")
     configured = at_server(settings, server, "/gbfs/3/gbfs.json")
     ingest.run(network.of(lake, configured), Feeds(configured))
@@ -275,9 +300,15 @@ def test_without_vehicle_types_the_split_is_unknown_and_the_snapshot_is_written(
     ("ttl", "second", "read_again"), [(60, 59, False), (60, 60, True), (0, 0, True)]
 )
 def test_information_is_read_again_when_its_ttl_is_over_by_the_feeds_clock(
-    lake, configured, feeds, server, ttl, second, read_again
-):
-    logged_forecasts = {
+    lake: Lake,
+    configured: Settings,
+    feeds: Feeds,
+    server: Any,
+    ttl: int,
+    second: int,
+    read_again: bool,
+) -> None:
+    logged_forecasts: dict[str, Any] = {
         "last_updated": int(NOON.timestamp()),
         "ttl": ttl,
         "data": {"stations": [{"station_id": "36255", "capacity": 1}]},
@@ -295,7 +326,9 @@ def test_information_is_read_again_when_its_ttl_is_over_by_the_feeds_clock(
     assert capacity == (2 if read_again else 1)
 
 
-def test_a_feed_that_moved_is_found_again_at_the_next_trigger(lake, configured, feeds, server):
+def test_a_feed_that_moved_is_found_again_at_the_next_trigger(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     addresses = [
         {"name": name, "url": f"{server.base_url}/gone/{name}.json"}
         for name in ("station_status", "station_information")
@@ -310,24 +343,26 @@ def test_a_feed_that_moved_is_found_again_at_the_next_trigger(lake, configured, 
 class OvertakenLake(Lake):
     """A lake on which somebody else acts just before this one's first write."""
 
-    def __init__(self, bucket, act):
+    def __init__(self, bucket: Bucket, act: Callable[[], None]) -> None:
         super().__init__(bucket)
         self._acts = [act]
 
-    def write(self, *args, **options):
+    def write(self, *args: Any, **options: Any) -> int:
         if self._acts:
             self._acts.pop()()
         return super().write(*args, **options)
 
 
 @pytest.mark.parametrize("first_there", [False, True])
-def test_two_instances_at_once_lose_no_station(lake, configured, feeds, server, first_there):
+def test_two_instances_at_once_lose_no_station(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any, first_there: bool
+) -> None:
     if first_there:
         server.show(state(10, bikes=(1, 1, 1)))
         ingest.run(network.of(lake, configured), feeds)
         server.show(state(30))
 
-    def overtake():
+    def overtake() -> None:
         server.show(state(90, bikes=(7, 2)))
         ingest.run(network.of(lake, configured), Feeds(configured))
 
@@ -335,7 +370,7 @@ def test_two_instances_at_once_lose_no_station(lake, configured, feeds, server, 
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 0}
 
 
-def test_ingesting_imports_no_heavy_library():
+def test_ingesting_imports_no_heavy_library() -> None:
     script = (
         "import sys, velib_core.jobs.ingest;"
         "print([m for m in ('pandas', 'scipy', 'sklearn', 'xgboost') if m in sys.modules])"
@@ -346,21 +381,21 @@ def test_ingesting_imports_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-def at_minute(minute, **changes):
+def at_minute(minute: int, **changes: Any) -> FeedState:
     """The stations so many minutes after noon's bin, by a feed whose stamp does not change."""
     now = NOON + dt.timedelta(minutes=minute)
     return state(60 * minute, last_updated=NOON, now=now, **changes)
 
 
-def without_reports(shown):
+def without_reports(shown: FeedState) -> Any:
     return dataclasses.replace(
         shown, status=dataclasses.replace(shown.status, last_reported=[None] * len(IDS))
     )
 
 
 def test_the_same_stamp_with_other_counts_is_one_that_nobody_maintains(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     counts = [(8, 3, 0), (8, 3, 0), (7, 3, 0), (6, 3, 0)]
     for n, bikes in enumerate(counts):
         server.show(without_reports(at_minute(10 * n, bikes=bikes)))
@@ -372,8 +407,8 @@ def test_the_same_stamp_with_other_counts_is_one_that_nobody_maintains(
 
 
 def test_a_feed_without_a_stamp_that_shows_the_same_reports_is_frozen(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     for minute in (0, 5, 10):
         shown = state(30, now=NOON + dt.timedelta(minutes=minute))
         server.show(dataclasses.replace(shown, last_updated=NOON + dt.timedelta(days=9)))
@@ -382,8 +417,8 @@ def test_a_feed_without_a_stamp_that_shows_the_same_reports_is_frozen(
 
 
 def test_a_cold_start_without_information_takes_places_from_the_newest_snapshot(
-    lake, configured, feeds, server
-):
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     ingest.run(network.of(lake, configured), feeds)
     server.fail("/gbfs/2/station_information.json")
     server.show(state(330))
@@ -395,7 +430,9 @@ def test_a_cold_start_without_information_takes_places_from_the_newest_snapshot(
         ]
 
 
-def test_no_header_moves_a_snapshot_away_from_the_clock(lake, configured, feeds, server):
+def test_no_header_moves_a_snapshot_away_from_the_clock(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
     server.show(state(30, last_updated=NOON + dt.timedelta(days=1, seconds=30)))
     server.show(dataclasses.replace(server._shown.state, now=NOON + dt.timedelta(days=1)))
     server.clock_file.write_text(NOON.isoformat())

@@ -10,10 +10,11 @@ import dataclasses
 import importlib
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
+from present import present
 from velib_core.events.messages import ReplayRequested, TrainRequested
 from velib_core.jobs import (
     build_data_freshness,
@@ -29,15 +30,19 @@ from velib_core.jobs import (
     train_model,
 )
 from velib_core.lake.bucket import PARQUET, Artefact, Lake, is_same
-from velib_core.lake.keys import Daily, Monitoring, ServingManifest, Snapshot
+from velib_core.lake.keys import Daily, Key, Monitoring, ServingManifest, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.recipes.families import FAMILIES
 from velib_core.tables import snapshot
-from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
+from velib_core.timeline.bins import Bin, Day, HorizonMinutes, day_after, first_bin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from velib_core.events.job import JobResult
+    from velib_core.events.network import Network
+    from velib_core.settings.network import Settings
 
 HORIZONS = (HorizonMinutes(15), HorizonMinutes(60))
 DAYS = [day_after(network.FIRST_DAY, n) for n in range(7)]
@@ -75,11 +80,11 @@ class Process:
         act = self.act
 
         class Dying(Lake):
-            def write(self, *args, **options):
+            def write(self, *args: Any, **options: Any) -> Any:
                 return act(lambda: Lake.write(self, *args, **options))
 
-            def delete(self, entry):
-                return act(lambda: Lake.delete(self, entry))
+            def delete(self, entry: Any) -> None:
+                act(lambda: Lake.delete(self, entry))
 
         return Dying(lake.bucket)
 
@@ -97,14 +102,14 @@ class Job:
     says that all is there, ``stage`` what reconcile calls the job.
     """
 
-    work: Callable
-    before: Callable = lambda _lake, _settings: None
-    seal: object = None
+    work: Callable[..., Any]
+    before: Callable[..., Any] = lambda _lake, _settings: None
+    seal: Key | None = None
     stage: str | None = None
-    changes: dict = dataclasses.field(default_factory=dict)
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict[str, Any])
 
 
-def snapshots_come(lake, settings, day=LATE, offset=1):
+def snapshots_come(lake: Lake, settings: Settings, day: Day = LATE, offset: Any = 1) -> None:
     """Snapshots of a day come late, between those that are there; a station was in them twice."""
     for bin_ in map(Bin, range(first_bin(day) + offset, first_bin(day) + 288, 24)):
         rows, _ = snapshot.validate(network.snapshot_table(bin_), bin_)
@@ -112,107 +117,107 @@ def snapshots_come(lake, settings, day=LATE, offset=1):
         network.put(lake, Layout(settings).name(Snapshot(bin_)), snapshot.to_bytes(reported))
 
 
-def a_day_changes(lake, settings):
+def a_day_changes(lake: Lake, settings: Settings) -> None:
     snapshots_come(lake, settings)
     compact_daily.run(network.of(lake, settings), LATE)
 
 
-def profiles_change(lake, settings):
+def profiles_change(lake: Lake, settings: Settings) -> None:
     a_day_changes(lake, settings)
     refresh_profiles.run(network.of(lake, settings), LATE)
 
 
-def profiles_change_that_views_of_later_days_follow(lake, settings):
+def profiles_change_that_views_of_later_days_follow(lake: Lake, settings: Settings) -> None:
     """What reconcile asks for is then of the day that changed alone."""
     profiles_change(lake, settings)
     build_datasets.run(network.of(lake, settings), DAYS[-1])
 
 
-def a_model_goes_live(lake, settings):
+def a_model_goes_live(lake: Lake, settings: Settings) -> None:
     """The model of an hour is trained again, on the same days."""
-    before = registry.live(lake, Layout(settings), HORIZONS[1]).folder
+    before = present(registry.live(lake, Layout(settings), HORIZONS[1])).folder
     better = dataclasses.replace(settings, train_rounds=17)
     train_model.run(network.of(lake, better), HORIZONS[1], last=DAYS[3])
-    assert registry.live(lake, Layout(settings), HORIZONS[1]).folder != before
+    assert present(registry.live(lake, Layout(settings), HORIZONS[1])).folder != before
 
 
-def views_change(lake, settings):
+def views_change(lake: Lake, settings: Settings) -> None:
     profiles_change(lake, settings)
     for day in DAYS:
         build_datasets.run(network.of(lake, settings), day)
 
 
-def a_snapshot_comes(lake, settings):
+def a_snapshot_comes(lake: Lake, settings: Settings) -> None:
     network.upload(lake, settings, [Bin(NEWEST + 1)])
 
 
-def monitoring_changes(lake, settings):
+def monitoring_changes(lake: Lake, settings: Settings) -> None:
     inspect_project(network.of(lake, settings))
 
 
-def compact(net):
+def compact(net: Any) -> JobResult:
     return compact_daily.run(net, LATE)
 
 
-def first_snapshots_come(lake, settings):
+def first_snapshots_come(lake: Lake, settings: Settings) -> None:
     """Snapshots of a day come late, when the others are gone already."""
     snapshots_come(lake, settings, DAYS[0])
 
 
-def compact_first(net):
+def compact_first(net: Any) -> JobResult:
     return compact_daily.run(net, DAYS[0])
 
 
-def compact_month(net):
+def compact_month(net: Any) -> JobResult:
     return compact_monthly.run_for_day(net, DAYS[1])
 
 
-def months_change(lake, settings):
+def months_change(lake: Lake, settings: Settings) -> None:
     """The last day of one month changes, and the next month is over."""
     snapshots_come(lake, settings, DAYS[1])
     compact_daily.run(network.of(lake, settings), DAYS[1])
 
 
-def refresh(net):
+def refresh(net: Any) -> JobResult:
     return refresh_profiles.run(net, LATE)
 
 
-def calibrate(net):
+def calibrate(net: Any) -> JobResult:
     return refresh_profiles.run_for_model(net, HORIZONS[1])
 
 
-def export(net):
+def export(net: Any) -> JobResult:
     return build_datasets.run(net, LATE)
 
 
-def hindcast(net):
+def hindcast(net: Any) -> JobResult:
     return build_datasets.run_for_model(net, HORIZONS[1])
 
 
-def serve(net):
+def serve(net: Any) -> JobResult:
     warm = build_serving_forecast.WarmState()
     return build_serving_forecast.run(net, warm, Bin(NEWEST + 1))
 
 
-def inspect_project(net):
+def inspect_project(net: Network) -> JobResult:
     warm = build_network_overview.WarmState()
     return build_network_overview.run_for_days(net, warm)
 
 
-def see_age(net):
+def see_age(net: Any) -> JobResult:
     return build_data_freshness.run(net, Bin(NEWEST + 1))
 
 
-def ask(net):
+def ask(net: Any) -> JobResult:
     request = TrainRequested(None, 3)
     return export_training_base.on_request(net, request)
 
 
-def monitored(run, folder, stage, before=views_change):
+def monitored(run: Any, folder: str, stage: str, before: Any = views_change) -> Job:
     return Job(run, before, Monitoring(folder, "manifest.json"), stage)
 
 
-def run_of(job):
+def run_of(job: Any) -> Any:
     return importlib.import_module(f"velib_core.jobs.{job}").run
 
 
@@ -252,19 +257,19 @@ JOBS = {
 
 
 @pytest.fixture
-def quick(settings):
+def quick(settings: Settings) -> Settings:
     """Settings that train in a second."""
     return dataclasses.replace(settings, horizons=HORIZONS, train_rounds=16, train_max_rows=4000)
 
 
 @pytest.fixture(scope="module")
-def made():
+def made() -> Any:
     """The objects of lakes by what happened in them: each is made for one test, kept for all."""
     return {}
 
 
 @pytest.fixture
-def complete(lake, quick, made):
+def complete(lake: Lake, quick: Settings, made: Any) -> Lake:
     """A lake of seven closed days in two months, with models, and a morning; all is made."""
     if "whole" in made:
         restore(lake, made["whole"])
@@ -299,15 +304,15 @@ def complete(lake, quick, made):
     return lake
 
 
-def kept(lake) -> dict[str, Artefact]:
+def kept(lake: Lake) -> dict[str, Artefact]:
     """Return every object with what it was made from."""
     return {
-        entry.name: Artefact(lake.read(entry), PARQUET, entry.fingerprint)
+        entry.name: Artefact(lake.read(entry), PARQUET, present(entry.fingerprint))
         for entry in lake.entries("")
     }
 
 
-def restore(lake, objects) -> None:
+def restore(lake: Lake, objects: Any) -> None:
     """Make a lake hold these objects and no others."""
     held = {entry.name: entry for entry in lake.entries("")}
     for name in held.keys() - objects.keys():
@@ -324,7 +329,7 @@ def spots(writes: int) -> list[int]:
     return sorted({0, writes // 3, 2 * writes // 3, max(writes - 2, 0), writes - 1})
 
 
-def unfinished(lake, settings, job) -> set[str]:
+def unfinished(lake: Lake, settings: Settings, job: Job) -> set[str]:
     """Return what reconcile would ask for, of other jobs' work too."""
     request = ReplayRequested(stage=job.stage)
     return (
@@ -336,8 +341,8 @@ def unfinished(lake, settings, job) -> set[str]:
 
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_killed_at_any_write_ends_as_an_undisturbed_one_when_redelivered(
-    complete, quick, made, name
-):
+    complete: Lake, quick: Settings, made: Any, name: Any
+) -> None:
     job = JOBS[name]
     lake, settings = complete, dataclasses.replace(quick, **job.changes)
     if job.before not in made:

@@ -1,8 +1,20 @@
+from __future__ import annotations
+
 import concurrent.futures
+from typing import Any
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
-from velib_core.lake.bucket import JSON, Artefact, RaceLostError, crc32c, fingerprint_of, json_bytes
+from present import present
+from velib_core.lake.bucket import (
+    JSON,
+    Artefact,
+    Lake,
+    RaceLostError,
+    crc32c,
+    fingerprint_of,
+    json_bytes,
+)
 from velib_core.lake.readable import Entry, ObjectMissingError
 
 
@@ -10,7 +22,7 @@ def artefact(data: bytes, fingerprint: str = "m") -> Artefact:
     return Artefact(data, JSON, fingerprint)
 
 
-def test_an_object_carries_its_checksum_and_fingerprint(lake):
+def test_an_object_carries_its_checksum_and_fingerprint(lake: Lake) -> None:
     generation = lake.write("a/b.json", artefact(b"[1]", "made-from"), expected_generation=0)
     entry, data = lake.fetch("a/b.json")
     assert data == b"[1]"
@@ -20,7 +32,7 @@ def test_an_object_carries_its_checksum_and_fingerprint(lake):
     assert lake.folders("") == ["a/"]
 
 
-def test_a_write_against_another_generation_is_refused(lake):
+def test_a_write_against_another_generation_is_refused(lake: Lake) -> None:
     first = lake.write("x", artefact(b"1"), expected_generation=0)
     lake.write("x", artefact(b"2"), expected_generation=first)
     for expected in (0, first):
@@ -29,7 +41,7 @@ def test_a_write_against_another_generation_is_refused(lake):
     assert lake.fetch("x")[1] == b"2"
 
 
-def test_of_sixteen_who_race_for_a_new_object_one_wins(lake):
+def test_of_sixteen_who_race_for_a_new_object_one_wins(lake: Lake) -> None:
     def race(n: int) -> bool:
         try:
             lake.write("race", artefact(b"%d" % n), expected_generation=0)
@@ -41,27 +53,27 @@ def test_of_sixteen_who_race_for_a_new_object_one_wins(lake):
         assert sum(pool.map(race, range(16))) == 1
 
 
-def test_publishing_what_is_there_already_writes_nothing(lake):
+def test_publishing_what_is_there_already_writes_nothing(lake: Lake) -> None:
     assert lake.update("x", lambda _: artefact(b"1")) == "written"
-    before = lake.stat("x")
+    before = present(lake.stat("x"))
     assert lake.update("x", lambda _: artefact(b"1")) == "fresh"
     assert lake.update("x", lambda _: None) == "fresh"
     assert lake.stat("x") == before
     assert lake.update("x", lambda _: artefact(b"1"), force=True) == "written"
-    assert lake.stat("x").generation != before.generation
+    assert present(lake.stat("x")).generation != before.generation
     assert lake.update("nothing", lambda _: None) == "absent"
 
 
-def test_equal_bytes_made_from_other_inputs_are_marked_anew(lake):
+def test_equal_bytes_made_from_other_inputs_are_marked_anew(lake: Lake) -> None:
     lake.update("x", lambda _: artefact(b"1", "old"))
     assert lake.update("x", lambda _: artefact(b"1", "new")) == "written"
-    assert lake.stat("x").fingerprint == "new"
+    assert present(lake.stat("x")).fingerprint == "new"
 
 
-def test_a_lost_race_is_run_again_with_inputs_read_afresh(lake):
+def test_a_lost_race_is_run_again_with_inputs_read_afresh(lake: Lake) -> None:
     inputs = ["early"]
 
-    def make(current):
+    def make(current: Any) -> Artefact:
         made = artefact(",".join(inputs).encode())
         if len(inputs) == 1:  # another writer comes first, having seen more
             inputs.append("late")
@@ -72,8 +84,8 @@ def test_a_lost_race_is_run_again_with_inputs_read_afresh(lake):
     assert lake.fetch("x")[1] == b"early,late"
 
 
-def test_losing_every_race_gives_the_event_back(lake):
-    def make(current):
+def test_losing_every_race_gives_the_event_back(lake: Lake) -> None:
+    def make(current: Any) -> Artefact:
         expected = current.generation if current else 0
         lake.write("x", artefact(b"other"), expected_generation=expected)
         return artefact(b"mine")
@@ -82,12 +94,12 @@ def test_losing_every_race_gives_the_event_back(lake):
         lake.update("x", make)
 
 
-def test_an_input_that_changes_while_it_is_read_starts_the_work_again(lake):
+def test_an_input_that_changes_while_it_is_read_starts_the_work_again(lake: Lake) -> None:
     lake.write("in", artefact(b"old"), expected_generation=0)
-    seen = []
+    seen: list[Any] = []
 
-    def make(current):
-        entry = lake.stat("in")
+    def make(current: Any) -> Artefact:
+        entry = present(lake.stat("in"))
         if not seen:
             seen.append("old")
             lake.write("in", artefact(b"new"), expected_generation=entry.generation)
@@ -97,20 +109,20 @@ def test_an_input_that_changes_while_it_is_read_starts_the_work_again(lake):
     assert lake.fetch("out")[1] == b"new"
 
 
-def test_deleting_spares_a_newer_object_and_an_absent_one(lake):
+def test_deleting_spares_a_newer_object_and_an_absent_one(lake: Lake) -> None:
     lake.write("x", artefact(b"1"), expected_generation=0)
-    entry = lake.stat("x")
+    entry = present(lake.stat("x"))
     lake.delete(entry)
     lake.delete(entry)
     assert lake.stat("x") is None
 
 
-def test_missing_objects_are_named(lake):
+def test_missing_objects_are_named(lake: Lake) -> None:
     with pytest.raises(ObjectMissingError, match="not/there"):
         lake.fetch("not/there")
 
 
-def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order():
+def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order() -> None:
     one = Entry("a", 1, 1, "c1", None)
     two = Entry("b", 2, 1, "c2", None)
     again = Entry("b", 9, 1, "c2", None)
@@ -124,7 +136,7 @@ def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order():
     assert fingerprint_of("r", [one, two]) not in others
 
 
-def test_json_never_holds_what_json_has_not():
+def test_json_never_holds_what_json_has_not() -> None:
     assert json_bytes({"é": None}) == '{"é":null}'.encode()
     with pytest.raises(ValueError, match="JSON"):
         json_bytes([float("nan")])

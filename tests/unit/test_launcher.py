@@ -1,45 +1,56 @@
+from __future__ import annotations
+
 import datetime as dt
 import json
 import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
 from velib_core import launcher
+from velib_core.lake.bucket import Lake
 from velib_core.lake.lease import LeaseBusyError, lease
-from velib_core.timeline.bins import day_after, today
+from velib_core.timeline.bins import Bin, day_after, first_bin, today
+
+if TYPE_CHECKING:
+    from velib_core.settings.network import Settings
 
 DAY = network.FIRST_DAY
 
 
 @pytest.fixture
-def environ(settings):
+def environ(settings: Settings) -> dict[str, str]:
     """The environment of a launch against this test's bucket."""
     return {"GCS_BUCKET_ROOT": settings.root, "GOOGLE_CLOUD_PROJECT": settings.project}
 
 
 @pytest.fixture
-def observed(lake, settings):
+def observed(lake: Lake, settings: Settings) -> Lake:
     network.upload(lake, settings, network.bins_of_days(1, every=96))
     return lake
 
 
-def test_a_job_runs_by_name_for_a_day(observed, environ):
+def test_a_job_runs_by_name_for_a_day(observed: Lake, environ: dict[str, str]) -> None:
     code = launcher.launch(environ | {"JOB": "compact_daily", "DAY": str(DAY)})
     assert code == launcher.DONE
     assert observed.stat(f"daily/compact_{DAY}.parquet") is not None
 
 
-def test_yesterday_is_the_default_day(lake, settings, environ):
+def test_yesterday_is_the_default_day(
+    lake: Lake, settings: Settings, environ: dict[str, str]
+) -> None:
     yesterday = day_after(today(), -1)
-    network.upload(lake, settings, [network.Bin(network.first_bin(yesterday))])
+    network.upload(lake, settings, [Bin(first_bin(yesterday))])
     assert launcher.launch(environ | {"JOB": "compact_daily"}) == launcher.DONE
     assert lake.stat(f"daily/compact_{yesterday}.parquet") is not None
 
 
 @pytest.mark.usefixtures("lake")
-def test_a_day_without_snapshots_is_said_to_be_one(environ, capsys):
+def test_a_day_without_snapshots_is_said_to_be_one(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     for named in ({}, {"DAY": "2024-02-29"}):
         assert launcher.launch(environ | {"JOB": "compact_daily"} | named) == launcher.DONE
         said = capsys.readouterr()
@@ -52,7 +63,9 @@ def test_a_day_without_snapshots_is_said_to_be_one(environ, capsys):
 
 
 @pytest.mark.parametrize("flag", ["1", "true"])
-def test_a_dry_run_says_what_it_would_write_and_writes_nothing(observed, environ, capsys, flag):
+def test_a_dry_run_says_what_it_would_write_and_writes_nothing(
+    observed: Lake, environ: dict[str, str], capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
     before = network.contents(observed)
     lock = f"{environ['GCS_BUCKET_ROOT']}/locks/x"
     env = environ | {"JOB": "compact_daily", "DAY": str(DAY), "DRY_RUN": flag, "GCS_LOCK": lock}
@@ -63,7 +76,7 @@ def test_a_dry_run_says_what_it_would_write_and_writes_nothing(observed, environ
     assert network.contents(observed) == before
 
 
-def test_only_the_job_that_is_launched_is_imported():
+def test_only_the_job_that_is_launched_is_imported() -> None:
     code = (
         "import sys; from velib_core import launcher;"
         "launcher.launch({'GCS_BUCKET_ROOT': 'gs://b', 'JOB': 'compact_daily', 'DAY': 'x'});"
@@ -88,7 +101,9 @@ def test_only_the_job_that_is_launched_is_imported():
         {"GCS_LOCK": "gs://other-bucket/x"},
     ],
 )
-def test_a_wrong_setting_ends_with_2_and_names_itself(environ, change, capsys):
+def test_a_wrong_setting_ends_with_2_and_names_itself(
+    environ: dict[str, str], change: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     env = environ | {"JOB": "compact_daily", "DAY": str(DAY)} | change
     assert launcher.launch(env) == launcher.WRONG_SETTING
     name, value = next((k, v) for k, v in reversed(change.items()))
@@ -97,11 +112,11 @@ def test_a_wrong_setting_ends_with_2_and_names_itself(environ, change, capsys):
     assert value in message
 
 
-def test_a_failed_job_ends_with_1(environ):
+def test_a_failed_job_ends_with_1(environ: dict[str, str]) -> None:
     assert launcher.launch(environ | {"JOB": "export_training_base"}) == launcher.FAILED
 
 
-def test_a_held_lock_ends_with_75_and_runs_nothing(observed, environ):
+def test_a_held_lock_ends_with_75_and_runs_nothing(observed: Lake, environ: dict[str, str]) -> None:
     env = environ | {"JOB": "compact_daily", "DAY": str(DAY)}
     env["GCS_LOCK"] = f"{environ['GCS_BUCKET_ROOT']}/locks/compact"
     with lease(observed, "locks/compact"):
@@ -110,9 +125,10 @@ def test_a_held_lock_ends_with_75_and_runs_nothing(observed, environ):
     assert launcher.launch(env) == launcher.DONE
 
 
-def test_of_many_who_start_at_once_one_holds_the_lease(lake):
+def test_of_many_who_start_at_once_one_holds_the_lease(lake: Lake) -> None:
     start = threading.Barrier(8)
-    holders, refused = [], []
+    holders: list[int] = []
+    refused: list[int] = []
 
     def hold(n: int) -> None:
         start.wait()
@@ -134,7 +150,9 @@ def test_of_many_who_start_at_once_one_holds_the_lease(lake):
     assert (len(holders), len(refused)) == (1, 7)
 
 
-def test_a_lease_is_renewed_while_it_is_held_and_expires_when_its_holder_is_gone(lake):
+def test_a_lease_is_renewed_while_it_is_held_and_expires_when_its_holder_is_gone(
+    lake: Lake,
+) -> None:
     short = dt.timedelta(seconds=0.6)
     with lease(lake, "lock", short):
         threading.Event().wait(1.2)
@@ -150,9 +168,9 @@ def test_a_lease_is_renewed_while_it_is_held_and_expires_when_its_holder_is_gone
             assert lake.fetch_json("lock")["owner"] != "dead"
 
 
-def test_a_lease_that_is_renewed_at_the_moment_it_is_looked_at_is_held(lake):
-    class Renewed(type(lake)):
-        def read(self, entry):
+def test_a_lease_that_is_renewed_at_the_moment_it_is_looked_at_is_held(lake: Lake) -> None:
+    class Renewed(Lake):
+        def read(self, entry: Any) -> bytes:
             network.put(self, entry.name, b"another generation")
             return super().read(entry)
 

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import datetime as dt
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -79,12 +82,12 @@ KEYS = st.one_of(
 
 
 @given(KEYS, st.sampled_from([ROOTED, ROOTLESS]))
-def test_a_name_leads_back_to_its_key(key, layout):
+def test_a_name_leads_back_to_its_key(key: Any, layout: Layout) -> None:
     assert layout.key(layout.name(key)) == key
 
 
 @given(KEYS, KEYS)
-def test_two_keys_never_share_a_name(one, other):
+def test_two_keys_never_share_a_name(one: Any, other: Any) -> None:
     assert (one == other) == (ROOTED.name(one) == ROOTED.name(other))
 
 
@@ -102,7 +105,7 @@ def test_two_keys_never_share_a_name(one, other):
         (Perf(Day(dt.date(2025, 11, 1))), "velib/exports/perf_2025-11-01.parquet"),
     ],
 )
-def test_names_are_those_of_the_contract(key, name):
+def test_names_are_those_of_the_contract(key: Any, name: str) -> None:
     assert ROOTED.name(key) == name
 
 
@@ -124,19 +127,19 @@ def test_names_are_those_of_the_contract(key, name):
         "velib/daily/compact_２０２５-11-01.parquet",
     ],
 )
-def test_foreign_names_have_no_key(name):
+def test_foreign_names_have_no_key(name: str) -> None:
     with pytest.raises(ForeignNameError):
         ROOTED.key(name)
 
 
 @pytest.mark.parametrize(("month", "days"), [("2024-02", 29), ("2025-02", 28), ("2025-12", 31)])
-def test_a_month_has_its_days(month, days):
+def test_a_month_has_its_days(month: str, days: int) -> None:
     listed = month_days(parse_month(month))
     assert len(listed) == days
     assert {month_of(day) for day in listed} == {parse_month(month)}
 
 
-def test_only_folders_of_days_count_as_days():
+def test_only_folders_of_days_count_as_days() -> None:
     folders = [f"velib/bronze/date={d}/" for d in ("2025-11-02", "2025-11-01", "2025-13-01", "x")]
     assert ROOTED.days_of_folders([*folders, "velib/bronze/junk/"]) == [
         dt.date(2025, 11, 1),
@@ -144,7 +147,7 @@ def test_only_folders_of_days_count_as_days():
     ]
 
 
-def test_notifications_are_about_folders_and_about_whole_names_of_manifests():
+def test_notifications_are_about_folders_and_about_whole_names_of_manifests() -> None:
     assert ROOTED.topic_of("velib/daily/compact_2025-11-01.parquet") == "daily"
     assert ROOTED.topic_of("velib/monitoring/network/overview/latest/manifest.json") == "overview"
     for other in ("quarantine/x", "monitoring/network/overview/latest/kpis.json"):

@@ -1,10 +1,14 @@
 """A lake as of one moment, and what reconciling the whole past asks of the store."""
 
+from __future__ import annotations
+
 import collections
 import json
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
+from present import present
 from velib_core.events.messages import ReplayRequested
 from velib_core.jobs import compact_daily, reconcile
 from velib_core.lake.bucket import Lake
@@ -14,6 +18,13 @@ from velib_core.lake.listed import ListedLake
 from velib_core.model import registry
 from velib_core.timeline.bins import HorizonMinutes, day_after
 from velib_core.timeline.clock import SIMULATED_CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from velib_core.lake.readable import Entry
+    from velib_core.settings.network import Settings
 
 NAMES = [
     "daily/compact_2025-11-01.parquet",
@@ -30,14 +41,14 @@ FOLDERS = ["daily/", "models/"]
 
 
 @pytest.fixture
-def filled(lake):
+def filled(lake: Lake) -> Lake:
     for name in NAMES:
         network.put(lake, name, json.dumps({"name": name}).encode())
     return lake
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-def test_it_answers_as_the_lake_does(filled, prefix):
+def test_it_answers_as_the_lake_does(filled: Lake, prefix: Any) -> None:
     listed = ListedLake(filled, FOLDERS)
     assert list(listed.entries(prefix)) == list(filled.entries(prefix))
     for name in (*NAMES, f"{prefix}none"):
@@ -47,11 +58,11 @@ def test_it_answers_as_the_lake_does(filled, prefix):
     assert listed.fetch_json(NAMES[2]) == {"name": NAMES[2]}
 
 
-def test_it_answers_as_of_the_moment_when_it_was_first_asked(filled):
+def test_it_answers_as_of_the_moment_when_it_was_first_asked(filled: Lake) -> None:
     listed = ListedLake(filled, FOLDERS)
     before = list(listed.entries("daily/"))
     network.put(filled, "daily/compact_2025-11-03.parquet", b"later")
-    filled.delete(filled.stat(NAMES[0]))
+    filled.delete(present(filled.stat(NAMES[0])))
     assert list(listed.entries("daily/")) == before
     assert listed.stat(NAMES[0]) == before[0]
 
@@ -59,30 +70,30 @@ def test_it_answers_as_of_the_moment_when_it_was_first_asked(filled):
 class CountingLake(Lake):
     """A lake that counts what is asked of the store."""
 
-    def __init__(self, lake):
+    def __init__(self, lake: Lake) -> None:
         super().__init__(lake.bucket)
-        self.asked = collections.Counter()
+        self.asked: collections.Counter[Any] = collections.Counter()
 
-    def stat(self, name):
+    def stat(self, name: Any) -> Entry | None:
         self.asked["stat"] += 1
         return super().stat(name)
 
-    def entries(self, *span):
+    def entries(self, *span: Any) -> Iterator[Any]:
         self.asked["list"] += 1
         for entry in super().entries(*span):
             self.asked["listed", entry.name.partition("/")[0]] += 1
             yield entry
 
-    def folders(self, prefix):
+    def folders(self, prefix: Any) -> list[str]:
         self.asked["list"] += 1
         return super().folders(prefix)
 
-    def read(self, entry):
+    def read(self, entry: Any) -> bytes:
         self.asked["read", entry.name] += 1
         return super().read(entry)
 
 
-def live_through(lake, settings, days):
+def live_through(lake: Lake, settings: Settings, days: int) -> None:
     """Leave something of every kind for each day; reconciling does not read it."""
     layout = Layout(settings)
     network.upload(lake, settings, network.bins_of_days(days, every=144))
@@ -93,13 +104,15 @@ def live_through(lake, settings, days):
         network.put(lake, f"{layout.forecast_log_day(day)}page", b"of a day")
 
 
-def asked(lake, settings, request=ReplayRequested()):  # noqa: B008
+def asked(lake: Lake, settings: Settings, request: ReplayRequested | None = None) -> Any:
     counting = CountingLake(lake)
-    reconcile.plan(network.of(counting, settings), request)
+    reconcile.plan(network.of(counting, settings), request or ReplayRequested())
     return counting.asked
 
 
-def test_reconcile_lists_as_often_however_many_days_there_are(lake, settings):
+def test_reconcile_lists_as_often_however_many_days_there_are(
+    lake: Lake, settings: Settings
+) -> None:
     live_through(lake, settings, 2)
     short = asked(lake, settings)
     live_through(lake, settings, 9)
@@ -109,13 +122,13 @@ def test_reconcile_lists_as_often_however_many_days_there_are(lake, settings):
 
 
 def test_an_hourly_run_costs_the_same_however_old_the_lake_is(
-    lake, settings, tmp_path, monkeypatch
-):
+    lake: Lake, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """But for the derived folders, a few objects a day: they are listed a thousand a call."""
     clock = tmp_path / "clock"
     monkeypatch.setenv(SIMULATED_CLOCK, str(clock))
 
-    def used(days: int, hour: int):
+    def used(days: int, hour: int) -> tuple[int, int, dict[str, int]]:
         clock.write_text(f"{day_after(network.FIRST_DAY, days)}T{hour:02}:17:00+00:00")
         found = asked(lake, settings, ReplayRequested(scheduled=True))
         by_day = {folder: found["listed", folder] for folder in ("bronze", "ledger")}
@@ -128,7 +141,9 @@ def test_an_hourly_run_costs_the_same_however_old_the_lake_is(
     assert used(50, hour=3)[2]["ledger"] == 50, "once a day every day is looked at"
 
 
-def test_reconcile_reads_the_record_of_a_model_once_however_many_days_there_are(lake, settings):
+def test_reconcile_reads_the_record_of_a_model_once_however_many_days_there_are(
+    lake: Lake, settings: Settings
+) -> None:
     live_through(lake, settings, 5)
     horizon = HorizonMinutes(15)
     for content in (b"one", b"two", b"three"):

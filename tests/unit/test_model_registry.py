@@ -1,11 +1,20 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import network
 import pytest
 from velib_cli import models
 from velib_core.errors import ModelError
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import ModelFile
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.timeline.bins import HorizonMinutes
+
+if TYPE_CHECKING:
+    from velib_core.model.registry import ModelVersion
+    from velib_core.settings.network import Settings
 
 H = HorizonMinutes(15)
 DESCRIPTION = {"features_hash8": "05d0fddd", "horizon_bins": 3}
@@ -15,20 +24,24 @@ def files(content: bytes) -> dict[str, bytes]:
     return {"model.ubj": content, "pack.json": b"{}"}
 
 
-def register(lake, settings, content: bytes, stamp="20251128-235500Z", **changes):
+def register(
+    lake: Lake, settings: Settings, content: bytes, stamp: Any = "20251128-235500Z", **changes: Any
+) -> ModelVersion:
     made = files(content)
     folder = registry.folder_name(stamp, made)
     return registry.register(lake, Layout(settings), H, folder, made, DESCRIPTION | changes, "mark")
 
 
-def test_a_registered_model_is_live_and_read_back_as_it_was(lake, settings):
+def test_a_registered_model_is_live_and_read_back_as_it_was(lake: Lake, settings: Settings) -> None:
     model = register(lake, settings, b"one")
     assert model.version == "2.0.0"
     assert registry.live(lake, Layout(settings), H) == model
     assert registry.load(lake, Layout(settings), model) == files(b"one")
 
 
-def test_versions_count_on_by_patch_and_by_minor_where_the_features_changed(lake, settings):
+def test_versions_count_on_by_patch_and_by_minor_where_the_features_changed(
+    lake: Lake, settings: Settings
+) -> None:
     register(lake, settings, b"one")
     register(lake, settings, b"two")
     changed = register(lake, settings, b"three", features_hash8="ffffffff")
@@ -40,14 +53,16 @@ def test_versions_count_on_by_patch_and_by_minor_where_the_features_changed(lake
     assert registry.live(lake, Layout(settings), H) == changed
 
 
-def test_registering_the_same_model_again_changes_nothing(lake, settings):
+def test_registering_the_same_model_again_changes_nothing(lake: Lake, settings: Settings) -> None:
     first = register(lake, settings, b"one")
     before = network.contents(lake)
     assert register(lake, settings, b"one") == first
     assert network.contents(lake) == before
 
 
-def test_a_training_that_is_killed_at_any_point_leaves_the_live_model_complete(lake, settings):
+def test_a_training_that_is_killed_at_any_point_leaves_the_live_model_complete(
+    lake: Lake, settings: Settings
+) -> None:
     model = register(lake, settings, b"one")
 
     class KilledError(Exception):
@@ -56,8 +71,8 @@ def test_a_training_that_is_killed_at_any_point_leaves_the_live_model_complete(l
     for survive in range(4):
         writes = [0]
 
-        class Dying(type(lake)):
-            def write(self, name, artefact, **rest):
+        class Dying(Lake):
+            def write(self, name: Any, artefact: Any, **rest: Any) -> int:
                 if writes[0] == survive:  # noqa: B023
                     raise KilledError
                 writes[0] += 1  # noqa: B023
@@ -70,7 +85,9 @@ def test_a_training_that_is_killed_at_any_point_leaves_the_live_model_complete(l
     assert register(lake, settings, b"two").version > "2.0.0"
 
 
-def test_going_back_points_to_the_earlier_model_and_versions_still_count_on(lake, settings):
+def test_going_back_points_to_the_earlier_model_and_versions_still_count_on(
+    lake: Lake, settings: Settings
+) -> None:
     first = register(lake, settings, b"one")
     register(lake, settings, b"two")
     registry.promote(lake, Layout(settings), first)
@@ -79,7 +96,9 @@ def test_going_back_points_to_the_earlier_model_and_versions_still_count_on(lake
 
 
 @pytest.mark.parametrize("damage", [b"", b"x", b"one and more"])
-def test_a_damaged_file_is_refused_by_name_and_the_last_good_model_is_next(lake, settings, damage):
+def test_a_damaged_file_is_refused_by_name_and_the_last_good_model_is_next(
+    lake: Lake, settings: Settings, damage: bytes
+) -> None:
     good = register(lake, settings, b"good")
     bad = register(lake, settings, b"one")
     network.put(lake, Layout(settings).name(ModelFile(H, bad.folder, "model.ubj")), damage)
@@ -102,7 +121,9 @@ def test_a_damaged_file_is_refused_by_name_and_the_last_good_model_is_next(lake,
         b'{"folder": "20251128-235500Z-00000000", "version": "2.0.0", "end_date": 5}',
     ],
 )
-def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(lake, settings, pointer):
+def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(
+    lake: Lake, settings: Settings, pointer: bytes
+) -> None:
     model = register(lake, settings, b"one")
     network.put(lake, Layout(settings).name(ModelFile(H, None, "latest.json")), pointer)
     with pytest.raises(ModelError):
@@ -110,12 +131,14 @@ def test_a_pointer_that_is_none_is_refused_and_the_newest_model_is_used(lake, se
     assert list(registry.usable(lake, Layout(settings), H)) == [model]
 
 
-def test_without_any_model_there_is_none(lake, settings):
+def test_without_any_model_there_is_none(lake: Lake, settings: Settings) -> None:
     assert registry.live(lake, Layout(settings), H) is None
     assert list(registry.usable(lake, Layout(settings), H)) == []
 
 
-def test_what_was_tried_is_known_whether_registered_or_refused(lake, settings):
+def test_what_was_tried_is_known_whether_registered_or_refused(
+    lake: Lake, settings: Settings
+) -> None:
     assert not registry.was_tried(lake, Layout(settings), H, "mark")
     registry.refuse(
         lake, Layout(settings), H, "20251128-235500Z-00000000", {"why": "worse"}, "other"
@@ -126,7 +149,9 @@ def test_what_was_tried_is_known_whether_registered_or_refused(lake, settings):
     assert registry.was_tried(lake, Layout(settings), H, "mark")
 
 
-def test_a_person_lists_the_models_and_goes_back_to_the_one_before(lake, settings):
+def test_a_person_lists_the_models_and_goes_back_to_the_one_before(
+    lake: Lake, settings: Settings
+) -> None:
     described = {"metrics": {"mae": 0.5}, "verdict": {"candidate": {"mae_lift": 0.1}}}
     register(lake, settings, b"one", **described)
     register(lake, settings, b"two", **described)
@@ -139,7 +164,9 @@ def test_a_person_lists_the_models_and_goes_back_to_the_one_before(lake, setting
     assert models.roll_back(lake, settings, H, "2.0.1") == ("2.0.0", "2.0.1")
 
 
-def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(lake, settings):
+def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(
+    lake: Lake, settings: Settings
+) -> None:
     with pytest.raises(models.UnknownModelError, match="live model"):
         models.roll_back(lake, settings, H, None)
     register(lake, settings, b"one")
@@ -149,7 +176,7 @@ def test_there_is_no_way_back_before_the_first_model_nor_to_an_unknown_one(lake,
         models.roll_back(lake, settings, H, "9.9.9")
 
 
-def test_a_damaged_pointer_is_fixed_by_naming_a_version(lake, settings):
+def test_a_damaged_pointer_is_fixed_by_naming_a_version(lake: Lake, settings: Settings) -> None:
     described = {"metrics": {"mae": 0.5}}
     good = register(lake, settings, b"one", **described)
     network.put(lake, Layout(settings).name(ModelFile(H, None, registry.POINTER)), b"{}")
@@ -160,13 +187,15 @@ def test_a_damaged_pointer_is_fixed_by_naming_a_version(lake, settings):
     assert registry.live(lake, Layout(settings), H) == good
 
 
-def test_the_live_model_is_found_without_looking_at_the_earlier_ones(lake, settings):
+def test_the_live_model_is_found_without_looking_at_the_earlier_ones(
+    lake: Lake, settings: Settings
+) -> None:
     for content in (b"one", b"two", b"three"):
         last = register(lake, settings, content)
     read = []
 
-    class Watched(type(lake)):
-        def read(self, entry):
+    class Watched(Lake):
+        def read(self, entry: Any) -> bytes:
             read.append(entry.name)
             return super().read(entry)
 

@@ -1,6 +1,9 @@
 """Freshness at every snapshot, and the page that says whether the system is alive."""
 
+from __future__ import annotations
+
 import datetime as dt
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import planted
@@ -12,15 +15,18 @@ from velib_core.monitoring.documents import alerts_of
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import HorizonMinutes
 
+if TYPE_CHECKING:
+    from velib_core.monitoring.intro import IntroSources
+
 NOW = dt.datetime(2025, 11, 3, 12, 2, 30, tzinfo=dt.UTC)
 H15, H60 = HorizonMinutes(15), HorizonMinutes(60)
 
 
-def minutes_ago(minutes):
+def minutes_ago(minutes: float) -> dt.datetime:
     return (NOW - dt.timedelta(minutes=minutes)).replace(tzinfo=None)
 
 
-def fresh(ages, **options):
+def fresh(ages: list[float | None] | list[float], **options: Any) -> Any:
     """Make the freshness of stations that reported so many minutes ago (``None``: never said)."""
     table = pa.table(
         {
@@ -36,7 +42,7 @@ def fresh(ages, **options):
     return documents["freshness.json"]
 
 
-def test_ages_are_counted_from_the_stations_own_reports():
+def test_ages_are_counted_from_the_stations_own_reports() -> None:
     ages = [3.0, 8.5, 61.0, 1.0, 400.0]
     stations = fresh(ages)["stations"]
     assert stations["freshness"] == {
@@ -48,22 +54,22 @@ def test_ages_are_counted_from_the_stations_own_reports():
     assert stations["count"] == 5
 
 
-def test_fifty_oldest_are_listed():
+def test_fifty_oldest_are_listed() -> None:
     oldest = fresh([float(n) for n in range(80)])["stations"]["top_oldest"]
     assert [row["freshness_min"] for row in oldest] == [float(n) for n in range(79, 29, -1)]
 
 
-def test_a_clock_ahead_of_ours_is_as_fresh_as_can_be():
+def test_a_clock_ahead_of_ours_is_as_fresh_as_can_be() -> None:
     assert fresh([-5.0])["stations"]["freshness"]["max_min"] == 0
 
 
-def test_stations_that_do_not_say_are_counted_apart():
+def test_stations_that_do_not_say_are_counted_apart() -> None:
     stations = fresh([None, 4.0])["stations"]
     assert (stations["count"], stations["without_report"]) == (2, 1)
     assert stations["freshness"]["max_min"] == 4
 
 
-def test_the_weather_is_never_younger_than_now():
+def test_the_weather_is_never_younger_than_now() -> None:
     hours = [NOW.replace(minute=0, second=0) + dt.timedelta(hours=n) for n in range(-2, 4)]
     assert fresh([1.0], weather_times=hours)["weather"]["freshness_min"] == 2.5
     assert fresh([1.0], weather_times=hours[3:])["weather"]["freshness_min"] is None
@@ -71,20 +77,20 @@ def test_the_weather_is_never_younger_than_now():
     assert silent == {"freshness_min": None, "reason": "the snapshot has no weather"}
 
 
-def test_the_feed_has_an_age_of_its_own():
+def test_the_feed_has_an_age_of_its_own() -> None:
     document = fresh([30.0])
     assert document["feed"]["freshness_min"] == 2
     assert document["meta"] == {"bin_t_utc": "2025-11-03T12:00:00Z", "schema": "v1"}
 
 
-def stamp(minutes):
+def stamp(minutes: int) -> str:
     return f"{minutes_ago(minutes).isoformat(timespec='seconds')}Z"
 
 
-def sources(**changed):
+def sources(**changed: Any) -> IntroSources:
     """Return the sources of a system that is well, but for what is changed."""
     forecast = {"generated_at": stamp(3), "data": [{"bikes_pred_int": 4}, {"bikes_pred_int": None}]}
-    values = {
+    values: dict[str, Any] = {
         "overview": {
             "stations_active": 1400,
             "snapshot_ts_utc": stamp(4),
@@ -108,17 +114,17 @@ def sources(**changed):
     return intro.IntroSources(**(values | changed))
 
 
-def page(**changed):
+def page(**changed: Any) -> Any:
     return intro.build(
         sources(**changed), horizons=[H15, H60], now=NOW, run_metadata=planted.run_metadata("intro")
     )
 
 
-def led(name, **changed):
+def led(name: str, **changed: Any) -> Any:
     return page(**changed)["intro.json"]["statuses"][name]["led"]
 
 
-def test_a_system_that_is_well_shows_green():
+def test_a_system_that_is_well_shows_green() -> None:
     document = page()["intro.json"]
     assert {name: status["led"] for name, status in document["statuses"].items()} == {
         "api_stations": "ok",
@@ -142,12 +148,12 @@ def test_a_system_that_is_well_shows_green():
 @pytest.mark.parametrize(
     ("minutes", "colour"), [(7, "ok"), (8, "warn"), (20, "warn"), (21, "down")]
 )
-def test_forecasts_age(minutes, colour):
+def test_forecasts_age(minutes: int, colour: str) -> None:
     forecast = {"generated_at": stamp(minutes), "data": [{"bikes_pred_int": 1}]}
     assert led("batch_forecast_h15", forecasts={H15: forecast}) == colour
 
 
-def test_the_worst_horizon_speaks_for_the_forecast():
+def test_the_worst_horizon_speaks_for_the_forecast() -> None:
     old = {"generated_at": stamp(500), "data": [{"bikes_pred_int": 1}]}
     new = {"generated_at": stamp(1), "data": [{"bikes_pred_int": 1}]}
     document = page(forecasts={H15: new, H60: old})
@@ -157,7 +163,7 @@ def test_the_worst_horizon_speaks_for_the_forecast():
     assert (alert["value"], alert["threshold"]) == (500, 20)
 
 
-def test_a_document_without_a_single_number_is_no_forecast():
+def test_a_document_without_a_single_number_is_no_forecast() -> None:
     silent = {"generated_at": stamp(1), "data": [{"bikes_pred_int": None}]}
     assert led("batch_forecast_h15", forecasts={H15: silent}) == "down"
     (alert,) = alerts_of(page(forecasts={H15: silent, H60: silent}))
@@ -165,7 +171,7 @@ def test_a_document_without_a_single_number_is_no_forecast():
     assert "no station has a number" in alert["text"]
 
 
-def test_old_sources_are_not_shown_green():
+def test_old_sources_are_not_shown_green() -> None:
     overview = {"stations_active": 1400, "snapshot_ts_utc": stamp(61), "generated_at": stamp(0)}
     assert led("api_stations", overview=overview) == "down"
     drift = {"psi_global": 0.01, "generated_at": stamp(60 * 51)}
@@ -174,22 +180,22 @@ def test_old_sources_are_not_shown_green():
 
 
 @pytest.mark.parametrize(("psi", "colour"), [(0.05, "ok"), (0.15, "warn"), (0.3, "down")])
-def test_drift_is_coloured_by_the_thresholds_of_its_alerts(psi, colour):
+def test_drift_is_coloured_by_the_thresholds_of_its_alerts(psi: float, colour: str) -> None:
     assert led("data_drift", drift={"psi_global": psi, "generated_at": stamp(60)}) == colour
 
 
-def test_the_weather_has_aged_since_the_snapshot():
+def test_the_weather_has_aged_since_the_snapshot() -> None:
     status = page()["intro.json"]["statuses"]["weather_provider"]
     assert status["freshness_p95_min"] == pytest.approx(12)
     assert status["valid_until"] == stamp(2 - 90)
 
 
-def test_a_status_says_until_when_it_is_valid():
+def test_a_status_says_until_when_it_is_valid() -> None:
     status = page()["intro.json"]["statuses"]["batch_forecast_h15"]
     assert status["valid_until"] == stamp(3 - 20)
 
 
-def test_a_horizon_without_a_model_is_not_passed_off_as_one():
+def test_a_horizon_without_a_model_is_not_passed_off_as_one() -> None:
     assert (
         page(models={H15: {"version": "2.1.0"}, H60: None})["intro.json"]["kpis"]["model_versions"]
         == "2.1.0 / –"

@@ -1,13 +1,17 @@
 """Data health of a network with planted faults: each is found, and nothing else."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import planted
 import pyarrow as pa
 import pytest
+from planted import Network
 from velib_core.monitoring.data import freshness, health
 from velib_core.tables import snapshot
 from velib_core.timeline.windows import complete_days
@@ -40,7 +44,9 @@ def faulty(net: planted.Network) -> planted.Network:
     return net
 
 
-def build(net, days=7, minutes=10, repeats=None, **options):
+def build(
+    net: Network, days: Any = 7, minutes: Any = 10, repeats: Any = None, **options: Any
+) -> Any:
     now = planted.after(net, minutes)
     first, *tables = net.all_events(health.COLUMNS)
     return health.build(
@@ -53,24 +59,24 @@ def build(net, days=7, minutes=10, repeats=None, **options):
 
 
 @pytest.fixture(scope="module")
-def net():
+def net() -> Network:
     return faulty(planted.network())
 
 
 @pytest.fixture(scope="module")
-def documents(net):
+def documents(net: Network) -> Any:
     return build(net, repeats={"s7": 5})
 
 
 @pytest.fixture(scope="module")
-def inside(net):
+def inside(net: Network) -> Any:
     """The window's events, by pandas."""
     frame = net.events_frame()
     start, stop = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
     return frame[(frame["tbin_utc"] >= start) & (frame["tbin_utc"] < stop)]
 
 
-def test_only_the_stuck_station_is_flat(documents, net):
+def test_only_the_stuck_station_is_flat(documents: Any, net: Network) -> None:
     (found,) = documents["anomalies/flat.json"]
     start = net.at(3, 10)
     assert found["station_id"] == "s0"
@@ -81,7 +87,7 @@ def test_only_the_stuck_station_is_flat(documents, net):
     assert documents["kpis.json"]["plateaus"] == {"stuck": 1, "empty": 1, "out_of_service": 2}
 
 
-def test_missing_are_the_gap_and_the_lost_station(documents):
+def test_missing_are_the_gap_and_the_lost_station(documents: Any) -> None:
     assert [
         (row["station_id"], row["missing"], row["expected"])
         for row in documents["anomalies/missing.json"]
@@ -89,13 +95,13 @@ def test_missing_are_the_gap_and_the_lost_station(documents):
     assert documents["kpis.json"]["missing_stations"] == 1
 
 
-def test_duplicates_are_those_that_compaction_counted(documents):
+def test_duplicates_are_those_that_compaction_counted(documents: Any) -> None:
     assert documents["anomalies/duplicates.json"] == [
         {"type": "duplicates", "station_id": "s7", "name": "Station 7", "dups": 5}
     ]
 
 
-def test_rows_that_come_twice_in_a_view_are_counted_too(net):
+def test_rows_that_come_twice_in_a_view_are_counted_too(net: Network) -> None:
     table = net.events(4)
     twice = pa.concat_tables([table, table.slice(3, 2)])
     ids = table["station_id"].to_pylist()[3:5]
@@ -103,7 +109,7 @@ def test_rows_that_come_twice_in_a_view_are_counted_too(net):
     assert health.count_duplicates(table) == {}
 
 
-def test_a_station_is_expected_from_its_opening_on(documents):
+def test_a_station_is_expected_from_its_opening_on(documents: Any) -> None:
     rows = {row["station_id"]: row for row in documents["station_health.json"]}
     # From 06:00 of the sixth day to 23:00 of the ninth.
     assert rows["s3"]["expected"] == rows["s3"]["obs"] == (3 * 24 + 17) * 12
@@ -111,7 +117,7 @@ def test_a_station_is_expected_from_its_opening_on(documents):
     assert rows["s5"]["coverage_pct"] == 0
 
 
-def test_coverage_is_what_pandas_counts(documents, inside):
+def test_coverage_is_what_pandas_counts(documents: Any, inside: Any) -> None:
     bins = 7 * 288 + 12
     seen = inside.groupby("station_id").size()
     expected = pd.Series(bins, index=[f"s{n}" for n in range(8)])
@@ -134,7 +140,9 @@ def test_coverage_is_what_pandas_counts(documents, inside):
         (0.5, False, 1),
     ],
 )
-def test_active_coverage_can_be_of_long_spans_and_weighted_by_them(least, weighted, expected):
+def test_active_coverage_can_be_of_long_spans_and_weighted_by_them(
+    least: float, weighted: bool, expected: Any
+) -> None:
     """Of three stations one is there for a day in seven, and misses a quarter of that."""
     net = planted.network("2025-06-02", stations=3)
     short = net.frame["station_id"] == "s0"
@@ -148,7 +156,9 @@ def test_active_coverage_can_be_of_long_spans_and_weighted_by_them(least, weight
     assert kpis["completeness_options"] == {"active_min_frac": least or None, "weighted": weighted}
 
 
-def test_coverage_by_hour_counts_both_passes_through_the_repeated_hour(documents, inside):
+def test_coverage_by_hour_counts_both_passes_through_the_repeated_hour(
+    documents: Any, inside: Any
+) -> None:
     clock = pd.date_range("2025-10-21T22:00", "2025-10-28T22:55", freq="5min", tz="UTC")
     opened = pd.Timestamp("2025-10-25T06:00", tz="UTC")
     hours = pd.Series(clock.tz_convert(planted.TZ).hour, index=clock)
@@ -162,8 +172,8 @@ def test_coverage_by_hour_counts_both_passes_through_the_repeated_hour(documents
     assert len(documents["coverage_by_hour.json"]) == 24
 
 
-def test_ages_are_those_at_the_time_of_the_run(documents, net):
-    last = net.events_frame().groupby("station_id")["last_reported_utc"].max()
+def test_ages_are_those_at_the_time_of_the_run(documents: Any, net: Network) -> None:
+    last: Any = net.events_frame().groupby("station_id")["last_reported_utc"].max()
     ages = (pd.Timestamp(planted.after(net)).tz_localize(None) - last) / pd.Timedelta(minutes=1)
     kpis = documents["kpis.json"]
     assert kpis["freshness_age_p50_min"] == pytest.approx(np.percentile(ages, 50), abs=1e-6)
@@ -172,7 +182,7 @@ def test_ages_are_those_at_the_time_of_the_run(documents, net):
     assert kpis["report_lag_p50_min"] == pytest.approx(1.5)
 
 
-def test_alerts_name_artefact_value_and_threshold(documents):
+def test_alerts_name_artefact_value_and_threshold(documents: Any) -> None:
     alerts = {alert["code"]: alert for alert in documents["manifest.json"]["alerts"]}
     assert set(alerts) == {"freshness", "coverage", "flat"}
     coverage = alerts["coverage"]
@@ -182,7 +192,7 @@ def test_alerts_name_artefact_value_and_threshold(documents):
 
 
 @pytest.mark.parametrize("first", ["2025-03-24", "2025-10-20", "2025-06-02"])
-def test_a_healthy_network_raises_nothing_whatever_the_clocks_do(first):
+def test_a_healthy_network_raises_nothing_whatever_the_clocks_do(first: str) -> None:
     documents = build(planted.network(first), minutes=-1)
     kpis = documents["kpis.json"]
     assert kpis["coverage_global_pct"] == kpis["coverage_active_pct"] == 100
@@ -193,7 +203,7 @@ def test_a_healthy_network_raises_nothing_whatever_the_clocks_do(first):
     assert documents["manifest.json"]["alerts"] == []
 
 
-def test_an_outage_of_the_whole_network_lowers_coverage():
+def test_an_outage_of_the_whole_network_lowers_coverage() -> None:
     net = planted.network()
     dark = (net.frame["tbin_utc"] >= net.at(4, 0)) & (net.frame["tbin_utc"] < net.at(5, 0))
     net.frame = net.frame[~dark]
@@ -205,7 +215,7 @@ def test_an_outage_of_the_whole_network_lowers_coverage():
     assert documents["alerts.json"]["coverage_ok"] is False
 
 
-def test_a_young_network_is_not_blamed_for_the_days_before_it():
+def test_a_young_network_is_not_blamed_for_the_days_before_it() -> None:
     documents = build(planted.network(days=3), days=7)
     assert documents["kpis.json"]["coverage_global_pct"] == 100
     manifest = documents["manifest.json"]
@@ -215,7 +225,7 @@ def test_a_young_network_is_not_blamed_for_the_days_before_it():
     )
 
 
-def test_a_network_polled_every_quarter_of_an_hour_has_a_flat_station_all_the_same():
+def test_a_network_polled_every_quarter_of_an_hour_has_a_flat_station_all_the_same() -> None:
     net = planted.network()
     minute = net.frame["tbin_utc"].dt.minute
     net.frame = net.frame[minute % 15 == 0]
@@ -225,7 +235,7 @@ def test_a_network_polled_every_quarter_of_an_hour_has_a_flat_station_all_the_sa
     assert found["station_id"] == "s0"
 
 
-def test_a_quiet_station_is_not_called_stuck():
+def test_a_quiet_station_is_not_called_stuck() -> None:
     net = planted.network()
     undisturbed = net.frame["station_id"] == "s0"
     net.frame.loc[undisturbed, "bikes"] = 8 + (
@@ -236,7 +246,7 @@ def test_a_quiet_station_is_not_called_stuck():
     assert build(net, thresholds=loose)["kpis.json"]["plateaus"]["quiet"] >= 1
 
 
-def test_naive_and_aware_instants_mean_the_same():
+def test_naive_and_aware_instants_mean_the_same() -> None:
     net = planted.network(days=2)
     table = net.events(1).select(health.COLUMNS)
     window = complete_days(planted.after(net), 1, planted.TZ)
@@ -249,7 +259,7 @@ def test_naive_and_aware_instants_mean_the_same():
     assert one["kpis.json"] == two["kpis.json"]
 
 
-def test_a_station_known_from_before_is_missed_from_the_start_of_the_window():
+def test_a_station_known_from_before_is_missed_from_the_start_of_the_window() -> None:
     net = planted.network()
     net.frame = net.frame[~net.rows("s0", net.at(1, 12), net.at(3, 0))]
     (row,) = build(net)["anomalies/missing.json"]
@@ -257,8 +267,9 @@ def test_a_station_known_from_before_is_missed_from_the_start_of_the_window():
     assert (row["station_id"], row["missing"]) == ("s0", 26 * 12)
 
 
-def test_health_and_freshness_say_the_same_of_a_feed_without_report_times(net):
-    net = dataclasses.replace(net, frame=net.frame.assign(last_reported_utc=pd.NaT))
+def test_health_and_freshness_say_the_same_of_a_feed_without_report_times(net: Network) -> None:
+    never: Any = pd.NaT
+    net = dataclasses.replace(net, frame=net.frame.assign(last_reported_utc=never))
     documents = build(net)
     kpis = documents["kpis.json"]
     assert (kpis["freshness_age_p95_min"], kpis["freshness_p95_ok"]) == (None, None)
@@ -270,7 +281,7 @@ def test_health_and_freshness_say_the_same_of_a_feed_without_report_times(net):
     assert fresh["manifest.json"]["reason"] == kpis["freshness_reason"]
 
 
-def test_no_key_of_a_document_is_called_like_the_document(documents):
+def test_no_key_of_a_document_is_called_like_the_document(documents: Any) -> None:
     """Readers take such a key for the document: ``raw["alerts"] ?? raw``."""
     for name, document in documents.items():
         if isinstance(document, dict):
@@ -279,7 +290,7 @@ def test_no_key_of_a_document_is_called_like_the_document(documents):
 
 
 @pytest.mark.parametrize("step", [2, 3, 6])
-def test_a_network_that_is_polled_less_often_is_whole_when_its_polls_are_there(step):
+def test_a_network_that_is_polled_less_often_is_whole_when_its_polls_are_there(step: int) -> None:
     net = planted.network()
     net.frame = net.frame[net.frame["tbin_utc"].dt.minute // 5 % step == 0]
     documents = build(net)

@@ -1,9 +1,12 @@
 """The monitoring jobs on a lake: every document of the contract, from the lake's own objects."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
 import io
 import json
+from typing import TYPE_CHECKING, Any
 
 import network
 import planted
@@ -12,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from contract.documents import FAMILIES, expected, problems
 from contract.routes import routes
+from planted import Network
+from present import present
 from velib_core import launcher
 from velib_core.errors import TransientError
 from velib_core.jobs import (
@@ -30,7 +35,13 @@ from velib_core.lake.layout import Layout
 from velib_core.recipes.stations import FAMILY
 from velib_core.tables import snapshot
 from velib_core.tables.panel import bins_of
-from velib_core.timeline.bins import Bin, day_after, first_bin, parse_day
+from velib_core.timeline.bins import Bin, Day, day_after, first_bin, parse_day
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
 
@@ -38,23 +49,23 @@ NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
 class Recorder:
     """A publisher that keeps what it gets."""
 
-    def __init__(self):
-        self.alerts = []
+    def __init__(self) -> None:
+        self.alerts: list[Any] = []
 
-    def publish_alert(self, body):
+    def publish_alert(self, body: Any) -> None:
         self.alerts.append(body)
 
 
 @pytest.fixture
-def reported():
+def reported() -> Recorder:
     return Recorder()
 
 
-def days_of(net):
+def days_of(net: Network) -> list[Day]:
     return [day_after(parse_day(net.first.isoformat()), n) for n in range(net.days)]
 
 
-def fill(lake, settings, net, snapshots=14):
+def fill(lake: Lake, settings: Settings, net: Network, snapshots: Any = 14) -> None:
     """Put a network's days in the lake, and the first snapshots of the day after them."""
     layout = Layout(settings)
     *closed, today = days_of(net)
@@ -71,13 +82,13 @@ def fill(lake, settings, net, snapshots=14):
 
 
 @pytest.fixture(scope="module")
-def nine_days():
+def nine_days() -> Any:
     """The objects of a lake of nine closed days and the first hour of the tenth, by name."""
     return {}
 
 
 @pytest.fixture
-def filled(lake, settings, nine_days):
+def filled(lake: Lake, settings: Settings, nine_days: Any) -> Lake:
     """A lake of those objects: made for the first test, put there for the others."""
     if nine_days:
         for name, data in nine_days.items():
@@ -88,22 +99,22 @@ def filled(lake, settings, nine_days):
     return lake
 
 
-def launch(settings, **environ):
+def launch(settings: Settings, **environ: Any) -> int:
     base = {"GCS_BUCKET_ROOT": settings.root, "GOOGLE_CLOUD_PROJECT": settings.project}
     return launcher.launch(base | {"JOB": "monitoring_pipeline"} | environ)
 
 
 @pytest.fixture
-def quiet(monkeypatch):
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Alerts have no service to go to here; their messages have tests of their own."""
     monkeypatch.setattr("velib_core.events.publisher.Publisher.publish_alert", lambda *_: None)
 
 
-def contents(lake, prefix="monitoring/"):
+def contents(lake: Lake, prefix: Any = "monitoring/") -> dict[str, bytes]:
     return {e.name: lake.read(e) for e in lake.entries(prefix) if e.name.endswith(".json")}
 
 
-def check_everything(lake):
+def check_everything(lake: Lake) -> Any:
     found = {}
     for name, data in contents(lake).items():
         found[name] = json.loads(data)
@@ -119,7 +130,9 @@ def check_everything(lake):
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_pipeline_makes_every_document_of_the_contract(filled, settings):
+def test_the_pipeline_makes_every_document_of_the_contract(
+    filled: Lake, settings: Settings
+) -> None:
     assert launch(settings) == launcher.DONE
     found = check_everything(filled)
     health = found["monitoring/data/health/latest/kpis.json"]
@@ -134,7 +147,9 @@ def test_the_pipeline_makes_every_document_of_the_contract(filled, settings):
 
 
 @pytest.mark.usefixtures("quiet")
-def test_run_again_it_writes_nothing_and_by_force_the_same_again(filled, settings):
+def test_run_again_it_writes_nothing_and_by_force_the_same_again(
+    filled: Lake, settings: Settings
+) -> None:
     launch(settings)
     before = {e.name: e.generation for e in filled.entries("monitoring/")}
     documents = contents(filled)
@@ -145,7 +160,9 @@ def test_run_again_it_writes_nothing_and_by_force_the_same_again(filled, setting
 
 
 @pytest.mark.usefixtures("quiet")
-def test_steps_go_by_their_short_names_and_a_dry_run_writes_nothing(filled, settings):
+def test_steps_go_by_their_short_names_and_a_dry_run_writes_nothing(
+    filled: Lake, settings: Settings
+) -> None:
     before = network.contents(filled)
     assert launch(settings, STEPS="health,network", DRY_RUN="1") == launcher.DONE
     assert network.contents(filled) == before
@@ -156,7 +173,9 @@ def test_steps_go_by_their_short_names_and_a_dry_run_writes_nothing(filled, sett
 
 
 @pytest.mark.usefixtures("quiet")
-def test_the_other_steps_run_on_after_one_failed_if_asked_to(filled, settings):
+def test_the_other_steps_run_on_after_one_failed_if_asked_to(
+    filled: Lake, settings: Settings
+) -> None:
     environ = {"STEPS": "perf,health", "PERF_CLUSTERS_CSV": "gs://elsewhere/clusters.csv"}
     assert launch(settings, **environ) == launcher.WRONG_SETTING
     assert not contents(filled)
@@ -166,8 +185,8 @@ def test_the_other_steps_run_on_after_one_failed_if_asked_to(filled, settings):
 
 
 def test_a_view_that_cannot_be_read_costs_its_day_alone_and_is_named(
-    filled, settings, reported, capsys
-):
+    filled: Lake, settings: Settings, reported: Recorder, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = Layout(settings).name(Events(days_of(planted.network(days=10))[3]))
     network.put(filled, name, b"no parquet")
     build_data_health.run(network.of(filled, settings, reported))
@@ -177,7 +196,9 @@ def test_a_view_that_cannot_be_read_costs_its_day_alone_and_is_named(
     assert f"{name} is left out" in capsys.readouterr().err
 
 
-def test_a_file_of_clusters_makes_their_figures(filled, settings, reported):
+def test_a_file_of_clusters_makes_their_figures(
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     name = "exports/clusters.csv"
     network.put(filled, name, b"station_id,cluster\ns1,hill\ns2,hill\ns3,river\n")
     grouped = dataclasses.replace(
@@ -194,8 +215,8 @@ def test_a_file_of_clusters_makes_their_figures(filled, settings, reported):
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"a,b\n1,2\n", b'"' * 200_000])
 def test_a_file_of_clusters_that_is_none_costs_their_figures_alone(
-    filled, settings, reported, data
-):
+    filled: Lake, settings: Settings, reported: Recorder, data: bytes
+) -> None:
     name = "exports/clusters.csv"
     network.put(filled, name, data)
     limits = dataclasses.replace(
@@ -208,7 +229,9 @@ def test_a_file_of_clusters_that_is_none_costs_their_figures_alone(
 
 
 @pytest.mark.usefixtures("quiet")
-def test_an_empty_lake_gets_valid_documents_that_say_why_they_are_empty(lake, settings):
+def test_an_empty_lake_gets_valid_documents_that_say_why_they_are_empty(
+    lake: Lake, settings: Settings
+) -> None:
     assert launch(settings) == launcher.DONE
     found = {name: json.loads(data) for name, data in contents(lake).items()}
     manifests = {n: d for n, d in found.items() if n.endswith("latest/manifest.json")}
@@ -230,24 +253,30 @@ def test_an_empty_lake_gets_valid_documents_that_say_why_they_are_empty(lake, se
         pytest.param(lambda frame: frame.assign(**NO_WEATHER), id="no weather"),
     ],
 )
-def test_odd_networks_get_valid_documents(lake, settings, frame):
+def test_odd_networks_get_valid_documents(
+    lake: Lake, settings: Settings, frame: Callable[..., Any]
+) -> None:
     net = planted.network(days=3)
     fill(lake, settings, dataclasses.replace(net, frame=frame(net.frame)))
     assert launch(settings) == launcher.DONE
     check_everything(lake)
 
 
-def test_a_manifest_names_the_checksum_of_every_document(filled, settings, reported):
+def test_a_manifest_names_the_checksum_of_every_document(
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     build_data_health.run(network.of(filled, settings, reported))
     folder = "monitoring/data/health/latest/"
     manifest = filled.fetch_json(f"{folder}manifest.json")
     assert manifest["checksums"] == {
-        name: filled.stat(folder + name).crc32c for name in manifest["artifacts"]
+        name: present(filled.stat(folder + name)).crc32c for name in manifest["artifacts"]
     }
 
 
 @pytest.mark.usefixtures("quiet")
-def test_a_horizon_that_nobody_forecasts_has_documents_that_say_so(filled, settings):
+def test_a_horizon_that_nobody_forecasts_has_documents_that_say_so(
+    filled: Lake, settings: Settings
+) -> None:
     assert launch(settings, STEPS="perf,explain", MON_HORIZONS="15,30") == launcher.DONE
     found = {name: json.loads(data) for name, data in contents(filled).items()}
     assert not [line for name, document in found.items() for line in problems(name, document)]
@@ -264,13 +293,13 @@ def test_a_horizon_that_nobody_forecasts_has_documents_that_say_so(filled, setti
 class Broken:
     """A publisher whose service is away."""
 
-    def publish_alert(self, body):
+    def publish_alert(self, body: Any) -> None:
         raise TransientError(f"never published {body['code']}")
 
 
 def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
-    filled, settings, reported
-):
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     build_data_health.run(network.of(filled, settings, reported))
     folder = "monitoring/data/health/latest/"
     manifest = filled.fetch_json(f"{folder}manifest.json")
@@ -280,7 +309,7 @@ def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
     with pytest.raises(TransientError):
         build_data_health.run(network.of(filled, changed, Broken()))
     assert filled.fetch_json(f"{folder}manifest.json") == manifest
-    held = {name: filled.stat(folder + name).crc32c for name in manifest["artifacts"]}
+    held = {name: present(filled.stat(folder + name)).crc32c for name in manifest["artifacts"]}
     assert {name for name in held if held[name] != manifest["checksums"][name]} == {
         "kpis.json",
         "alerts.json",
@@ -290,20 +319,22 @@ def test_a_run_that_breaks_off_leaves_a_folder_that_no_manifest_calls_complete(
     assert complete["checksums"] == held
 
 
-def test_a_run_that_began_earlier_never_overwrites_a_later_one(filled, settings, reported):
+def test_a_run_that_began_earlier_never_overwrites_a_later_one(
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     """The slower of two runs finds its documents replaced, and does the work again."""
     later = day_after(days_of(planted.network(days=10))[-1], -1)
     plans = []
 
-    def plan():
+    def plan() -> Plan:
         inputs = FAMILY.inputs(network.of(filled, settings))
         plans.append(inputs)
         fingerprint = FAMILY.fingerprint(settings, inputs)
 
-        def make():
+        def make() -> Any:
             if len(plans) == 1:  # another run reads newer inputs, and is done before this one
                 build_datasets.run(network.of(filled, settings), later, force=True)
-                filled.delete(filled.stat(f"exports/events_{DAY_ONE}.parquet"))
+                filled.delete(present(filled.stat(f"exports/events_{DAY_ONE}.parquet")))
                 build_network_stations.run(network.of(filled, settings))
             return build_network_stations._make(network.of(filled, settings), inputs)
 
@@ -319,8 +350,8 @@ DAY_ONE = planted.network(days=1).first
 
 
 def test_alerts_are_published_when_they_are_raised_and_when_they_are_cleared(
-    filled, settings, reported
-):
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     strict = dataclasses.replace(
         settings,
         monitoring=dataclasses.replace(settings.monitoring, health_fresh_slo_min=0.0),
@@ -344,7 +375,9 @@ def test_alerts_are_published_when_they_are_raised_and_when_they_are_cleared(
     ]
 
 
-def test_repeated_rows_in_the_lake_are_found_by_data_health(filled, settings, reported):
+def test_repeated_rows_in_the_lake_are_found_by_data_health(
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     layout = Layout(settings)
     day = days_of(planted.network(days=10))[-2]
     name = layout.name(Daily(day))
@@ -356,7 +389,9 @@ def test_repeated_rows_in_the_lake_are_found_by_data_health(filled, settings, re
     assert (found["station_id"], found["dups"]) == ("s3", 40)
 
 
-def test_an_overtaken_snapshot_costs_a_look_and_writes_nothing(filled, settings):
+def test_an_overtaken_snapshot_costs_a_look_and_writes_nothing(
+    filled: Lake, settings: Settings
+) -> None:
     today = first_bin(days_of(planted.network(days=10))[-1])
     older = Bin(today + 3)
     warm = build_network_overview.WarmState()
@@ -368,7 +403,7 @@ def test_an_overtaken_snapshot_costs_a_look_and_writes_nothing(filled, settings)
         assert not result.outputs
 
 
-def test_freshness_has_the_weathers_own_time(lake, settings):
+def test_freshness_has_the_weathers_own_time(lake: Lake, settings: Settings) -> None:
     net = planted.network(days=2)
     at = net.at(1, 0)
     net.frame = net.frame.assign(weather_utc=at - dt.timedelta(minutes=20))
@@ -381,7 +416,9 @@ def test_freshness_has_the_weathers_own_time(lake, settings):
     assert reported["weather"]["freshness_min"] == pytest.approx(20 + seconds / 60)
 
 
-def test_the_intro_follows_its_sources_and_only_them(filled, settings, reported):
+def test_the_intro_follows_its_sources_and_only_them(
+    filled: Lake, settings: Settings, reported: Recorder
+) -> None:
     build_network_overview.run(network.of(filled, settings), build_network_overview.WarmState())
     name = Layout(settings).name(Monitoring("intro", "manifest.json"))
     assert (

@@ -1,7 +1,10 @@
 """Model families: errors against scikit-learn and pandas, calibration against SciPy."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,21 +14,23 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy import ndarray
 from oracles import monitoring as oracle
+from planted import Network
 from sklearn.metrics import mean_absolute_error, root_mean_squared_error
 from velib_core.monitoring.model import explainability, reliability, residuals
 from velib_core.monitoring.model import performance as model_performance
 from velib_core.monitoring.model.importance import Importance, importance_document
 from velib_core.monitoring.stats.integer_histogram import IntegerHistogram
-from velib_core.tables.panel import build_panel
+from velib_core.tables.panel import Stations, build_panel
 from velib_core.timeline.bins import Bin, bin_of
-from velib_core.timeline.windows import complete_days
+from velib_core.timeline.windows import LocalDays, complete_days
 
 START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
 FIVE = pd.Timedelta(minutes=5)
 
 
-def forecast(horizon, truth, bikes):
+def forecast(horizon: Any, truth: Any, bikes: Any) -> ndarray:
     """Half way to the truth, worse in some bins, and no answer for one station."""
     hindcasts = planted.forecast(horizon, truth, bikes)
     hindcasts[40:46, 1] += 6
@@ -34,7 +39,7 @@ def forecast(horizon, truth, bikes):
 
 
 @pytest.fixture(scope="module")
-def net():
+def net() -> Network:
     """A station closes the window early, one opens late, and there is a hole."""
     net = planted.network(stations=5)
     hole = (net.frame["tbin_utc"] >= net.at(4, 2)) & (net.frame["tbin_utc"] < net.at(4, 3))
@@ -44,27 +49,27 @@ def net():
 
 
 @pytest.fixture(scope="module")
-def perf(net):
+def perf(net: Network) -> Any:
     return net.all_perf(forecast)
 
 
 @pytest.fixture(scope="module")
-def window(net):
+def window(net: Network) -> LocalDays:
     return complete_days(planted.after(net), 7, planted.TZ)
 
 
 @pytest.fixture(scope="module")
-def stations(net):
+def stations(net: Network) -> Stations:
     return build_panel(net.all_events(), net.start, Bin(net.start + 9 * 288)).stations
 
 
 @pytest.fixture(scope="module")
-def forecast_log(perf):
+def forecast_log(perf: Any) -> Any:
     return [planted.forecast_log(table, lead_loss=1) for table in perf]
 
 
 @pytest.fixture(scope="module")
-def performance(perf, window, forecast_log, stations):
+def performance(perf: Any, window: LocalDays, forecast_log: Any, stations: Stations) -> Any:
     return model_performance.build(
         perf,
         window=window,
@@ -77,7 +82,7 @@ def performance(perf, window, forecast_log, stations):
 
 
 @pytest.fixture(scope="module")
-def explained(perf, window, stations):
+def explained(perf: Any, window: LocalDays, stations: Stations) -> Any:
     return explainability.build(
         perf,
         window=window,
@@ -88,7 +93,7 @@ def explained(perf, window, stations):
 
 
 @pytest.fixture(scope="module", params=[3, 12], ids=["h15", "h60"])
-def reported(request, perf):
+def reported(request: pytest.FixtureRequest, perf: Any) -> Any:
     """The window's perf rows of one horizon with truth, by pandas, and its folder."""
     frame = pa.concat_tables(perf).to_pandas()
     frame = frame[(frame["tbin_utc"] >= START) & (frame["tbin_utc"] < STOP)]
@@ -100,7 +105,7 @@ def reported(request, perf):
     return f"h{5 * request.param}", frame
 
 
-def scores(rows):
+def scores(rows: Any) -> dict[str, float | int] | dict[str, int | None]:
     """Return the contract's figures of pairs, by scikit-learn."""
     both = rows[rows["y_pred_int"].notna()]
     if both.empty:
@@ -121,7 +126,7 @@ def scores(rows):
     }
 
 
-def agree(row, expected):
+def agree(row: Any, expected: dict[str, float | int] | dict[str, int | None]) -> None:
     for key, value in expected.items():
         assert row[key] == (value if value is None else pytest.approx(value, abs=2e-6)), key
 
@@ -129,7 +134,7 @@ def agree(row, expected):
 # --- performance ------------------------------------------------------------------------------
 
 
-def test_kpis_are_scikit_learns(performance, reported):
+def test_kpis_are_scikit_learns(performance: Any, reported: Any) -> None:
     folder, rows = reported
     kpis = performance[f"{folder}/kpis.json"]
     agree(kpis, scores(rows))
@@ -151,7 +156,7 @@ def test_kpis_are_scikit_learns(performance, reported):
         ("by_station", "station_id"),
     ],
 )
-def test_groups_are_scikit_learns(performance, reported, document, key):
+def test_groups_are_scikit_learns(performance: Any, reported: Any, document: str, key: str) -> None:
     folder, rows = reported
     made = {row[key]: row for row in performance[f"{folder}/{document}.json"]["rows"]}
     groups = dict(iter(rows.groupby(key)))
@@ -161,31 +166,33 @@ def test_groups_are_scikit_learns(performance, reported, document, key):
         agree(made[name], scores(groups[name]))
 
 
-def test_a_station_without_forecasts_is_left_out_for_it_would_be_drawn_as_0(performance):
+def test_a_station_without_forecasts_is_left_out_for_it_would_be_drawn_as_0(
+    performance: Any,
+) -> None:
     assert "s0" not in {row["station_id"] for row in performance["h15/by_station.json"]["rows"]}
 
 
-def test_truth_across_midnight_is_there(performance):
+def test_truth_across_midnight_is_there(performance: Any) -> None:
     hours = {row["hour"]: row for row in performance["h60/by_hour.json"]["rows"]}
     # 22:00 to 23:00 UTC is 0 and 1 o'clock in Paris: the truth lies in the next day's file.
     assert hours[0]["n"] == hours[12]["n"]
 
 
-def test_clusters_pool_their_stations(performance, reported):
+def test_clusters_pool_their_stations(performance: Any, reported: Any) -> None:
     folder, rows = reported
     made = {row["cluster"]: row for row in performance[f"{folder}/by_cluster.json"]["rows"]}
     agree(made[1], scores(rows[rows["station_id"].isin(["s0", "s2"])]))
     agree(made[0], scores(rows[rows["station_id"] == "s1"]))
 
 
-def test_the_lift_curve_is_the_daily_lift(performance):
+def test_the_lift_curve_is_the_daily_lift(performance: Any) -> None:
     daily = performance["h15/daily_metrics.json"]["rows"]
     curve = performance["h15/lift_curve.json"]["points"]
     assert [p["lift_vs_baseline"] for p in curve] == [row["lift_vs_baseline"] for row in daily]
     assert [p["date"] for p in curve] == [f"2025-10-{d}" for d in range(22, 29)]
 
 
-def test_residuals_are_counted_by_whole_bikes(performance, reported):
+def test_residuals_are_counted_by_whole_bikes(performance: Any, reported: Any) -> None:
     folder, rows = reported
     both = rows[rows["y_pred_int"].notna()]
     error = (both["y_true"] - both["y_pred_int"]).astype(int)
@@ -197,7 +204,9 @@ def test_residuals_are_counted_by_whole_bikes(performance, reported):
     assert made["n"] == len(error)
 
 
-def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, net, reported):
+def test_the_series_shows_truth_and_forecast_at_their_target_time(
+    performance: Any, net: Network, reported: Any
+) -> None:
     folder, rows = reported
     made = performance[f"{folder}/station_timeseries.json"]
     assert made["name"] == f"Station {made['station_id'][1:]}"
@@ -214,7 +223,9 @@ def test_the_series_shows_truth_and_forecast_at_their_target_time(performance, n
     assert made["y_base"][7] == bikes[issue]
 
 
-def test_the_distribution_is_scored_next_to_persistence_and_climatology(performance, reported):
+def test_the_distribution_is_scored_next_to_persistence_and_climatology(
+    performance: Any, reported: Any
+) -> None:
     folder, rows = reported
     kpis = performance[f"{folder}/kpis.json"]
     scored = rows[rows["y_pred_int"].notna()]
@@ -230,8 +241,8 @@ def test_the_distribution_is_scored_next_to_persistence_and_climatology(performa
 
 
 def test_logged_forecasts_are_scored_at_publication_and_target(
-    performance, forecast_log, net, reported
-):
+    performance: Any, forecast_log: Any, net: Network, reported: Any
+) -> None:
     folder, _ = reported
     published = pa.concat_tables(forecast_log).to_pandas()
     published = published[published["horizon_bins"] * 5 == int(folder[1:])]
@@ -265,7 +276,7 @@ def test_logged_forecasts_are_scored_at_publication_and_target(
     assert logged_forecasts["by_lead"][0]["n"] == logged_forecasts["n"]
 
 
-def test_a_model_worse_than_persistence_raises_an_alert(net, window):
+def test_a_model_worse_than_persistence_raises_an_alert(net: Network, window: LocalDays) -> None:
     bad = net.all_perf(lambda horizon, truth, bikes: bikes + 3)
     documents = model_performance.build(
         bad, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
@@ -278,7 +289,9 @@ def test_a_model_worse_than_persistence_raises_an_alert(net, window):
     assert all(a["value"] < -0.5 for a in alerts)
 
 
-def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
+def test_days_before_the_first_model_are_not_missing_forecasts(
+    net: Network, window: LocalDays
+) -> None:
     """The model comes on the sixth day; then, on the eighth, it says nothing for half a day."""
     tables = [net.perf(day, planted.forecast if day >= 5 else None) for day in range(net.days)]
     documents = model_performance.build(
@@ -289,7 +302,7 @@ def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
     assert kpis["coverage_since_first_pct"] == 100
     assert documents["manifest.json"]["alerts"] == []
 
-    def silent(horizon, truth, bikes):
+    def silent(horizon: Any, truth: Any, bikes: Any) -> ndarray:
         hindcasts = planted.forecast(horizon, truth, bikes)
         hindcasts[:144] = np.nan
         return hindcasts
@@ -306,7 +319,7 @@ def test_days_before_the_first_model_are_not_missing_forecasts(net, window):
     assert alerts[0]["value"] == documents["h15/kpis.json"]["coverage_since_first_pct"] < 90
 
 
-def test_days_before_the_network_have_no_point_on_the_lift_curve(perf, net):
+def test_days_before_the_network_have_no_point_on_the_lift_curve(perf: Any, net: Network) -> None:
     longer = complete_days(planted.after(net), 14, planted.TZ)
     documents = model_performance.build(
         perf, window=longer, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
@@ -317,14 +330,14 @@ def test_days_before_the_network_have_no_point_on_the_lift_curve(perf, net):
 
 
 @pytest.fixture(scope="module")
-def quarterly():
+def quarterly() -> Any:
     """The evaluation tables of a network that is polled every quarter of an hour."""
     net = planted.network(stations=3)
     net.frame = net.frame[net.frame["tbin_utc"].dt.minute % 15 == 0]
     return net.all_perf(planted.forecast)
 
 
-def test_without_a_station_to_draw_the_series_says_why(perf, window):
+def test_without_a_station_to_draw_the_series_says_why(perf: Any, window: LocalDays) -> None:
     documents = model_performance.build(
         perf,
         window=window,
@@ -337,7 +350,9 @@ def test_without_a_station_to_draw_the_series_says_why(perf, window):
     assert made["reason"] == "no station has 289 pairs in a day"
 
 
-def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, window):
+def test_the_series_of_a_network_polled_less_often_has_no_holes(
+    quarterly: Any, window: LocalDays
+) -> None:
     documents = model_performance.build(
         quarterly, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
@@ -347,7 +362,9 @@ def test_the_series_of_a_network_polled_less_often_has_no_holes(quarterly, windo
     assert None not in made["y_true"] + made["y_pred"] + made["y_base"]
 
 
-def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(quarterly, window):
+def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(
+    quarterly: Any, window: LocalDays
+) -> None:
     documents = explainability.build(
         quarterly, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
     )
@@ -364,7 +381,9 @@ def test_autocorrelation_of_a_network_polled_less_often_is_at_the_lags_it_has(qu
     assert acf[4] == pytest.approx((2 * acf[3] + acf[6]) / 3, abs=2e-6)
 
 
-def test_without_a_model_persistence_is_scored_all_the_same(net, window):
+def test_without_a_model_persistence_is_scored_all_the_same(
+    net: Network, window: LocalDays
+) -> None:
     documents = model_performance.build(
         net.all_perf(),
         window=window,
@@ -386,13 +405,15 @@ def test_without_a_model_persistence_is_scored_all_the_same(net, window):
 @given(
     st.lists(st.integers(-40, 40), min_size=1, max_size=60), st.lists(st.floats(0, 1), max_size=5)
 )
-def test_quantiles_from_counts_are_numpys(values, shares):
+def test_quantiles_from_counts_are_numpys(values: list[int], shares: list[float]) -> None:
     made = IntegerHistogram.of(np.array(values)).quantile(np.array(shares))
     assert made.tolist() == pytest.approx(np.quantile(values, shares).tolist())
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=80), st.integers(2, 20))
-def test_quantile_groups_are_ordered_dense_and_keep_equal_values_together(values, count):
+def test_quantile_groups_are_ordered_dense_and_keep_equal_values_together(
+    values: list[int], count: int
+) -> None:
     numbers = np.array(values)
     group = residuals.quantile_groups(numbers, count)
     assert sorted(set(group.tolist())) == list(range(group.max() + 1))
@@ -403,12 +424,12 @@ def test_quantile_groups_are_ordered_dense_and_keep_equal_values_together(values
         assert len(set(group[numbers == value].tolist())) == 1
 
 
-def pairs_of(rows):
+def pairs_of(rows: Any) -> Any:
     both = rows[rows["y_pred_int"].notna()]
     return both, (both["y_true"] - both["y_pred_int"]).astype(float)
 
 
-def test_calibration_lines_are_scipys(explained, reported):
+def test_calibration_lines_are_scipys(explained: Any, reported: Any) -> None:
     folder, rows = reported
     both, _ = pairs_of(rows)
     made = explained[f"{folder}/calibration.json"]
@@ -424,7 +445,7 @@ def test_calibration_lines_are_scipys(explained, reported):
         assert row["n"] == len(hour)
 
 
-def test_bias_names_and_places_its_station(explained, reported):
+def test_bias_names_and_places_its_station(explained: Any, reported: Any) -> None:
     folder, rows = reported
     both, residual = pairs_of(rows)
     bias = residual.groupby(both["station_id"]).mean()
@@ -440,7 +461,7 @@ def test_bias_names_and_places_its_station(explained, reported):
         )
 
 
-def test_calibration_bins_hold_every_pair(explained, reported):
+def test_calibration_bins_hold_every_pair(explained: Any, reported: Any) -> None:
     folder, rows = reported
     both, _ = pairs_of(rows)
     made = explained[f"{folder}/calibration.json"]
@@ -452,7 +473,7 @@ def test_calibration_bins_hold_every_pair(explained, reported):
     assert means == sorted(means)
 
 
-def test_qq_compares_standard_residuals_with_scipys_normal(explained, reported):
+def test_qq_compares_standard_residuals_with_scipys_normal(explained: Any, reported: Any) -> None:
     folder, rows = reported
     _, residual = pairs_of(rows)
     qq = explained[f"{folder}/residuals.json"]["qq"]
@@ -462,7 +483,7 @@ def test_qq_compares_standard_residuals_with_scipys_normal(explained, reported):
     assert qq["emp"] == pytest.approx(standard.tolist(), abs=1e-5)
 
 
-def test_autocorrelation_is_over_time_and_not_over_rows(explained, reported):
+def test_autocorrelation_is_over_time_and_not_over_rows(explained: Any, reported: Any) -> None:
     folder, rows = reported
     both, residual = pairs_of(rows)
     series = residual.groupby(both["tbin_utc"]).mean().asfreq("5min")
@@ -476,7 +497,7 @@ def test_autocorrelation_is_over_time_and_not_over_rows(explained, reported):
         assert acf[lag] == pytest.approx(expected, abs=2e-6)
 
 
-def test_errors_are_grouped_by_the_forecast(explained, reported):
+def test_errors_are_grouped_by_the_forecast(explained: Any, reported: Any) -> None:
     folder, rows = reported
     both, residual = pairs_of(rows)
     made = explained[f"{folder}/residuals.json"]["hetero"]
@@ -488,15 +509,17 @@ def test_errors_are_grouped_by_the_forecast(explained, reported):
     assert [row["quantile"] for row in made] == [f"q{n + 1}" for n in range(len(made))]
 
 
-def test_the_longest_run_of_misses_is_found(explained):
+def test_the_longest_run_of_misses_is_found(explained: Any) -> None:
     episodes = explained["h60/residuals.json"]["episodes"]
     # Six bins of every day were off by six bikes at station 1.
     found = {row["station_id"]: row["max_run"] for row in episodes}
     assert 5 <= found["s1"] <= 7
-    assert max(found, key=found.get) == "s1"
+    assert max(found, key=lambda station: found[station]) == "s1"
 
 
-def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, reported):
+def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(
+    explained: Any, reported: Any
+) -> None:
     folder, rows = reported
     both, residual = pairs_of(rows)
     made = explained[f"{folder}/uncertainty.json"]
@@ -516,7 +539,7 @@ def test_the_band_is_fitted_on_the_first_days_and_tested_on_the_last(explained, 
     assert explained[f"{folder}/overview.json"]["has_uncertainty"] is True
 
 
-def test_one_day_is_too_little_to_test_a_band_on(perf, net):
+def test_one_day_is_too_little_to_test_a_band_on(perf: Any, net: Network) -> None:
     one = complete_days(planted.after(net), 1, planted.TZ)
     documents = explainability.build(
         perf, window=one, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
@@ -526,7 +549,9 @@ def test_one_day_is_too_little_to_test_a_band_on(perf, net):
     assert "two days" in made["reason"]
 
 
-def test_a_perfect_model_has_no_spread_and_a_line_of_slope_one(net, window):
+def test_a_perfect_model_has_no_spread_and_a_line_of_slope_one(
+    net: Network, window: LocalDays
+) -> None:
     perfect = net.all_perf(lambda horizon, truth, bikes: truth)
     documents = explainability.build(
         perfect, window=window, horizons=planted.HORIZONS, run_metadata=planted.run_metadata("x")
@@ -551,7 +576,7 @@ MOVED = Importance(
 )
 
 
-def test_gain_share_is_of_the_total_gain_and_shap_is_added():
+def test_gain_share_is_of_the_total_gain_and_shap_is_added() -> None:
     rows = {row["feature"]: row for row in importance_document(MOVED, 60, 5)["rows"]}
     assert [rows[f]["gain_share"] for f in ("bikes", "hour", "rain")] == [0.75, 0.25, 0.0]
     size = np.abs(MOVED.shap).mean(axis=0)
@@ -561,7 +586,7 @@ def test_gain_share_is_of_the_total_gain_and_shap_is_added():
     assert rows["rain"]["gain"] is None
 
 
-def test_what_moved_a_station_is_its_newest_forecasts_largest_contributions():
+def test_what_moved_a_station_is_its_newest_forecasts_largest_contributions() -> None:
     s0, s1 = importance_document(MOVED, 60, 2)["stations"]
     assert [c["feature"] for c in s1["contributions"]] == ["bikes", "hour"]
     assert [c["bikes"] for c in s1["contributions"]] == [-4.0, 1.0]
@@ -570,18 +595,18 @@ def test_what_moved_a_station_is_its_newest_forecasts_largest_contributions():
     assert s0["contributions"][0] == {"feature": "hour", "bikes": 2.0}
 
 
-def test_without_a_model_there_is_a_note_and_no_row():
+def test_without_a_model_there_is_a_note_and_no_row() -> None:
     made = importance_document(None, 60, 5)
     assert made["rows"] == []
     assert made["notes"] == ["no model is published for this horizon"]
 
 
-def test_limits_are_echoed(explained):
+def test_limits_are_echoed(explained: Any) -> None:
     limits = explained["manifest.json"]["thresholds"]
     assert limits["calibration"] == dataclasses.asdict(reliability.CalibrationLimits())
 
 
-def test_contributions_of_a_booster_add_up_to_its_forecasts():
+def test_contributions_of_a_booster_add_up_to_its_forecasts() -> None:
     import xgboost as xgb
 
     rng = np.random.default_rng(4)
@@ -591,9 +616,10 @@ def test_contributions_of_a_booster_add_up_to_its_forecasts():
     booster = xgb.train({"max_depth": 3, "nthread": 1}, data, 20)
     shap = booster.predict(data, pred_contribs=True)
     kinds = ("gain", "total_gain", "weight", "cover")
+    scores: dict[str, Any] = {kind: booster.get_score(importance_type=kind) for kind in kinds}
     moved = Importance(
         names,
-        {kind: booster.get_score(importance_type=kind) for kind in kinds},
+        scores,
         shap[:, :-1],
         [f"s{n}" for n in range(400)],
         [Bin(0)] * 400,
@@ -607,7 +633,9 @@ def test_contributions_of_a_booster_add_up_to_its_forecasts():
         assert reported + shap[0, -1] == pytest.approx(forecasts[row["station_id"]], abs=1e-4)
 
 
-def test_readers_that_name_no_horizon_find_the_first_ones_documents(performance, explained):
+def test_readers_that_name_no_horizon_find_the_first_ones_documents(
+    performance: Any, explained: Any
+) -> None:
     for documents in (performance, explained):
         first = {name[4:]: body for name, body in documents.items() if name.startswith("h15/")}
         assert {name: documents[name] for name in first} == first

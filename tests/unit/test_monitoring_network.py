@@ -1,6 +1,9 @@
 """The network families on planted stockouts, openings and closings, against pandas and DuckDB."""
 
+from __future__ import annotations
+
 import datetime as dt
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from planted import Network
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import davies_bouldin_score, silhouette_score
@@ -18,7 +22,10 @@ from velib_core.monitoring.network import overview as network_overview
 from velib_core.monitoring.network import stations as network_stations
 from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, summarise
 from velib_core.monitoring.stats import nan_stats, run_lengths
-from velib_core.timeline.windows import complete_days
+from velib_core.timeline.windows import LocalDays, complete_days
+
+if TYPE_CHECKING:
+    from pandas.core.frame import DataFrame
 
 START, STOP = pd.Timestamp("2025-10-21T22:00"), pd.Timestamp("2025-10-28T23:00")
 BIN = pd.Timedelta(minutes=5)
@@ -46,24 +53,24 @@ def eventful(net: planted.Network) -> planted.Network:
 
 
 @pytest.fixture(scope="module")
-def net():
+def net() -> Network:
     return eventful(planted.network())
 
 
 @pytest.fixture(scope="module")
-def window(net):
+def window(net: Network) -> LocalDays:
     return complete_days(planted.after(net), 7, planted.TZ)
 
 
 @pytest.fixture(scope="module")
-def inside(net):
+def inside(net: Network) -> Any:
     """The window's events, by pandas."""
     frame = net.events_frame()
     return frame[(frame["tbin_utc"] >= START) & (frame["tbin_utc"] < STOP)]
 
 
 @pytest.fixture(scope="module")
-def by_station(inside):
+def by_station(inside: Any) -> DataFrame:
     """Rates of each station over its bins in service, by SQL."""
     rows = duckdb.connect().execute(
         """
@@ -77,7 +84,7 @@ def by_station(inside):
 
 
 @pytest.fixture(scope="module")
-def dynamics(net, window):
+def dynamics(net: Network, window: LocalDays) -> Any:
     return network_dynamics.build(
         net.all_events(network_dynamics.COLUMNS),
         window=window,
@@ -86,7 +93,7 @@ def dynamics(net, window):
 
 
 @pytest.fixture(scope="module")
-def stations(net, window):
+def stations(net: Network, window: LocalDays) -> Any:
     return network_stations.build(
         net.all_events(network_stations.COLUMNS),
         window=window,
@@ -94,7 +101,7 @@ def stations(net, window):
     )
 
 
-def overview_of(net, **options):
+def overview_of(net: Network, **options: Any) -> Any:
     sums = [summarise(t) for t in net.all_events(HISTORY_COLUMNS)]
     return network_overview.build(
         net.all_events(network_overview.COLUMNS)[-2:],
@@ -106,11 +113,11 @@ def overview_of(net, **options):
 
 
 @pytest.fixture(scope="module")
-def overview(net):
+def overview(net: Network) -> Any:
     return overview_of(net)
 
 
-def approx(value):
+def approx(value: float) -> Any:
     return pytest.approx(None if pd.isna(value) else value, abs=1e-5)
 
 
@@ -121,12 +128,12 @@ def approx(value):
     arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(-1, 1)),
     st.integers(1, 5),
 )
-def test_runs_are_those_found_by_walking(cells, lookback):
+def test_runs_are_those_found_by_walking(cells: Any, lookback: int) -> None:
     """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or where nothing is in reach."""
     found = run_lengths.find_runs(cells == 1, cells >= 0, lookback)
     walked = []
     for station, column in enumerate(cells.T):
-        run = []
+        run: list[int] = []
         for at in [*np.flatnonzero(column >= 0).tolist(), None]:
             if run and (at is None or column[at] == 0 or at - run[-1] > lookback):
                 walked.append((station, run[0], run[-1], len(run)))
@@ -136,7 +143,7 @@ def test_runs_are_those_found_by_walking(cells, lookback):
     assert list(zip(*(field.tolist() for field in found), strict=True)) == walked
 
 
-def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
+def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap() -> None:
     seen = np.zeros((30, 1), bool)
     seen[::3] = True
     assert run_lengths.lookback_of(seen) == 5
@@ -152,7 +159,7 @@ def test_a_network_polled_every_third_bin_bridges_its_own_holes_but_no_gap():
         elements=st.sampled_from([np.nan, 0.0, 0.5, 3.0, 7.25, -2.0]),
     )
 )
-def test_medians_and_spreads_of_known_values_are_pandas(values):
+def test_medians_and_spreads_of_known_values_are_pandas(values: Any) -> None:
     frame = pd.DataFrame(values.astype(float))
     assert nan_stats.median(values).tolist() == pytest.approx(frame.median().tolist(), nan_ok=True)
     spread = frame.std(ddof=0).tolist()
@@ -162,7 +169,7 @@ def test_medians_and_spreads_of_known_values_are_pandas(values):
 # --- dynamics ---------------------------------------------------------------------------------
 
 
-def test_episodes_are_those_that_were_planted(dynamics, net):
+def test_episodes_are_those_that_were_planted(dynamics: Any, net: Network) -> None:
     rows = dynamics["episodes.json"]["episodes"]["rows"]
     at = net.at
     planted_ones = [
@@ -181,7 +188,7 @@ def test_episodes_are_those_that_were_planted(dynamics, net):
     ]
 
 
-def test_tension_is_what_sql_counts(dynamics, by_station):
+def test_tension_is_what_sql_counts(dynamics: Any, by_station: DataFrame) -> None:
     rows = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
     assert {row["station_id"] for row in rows} == set(by_station.index[by_station["rated"] > 0])
     for row in rows:
@@ -195,7 +202,9 @@ def test_tension_is_what_sql_counts(dynamics, by_station):
     assert order == sorted(order, reverse=True)
 
 
-def test_a_station_without_docks_is_out_of_service_and_not_short_of_bikes(dynamics, stations):
+def test_a_station_without_docks_is_out_of_service_and_not_short_of_bikes(
+    dynamics: Any, stations: Any
+) -> None:
     rows = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
     assert "s6" not in {row["station_id"] for row in rows}
     row = next(row for row in stations["stats7.json"]["rows"] if row["station_id"] == "s6")
@@ -203,7 +212,7 @@ def test_a_station_without_docks_is_out_of_service_and_not_short_of_bikes(dynami
     assert row["out_of_service_share"] == 1
 
 
-def test_heatmaps_are_means_by_local_weekday_and_hour(dynamics, inside):
+def test_heatmaps_are_means_by_local_weekday_and_hour(dynamics: Any, inside: Any) -> None:
     rated = inside[inside["is_penury"].notna()]
     means = rated.groupby(["dow", "hour"])[["occ_ratio", "is_penury", "is_saturation"]].mean()
     heatmap = dynamics["heatmaps_profiles.json"]["heatmaps_profiles"]["heatmap"]
@@ -214,7 +223,7 @@ def test_heatmaps_are_means_by_local_weekday_and_hour(dynamics, inside):
     assert len(means) == 7 * 24
 
 
-def test_hourly_rates_are_means_by_local_hour(dynamics, inside):
+def test_hourly_rates_are_means_by_local_hour(dynamics: Any, inside: Any) -> None:
     rates = (
         inside[inside["is_penury"].notna()].groupby("hour")[["is_penury", "is_saturation"]].mean()
     )
@@ -223,7 +232,7 @@ def test_hourly_rates_are_means_by_local_hour(dynamics, inside):
         assert row["saturation_rate"] == approx(rates.loc[row["hour"], "is_saturation"])
 
 
-def test_zones_add_up_to_the_network(dynamics, inside):
+def test_zones_add_up_to_the_network(dynamics: Any, inside: Any) -> None:
     rows = dynamics["by_zone.json"]["by_zone"]["rows"]
     placed = inside.assign(
         zone=inside["lat"].round(2).map("{:.2f}".format) + "|" + inside["lon"].map("{:.2f}".format)
@@ -237,7 +246,7 @@ def test_zones_add_up_to_the_network(dynamics, inside):
     assert sum(row["cap_sum"] for row in rows) == 7 * 20
 
 
-def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday():
+def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday() -> None:
     net = planted.network("2025-09-22", days=37, stations=3)
     ends = complete_days(planted.after(net), 7, planted.TZ)
     documents = network_dynamics.build(
@@ -258,7 +267,7 @@ def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday():
         assert row["n_days"] == 5
 
 
-def test_the_regularity_of_a_network_polled_less_often_bears_a_hole():
+def test_the_regularity_of_a_network_polled_less_often_bears_a_hole() -> None:
     net = planted.network("2025-09-29", days=30, stations=2)
     times = net.frame["tbin_utc"]
     hole = (times >= net.at(29, 9)) & (times < net.at(29, 11))
@@ -273,7 +282,7 @@ def test_the_regularity_of_a_network_polled_less_often_bears_a_hole():
     assert None not in {row["regularity_corr_today_vs_typical"] for row in rows}
 
 
-def test_too_few_days_of_the_same_weekday_give_no_regularity(dynamics):
+def test_too_few_days_of_the_same_weekday_give_no_regularity(dynamics: Any) -> None:
     reported = dynamics["regularity_today.json"]["regularity_today"]
     assert reported["rows"] == []
     assert reported["reason"] == "1 earlier days of this weekday, 4 needed"
@@ -282,7 +291,7 @@ def test_too_few_days_of_the_same_weekday_give_no_regularity(dynamics):
 # --- stations ---------------------------------------------------------------------------------
 
 
-def test_station_figures_are_what_sql_computes(stations, by_station):
+def test_station_figures_are_what_sql_computes(stations: Any, by_station: DataFrame) -> None:
     rows = stations["stats7.json"]["rows"]
     assert {row["station_id"] for row in rows} == set(by_station.index)
     for row in rows:
@@ -295,7 +304,7 @@ def test_station_figures_are_what_sql_computes(stations, by_station):
         assert row["bins"] == reported["seen"]
 
 
-def test_profiles_are_by_the_local_clock(stations, inside):
+def test_profiles_are_by_the_local_clock(stations: Any, inside: Any) -> None:
     nan_stats = inside[inside["occ_ratio"].notna()]
     profile = nan_stats.pivot_table("occ_ratio", "station_id", "hour")
     clusters = {row["station_id"]: row["cluster"] for row in stations["stats7.json"]["rows"]}
@@ -305,7 +314,7 @@ def test_profiles_are_by_the_local_clock(stations, inside):
         assert centroid["n"] == len(members)
 
 
-def test_groups_are_scikit_learns_of_the_shapes(stations, inside):
+def test_groups_are_scikit_learns_of_the_shapes(stations: Any, inside: Any) -> None:
     nan_stats = inside[inside["occ_ratio"].notna()]
     profile = nan_stats.pivot_table("occ_ratio", "station_id", "hour")
     shape = profile.sub(profile.mean(axis=1), axis=0).to_numpy()
@@ -326,7 +335,7 @@ def test_groups_are_scikit_learns_of_the_shapes(stations, inside):
         assert abs(np.dot(mine, theirs)) == approx(1)
 
 
-def test_groups_are_numbered_by_how_much_fuller_they_are_by_day(stations):
+def test_groups_are_numbered_by_how_much_fuller_they_are_by_day(stations: Any) -> None:
     contrast = [
         np.mean(c["y"][10:17]) - np.mean(c["y"][0:6])
         for c in stations["centroids.json"]["centroids"]
@@ -335,7 +344,7 @@ def test_groups_are_numbered_by_how_much_fuller_they_are_by_day(stations):
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_number_of_groups_can_be_asked_for(net, window, k):
+def test_a_number_of_groups_can_be_asked_for(net: Network, window: LocalDays, k: int) -> None:
     documents = network_stations.build(
         net.all_events(network_stations.COLUMNS),
         window=window,
@@ -349,7 +358,7 @@ def test_a_number_of_groups_can_be_asked_for(net, window, k):
 # --- overview ---------------------------------------------------------------------------------
 
 
-def test_stations_are_classified_by_what_can_be_done_there(overview):
+def test_stations_are_classified_by_what_can_be_done_there(overview: Any) -> None:
     kpis = overview["kpis.json"]
     assert kpis["snapshot_ts_utc"] == "2025-10-28T23:55:00Z"
     assert kpis["snapshot_ts_local"] == "2025-10-29 00:55:00+01:00"
@@ -361,7 +370,7 @@ def test_stations_are_classified_by_what_can_be_done_there(overview):
     assert kpis["availability_bike_pct"] == 100
 
 
-def test_a_frozen_and_a_vanished_station_are_not_active():
+def test_a_frozen_and_a_vanished_station_are_not_active() -> None:
     net = planted.network()
     late = net.rows("s0", net.at(8, 20), net.at(9, 0))
     net.frame.loc[late, "last_reported_utc"] = net.at(6, 0)
@@ -371,24 +380,26 @@ def test_a_frozen_and_a_vanished_station_are_not_active():
     assert (kpis["stations_stale"], kpis["stations_absent"]) == (1, 1)
 
 
-def test_coverage_counts_an_outage_of_the_network():
+def test_coverage_counts_an_outage_of_the_network() -> None:
     net = planted.network()
     dark = (net.frame["tbin_utc"] >= net.at(4, 0)) & (net.frame["tbin_utc"] < net.at(5, 0))
     net.frame = net.frame[~dark]
     assert overview_of(net)["kpis.json"]["coverage_pct"] == approx(100 * (1 - 288 / (7 * 288 + 12)))
 
 
-def test_a_young_network_is_not_blamed_for_the_days_before_it():
+def test_a_young_network_is_not_blamed_for_the_days_before_it() -> None:
     documents = overview_of(planted.network(days=3))
     assert documents["kpis.json"]["coverage_pct"] == 100
     assert documents["manifest.json"]["reason"] == "history is shorter than the window"
 
 
-def test_the_overview_agrees_with_the_dynamics_on_every_station(overview, dynamics):
+def test_the_overview_agrees_with_the_dynamics_on_every_station(
+    overview: Any, dynamics: Any
+) -> None:
     agree(overview, dynamics)
 
 
-def test_the_overview_agrees_with_the_dynamics_on_a_day_that_broke_off(window):
+def test_the_overview_agrees_with_the_dynamics_on_a_day_that_broke_off(window: LocalDays) -> None:
     net = eventful(planted.network())
     dark = (net.frame["tbin_utc"] >= net.at(5, 14.2)) & (net.frame["tbin_utc"] < net.at(6, 0))
     net.frame = net.frame[~dark]
@@ -398,7 +409,7 @@ def test_the_overview_agrees_with_the_dynamics_on_a_day_that_broke_off(window):
     agree(overview_of(net), dynamics)
 
 
-def agree(overview, dynamics):
+def agree(overview: Any, dynamics: Any) -> None:
     mine = {row["station_id"]: row for row in overview["stations_tension.json"]["rows"]}
     theirs = dynamics["tension_by_station.json"]["tension_by_station"]["rows"]
     assert len(mine) == len(theirs) == 7
@@ -407,7 +418,7 @@ def agree(overview, dynamics):
             assert mine[row["station_id"]][key] == approx(row[key])
 
 
-def test_a_closed_station_is_on_the_map_without_a_stockout(overview):
+def test_a_closed_station_is_on_the_map_without_a_stockout(overview: Any) -> None:
     rows = {row["station_id"]: row for row in overview["snapshot_map.json"]["rows"]}
     assert len(rows) == 8
     assert not rows["s4"]["in_service"]
@@ -416,7 +427,7 @@ def test_a_closed_station_is_on_the_map_without_a_stockout(overview):
 
 
 @pytest.fixture(scope="module")
-def afternoon():
+def afternoon() -> Network:
     """A network whose last day ends at 16:00 UTC, with bikes short every morning until 9 UTC."""
     net = planted.network("2025-09-28", days=31, stations=6)
     early = net.frame["tbin_utc"].dt.hour < 9
@@ -426,12 +437,12 @@ def afternoon():
     return net
 
 
-def share_with_bike(frame):
+def share_with_bike(frame: Any) -> Any:
     rated = frame[frame["is_penury"].notna()]
     return 100 * (rated["bikes"] > 0).mean()
 
 
-def test_today_is_compared_with_the_same_hours_of_other_days(afternoon):
+def test_today_is_compared_with_the_same_hours_of_other_days(afternoon: Network) -> None:
     reported = overview_of(afternoon)["kpis_today_vs_lags.json"]
     frame = afternoon.events_frame()
     until = frame["local"].dt.strftime("%H:%M") <= "16:55"
@@ -444,7 +455,7 @@ def test_today_is_compared_with_the_same_hours_of_other_days(afternoon):
     assert reported["today"]["avail_bike"] == approx(share_with_bike(frame[frame["date"] == today]))
 
 
-def test_curves_are_by_the_local_clock(afternoon):
+def test_curves_are_by_the_local_clock(afternoon: Network) -> None:
     documents = overview_of(afternoon)
     frame = afternoon.events_frame().assign(clock=lambda f: f["local"].dt.strftime("%H:%M"))
     today = dt.date(2025, 10, 28)
@@ -455,34 +466,36 @@ def test_curves_are_by_the_local_clock(afternoon):
     past = [today - dt.timedelta(weeks=w) for w in range(1, 5)]
     by_day = (
         frame[frame["date"].isin(past)]
-        .groupby(["date", "clock"])[["bikes"]]
-        .agg(lambda bikes: 100 * (bikes > 0).mean())
+        .groupby(["date", "clock"])["bikes"]
+        .apply(lambda bikes: 100 * (bikes > 0).mean())
     )
-    median = by_day.groupby("clock")["bikes"].median()
+    median = by_day.groupby("clock").median()
     reference = documents["ref_median_curve.json"]
     assert reference["n_days"] == 4
     for row in reference["median"]:
         assert row["pct_median"] == approx(median[row["hhmm"]])
 
 
-def test_volatility_is_the_median_spread_of_changes(afternoon):
+def test_volatility_is_the_median_spread_of_changes(afternoon: Network) -> None:
     frame = afternoon.events_frame()
     today = frame[frame["date"] == dt.date(2025, 10, 28)].sort_values("tbin_utc")
     spread = today.groupby("station_id")["bikes"].apply(lambda b: b.diff().std(ddof=0))
     assert overview_of(afternoon)["kpis.json"]["volatility_today"] == approx(spread.median())
 
 
-def test_observations_of_today_replace_its_sums(afternoon):
+def test_observations_of_today_replace_its_sums(afternoon: Network) -> None:
     sums = [summarise(t) for t in afternoon.all_events()[:-1]]
     recent = afternoon.all_events(network_overview.COLUMNS)[-2:]
-    options = {
+    options: dict[str, Any] = {
         "now": planted.after(afternoon),
         "run_metadata": planted.run_metadata("network/overview"),
     }
     assert network_overview.build(recent, sums, **options) == overview_of(afternoon)
 
 
-def test_a_network_polled_every_quarter_of_an_hour_has_curves_and_a_volatility(afternoon):
+def test_a_network_polled_every_quarter_of_an_hour_has_curves_and_a_volatility(
+    afternoon: Network,
+) -> None:
     minute = afternoon.frame["tbin_utc"].dt.minute
     net = planted.Network(afternoon.first, afternoon.days, afternoon.frame[minute % 15 == 0])
     documents = overview_of(net)
@@ -502,7 +515,7 @@ def test_a_network_polled_every_quarter_of_an_hour_has_curves_and_a_volatility(a
     ("first", "today", "bins"),
     [("2025-03-16", "2025-03-30", 276), ("2025-10-12", "2025-10-26", 288)],
 )
-def test_curves_hold_on_the_days_when_clocks_change(first, today, bins):
+def test_curves_hold_on_the_days_when_clocks_change(first: str, today: str, bins: int) -> None:
     """A day of 23 hours has no point in the hour that is skipped, one of 25 none twice."""
     net = planted.network(first, days=15, stations=3)
     net.frame = net.frame[net.frame["tbin_utc"] < net.at(14, 21)]
@@ -521,7 +534,7 @@ def test_curves_hold_on_the_days_when_clocks_change(first, today, bins):
 
 
 @pytest.mark.parametrize("step", [2, 3])
-def test_a_slower_schedule_is_covered_and_unknown_docks_are_no_shortage(step):
+def test_a_slower_schedule_is_covered_and_unknown_docks_are_no_shortage(step: int) -> None:
     net = planted.network()
     net.frame = net.frame[net.frame["tbin_utc"].dt.minute // 5 % step == 0]
     net.frame[["capacity", "docks_available"]] = None

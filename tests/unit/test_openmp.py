@@ -1,15 +1,18 @@
 """Threads that wait for each other sleep, wherever a model is trained or asked."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 LOADED = "; import xgboost, sklearn.cluster"
 
 
-def wait_policies(imported, **env):
+def wait_policies(imported: str, **env: Any) -> list[str]:
     """Return the wait policy of each OpenMP runtime that is loaded after an import."""
     clean = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
     done = subprocess.run(
@@ -24,12 +27,12 @@ def wait_policies(imported, **env):
 
 
 @pytest.mark.parametrize("imported", ["velib_core.model.training", "velib_core.forecast"])
-def test_threads_sleep_while_they_wait(imported):
+def test_threads_sleep_while_they_wait(imported: str) -> None:
     said = wait_policies(imported)
     assert said
     assert set(said) == {"OMP_WAIT_POLICY = 'PASSIVE'"}
 
 
-def test_the_environment_may_say_otherwise():
+def test_the_environment_may_say_otherwise() -> None:
     said = wait_policies("velib_core.model.training", OMP_WAIT_POLICY="ACTIVE")
     assert set(said) == {"OMP_WAIT_POLICY = 'ACTIVE'"}

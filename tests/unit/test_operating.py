@@ -1,6 +1,9 @@
 """The operating guide: what it explains is what there is to explain."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import pytest
 from velib_core.events.topics import MAX_DELIVERY_ATTEMPTS
@@ -14,36 +17,36 @@ OF_THE_PLATFORM = {"Memory limit … exceeded"}
 """Log lines that no source of ours writes."""
 
 
-def chapter(text, heading):
+def chapter(text: str, heading: str) -> Any:
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
-def table(text):
+def table(text: Any) -> Any:
     """Return the rows of the last table of a text, without its heading."""
     rows = [line for line in text.splitlines() if line.startswith("|")]
     start = max(n for n, line in enumerate(rows) if re.fullmatch(r"[|-]+", line))
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[start + 1 :]]
 
 
-def codes(rows):
+def codes(rows: Any) -> Any:
     return {code for row in rows for code in re.findall(r"`([\w{}*]+)`", row[0])}
 
 
-def test_every_alert_has_its_advice():
+def test_every_alert_has_its_advice() -> None:
     reported = {
         re.sub(r"\{\w+\}", "*", code) for code in codes(table(chapter(MONITORING, "Alerts")))
     }
     assert codes(table(chapter(GUIDE, "Read the alerts"))) == reported
 
 
-def quoted_log_lines():
+def quoted_log_lines() -> Any:
     seen = [row[0] for row in table(chapter(GUIDE, "What failures look like"))]
     quoted = {line for cell in seen for line in re.findall(r"`([^`]+ [^`]+)`", cell)}
     return sorted(line for line in quoted - OF_THE_PLATFORM if not line.startswith("velib"))
 
 
 @pytest.mark.parametrize("line", quoted_log_lines())
-def test_a_log_line_of_the_failures_is_written_somewhere(line):
+def test_a_log_line_of_the_failures_is_written_somewhere(line: Any) -> None:
     """Numbers and N stand for values; parts are apart by …"""
     sources = "\n".join(
         path.read_text("utf-8")
@@ -72,13 +75,13 @@ CHAPTERS = (
 )
 
 
-def test_the_guide_has_every_chapter_that_an_operator_looks_for():
+def test_the_guide_has_every_chapter_that_an_operator_looks_for() -> None:
     assert [h for h in re.findall(r"^## (.*)$", GUIDE, re.MULTILINE) if h in CHAPTERS] == [
         *CHAPTERS
     ]
 
 
-def test_figures_of_the_guide_are_those_of_the_deployment():
+def test_figures_of_the_guide_are_those_of_the_deployment() -> None:
     text = " ".join(GUIDE.split())
     (days,) = set(EXPIRY_DAYS.values())
     assert text.count(f"{days} days") == 2
@@ -89,7 +92,7 @@ def test_figures_of_the_guide_are_those_of_the_deployment():
     assert f"at most {MAX_DELIVERY_ATTEMPTS} deliveries" in text
 
 
-def test_quotas_of_the_guide_are_those_of_a_network():
+def test_quotas_of_the_guide_are_those_of_a_network() -> None:
     specs = load_specs()
     text = " ".join(GUIDE.split())
     accounts = len({spec.service_account for spec in specs.values()}) + 2

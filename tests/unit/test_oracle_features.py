@@ -9,6 +9,7 @@ import math
 import re
 import statistics
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,11 +24,14 @@ from velib_core.features.cal_features import (
     LOCAL_CALENDAR_FEATURES,
     calendar_features,
 )
-from velib_core.features.profiles import CHANGE_SUMS, empty_profiles, update_with_day
-from velib_core.features.spatial_features import fit_static_features
+from velib_core.features.profiles import CHANGE_SUMS, Profiles, empty_profiles, update_with_day
+from velib_core.features.spatial_features import StaticFeatures, fit_static_features
 from velib_core.features.stack import FEATURES, feature_rows
-from velib_core.tables.panel import Stations
+from velib_core.tables.panel import Panel, Stations
 from velib_core.timeline.bins import Day, HorizonBins, first_bin, parse_day
+
+if TYPE_CHECKING:
+    from oracles.profiles import Profile
 
 TZ = "Europe/Paris"
 STATIONS = 203
@@ -82,7 +86,7 @@ HOLIDAY = dataclasses.replace(
 FIRST_DAY = dataclasses.replace(SPRING, profiled=(), rows=("2025-03-23T10:00",))
 
 
-def offset(panel, stamp: str) -> int:
+def offset(panel: Panel, stamp: str) -> int:
     return bin_of(stamp) - panel.start
 
 
@@ -91,7 +95,7 @@ def bin_of(stamp: str) -> int:
 
 
 @functools.cache
-def panel_of(start: str, days: int):
+def panel_of(start: str, days: int) -> Panel:
     """A network with every kind of gap, in the middle of which its feed freezes for a while."""
     day = parse_day(start)
     panel = make_panel(days=days, stations=STATIONS, seed=days, missing=0.12, start=first_bin(day))
@@ -121,7 +125,7 @@ def panel_of(start: str, days: int):
     )
 
 
-def freeze(bikes) -> None:
+def freeze(bikes: Any) -> None:
     """Frozen spells on profiled days and before rows; at the last too few stations are seen."""
     for at, length, seen in (
         (3 * 288 + 60, 40, 200),
@@ -133,7 +137,7 @@ def freeze(bikes) -> None:
         bikes[at : at + length, [5, 199, 198, 197][: STATIONS - seen]] = np.nan
 
 
-def places(stations, capacity):
+def places(stations: Stations, capacity: Any) -> Stations:
     """Stations of which one has no place, and two stand at the same point."""
     lat, lon, docks = stations.lat.copy(), stations.lon.copy(), stations.capacity.copy()
     lat[23] = lon[23] = np.nan
@@ -158,19 +162,19 @@ def seen_of(start: str, days: int) -> Observations:
     )
 
 
-def met(panel):
+def met(panel: Panel) -> Stations:
     """The stations that a model was trained on: all but one."""
     columns = (getattr(panel.stations, f.name) for f in dataclasses.fields(Stations))
     return Stations(*(np.delete(column, UNMET) for column in columns))
 
 
 @functools.cache
-def neighbours_of(start: str, days: int):
+def neighbours_of(start: str, days: int) -> list[list[int]]:
     return oracle.neighbours(seen_of(start, days))
 
 
 @functools.cache
-def static_features_of(start: str, days: int):
+def static_features_of(start: str, days: int) -> StaticFeatures:
     return fit_static_features(met(panel_of(start, days)))
 
 
@@ -179,7 +183,7 @@ def days_of(season: Season) -> list[Day]:
 
 
 @functools.cache
-def profiles_of(season: Season):
+def profiles_of(season: Season) -> Profiles:
     profiles = empty_profiles(TZ, (HorizonBins(season.horizon),))
     for day in days_of(season):
         profiles = update_with_day(profiles, panel_of(season.start, season.days), day)
@@ -187,13 +191,13 @@ def profiles_of(season: Season):
 
 
 @functools.cache
-def profile_by_definition(season: Season):
+def profile_by_definition(season: Season) -> Profile:
     seen = seen_of(season.start, season.days)
     return oracle_profiles.profile_of(seen, days_of(season), season.horizon, TZ)
 
 
 @functools.cache
-def computed(season: Season):
+def computed(season: Season) -> Any:
     """Return the features by the code, and by the definitions for some stations."""
     panel, seen = panel_of(season.start, season.days), seen_of(season.start, season.days)
     static_features = static_features_of(season.start, season.days)
@@ -220,7 +224,7 @@ def computed(season: Season):
     return found[:, :, some].reshape(len(FEATURES), -1), rows
 
 
-def cluster_of(static_features, s):
+def cluster_of(static_features: StaticFeatures, s: int) -> Any:
     """Return what k-means said of a station; that has a test of its own."""
     return (None, None) if s == UNMET else tuple(plain(static_features.columns[s, 5:]))
 
@@ -229,11 +233,11 @@ SEASONS = (SPRING, SPRING_AFTER, AUTUMN, HOLIDAY, FIRST_DAY)
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_a_feature_is_what_it_is_defined_as(name):
+def test_a_feature_is_what_it_is_defined_as(name: Any) -> None:
     assert name in oracle.DEFINITIONS, f"{name} has no definition in tests/oracles/features.py"
     for season in SEASONS:
         found, rows = computed(season)
-        expected = [oracle.value(name, row) for row in rows]
+        expected = np.array([oracle.value(name, row) for row in rows], float)
         np.testing.assert_allclose(
             found[FEATURES.index(name)],
             np.array(expected, np.float64),
@@ -244,7 +248,7 @@ def test_a_feature_is_what_it_is_defined_as(name):
 
 
 @pytest.mark.parametrize("season", SEASONS, ids=lambda season: season.rows[0])
-def test_profiles_are_the_sums_of_their_definition(season):
+def test_profiles_are_the_sums_of_their_definition(season: Any) -> None:
     panel = panel_of(season.start, season.days)
     profiles = profiles_of(season)
     profiled = profile_by_definition(season)
@@ -259,7 +263,7 @@ def test_profiles_are_the_sums_of_their_definition(season):
     np.testing.assert_allclose(profiles.relative_activity[0], activity, rtol=1e-9)
 
 
-def test_the_networks_stand_still_now_and_then():
+def test_the_networks_stand_still_now_and_then() -> None:
     for season in (SPRING, AUTUMN):
         seen = seen_of(season.start, season.days)
         frozen = [t for t in range(9 * 288) if oracle_profiles.is_frozen(seen, seen.start + t)]
@@ -268,7 +272,7 @@ def test_the_networks_stand_still_now_and_then():
         assert len(frozen) == 28 + 18 + 8
 
 
-def _assert_sums(profiles, found, expected):
+def _assert_sums(profiles: Profiles, found: Any, expected: Any) -> None:
     place = {station: s for s, station in enumerate(profiles.stations.tolist())}
     sums = np.zeros_like(found)
     for (station, kind, slot), value in expected.items():
@@ -276,7 +280,7 @@ def _assert_sums(profiles, found, expected):
     np.testing.assert_array_equal(found, sums)
 
 
-def test_every_feature_is_documented_once_and_nothing_else():
+def test_every_feature_is_documented_once_and_nothing_else() -> None:
     text = (Path(__file__).parents[2] / "docs/FEATURES.md").read_text("utf-8")
     table = text.partition("<!-- features -->")[2].partition("<!-- end -->")[0]
     documented = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
@@ -285,13 +289,13 @@ def test_every_feature_is_documented_once_and_nothing_else():
     assert f"## The {len(FEATURES)} features" in text
 
 
-def test_the_calendar_is_the_laws_and_the_ministrys():
+def test_the_calendar_is_the_laws_and_the_ministrys() -> None:
     bins = np.arange(bin_of("2024-11-01T00:00"), bin_of("2026-01-01T00:00"), 101)
     found = calendar_features(bins, TZ)
     past = oracle_profiles.profile_of(EMPTY, [], 12, TZ)
     for name in (*CALENDAR_FEATURES, *LOCAL_CALENDAR_FEATURES):
         rows = (oracle.Row(EMPTY, past, 0, t, [], (0, 0), (0, 0)) for t in bins.tolist())
-        expected = [oracle.value(name, row) for row in rows]
+        expected = np.array([oracle.value(name, row) for row in rows], float)
         np.testing.assert_allclose(found[name], expected, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
@@ -301,12 +305,16 @@ EMPTY = Observations(0, [], [], [], {}, {})
 @pytest.mark.parametrize(
     ("stamp", "tz"), [("2025-07-14T12:00", "America/Chicago"), ("2031-07-14T12:00", TZ)]
 )
-def test_school_holidays_are_unknown_elsewhere_and_after_the_known_years(stamp, tz):
+def test_school_holidays_are_unknown_elsewhere_and_after_the_known_years(
+    stamp: str, tz: Any
+) -> None:
     assert np.isnan(calendar_features(np.array([bin_of(stamp)]), tz)["is_school_holiday"][0])
 
 
 @pytest.mark.parametrize("unknown", [0, 1, 12])
-def test_clusters_are_k_means_over_scaled_kilometres_and_docks_numbered_by_docks(unknown):
+def test_clusters_are_k_means_over_scaled_kilometres_and_docks_numbered_by_docks(
+    unknown: int,
+) -> None:
     rng = np.random.default_rng(5)
     lat, lon = 45 + rng.normal(0, 0.05, 80), 5 + rng.normal(0, 0.05, 80)
     docks = rng.integers(6, 60, 80).astype(np.float32)
@@ -331,7 +339,7 @@ def test_clusters_are_k_means_over_scaled_kilometres_and_docks_numbered_by_docks
     np.testing.assert_allclose(found[:, 6], [means[k] for k in label], rtol=1e-6)
 
 
-def test_the_centre_is_the_contracts_near_paris_and_the_median_station_elsewhere():
+def test_the_centre_is_the_contracts_near_paris_and_the_median_station_elsewhere() -> None:
     ids = np.array(["a", "b", "c"])
     lon = np.array([2.40, 2.34, 2.39])
     docks = np.full(3, 20, np.float32)

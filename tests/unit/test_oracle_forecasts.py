@@ -6,20 +6,23 @@ import dataclasses
 import datetime as dt
 import functools
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy import ndarray
 from oracles import forecasts as oracle
 from oracles.observations import Observations, plain
 from panels import changed, make_panel
 from velib_core.features.profiles import empty_profiles
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import FEATURES, lookback_bins
-from velib_core.model.blending import BLEND_WEIGHTS, add_day, fresh_calibration
+from velib_core.model.blending import BLEND_WEIGHTS, Calibration, add_day, fresh_calibration
 from velib_core.model.change_distribution import (
     MAX_CHANGE,
+    ChangeClasses,
     ceiling,
     chance_of_fall,
     chance_of_rise,
@@ -40,17 +43,22 @@ from velib_core.model.rows import PastDay, rows_of_day
 from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import Bin, HorizonBins, bin_start, day_of
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from oracles.forecasts import Blend
+    from velib_core.tables.panel import Panel
+
 SHORT, LONG = HorizonBins(3), HorizonBins(12)
 
 
-def sample(seed: int, spread: float) -> np.ndarray:
+def sample(seed: int, spread: float) -> NDArray[Any]:
     changes = np.random.default_rng(seed).standard_t(2, 4000) * spread
     changes[:3] = (np.nan, 500, -500)
     return changes.astype(np.float32)
 
 
 @functools.cache
-def fitted(seed: int, spread: float):
+def fitted(seed: int, spread: float) -> Any:
     changes = sample(seed, spread)
     return fit_classes(count_changes(changes)), oracle.classes_of(changes.tolist())
 
@@ -59,7 +67,7 @@ SPREADS = (0.05, 0.4, 1.5, 6.0)
 FITTED = [(seed, spread) for seed in (0, 1) for spread in SPREADS]
 
 
-def probabilities(classes, seed: int, n: int = 12) -> np.ndarray:
+def probabilities(classes: ChangeClasses, seed: int, n: int = 12) -> NDArray[Any]:
     """Sure, doubtful and even rows; the rows that tie at a half among them."""
     rng = np.random.default_rng(seed)
     count = len(classes.lows)
@@ -71,7 +79,7 @@ def probabilities(classes, seed: int, n: int = 12) -> np.ndarray:
 
 
 @pytest.mark.parametrize("fit", FITTED)
-def test_classes_and_the_shares_within_them(fit):
+def test_classes_and_the_shares_within_them(fit: Any) -> None:
     found, expected = fitted(*fit)
     assert found.lows.tolist() == [min(shares) for shares in expected]
     for shares, of_class in zip(found.shares, expected, strict=True):
@@ -82,14 +90,14 @@ def test_classes_and_the_shares_within_them(fit):
     assert found.unchanged == oracle.class_of(expected, 0)
 
 
-def test_no_change_at_all_is_nothing_to_learn_from():
+def test_no_change_at_all_is_nothing_to_learn_from() -> None:
     with pytest.raises(ValueError, match="no change to learn from"):
         fit_classes(count_changes(np.array([np.nan], np.float32)))
 
 
 @pytest.mark.parametrize("fit", FITTED)
 @pytest.mark.parametrize("weight", BLEND_WEIGHTS)
-def test_the_median_of_a_blended_distribution(fit, weight):
+def test_the_median_of_a_blended_distribution(fit: Any, weight: Any) -> None:
     found, expected = fitted(*fit)
     rows = probabilities(found, 5)
     medians = [oracle.median_change(expected, row.tolist(), weight) for row in rows]
@@ -98,7 +106,7 @@ def test_the_median_of_a_blended_distribution(fit, weight):
 
 
 @pytest.mark.parametrize("fit", FITTED)
-def test_the_mean_and_the_tails(fit):
+def test_the_mean_and_the_tails(fit: Any) -> None:
     found, expected = fitted(*fit)
     rows = probabilities(found, 6)
     means = [oracle.mean_change(expected, row.tolist()) for row in rows]
@@ -117,7 +125,7 @@ def test_the_mean_and_the_tails(fit):
         np.testing.assert_allclose(chance_of_fall(found, rows, least), falls, atol=1e-5)
 
 
-def test_the_ceiling_is_the_capacity_or_the_bikes_there():
+def test_the_ceiling_is_the_capacity_or_the_bikes_there() -> None:
     bikes = np.array([5, 30, 3, 3, 20], np.float32)
     capacity = np.array([20, 20, 0, np.nan, 20], np.float32)
     np.testing.assert_array_equal(ceiling(bikes, capacity), [20, 30, 0, np.nan, 20])
@@ -127,9 +135,9 @@ def test_the_ceiling_is_the_capacity_or_the_bikes_there():
 class Saying:
     """A booster that gives fixed probabilities."""
 
-    probability: np.ndarray
+    probability: NDArray[Any]
 
-    def inplace_predict(self, features):
+    def inplace_predict(self, features: Any) -> ndarray:
         return self.probability[: len(features)].copy()
 
 
@@ -147,7 +155,7 @@ ACTIVITY = st.one_of(st.none(), st.floats(0, 3, width=32))
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(ACTIVITY, ACTIVITY, st.floats(0, 60, width=32)), min_size=1, max_size=12))
-def test_activity_damping(rows):
+def test_activity_damping(rows: list[Any]) -> None:
     found, expected = fitted(0, 1.5)
     said = probabilities(found, 7)
     features = np.full((len(rows), len(FEATURES)), np.nan, np.float32)
@@ -156,7 +164,8 @@ def test_activity_damping(rows):
         row[FEATURES.index("network_pace_yesterday")] = np.nan if yesterday is None else yesterday
         row[FEATURES.index("profile_weight")] = weight
         row[FEATURES.index("network_pace_3h")] = 0.1
-    damped = class_probabilities(Pack(Saying(said), found), features)
+    pack: Any = Pack(Saying(said), found)
+    damped = class_probabilities(pack, features)
     unchanged = oracle.class_of(expected, 0)
     for row, (hour, yesterday, weight), before in zip(damped, rows, said, strict=False):
         hoped = oracle.damped(before.tolist(), unchanged, [hour, yesterday], weight)
@@ -166,7 +175,7 @@ def test_activity_damping(rows):
 DAY = st.tuples(st.integers(0, 10_000), st.sampled_from([-1, 0, 1, 3]))
 
 
-def hindcasts_of(classes, seed: int, lean: int):
+def hindcasts_of(classes: ChangeClasses, seed: int, lean: int) -> Any:
     """Hindcasts of a day: probabilities, bikes, capacity, docks and what came true."""
     rng = np.random.default_rng(seed)
     rows = probabilities(classes, seed, 14)
@@ -179,7 +188,7 @@ def hindcasts_of(classes, seed: int, lean: int):
     return rows, bikes, capacity, docks, true, np.maximum(capacity - true, 0)
 
 
-def blended(fit, days):
+def blended(fit: tuple[int, float], days: Any) -> tuple[Calibration, Blend]:
     """The calibration after some days, by the code and by the definition."""
     classes, expected = fitted(*fit)
     calibration, blend = fresh_calibration(), oracle.Blend()
@@ -193,7 +202,7 @@ def blended(fit, days):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(DAY, max_size=6))
-def test_blend_weights_are_those_that_did_best_of_late(days):
+def test_blend_weights_are_those_that_did_best_of_late(days: list[Any]) -> None:
     calibration, blend = blended((0, 1.5), days)
     np.testing.assert_allclose(BLEND_WEIGHTS, oracle.WEIGHTS)
     np.testing.assert_allclose(calibration.gain, blend.gain, atol=1e-6)
@@ -212,7 +221,7 @@ def test_blend_weights_are_those_that_did_best_of_late(days):
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(DAY, max_size=2), st.integers(0, 10_000), st.sampled_from([SHORT, LONG]))
-def test_published_numbers(days, seed, horizon):
+def test_published_numbers(days: list[Any], seed: int, horizon: Any) -> None:
     calibration, blend = blended((1, 0.4), days)
     gains = np.round(calibration.gain, 9)
     # A probability at an edge may fall into either bin: both have the definition's sums.
@@ -221,7 +230,7 @@ def test_published_numbers(days, seed, horizon):
     blend.gain = gains.tolist()
     classes, expected = fitted(1, 0.4)
     rows, bikes, capacity, docks, *_ = hindcasts_of(classes, seed, 0)
-    pack = Pack(Saying(rows), classes, horizon)
+    pack: Any = Pack(Saying(rows), classes, horizon)
     found = blend_with_persistence(pack, calibration, rows, bikes, capacity, docks)
     for n, row in enumerate(rows.tolist()):
         at = (float(bikes[n]), float(capacity[n]), float(docks[n]))
@@ -236,7 +245,7 @@ def test_published_numbers(days, seed, horizon):
 
 
 @functools.cache
-def gappy():
+def gappy() -> tuple[Panel, Observations]:
     """A network in which each of docks, capacity, status and age is unknown now and then."""
     panel = make_panel(days=1, stations=40, missing=0.3)
     rng = np.random.default_rng(8)
@@ -279,7 +288,7 @@ def gappy():
         (observed_in_service, oracle.is_in_service),
     ],
 )
-def test_what_a_station_holds(code, definition):
+def test_what_a_station_holds(code: Any, definition: Any) -> None:
     panel, seen = gappy()
     expected = [
         [definition(seen, s, t) for s in range(len(seen.ids))]
@@ -288,11 +297,11 @@ def test_what_a_station_holds(code, definition):
     np.testing.assert_array_equal(code(panel), np.array(expected, np.float32))
 
 
-def test_a_forecast_starts_from_the_newest_observation_or_says_why_there_is_none():
+def test_a_forecast_starts_from_the_newest_observation_or_says_why_there_is_none() -> None:
     panel, seen = gappy()
     classes, _ = fitted(0, 1.5)
     even = Saying(np.full((len(seen.ids), len(classes.lows)), 1 / len(classes.lows), np.float32))
-    pack = Pack(even, classes, SHORT, static_features=fit_static_features(panel.stations))
+    pack: Any = Pack(even, classes, SHORT, static_features=fit_static_features(panel.stations))
     found = []
     for at in range(panel.stop - 30, panel.stop):
         profiles = empty_profiles("Europe/Paris", (SHORT,))
@@ -311,7 +320,7 @@ def test_a_forecast_starts_from_the_newest_observation_or_says_why_there_is_none
     assert set(found) == {None, *oracle.REASONS}
 
 
-def test_rows_to_learn_from_are_in_service_and_known_a_horizon_later():
+def test_rows_to_learn_from_are_in_service_and_known_a_horizon_later() -> None:
     panel, seen = gappy()
     at = np.arange(panel.start + 5, panel.stop, 7)
     past = PastDay(day_of(panel.start), panel, empty_profiles("Europe/Paris", (LONG,)))

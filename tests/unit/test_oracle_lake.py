@@ -8,6 +8,7 @@ import datetime as dt
 import io
 import itertools
 import random
+from typing import TYPE_CHECKING, Any
 
 import network
 import numpy as np
@@ -22,8 +23,11 @@ from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.monitoring.model import forecast_grid, scored_log
 from velib_core.tables import snapshot, views
-from velib_core.timeline.bins import Bin, HorizonBins, bin_start, day_after, first_bin, today
+from velib_core.timeline.bins import Bin, Day, HorizonBins, bin_start, day_after, first_bin, today
 from velib_core.timeline.windows import complete_days
+
+if TYPE_CHECKING:
+    from velib_core.settings.network import Settings
 
 DAY = network.FIRST_DAY
 START = first_bin(DAY)
@@ -44,14 +48,14 @@ def observed(bin_: Bin, seed: int) -> pa.Table:
     )
 
 
-def newest(tables) -> dict:
+def newest(tables: Any) -> dict[tuple[Any, str], Any]:
     """Each station's last row of a bin."""
     rows = [row for table in tables for row in table.to_pylist()]
     rows.sort(key=lambda row: row["ts_utc"])
     return {(row["tbin_utc"], row["station_id"]): row["bikes"] for row in rows}
 
 
-def daily_of(lake, settings, day=DAY) -> dict:
+def daily_of(lake: Lake, settings: Settings, day: Day = DAY) -> dict[tuple[Any, str], Any]:
     table = pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(Daily(day)))[1]))
     rows = [(row["tbin_utc"], row["station_id"]) for row in table.to_pylist()]
     assert rows == sorted(set(rows)), "each station once a bin, in order"
@@ -59,7 +63,9 @@ def daily_of(lake, settings, day=DAY) -> dict:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_daily_holds_each_stations_newest_row_of_every_bin_ever_seen(lake, settings, seed):
+def test_a_daily_holds_each_stations_newest_row_of_every_bin_ever_seen(
+    lake: Lake, settings: Settings, seed: Any
+) -> None:
     """Snapshots come late, are replaced, and expire between compactions."""
     rng = random.Random(seed)
     held: list[pa.Table] = []
@@ -85,11 +91,11 @@ class DiedError(Exception):
     """The process dies."""
 
 
-def dying(lake, calls: int) -> Lake:
+def dying(lake: Lake, calls: int) -> Lake:
     """A lake whose writes and deletions fail after so many, every other time with effect."""
     left = itertools.count(calls, -1)
 
-    def act(work, *args, **options):
+    def act(work: Any, *args: Any, **options: Any) -> Any:
         n = next(left)
         if n > 0 or (n == 0 and calls % 2):
             done = work(*args, **options)
@@ -98,10 +104,10 @@ def dying(lake, calls: int) -> Lake:
         return done
 
     class Dying(Lake):
-        def write(self, *args, **options):
+        def write(self, *args: Any, **options: Any) -> Any:
             return act(lake.write, *args, **options)
 
-        def delete(self, entry):
+        def delete(self, entry: Any) -> Any:
             return act(lake.delete, entry)
 
     return Dying(lake.bucket)
@@ -109,8 +115,8 @@ def dying(lake, calls: int) -> Lake:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_row_is_lost_by_late_data_compactions_deletions_and_crashes_in_any_order(
-    lake, settings, seed
-):
+    lake: Lake, settings: Settings, seed: Any
+) -> None:
     rng = random.Random(seed)
     deleting = dataclasses.replace(settings, delete_after_compact=True)
     come: list[pa.Table] = []
@@ -133,8 +139,8 @@ def test_no_row_is_lost_by_late_data_compactions_deletions_and_crashes_in_any_or
 
 @pytest.mark.parametrize(("age", "deleted"), [(0, 0), (1, 0), (3, 3)])
 def test_what_forecasts_and_the_overview_look_back_at_is_not_deleted_after_compaction(
-    lake, settings, age, deleted
-):
+    lake: Lake, settings: Settings, age: int, deleted: int
+) -> None:
     day = day_after(today(), -age)
     bins = [Bin(first_bin(day) + n) for n in (0, 1, 7)]
     network.upload(lake, settings, bins)
@@ -145,15 +151,15 @@ def test_what_forecasts_and_the_overview_look_back_at_is_not_deleted_after_compa
     assert len(daily_of(lake, settings, day)) == 3 * network.STATIONS
 
 
-def test_nothing_is_deleted_unless_asked_for(lake, settings):
+def test_nothing_is_deleted_unless_asked_for(lake: Lake, settings: Settings) -> None:
     network.upload(lake, settings, [START])
     compact_daily.run(network.of(lake, settings), DAY)
     assert len(list(lake.entries("bronze/"))) == 1
 
 
-def log_of(rows) -> pa.Table:
+def log_of(rows: list[tuple[int, int, str, int]]) -> pa.Table:
     """A forecast log: rows of (publication, horizon, station, forecast)."""
-    columns = dict.fromkeys(views.FORECAST_LOG_SCHEMA.names, [None] * len(rows))
+    columns: dict[str, Any] = dict.fromkeys(views.FORECAST_LOG_SCHEMA.names, [None] * len(rows))
     columns |= {
         "tbin_utc": [bin_start(Bin(START + n)).replace(tzinfo=None) for n, *_ in rows],
         "horizon_bins": [h for _, h, *_ in rows],
@@ -163,13 +169,13 @@ def log_of(rows) -> pa.Table:
     return pa.table(columns, views.FORECAST_LOG_SCHEMA)
 
 
-def rows_in(table: pa.Table) -> list[tuple]:
+def rows_in(table: pa.Table) -> list[tuple[Any, ...]]:
     names = ("tbin_utc", "horizon_bins", "station_id", "y_pred_int")
     return sorted(tuple(row[name] for name in names) for row in table.to_pylist())
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_log_keeps_what_expired_partitions_said(seed):
+def test_the_log_keeps_what_expired_partitions_said(seed: Any) -> None:
     """A partition is a publication and a horizon: of one bin, one horizon's may be gone alone."""
     rng = random.Random(seed)
     pairs = [(n, h) for n in range(4) for h in (3, 12)]
@@ -184,7 +190,7 @@ def test_the_log_keeps_what_expired_partitions_said(seed):
         assert keys == sorted(keys)
 
 
-def scored(seed: int):
+def scored(seed: int) -> Any:
     """Observations of two days, and forecasts published about them, some of them unscorable."""
     rng = np.random.default_rng(seed)
     window = complete_days(bin_start(Bin(START + 3 * 288)), 2, "Europe/Paris")
@@ -219,7 +225,7 @@ def scored(seed: int):
     return grid, rows
 
 
-def table_of(rows) -> pa.Table:
+def table_of(rows: Any) -> pa.Table:
     def stamp(t: int) -> dt.datetime:
         return bin_start(Bin(t)).replace(tzinfo=None)
 
@@ -230,7 +236,7 @@ def table_of(rows) -> pa.Table:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_published_forecasts_are_scored_one_by_one(seed):
+def test_published_forecasts_are_scored_one_by_one(seed: Any) -> None:
     grid, rows = scored(seed)
     start = grid.window.start
     bikes, capacity = (

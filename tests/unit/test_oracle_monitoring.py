@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import Any
 
 import numpy as np
 import planted
 import pytest
 from oracles import monitoring as oracle
+from planted import Network
+from present import present
 from velib_core.monitoring.data import drift, health
 from velib_core.monitoring.data.coverage import cover, coverage_kpis, station_health
 from velib_core.monitoring.data.plateaus import find_plateaus
 from velib_core.monitoring.network import dynamics
 from velib_core.monitoring.panels import day_panel, to_grid
-from velib_core.timeline.windows import complete_days
+from velib_core.timeline.windows import LocalDays, complete_days
 
 STATIONS = 7
 
 
-def eventful(first="2025-10-24", days=4, every=1, seed=0) -> planted.Network:
+def eventful(
+    first: str = "2025-10-24", days: int = 4, every: Any = 1, seed: Any = 0
+) -> planted.Network:
     """A network that runs empty and full, rests, closes, opens and has holes of every length."""
     net = planted.network(first, days, STATIONS, seed)
     rng = np.random.default_rng(seed)
@@ -43,7 +48,7 @@ def eventful(first="2025-10-24", days=4, every=1, seed=0) -> planted.Network:
     return net
 
 
-def rows_of(net) -> list[dict]:
+def rows_of(net: Any) -> list[dict[str, Any]]:
     """The events, each with its bin and its free docks."""
     rows = [row for table in net.all_events() for row in table.to_pylist()]
     for row in rows:
@@ -53,23 +58,25 @@ def rows_of(net) -> list[dict]:
 
 
 @pytest.fixture(scope="module", params=[1, 3])
-def net(request):
+def net(request: pytest.FixtureRequest) -> Network:
     return eventful(every=request.param)
 
 
 @pytest.fixture(scope="module")
-def window(net):
+def window(net: Network) -> LocalDays:
     return complete_days(planted.after(net), 2, planted.TZ)
 
 
 @pytest.fixture(scope="module")
-def stations(net, window):
+def stations(net: Network, window: LocalDays) -> Any:
     inside = [row for row in rows_of(net) if window.start <= row["bin"] < window.stop]
     return oracle.by_station(inside)
 
 
 @pytest.mark.parametrize(("least", "chance"), [(2, 1e-6), (7, 0.4), (15, 1e-3)])
-def test_plateaus(net, window, stations, least, chance):
+def test_plateaus(
+    net: Network, window: LocalDays, stations: Any, least: int, chance: float
+) -> None:
     variables = ("bikes", "free_docks", "is_penury")
     panel = to_grid(net.all_events(health.COLUMNS), window.start, window.stop, variables)
     found = {
@@ -88,13 +95,13 @@ def test_plateaus(net, window, stations, least, chance):
     assert lengths == sorted(lengths, reverse=True)
 
 
-def test_plateaus_of_every_state_are_among_them(stations):
+def test_plateaus_of_every_state_are_among_them(stations: Any) -> None:
     states = {state for *_, state, _ in oracle.plateaus(stations, 2, 0.4)}
     assert states == {"out_of_service", "empty", "full", "stuck", "quiet"}
 
 
 @pytest.mark.parametrize("least", [5, 30, 60, 65])
-def test_episodes(net, window, stations, least):
+def test_episodes(net: Network, window: LocalDays, stations: Any, least: int) -> None:
     documents = dynamics.build(
         net.all_events(dynamics.COLUMNS),
         window=window,
@@ -121,8 +128,8 @@ def stamp(t: int) -> str:
     return dt.datetime.fromtimestamp(300 * t, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def test_coverage(net, window):
-    parts = [day_panel(t, ("bikes",)) for t in net.all_events(health.COLUMNS)]
+def test_coverage(net: Network, window: LocalDays) -> None:
+    parts = [present(day_panel(t, ("bikes",))) for t in net.all_events(health.COLUMNS)]
     panel = to_grid(net.all_events(health.COLUMNS), window.start, window.stop, ("bikes",))
     found = cover(panel, parts)
     expected = oracle.coverage(oracle.by_station(rows_of(net)), window.start, window.stop)
@@ -145,7 +152,7 @@ def test_coverage(net, window):
 
 
 @pytest.fixture(scope="module")
-def moved():
+def moved() -> Network:
     """Four weeks over a change of clocks, of which the last differs; a window of eight days."""
     net = eventful("2025-10-04", 28, every=4, seed=4)
     frame = net.frame
@@ -159,7 +166,7 @@ def moved():
 
 
 @pytest.fixture(scope="module")
-def drifted(moved):
+def drifted(moved: Network) -> Any:
     return drift.build(
         moved.all_events(drift.COLUMNS),
         window=complete_days(planted.after(moved), 8, planted.TZ),
@@ -169,14 +176,14 @@ def drifted(moved):
 
 
 @pytest.fixture(scope="module")
-def observed(moved):
+def observed(moved: Network) -> Any:
     """The observations by station; and those of the city, one a bin, for the weather."""
     rows = rows_of(moved)
     city = {row["bin"]: row | {"station_id": "city"} for row in rows}
     return oracle.by_station(rows), oracle.by_station(city.values())
 
 
-def sample_of(moved, observed, feature: str) -> oracle.Sample:
+def sample_of(moved: Any, observed: Any, feature: str) -> oracle.Sample:
     window = complete_days(planted.after(moved), 8, planted.TZ)
     start = complete_days(planted.after(moved), 23, planted.TZ).start
     stations = observed[feature in ("temp_C", "precip_mm", "wind_mps")]
@@ -187,10 +194,10 @@ def sample_of(moved, observed, feature: str) -> oracle.Sample:
 @pytest.mark.parametrize(
     "feature", ["bikes", "mechanical", "is_penury", "is_saturation", "temp_C", "precip_mm"]
 )
-def test_drift_of_a_feature(moved, observed, drifted, feature):
+def test_drift_of_a_feature(moved: Network, observed: Any, drifted: Any, feature: str) -> None:
     found = sample_of(moved, observed, feature)
 
-    def row(document: str):
+    def row(document: str) -> Any:
         return next(r for r in drifted[f"{document}_by_feature.json"] if r["feature"] == feature)
 
     assert (row("psi")["n_ref"], row("psi")["n_cur"]) == (len(found.reference), len(found.current))

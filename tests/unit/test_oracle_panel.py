@@ -1,7 +1,10 @@
 """The panel against rows walked one by one."""
 
+from __future__ import annotations
+
 import datetime as dt
 import math
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +17,16 @@ START, STOP = 6_000_000, 6_000_010
 EPOCH = dt.datetime(1970, 1, 1)
 
 
-def row_of(rng: np.random.Generator, station: str) -> dict:
+def row_of(rng: np.random.Generator, station: str) -> dict[str, Any]:
     """A row in which any field but the bikes may be unknown."""
 
-    def maybe(value):
+    def maybe(value: float | str) -> Any:
         return None if rng.random() < 0.25 else value
 
-    def count(most: int):
+    def count(most: int) -> Any:
         return maybe(int(rng.integers(0, most + 1)))
 
-    def flag():
+    def flag() -> Any:
         return maybe(int(rng.random() < 0.7))
 
     counts = {n: flag() if n.startswith("is_") else count(40) for n in STATION_VARIABLES}
@@ -42,7 +45,7 @@ def row_of(rng: np.random.Generator, station: str) -> dict:
     }
 
 
-def snapshots_of(seed: int) -> dict[int, list[dict]]:
+def snapshots_of(seed: int) -> dict[int, list[dict[str, Any]]]:
     """Rows by bin, before, in and after the window; in any order of stations."""
     rng = np.random.default_rng(seed)
     bins = rng.choice(np.arange(START - 3, STOP + 3), 9, replace=False).tolist()
@@ -52,8 +55,8 @@ def snapshots_of(seed: int) -> dict[int, list[dict]]:
     }
 
 
-def table_of(bin_: int, rows) -> pa.Table:
-    columns = {field.name: [] for field in snapshot.SCHEMA}
+def table_of(bin_: int, rows: Any) -> pa.Table:
+    columns: dict[str, list[Any]] = {field.name: [] for field in snapshot.SCHEMA}
     for row in rows:
         made = EPOCH + dt.timedelta(seconds=300 * bin_ + row["late_s"])
         age = row["age_s"]
@@ -68,13 +71,13 @@ def table_of(bin_: int, rows) -> pa.Table:
     return pa.table(columns, snapshot.SCHEMA)
 
 
-def free_docks_of(row: dict) -> int | None:
+def free_docks_of(row: dict[str, Any]) -> Any:
     if row["docks_available"] is None and row["capacity"] is not None:
         return max(row["capacity"] - row["bikes"], 0)
     return row["docks_available"]
 
 
-def is_closed(row: dict) -> bool:
+def is_closed(row: dict[str, Any]) -> bool:
     rents_not, takes_not = (row[flag] == 0 for flag in ("is_renting", "is_returning"))
     return (
         row["status"] not in (None, "OK")
@@ -85,12 +88,12 @@ def is_closed(row: dict) -> bool:
     )
 
 
-def number(value) -> float:
+def number(value: Any) -> float:
     return math.nan if value is None else value
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_panel_holds_each_row_at_its_bin_and_station(seed):
+def test_a_panel_holds_each_row_at_its_bin_and_station(seed: Any) -> None:
     snapshots = snapshots_of(seed)
     tables = [table_of(bin_, rows) for bin_, rows in sorted(snapshots.items())]
     days = [pa.concat_tables(tables[:5]), pa.concat_tables(tables[5:])]
@@ -123,12 +126,12 @@ def test_a_panel_holds_each_row_at_its_bin_and_station(seed):
     stations = panel.stations
     assert stations.names.tolist() == [newest[i].get("name", "") for i in ids]
     for name in ("lat", "lon", "capacity"):
-        expected = [number(newest[i].get(name)) for i in ids]
-        assert getattr(stations, name).tolist() == pytest.approx(expected, nan_ok=True)
+        stated = [number(newest[i].get(name)) for i in ids]
+        assert getattr(stations, name).tolist() == pytest.approx(stated, nan_ok=True)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_in_service_and_how_many_docks_are_free(seed):
+def test_what_is_in_service_and_how_many_docks_are_free(seed: Any) -> None:
     rng = np.random.default_rng(seed)
     rows = [row_of(rng, "a") for _ in range(200)]
     table = table_of(START, rows)
@@ -140,7 +143,9 @@ def test_what_is_in_service_and_how_many_docks_are_free(seed):
 
 @pytest.mark.parametrize("offset", [-15, -9, -1, 0, 1, 9, 10, 15])
 @pytest.mark.parametrize("length", [0, 1, 9, 10, 11, 20])
-def test_a_window_is_the_panel_where_it_reaches_and_unknown_elsewhere(offset, length):
+def test_a_window_is_the_panel_where_it_reaches_and_unknown_elsewhere(
+    offset: int, length: int
+) -> None:
     rng = np.random.default_rng(1)
     rows = [
         {"station_id": "a", "late_s": 0, "age_s": 0, "status": "OK", "lat": 1.0, "lon": 2.0}
@@ -163,7 +168,9 @@ def test_a_window_is_the_panel_where_it_reaches_and_unknown_elsewhere(offset, le
 @pytest.mark.parametrize(
     ("seen", "rest", "frozen"), [(200, 20, 8), (199, 20, 0), (203, 13, 1), (203, 12, 0)]
 )
-def test_a_feed_is_frozen_where_200_stations_are_as_12_bins_before(seen, rest, frozen):
+def test_a_feed_is_frozen_where_200_stations_are_as_12_bins_before(
+    seen: int, rest: int, frozen: int
+) -> None:
     bikes = np.random.default_rng(2).integers(0, 30, (60, 203)).astype(np.float32)
     bikes[30 : 30 + rest] = bikes[30]
     bikes[:, seen:] = np.nan

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import permission_policy
 import permission_proxy
 import pytest
@@ -32,7 +34,7 @@ def resource(name: str, bucket: str = "b") -> str:
     return permission_proxy.object_resource(bucket, name)
 
 
-def test_ingest_writes_snapshots_and_what_it_could_not_read_and_reads_nothing_else():
+def test_ingest_writes_snapshots_and_what_it_could_not_read_and_reads_nothing_else() -> None:
     own = {"bronze", "quarantine"}
     assert folders("ingest", permission_proxy.GET) == own
     assert folders("ingest", permission_proxy.CREATE) == own
@@ -40,21 +42,21 @@ def test_ingest_writes_snapshots_and_what_it_could_not_read_and_reads_nothing_el
 
 
 @pytest.mark.parametrize("name", ["close_day", "reconcile"])
-def test_who_only_asks_others_to_work_writes_nothing(name):
+def test_who_only_asks_others_to_work_writes_nothing(name: str) -> None:
     assert folders(name, permission_proxy.CREATE) == folders(name, permission_proxy.DELETE) == set()
 
 
-def test_only_compaction_deletes_what_it_does_not_make():
+def test_only_compaction_deletes_what_it_does_not_make() -> None:
     for name in SPECS:
         extra = folders(name, permission_proxy.DELETE) - folders(name, permission_proxy.CREATE)
         assert extra == ({"bronze"} if name == "compact_daily" else set()), name
 
 
-def test_what_is_quarantined_is_deleted_by_nobody():
+def test_what_is_quarantined_is_deleted_by_nobody() -> None:
     assert not any("quarantine" in folders(name, permission_proxy.DELETE) for name in SPECS)
 
 
-def test_each_folder_but_exports_quarantine_and_monitoring_has_one_writer():
+def test_each_folder_but_exports_quarantine_and_monitoring_has_one_writer() -> None:
     writers = {
         folder: {name for name in SPECS if folder in folders(name, permission_proxy.CREATE)}
         for folder in FOLDERS
@@ -76,7 +78,7 @@ def test_each_folder_but_exports_quarantine_and_monitoring_has_one_writer():
         permission_proxy.UNKNOWN,
     ],
 )
-def test_no_function_reaches_beyond_its_network(name, permission):
+def test_no_function_reaches_beyond_its_network(name: Any, permission: Any) -> None:
     for beyond in (
         resource("velib-lyon/bronze/x"),
         resource("bronze/x"),
@@ -89,13 +91,15 @@ def test_no_function_reaches_beyond_its_network(name, permission):
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_names_are_listed_in_the_own_bucket_only(name):
+def test_names_are_listed_in_the_own_bucket_only(name: Any) -> None:
     assert POLICY(Operation(name, permission_proxy.LIST, "projects/_/buckets/b")) is None
     assert POLICY(Operation(name, permission_proxy.LIST, "projects/_/buckets/bb")) == Denial(403)
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_function_publishes_what_its_configuration_says_on_topics_of_its_network(name):
+def test_a_function_publishes_what_its_configuration_says_on_topics_of_its_network(
+    name: Any,
+) -> None:
     for topic in ("tick", "day-closed", "train", "replay", "bronze", "daily", "exports"):
         granted = topic in SPECS[name].access.publish
         for network, expected in (("velib", granted), ("velib-lyon", False)):
@@ -103,6 +107,6 @@ def test_a_function_publishes_what_its_configuration_says_on_topics_of_its_netwo
             assert (POLICY(Operation(name, permission_proxy.PUBLISH, full)) is None) == expected
 
 
-def test_a_condition_that_is_more_than_prefixes_is_not_understood():
+def test_a_condition_that_is_more_than_prefixes_is_not_understood() -> None:
     with pytest.raises(ValueError, match="more than a choice"):
         permission_policy.prefixes('resource.name.startsWith("a") && true')

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import permission_proxy
 import pytest
 from google.api_core import exceptions as api
 from google.cloud import pubsub_v1, storage
 from permission_proxy import Denial, Operation, permissions_for, proxied
+from present import present
 from velib_core.lake.bucket import JSON, Artefact, Lake, StoreError
 from velib_local.emulator.pubsub import PubSubServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TOPIC = "projects/p/topics/velib-train"
 
@@ -18,11 +24,12 @@ def artefact(data: bytes) -> Artefact:
 
 
 @pytest.fixture
-def guarded_lake(lake, store_address, monkeypatch):
+def guarded_lake(lake: Lake, store_address: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A lake behind the proxy, what was asked of it, and what is to be refused."""
-    asked, denials = [], {}
+    asked: list[Any] = []
+    denials: dict[str, Any] = {}
 
-    def policy(operation):
+    def policy(operation: Any) -> Any:
         if (
             operation.permission != permission_proxy.BUCKET
         ):  # the client looks at the bucket when it likes
@@ -34,12 +41,12 @@ def guarded_lake(lake, store_address, monkeypatch):
         yield Lake(storage.Client(project="p").bucket(lake.bucket.name)), asked, denials
 
 
-def test_each_call_of_the_lake_is_named_as_iam_names_it(guarded_lake):
+def test_each_call_of_the_lake_is_named_as_iam_names_it(guarded_lake: Any) -> None:
     lake, asked, _ = guarded_lake
     bucket = f"projects/_/buckets/{lake.bucket.name}"
     an_object = f"{bucket}/objects/a b/ç%2F.json"
 
-    def names(call):
+    def names(call: Any) -> Any:
         asked.clear()
         call()
         return list(asked)
@@ -59,12 +66,14 @@ def test_each_call_of_the_lake_is_named_as_iam_names_it(guarded_lake):
     entry = lake.stat(name)
     assert names(lambda: lake.delete(entry)) == [(permission_proxy.DELETE, an_object)]
     assert lake.stat(name) is None
-    assert permissions_for("GET", f"/storage/v1/b/{lake.bucket.name}?alt=json", b"", None) == [
-        (permission_proxy.BUCKET, bucket)
-    ]
+    assert permissions_for(
+        "GET", f"/storage/v1/b/{lake.bucket.name}?alt=json", b"", lambda *_: False
+    ) == [(permission_proxy.BUCKET, bucket)]
 
 
-def test_what_passes_the_proxy_arrives_complete_however_large(guarded_lake, lake):
+def test_what_passes_the_proxy_arrives_complete_however_large(
+    guarded_lake: Any, lake: Lake
+) -> None:
     behind, asked, _ = guarded_lake
     data = bytes(range(256)) * (9 << 12)
     behind.write("large", artefact(data), expected_generation=0)
@@ -75,22 +84,25 @@ def test_what_passes_the_proxy_arrives_complete_however_large(guarded_lake, lake
     assert behind.fetch("large")[1] == data
 
 
-def test_a_denied_operation_does_not_happen_and_its_caller_gets_the_status(guarded_lake, lake):
+def test_a_denied_operation_does_not_happen_and_its_caller_gets_the_status(
+    guarded_lake: Any, lake: Lake
+) -> None:
     behind, _, denials = guarded_lake
     lake.write("x", artefact(b"old"), expected_generation=0)
     entry = lake.stat("x")
     denials |= {permission_proxy.DELETE: Denial(403), permission_proxy.GET: Denial(403)}
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: behind.read(entry),
         lambda: behind.delete(entry),
-        lambda: behind.write("x", artefact(b"new"), expected_generation=entry.generation),
-    ):
+        lambda: behind.write("x", artefact(b"new"), expected_generation=present(entry).generation),
+    )
+    for call in calls:
         with pytest.raises(StoreError, match="403"):
             call()
     assert lake.fetch("x") == (entry, b"old")
 
 
-def test_a_write_whose_answer_is_lost_has_happened(guarded_lake, lake):
+def test_a_write_whose_answer_is_lost_has_happened(guarded_lake: Any, lake: Lake) -> None:
     behind, _, denials = guarded_lake
     denials[permission_proxy.CREATE] = Denial(403, done=True)
     with pytest.raises(StoreError):
@@ -98,7 +110,7 @@ def test_a_write_whose_answer_is_lost_has_happened(guarded_lake, lake):
     assert lake.fetch("x")[1] == b"1"
 
 
-def test_calls_that_no_function_makes_are_named_unknown(guarded_lake, lake):
+def test_calls_that_no_function_makes_are_named_unknown(guarded_lake: Any, lake: Lake) -> None:
     behind, asked, denials = guarded_lake
     lake.write("x", artefact(b"1"), expected_generation=0)
     denials[permission_proxy.UNKNOWN] = Denial(403)
@@ -118,10 +130,13 @@ def test_calls_that_no_function_makes_are_named_unknown(guarded_lake, lake):
     }
 
 
-def test_publishing_is_granted_by_topic(store_address, monkeypatch):
-    asked, denials = [], {}
+def test_publishing_is_granted_by_topic(
+    store_address: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    denials: dict[str, Any] = {}
 
-    def policy(operation):
+    def policy(operation: Any) -> Any:
         asked.append(operation)
         return denials.get(operation.permission)
 

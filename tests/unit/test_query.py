@@ -1,19 +1,25 @@
 """``docs/QUERY.md`` and ``velib query``: each question runs, and the answers are right."""
 
+from __future__ import annotations
+
 import json
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import network
 import planted
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from velib_cli.main import cli
 from velib_cli.query import views_of
 from velib_core.lake.layout import Layout
 from velib_core.settings.network import Settings
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 TEXT = (DOCS / "QUERY.md").read_text("utf-8")
@@ -22,7 +28,7 @@ DAYS = 3
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run leaves of three days: dailies, observations, evaluations, forecast log."""
     home = tmp_path_factory.mktemp("desk")
     out = home / "out" / "demo"
@@ -44,22 +50,22 @@ def folder(tmp_path_factory):
     return out
 
 
-def ask(folder, sql, *more):
+def ask(folder: Any, sql: str, *more: Any) -> Result:
     return CliRunner().invoke(cli, ["query", "--dir", str(folder), *more, sql])
 
 
-def test_there_are_ten_questions():
+def test_there_are_ten_questions() -> None:
     assert len(QUESTIONS) == 10
 
 
 @pytest.mark.parametrize("sql", QUESTIONS, ids=range(len(QUESTIONS)))
-def test_a_question_of_the_documents_has_an_answer(folder, sql):
+def test_a_question_of_the_documents_has_an_answer(folder: Path, sql: Any) -> None:
     done = ask(folder, sql, "--json")
     assert done.exit_code == 0, done.output
     assert isinstance(json.loads(done.output), list)
 
 
-def test_the_answers_are_those_of_pandas_by_the_networks_own_clock(folder):
+def test_the_answers_are_those_of_pandas_by_the_networks_own_clock(folder: Path) -> None:
     frame = planted.network(days=DAYS).events_frame()
     hour = frame["local"].dt.tz_convert("America/Chicago").dt.hour
     expected = frame.groupby(hour)["is_penury"].mean()
@@ -68,9 +74,11 @@ def test_the_answers_are_those_of_pandas_by_the_networks_own_clock(folder):
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
-def test_the_python_of_the_documents_runs_and_agrees_with_sql(folder, block, monkeypatch):
+def test_the_python_of_the_documents_runs_and_agrees_with_sql(
+    folder: Path, block: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(folder.parents[1])
-    names = {}
+    names: dict[str, Any] = {}
     exec(block, names)
     empty = names["empty"]
     found = dict(empty.items()) if hasattr(empty, "items") else dict(empty.iter_rows())
@@ -81,7 +89,9 @@ def test_the_python_of_the_documents_runs_and_agrees_with_sql(folder, block, mon
     )
 
 
-def test_a_bucket_is_asked_as_a_folder_is(folder, lake, settings, monkeypatch):
+def test_a_bucket_is_asked_as_a_folder_is(
+    folder: Path, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the real object store; only the files of the views that the question names are read."""
     monkeypatch.setenv("MON_TZ", "America/Chicago")
     root = Layout(settings).exports.removesuffix("exports")
@@ -95,7 +105,7 @@ def test_a_bucket_is_asked_as_a_folder_is(folder, lake, settings, monkeypatch):
     assert done.stderr == f"{DAYS} files read from {settings.root}\n"
 
 
-def test_a_person_reads_a_table_and_a_mistake_is_one_line(folder):
+def test_a_person_reads_a_table_and_a_mistake_is_one_line(folder: Path) -> None:
     shown = ask(folder, "SELECT count(*) AS n FROM dailies")
     assert "n" in shown.output
     wrong = ask(folder, "SELECT * FROM nowhere")
@@ -104,7 +114,7 @@ def test_a_person_reads_a_table_and_a_mistake_is_one_line(folder):
     assert "observations" in wrong.output
 
 
-def test_the_statements_for_bigquery_are_of_the_files_that_there_are():
+def test_the_statements_for_bigquery_are_of_the_files_that_there_are() -> None:
     statements = (DOCS / "bigquery.sql").read_text("utf-8")
     tables = dict(re.findall(r"velib\.(\w+)`\nOPTIONS .*'gs://BUCKET/velib/([^']+)'", statements))
     known = views_of(Settings.from_env({"GCS_BUCKET_ROOT": "gs://bucket"}))

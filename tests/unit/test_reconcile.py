@@ -1,7 +1,12 @@
+from __future__ import annotations
+
 import datetime as dt
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
+from network import PublisherLog
+from present import present
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.messages import DayClosed, ReplayRequested
 from velib_core.jobs import (
@@ -18,6 +23,7 @@ from velib_core.lake.keys import (
     Events,
     ExportsManifest,
     Forecast,
+    Key,
     Monitoring,
     Monthly,
     OverviewDay,
@@ -26,15 +32,22 @@ from velib_core.lake.keys import (
     Snapshot,
 )
 from velib_core.lake.layout import Layout, month_of
-from velib_core.timeline.bins import bin_start, day_after, iso_z
+from velib_core.timeline.bins import Bin, Day, HorizonMinutes, bin_start, day_after, iso_z
 from velib_core.timeline.clock import SIMULATED_CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from velib_core.lake.readable import Entry
+    from velib_core.settings.network import Settings
 
 DAY = network.FIRST_DAY
 NEXT, AFTER = day_after(DAY), day_after(DAY, 2)
 
 
 @pytest.fixture
-def healthy(lake, settings):
+def healthy(lake: Lake, settings: Settings) -> Lake:
     """A lake of two closed days, the second the last of its month, with all that follows."""
     network.upload(lake, settings, network.bins_of_days(2, every=48))
     for day in (DAY, NEXT):
@@ -48,20 +61,21 @@ def healthy(lake, settings):
     return lake
 
 
-def monitor(lake, settings):
+def monitor(lake: Lake, settings: Settings) -> None:
     """Bring every monitoring family up to date."""
     pipeline.run(network.of(lake, settings), pipeline.STEPS, DAY)
 
 
-def fixes(lake, settings, request=ReplayRequested()) -> list[str]:  # noqa: B008
-    return [str(fix).split(":")[0] for fix in reconcile.plan(network.of(lake, settings), request)]
+def fixes(lake: Lake, settings: Settings, request: ReplayRequested | None = None) -> list[str]:
+    plan = reconcile.plan(network.of(lake, settings), request or ReplayRequested())
+    return [str(fix).split(":")[0] for fix in plan]
 
 
-def notice(settings, day) -> str:
+def notice(settings: Settings, day: Day) -> str:
     return f"finalized {Layout(settings).name(Daily(day))}"
 
 
-def test_a_healthy_lake_needs_nothing(healthy, settings):
+def test_a_healthy_lake_needs_nothing(healthy: Lake, settings: Settings) -> None:
     assert fixes(healthy, settings) == []
 
 
@@ -75,16 +89,20 @@ def test_a_healthy_lake_needs_nothing(healthy, settings):
         (Monthly(month_of(DAY)), NEXT),
     ],
 )
-def test_a_missing_artefact_is_asked_for_and_nothing_else(healthy, settings, key, day):
-    healthy.delete(healthy.stat(Layout(settings).name(key)))
+def test_a_missing_artefact_is_asked_for_and_nothing_else(
+    healthy: Lake, settings: Settings, key: Any, day: Any
+) -> None:
+    healthy.delete(present(healthy.stat(Layout(settings).name(key))))
     first, *others = fixes(healthy, settings)
     assert first == notice(settings, day)
     # What monitoring was made from is gone until then: that is asked for again, and no more.
     assert all(other.startswith("finalized exports/") for other in others)
 
 
-def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(healthy, settings):
-    later = network.Bin(network.bins_of_days(2)[-1] + 1)
+def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(
+    healthy: Lake, settings: Settings
+) -> None:
+    later = Bin(network.bins_of_days(2)[-1] + 1)
     network.upload(healthy, settings, [later])
     name = Layout(settings).name(Snapshot(later))
     assert f"finalized {name}" in fixes(healthy, settings)
@@ -93,11 +111,13 @@ def test_a_forecast_older_than_the_newest_snapshot_is_asked_for_again(healthy, s
     )
     monitor(healthy, settings)
     assert fixes(healthy, settings) == []
-    healthy.delete(healthy.stat(Layout(settings).name(Forecast(15, alias=True))))
+    healthy.delete(
+        present(healthy.stat(Layout(settings).name(Forecast(HorizonMinutes(15), alias=True))))
+    )
     assert fixes(healthy, settings) == [f"finalized {name}"]
 
 
-MANIFESTS = {
+MANIFESTS: dict[str, Key] = {
     "data/health": ExportsManifest(),
     "data/drift": ExportsManifest(),
     "model/performance": ExportsManifest(),
@@ -110,29 +130,37 @@ MANIFESTS = {
 
 
 @pytest.mark.parametrize("family", MANIFESTS)
-def test_a_family_without_its_manifest_is_asked_for_by_what_it_follows(healthy, settings, family):
+def test_a_family_without_its_manifest_is_asked_for_by_what_it_follows(
+    healthy: Lake, settings: Settings, family: Any
+) -> None:
     layout = Layout(settings)
-    healthy.delete(healthy.stat(layout.name(Monitoring(family, "manifest.json"))))
+    healthy.delete(present(healthy.stat(layout.name(Monitoring(family, "manifest.json")))))
     assert f"finalized {layout.name(MANIFESTS[family])}" in fixes(healthy, settings)
 
 
-def test_an_intro_older_than_its_sources_is_asked_for_again(healthy, settings):
+def test_an_intro_older_than_its_sources_is_asked_for_again(
+    healthy: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
-    healthy.delete(healthy.stat(layout.name(Monitoring("data/drift", "summary.json"))))
+    healthy.delete(present(healthy.stat(layout.name(Monitoring("data/drift", "summary.json")))))
     manifest = layout.name(Monitoring("network/overview", "manifest.json"))
     assert fixes(healthy, settings) == [f"finalized {manifest}"]
 
 
-def test_a_day_that_the_overview_never_summed_is_asked_for(healthy, settings):
+def test_a_day_that_the_overview_never_summed_is_asked_for(
+    healthy: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
-    healthy.delete(healthy.stat(layout.name(OverviewDay(DAY))))
+    healthy.delete(present(healthy.stat(layout.name(OverviewDay(DAY)))))
     assert fixes(healthy, settings)[0] == f"finalized {layout.name(ExportsManifest())}"
 
 
 @pytest.mark.parametrize("damage", ["deleted", "replaced"])
-def test_a_manifest_of_the_exports_that_does_not_list_them_is_asked_for(healthy, settings, damage):
+def test_a_manifest_of_the_exports_that_does_not_list_them_is_asked_for(
+    healthy: Lake, settings: Settings, damage: str
+) -> None:
     name = Layout(settings).name(ExportsManifest())
-    entry = healthy.stat(name)
+    entry = present(healthy.stat(name))
     if damage == "deleted":
         healthy.delete(entry)
     else:
@@ -140,18 +168,25 @@ def test_a_manifest_of_the_exports_that_does_not_list_them_is_asked_for(healthy,
     assert fixes(healthy, settings) == [notice(settings, NEXT)]
 
 
-def test_a_missing_daily_is_closed_again(healthy, settings):
-    healthy.delete(healthy.stat(Layout(settings).name(Daily(DAY))))
+def test_a_missing_daily_is_closed_again(healthy: Lake, settings: Settings) -> None:
+    healthy.delete(present(healthy.stat(Layout(settings).name(Daily(DAY)))))
     assert f"day-closed {DAY}" in fixes(healthy, settings)
 
 
-def test_a_snapshot_that_no_daily_has_seen_is_found(healthy, settings):
-    network.upload(healthy, settings, [network.Bin(network.bins_of_days(1)[0] + 5)])
+def test_a_snapshot_that_no_daily_has_seen_is_found(healthy: Lake, settings: Settings) -> None:
+    network.upload(healthy, settings, [Bin(network.bins_of_days(1)[0] + 5)])
     assert fixes(healthy, settings) == [f"day-closed {DAY}"]
 
 
 @pytest.mark.parametrize(("hour", "found"), [(4, False), (3, True)])
-def test_old_days_are_looked_at_once_a_day(lake, settings, tmp_path, monkeypatch, hour, found):
+def test_old_days_are_looked_at_once_a_day(
+    lake: Lake,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hour: int,
+    found: bool,
+) -> None:
     clock = tmp_path / "clock"
     monkeypatch.setenv(SIMULATED_CLOCK, str(clock))
     clock.write_text(f"{day_after(DAY, 4)}T{hour:02}:17:00+00:00")
@@ -162,21 +197,25 @@ def test_old_days_are_looked_at_once_a_day(lake, settings, tmp_path, monkeypatch
     assert f"day-closed {DAY}" in fixes(lake, settings), "a request without days is of all days"
 
 
-def test_the_day_under_way_is_not_closed(healthy, settings):
+def test_the_day_under_way_is_not_closed(healthy: Lake, settings: Settings) -> None:
     assert f"day-closed {AFTER}" not in fixes(healthy, settings, ReplayRequested(force=True))
 
 
-def test_force_replays_the_days_and_the_stage_that_are_asked_for(healthy, settings):
+def test_force_replays_the_days_and_the_stage_that_are_asked_for(
+    healthy: Lake, settings: Settings
+) -> None:
     everything = ReplayRequested(DAY, DAY, "compact_daily", force=True)
     assert fixes(healthy, settings, everything) == [f"day-closed {DAY}"]
     views = ReplayRequested(DAY, NEXT, "build_datasets", force=True)
     assert fixes(healthy, settings, views) == [notice(settings, DAY), notice(settings, NEXT)]
 
 
-def test_messages_are_published_once_each_and_none_in_a_dry_run(healthy, settings):
+def test_messages_are_published_once_each_and_none_in_a_dry_run(
+    healthy: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
     for key in (Events(NEXT), Monthly(month_of(DAY))):
-        healthy.delete(healthy.stat(layout.name(key)))
+        healthy.delete(present(healthy.stat(layout.name(key))))
     publisher = network.PublisherLog()
     reconcile.run(network.of(healthy, settings, publisher), ReplayRequested(dry_run=True))
     assert publisher.messages == publisher.notified == []
@@ -189,16 +228,16 @@ def test_messages_are_published_once_each_and_none_in_a_dry_run(healthy, setting
     assert alerts(publisher) == publisher.messages[:-1]
 
 
-def alerts(publisher) -> list[dict]:
+def alerts(publisher: PublisherLog) -> list[dict[str, Any]]:
     return [message for message in publisher.messages if isinstance(message, dict)]
 
 
-def test_an_unknown_stage_is_refused_with_the_known_ones(lake, settings):
+def test_an_unknown_stage_is_refused_with_the_known_ones(lake: Lake, settings: Settings) -> None:
     with pytest.raises(reconcile.UnknownStageError, match="build_datasets"):
         reconcile.plan(network.of(lake, settings), ReplayRequested(stage="everything"))
 
 
-def test_the_hourly_run_alerts_when_snapshots_stop_coming(lake, settings):
+def test_the_hourly_run_alerts_when_snapshots_stop_coming(lake: Lake, settings: Settings) -> None:
     publisher = network.PublisherLog()
     reconcile.run(network.of(lake, settings, publisher), ReplayRequested())
     (alert,) = alerts(publisher)
@@ -218,26 +257,26 @@ def test_the_hourly_run_alerts_when_snapshots_stop_coming(lake, settings):
     )
 
 
-def test_silence_is_counted_from_the_newest_snapshot(lake, settings):
+def test_silence_is_counted_from_the_newest_snapshot(lake: Lake, settings: Settings) -> None:
     bins = network.bins_of_days(1, every=96)
     network.upload(lake, settings, bins)
     then = bin_start(bins[-1])
     assert reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=30)) is None
-    alert = reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=31))
+    alert = present(reconcile.silence(network.of(lake, settings), then + dt.timedelta(minutes=31)))
     assert (alert["value"], alert["generated_at"]) == (31.0, iso_z(then + dt.timedelta(minutes=31)))
 
 
 def test_one_stage_that_fails_stops_neither_the_alarm_nor_the_other_stages(
-    healthy, settings, monkeypatch
-):
-    def broken(_scope):
+    healthy: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_scope: Any) -> None:
         raise KeyError("a damaged object")
 
     layout = Layout(settings)
-    healthy.delete(healthy.stat(layout.name(Monthly(month_of(DAY)))))
+    healthy.delete(present(healthy.stat(layout.name(Monthly(month_of(DAY))))))
     for stage in reconcile.STAGES:
         with monkeypatch.context() as patch:
-            patch.setattr(reconcile, "STAGES", reconcile.STAGES | {stage: broken})
+            patch.setattr(reconcile, "STAGES", {**reconcile.STAGES, stage: broken})
             publisher = network.PublisherLog()
             with pytest.raises(reconcile.StagesFailedError, match=stage):
                 reconcile.run(network.of(healthy, settings, publisher), ReplayRequested())
@@ -245,9 +284,11 @@ def test_one_stage_that_fails_stops_neither_the_alarm_nor_the_other_stages(
         assert bool(publisher.notified) == (stage != "compact_monthly")
 
 
-def test_the_alarm_is_raised_where_no_stage_can_be_looked_at(healthy, settings):
+def test_the_alarm_is_raised_where_no_stage_can_be_looked_at(
+    healthy: Lake, settings: Settings
+) -> None:
     class Unlisted(Lake):
-        def entries(self, prefix, start=None, stop=None):
+        def entries(self, prefix: Any, start: Any = None, stop: Any = None) -> Iterator[Entry]:
             if not prefix.startswith(Layout(settings).bronze):
                 raise StoreError(prefix)
             return super().entries(prefix, start, stop)

@@ -1,13 +1,17 @@
+from __future__ import annotations
+
 import datetime as dt
 import decimal
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from present import present
 from velib_cli.commands import run
 from velib_cli.main import cli
 from velib_core.feeds import gbfs, open_meteo, stations
@@ -16,30 +20,38 @@ from velib_core.feeds.observed import AHEAD, Observed
 from velib_core.lake.bucket import json_bytes
 from velib_core.timeline.bins import Day, parse_day
 from velib_local.simulation import feed_documents
-from velib_local.simulation import recording as played_recording
 from velib_local.simulation.observations import Observations, RecordingError
+from velib_local.simulation.recording import Recording
+
+if TYPE_CHECKING:
+    from velib_local.simulation.feed_state import FeedState
 
 RECORDINGS = Path(os.environ.get("VELIB_RECORDINGS", Path(__file__).parents[3] / "shared" / "data"))
 FILES = sorted(RECORDINGS.glob("*.parquet"))
 
 
-def naive_utc(*parts: int) -> dt.datetime:
-    return dt.datetime(*parts, tzinfo=dt.UTC).replace(tzinfo=None)
+def naive_utc(
+    year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0
+) -> dt.datetime:
+    at = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
+    return at.replace(tzinfo=None)
 
 
 NOON = naive_utc(2025, 11, 3, 12, 0, 7)
 
 
-def write(path, rows, schema=None):
+def write(path: Path, rows: Any, schema: Any = None) -> Any:
     pq.write_table(pa.Table.from_pylist(rows, schema), path)
     return path
 
 
-def row(station_id="1", *, ts=NOON, bikes=3, **fields):
+def row(
+    station_id: float | str | None = "1", *, ts: Any = NOON, bikes: Any = 3, **fields: Any
+) -> Any:
     return {"ts_utc": ts, "station_id": station_id, "bikes": bikes, **fields}
 
 
-def as_ingested(state):
+def as_ingested(state: FeedState) -> Any:
     """Return the rows that the ingestion reads from a state shown as GBFS 2.3, and its defects."""
     documents = feed_documents.gbfs_2(state, "http://feed")
     read = {
@@ -57,17 +69,17 @@ def as_ingested(state):
     return stations.at_instant(table, at, state.weather or open_meteo.Weather()), defects
 
 
-def Recording(path, from_day=None, to_day=None):  # noqa: N802 -- the class, of a file
-    return played_recording.Recording(Observations(path), from_day, to_day)
+def recording_of(path: Path, from_day: Day | None = None, to_day: Day | None = None) -> Recording:
+    return Recording(Observations(path), from_day, to_day)
 
 
-def test_snapshots_come_in_order_of_time_however_the_file_is_sorted(tmp_path):
+def test_snapshots_come_in_order_of_time_however_the_file_is_sorted(tmp_path: Path) -> None:
     later = NOON + dt.timedelta(minutes=10)
     path = write(
         tmp_path / "a.parquet",
         [row("a"), row("a", ts=later, bikes=4), row("b", ts=later, bikes=1), row("b", bikes=9)],
     )
-    recording = Recording(path)
+    recording = recording_of(path)
     played = [
         (state.now, dict(zip(state.status.station_id, state.status.bikes, strict=True)))
         for state in recording.snapshots()
@@ -81,7 +93,7 @@ def test_snapshots_come_in_order_of_time_however_the_file_is_sorted(tmp_path):
     assert not recording.has_weather
 
 
-def test_days_are_utc_and_both_ends_are_played(tmp_path):
+def test_days_are_utc_and_both_ends_are_played(tmp_path: Path) -> None:
     stamps = [
         naive_utc(2025, 11, 1, 23, 59, 59),
         naive_utc(2025, 11, 2),
@@ -89,14 +101,14 @@ def test_days_are_utc_and_both_ends_are_played(tmp_path):
         naive_utc(2025, 11, 4),
     ]
     path = write(tmp_path / "a.parquet", [row(ts=ts) for ts in stamps])
-    recording = Recording(path, parse_day("2025-11-02"), parse_day("2025-11-03"))
+    recording = recording_of(path, parse_day("2025-11-02"), parse_day("2025-11-03"))
     played = [state.now.replace(tzinfo=None) for state in recording.snapshots()]
     assert played == stamps[1:3]
-    assert len(Recording(path, from_day=parse_day("2025-11-03"))) == 2
-    assert len(Recording(path, to_day=parse_day("2025-11-01"))) == 1
+    assert len(recording_of(path, from_day=parse_day("2025-11-03"))) == 2
+    assert len(recording_of(path, to_day=parse_day("2025-11-01"))) == 1
 
 
-def test_aware_stamps_of_another_zone_are_the_same_instants(tmp_path):
+def test_aware_stamps_of_another_zone_are_the_same_instants(tmp_path: Path) -> None:
     paris = pa.schema(
         [
             ("ts_utc", pa.timestamp("ms", "Europe/Paris")),
@@ -105,7 +117,7 @@ def test_aware_stamps_of_another_zone_are_the_same_instants(tmp_path):
         ]
     )
     path = write(tmp_path / "a.parquet", [row(ts=NOON.replace(tzinfo=dt.UTC))], paris)
-    (state,) = Recording(path).snapshots()
+    (state,) = recording_of(path).snapshots()
     assert state.now == NOON.replace(tzinfo=dt.UTC)
 
 
@@ -125,18 +137,20 @@ def test_aware_stamps_of_another_zone_are_the_same_instants(tmp_path):
         ({"status": None}, None, (None, None, None)),
     ],
 )
-def test_a_recorded_status_keeps_its_meaning_through_the_feed(tmp_path, recorded, status, flags):
+def test_a_recorded_status_keeps_its_meaning_through_the_feed(
+    tmp_path: Path, recorded: dict[str, Any], status: str | None, flags: Any
+) -> None:
     path = write(tmp_path / "a.parquet", [row(**recorded)])
-    rows, defects = as_ingested(next(Recording(path).snapshots()))
+    rows, defects = as_ingested(next(recording_of(path).snapshots()))
     (reported,) = rows.to_pylist()
     assert reported["status"] == status
     assert (reported["is_installed"], reported["is_renting"], reported["is_returning"]) == flags
     assert not defects
 
 
-def test_a_row_without_a_station_reaches_the_feed_and_is_refused_there(tmp_path):
+def test_a_row_without_a_station_reaches_the_feed_and_is_refused_there(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [row(None, bikes=5), row("1")])
-    state = next(Recording(path).snapshots())
+    state = next(recording_of(path).snapshots())
     assert state.status.station_id == [None, "1"]
     assert state.stations.station_id == ["1"]
     rows, defects = as_ingested(state)
@@ -144,7 +158,7 @@ def test_a_row_without_a_station_reaches_the_feed_and_is_refused_there(tmp_path)
     assert [defect.field for defect in defects] == ["station_id"]
 
 
-def test_what_was_not_recorded_is_not_published(tmp_path):
+def test_what_was_not_recorded_is_not_published(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.parquet",
         [
@@ -152,7 +166,7 @@ def test_what_was_not_recorded_is_not_published(tmp_path):
             row("2", capacity=30.0, lat=48.0, lon=2.0, name="x", ebike=1, mechanical=2),
         ],
     )
-    documents = feed_documents.gbfs_2(next(Recording(path).snapshots()), "http://feed")
+    documents = feed_documents.gbfs_2(next(recording_of(path).snapshots()), "http://feed")
     first, second = documents["station_information.json"]()["data"]["stations"]
     assert first == {"station_id": "1", "lon": 2.0}
     assert second == {"station_id": "2", "name": "x", "lat": 48.0, "lon": 2.0, "capacity": 30}
@@ -161,8 +175,8 @@ def test_what_was_not_recorded_is_not_published(tmp_path):
     assert status == {"station_id": "1", "num_bikes_available": 3}
 
 
-def test_the_weather_of_a_snapshot_is_what_its_rows_say(tmp_path):
-    air = {"temp_C": 11.25, "precip_mm": 0.1, "wind_mps": None}
+def test_the_weather_of_a_snapshot_is_what_its_rows_say(tmp_path: Path) -> None:
+    air: dict[str, Any] = {"temp_C": 11.25, "precip_mm": 0.1, "wind_mps": None}
     path = write(
         tmp_path / "a.parquet",
         [row("1", temp_C=None, precip_mm=None, wind_mps=None), row("2", **air)],
@@ -175,24 +189,24 @@ def test_the_weather_of_a_snapshot_is_what_its_rows_say(tmp_path):
             ]
         ),
     )
-    recording = Recording(path)
+    recording = recording_of(path)
     assert recording.has_weather
     assert next(recording.snapshots()).weather == open_meteo.Weather(**air)
 
 
-def test_a_file_that_is_missing_or_no_recording_is_named_with_what_it_lacks(tmp_path):
+def test_a_file_that_is_missing_or_no_recording_is_named_with_what_it_lacks(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"nowhere\.parquet.*exists"):
-        Recording(tmp_path / "nowhere.parquet")
+        recording_of(tmp_path / "nowhere.parquet")
     junk = tmp_path / "junk.parquet"
     junk.write_bytes(b"PAR1 not really")
     with pytest.raises(RecordingError, match=r"junk\.parquet.*Parquet"):
-        Recording(junk)
+        recording_of(junk)
     thin = write(tmp_path / "thin.parquet", [{"ts_utc": NOON, "station_id": "1"}])
     with pytest.raises(RecordingError, match=r"thin\.parquet.*column bikes"):
-        Recording(thin)
+        recording_of(thin)
 
 
-def rows_of(path, zone=""):
+def rows_of(path: Path, zone: str = "") -> Any:
     return pa.concat_tables(list(Observations(path, zone).tables())).to_pylist()
 
 
@@ -206,7 +220,7 @@ x,2025-11-03 12:10:07,2,9,4.1,north,perhaps,1,
 """
 
 
-def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path):
+def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path: Path) -> None:
     path = tmp_path / "city.csv"
     path.write_text(CSV)
     first, second, last = rows_of(path)
@@ -244,7 +258,7 @@ def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path):
     assert len(rejections) == 4
 
 
-def test_a_recording_with_half_bikes_loses_that_row_and_says_it(tmp_path):
+def test_a_recording_with_half_bikes_loses_that_row_and_says_it(tmp_path: Path) -> None:
     path = write(tmp_path / "mean.parquet", [row(bikes=3.0), row("2", bikes=0.5)])
     (only,) = rows_of(path)
     assert only["station_id"] == "1"
@@ -254,14 +268,14 @@ def test_a_recording_with_half_bikes_loses_that_row_and_says_it(tmp_path):
     )
 
 
-def test_float_ids_and_decimal_places_are_read(tmp_path):
+def test_float_ids_and_decimal_places_are_read(tmp_path: Path) -> None:
     fields = {"lat": decimal.Decimal("45.10"), "lon": decimal.Decimal("4.10")}
     path = write(tmp_path / "a.parquet", [row(1001.0, **fields)])
     (only,) = rows_of(path)
     assert (only["station_id"], only["lat"], only["lon"]) == ("1001", 45.1, 4.1)
 
 
-def test_local_times_are_read_with_their_zone_and_found_out_without(tmp_path):
+def test_local_times_are_read_with_their_zone_and_found_out_without(tmp_path: Path) -> None:
     local = [
         row(f"{n}", ts=NOON + dt.timedelta(hours=1), last_reported_utc=NOON, lat=48.9, lon=2.3)
         for n in range(20)
@@ -272,71 +286,77 @@ def test_local_times_are_read_with_their_zone_and_found_out_without(tmp_path):
         Observations(path).understood()
 
 
-def test_a_file_without_one_usable_row_names_the_first_value(tmp_path):
+def test_a_file_without_one_usable_row_names_the_first_value(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [row(bikes=-1), row(bikes=-2)])
     with pytest.raises(RecordingError, match="row 1 has -1"):
         Observations(path).understood()
 
 
-def test_days_without_an_observation_are_an_error(tmp_path):
+def test_days_without_an_observation_are_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [row()])
     with pytest.raises(RecordingError, match="2025-11-04"):
-        Recording(path, from_day=parse_day("2025-11-04"))
+        recording_of(path, from_day=parse_day("2025-11-04"))
 
 
 needs_recordings = pytest.mark.skipif(not FILES, reason=f"no recordings in {RECORDINGS}")
 
 
-def first_whole_day(path) -> Day:
-    (first,) = duckdb.sql(f"select min(ts_utc) from '{path}'").fetchall()[0]
+def first_whole_day(path: Any) -> Day:
+    (first,) = present(duckdb.sql(f"select min(ts_utc) from '{path}'")).fetchall()[0]
     return Day(first.date() + dt.timedelta(days=1))
 
 
 @needs_recordings
 @pytest.mark.parametrize("path", FILES or [None], ids=lambda path: path.stem if path else "none")
-def test_a_recorded_day_is_played_row_by_row_as_duckdb_counts_it(path):
+def test_a_recorded_day_is_played_row_by_row_as_duckdb_counts_it(path: Any) -> None:
     day = first_whole_day(path)
-    counted = duckdb.sql(
-        f"""
+    counted = present(
+        duckdb.sql(
+            f"""
         select epoch(ts_utc)::bigint, count(*), count(station_id), sum(bikes)
         from '{path}' where ts_utc::date = '{day}' group by all order by all
         """
+        )
     ).fetchall()
     played = [
         (
             int(state.now.timestamp()),
             len(state.status.bikes),
             sum(station_id is not None for station_id in state.status.station_id),
-            sum(state.status.bikes),
+            sum(map(present, state.status.bikes)),
         )
-        for state in Recording(path, day, day).snapshots()
+        for state in recording_of(path, day, day).snapshots()
     ]
     assert played == counted
 
 
 @needs_recordings
 @pytest.mark.parametrize("path", FILES or [None], ids=lambda path: path.stem if path else "none")
-def test_ingestion_reads_a_recorded_snapshot_as_it_was_recorded(path):
+def test_ingestion_reads_a_recorded_snapshot_as_it_was_recorded(path: Any) -> None:
     day = first_whole_day(path)
-    state = next(Recording(path, day, day).snapshots())
+    state = next(recording_of(path, day, day).snapshots())
     rows, _ = as_ingested(state)
-    there = duckdb.sql(f"select * from '{path}' limit 0").columns
+    there = present(duckdb.sql(f"select * from '{path}' limit 0")).columns
     names = [name for name in rows.column_names if name in there and name != "status"]
     columns = ", ".join(names)
     # A place at 0°, 0° is none: one network keeps its laboratory there.
     columns = columns.replace(" lat,", " nullif(lat, 0),").replace(" lon,", " nullif(lon, 0),")
-    recorded = duckdb.sql(
-        f"""
+    recorded = present(
+        duckdb.sql(
+            f"""
         select {columns} from '{path}'
         where ts_utc = (select min(ts_utc) from '{path}' where ts_utc::date = '{day}')
           and station_id is not null
         """
+        )
     ).fetchall()
     read = duckdb.from_arrow(rows.select(names)).fetchall()
     assert sorted(map(repr, read)) == sorted(map(repr, recorded))
 
 
-def test_a_folder_that_holds_another_source_is_refused_before_anything_starts(tmp_path):
+def test_a_folder_that_holds_another_source_is_refused_before_anything_starts(
+    tmp_path: Path,
+) -> None:
     first = write(tmp_path / "first.parquet", [row(lat=48.9, lon=2.3)])
     other = write(tmp_path / "other.parquet", [row("9", lat=41.9, lon=-87.6)])
     out = tmp_path / "out"

@@ -1,5 +1,7 @@
 """The network page before a browser sees it: what is read, how it is shaped, what it says."""
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import datetime as dt
@@ -8,6 +10,7 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import network
 import numpy as np
@@ -16,18 +19,22 @@ import published
 import pytest
 from click.testing import CliRunner
 from contract.documents import problems
+from present import present
 from velib_cli.commands.report import read_basemap
 from velib_cli.main import cli
 from velib_cli.report import charts, days, places, value
 from velib_cli.report import page as report_page
-from velib_cli.report.sources import read_sources
+from velib_cli.report.sources import Horizon, read_sources
 from velib_core.lake import lineage
-from velib_core.lake.bucket import JSON, Artefact
+from velib_core.lake.bucket import JSON, Artefact, Lake
 from velib_core.lake.keys import Daily, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.settings.network import Settings
 from velib_core.timeline.bins import Bin, bin_start, day_after, first_bin, iso_z
 from velib_local.mirror import MIRROR, FolderLake
+
+if TYPE_CHECKING:
+    from velib_cli.report.value import LoggedDay
 
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": MIRROR})
 MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)
@@ -35,22 +42,22 @@ FOLDER = Path(report_page.__file__).parent / "assets"
 
 
 @pytest.fixture(scope="module")
-def data():
+def data() -> Any:
     return charts.report_data(published.sources(), MADE_AT)
 
 
 def unpacked(page: str, part: str) -> str:
-    packed = re.search(rf'id="{part}">([^<]*)<', page)[1]
+    packed = present(re.search(rf'id="{part}">([^<]*)<', page))[1]
     return gzip.decompress(base64.b64decode(packed)).decode()
 
 
-def test_the_tests_own_documents_hold_to_the_contract():
+def test_the_tests_own_documents_hold_to_the_contract() -> None:
     found = published.documents_by_path(published.sources())
     assert len(found) == 12
     assert not [line for path, document in found.items() for line in problems(path, document)]
 
 
-def test_a_station_is_shown_with_its_counts_of_the_newest_bin(data):
+def test_a_station_is_shown_with_its_counts_of_the_newest_bin(data: Any) -> None:
     stations = data["stations"]
     assert data["newest"] == "2025-11-07T10:00:00Z"
     assert stations["id"] == sorted(stations["id"])
@@ -62,8 +69,8 @@ def test_a_station_is_shown_with_its_counts_of_the_newest_bin(data):
     assert series[5][-25:] == [6, *[5] * 24]
 
 
-def test_the_map_keeps_distances(data):
-    panel = published.sources().panel
+def test_the_map_keeps_distances(data: Any) -> None:
+    panel = present(published.sources().panel)
     lat, lon = np.radians(panel.stations.lat), np.radians(panel.stations.lon)
     for a, b in ((0, 23), (4, 17), (9, 10)):
         half = (
@@ -75,21 +82,21 @@ def test_the_map_keeps_distances(data):
         assert math.hypot(dx, dy) == pytest.approx(great_circle, rel=5e-3)
 
 
-def test_a_station_without_a_place_has_none_on_the_map():
-    panel = published.sources().panel
+def test_a_station_without_a_place_has_none_on_the_map() -> None:
+    panel = present(published.sources().panel)
     panel.stations.lat[3] = np.nan
     block = charts.stations_block(panel)
     assert block["y"][3] is None
     assert None not in block["y"][:3]
 
 
-def test_usual_is_the_mean_of_the_same_half_hour_on_like_days(data):
+def test_usual_is_the_mean_of_the_same_half_hour_on_like_days(data: Any) -> None:
     usual = data["usual"]
     assert usual["through"] == "2025-11-05"
     assert usual["step_min"] == 30
     start = dt.datetime.fromisoformat(usual["start"])
 
-    def at(hour, day=6):
+    def at(hour: int, day: Any = 6) -> Any:
         wanted = dt.datetime(2025, 11, day, hour, 15, tzinfo=dt.UTC)
         return [row[(wanted - start) // dt.timedelta(minutes=30)] for row in usual["bikes"]]
 
@@ -99,21 +106,21 @@ def test_usual_is_the_mean_of_the_same_half_hour_on_like_days(data):
     assert at(5, day=7)[5] is None
 
 
-def test_forecasts_follow_the_order_of_the_stations_whatever_that_of_the_document():
+def test_forecasts_follow_the_order_of_the_stations_whatever_that_of_the_document() -> None:
     complete = published.sources()
-    shuffled = published.forecast(published.HORIZONS[0], complete.panel)
+    shuffled = published.forecast(published.HORIZONS[0], present(complete.panel))
     shuffled["data"].reverse()
     block = charts.horizon_block(
-        published.Horizon(published.HORIZONS[0], shuffled, {}, None, []), complete.panel
+        Horizon(published.HORIZONS[0], shuffled, {}, None, []), complete.panel
     )
-    expected = [n % 20 + 0.5 for n in range(24)]
+    expected: list[float | None] = [n % 20 + 0.5 for n in range(24)]
     expected[2] = None
     assert block["forecast"]["bikes_pred"] == expected
     assert block["forecast"]["reason"][2] == "closed"
     assert block["target"] == "2025-11-07T10:15:00Z"
 
 
-def test_coverage_is_of_every_station_in_every_bin_that_is_over(data):
+def test_coverage_is_of_every_station_in_every_bin_that_is_over(data: Any) -> None:
     yesterday, today = data["coverage"]["pct"]
     assert data["coverage"]["days"] == ["2025-11-06", "2025-11-07"]
     # UTC days by the clock of Paris; the last UTC hour of the day before, silent, is midnight.
@@ -121,65 +128,65 @@ def test_coverage_is_of_every_station_in_every_bin_that_is_over(data):
     assert today == [0.0] + [100.0] * 10 + [round(100 / 1, 2)] + [None] * 12
 
 
-def test_hours_that_have_not_come_are_no_gap():
+def test_hours_that_have_not_come_are_no_gap() -> None:
     stations = 4
     counts = [0] * 96 + [stations] * 60 + [0] * 12 + [stations] * 60 + [0] * 60
     day = published.YESTERDAY
-    block = days.coverage_block({day: (stations, counts)}, None, "America/Chicago")
+    block = present(days.coverage_block({day: (stations, counts)}, None, "America/Chicago"))
     assert block["days"] == ["2025-11-06"]
     expected = [None] * 2 + [100.0] * 5 + [0.0] + [100.0] * 5 + [None] * 11
     assert block["pct"] == [expected]
 
 
-def test_objects_without_a_note_are_not_on_the_timeline(data):
+def test_objects_without_a_note_are_not_on_the_timeline(data: Any) -> None:
     names = [row[0] for row in data["pipeline"]["rows"]]
     assert names[0] == "serving/forecast/latest/h15/forecast.json"
     assert len(names) == data["pipeline"]["total"] == 3
     assert ["compact_daily", 1, 2.0, 2.0] in data["pipeline"]["functions"]
 
 
-def test_only_the_live_version_is_marked_and_the_newest_comes_first(data):
+def test_only_the_live_version_is_marked_and_the_newest_comes_first(data: Any) -> None:
     models = data["horizons"][0]["models"]
     assert [(m["version"], m["live"]) for m in models] == [("2.0.1", True), ("2.0.0", False)]
 
 
-def test_a_network_without_anything_makes_a_page_of_reasons():
+def test_a_network_without_anything_makes_a_page_of_reasons() -> None:
     empty = charts.report_data(published.nothing(), MADE_AT)
     for block in ("stations", "usual", "coverage", "health", "drift", "curve", "statuses"):
         assert empty[block] is None
     assert "neuf" in report_page.report_html(empty)
 
 
-def test_documents_without_a_forecast_to_evaluate_make_no_empty_chart():
+def test_documents_without_a_forecast_to_evaluate_make_no_empty_chart() -> None:
     unscored = {
         "by_hour.json": {"rows": [{"hour": 0, "mae_model": None, "n": 0}]},
         "hist_residuals.json": {"bins": [], "counts": [], "n": 0},
         "station_timeseries.json": {"ts": [], "y_true": [], "y_pred": [], "y_base": []},
     }
-    part = published.Horizon(published.HORIZONS[0], None, unscored, None, [])
+    part = Horizon(published.HORIZONS[0], None, unscored, None, [])
     block = charts.horizon_block(part, None)
     assert [block[k] for k in ("by_hour", "residuals", "truth", "forecast")] == [None] * 4
 
 
-def test_the_page_is_the_same_for_the_same_data_and_carries_it_whole(data):
+def test_the_page_is_the_same_for_the_same_data_and_carries_it_whole(data: Any) -> None:
     page = report_page.report_html(data)
     assert page == report_page.report_html(data)
     assert json.loads(unpacked(page, "data")) == data
     assert "Plotly" in unpacked(page, "library")[:2000] or "plotly.js" in unpacked(page, "library")
 
 
-def test_a_name_of_markup_stays_a_name(data):
+def test_a_name_of_markup_stays_a_name(data: Any) -> None:
     outside = report_page.report_html(data).replace("\n", "")
     assert published.TRICKY not in outside
     assert published.TRICKY in data["stations"]["name"]
 
 
-def test_a_page_of_fifteen_hundred_stations_has_at_most_five_megabytes():
+def test_a_page_of_fifteen_hundred_stations_has_at_most_five_megabytes() -> None:
     large = charts.report_data(published.sources(1500), MADE_AT)
     assert len(report_page.report_html(large).encode()) <= 5_000_000
 
 
-def test_both_languages_say_everything_with_the_same_values():
+def test_both_languages_say_everything_with_the_same_values() -> None:
     french, english = report_page.texts()["fr"], report_page.texts()["en"]
     assert french.keys() == english.keys()
     for key, words in french.items():
@@ -187,7 +194,7 @@ def test_both_languages_say_everything_with_the_same_values():
         assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", english[key])), key
 
 
-def test_every_text_that_is_asked_for_is_there_and_no_other():
+def test_every_text_that_is_asked_for_is_there_and_no_other() -> None:
     scripts = "\n".join(path.read_text("utf-8") for path in FOLDER.glob("*.js"))
     page = (FOLDER / "page.html").read_text("utf-8")
     asked = set(re.findall(r'"([a-z]+(?:\.[a-z_]+)+)"', scripts)) - {
@@ -204,27 +211,31 @@ def test_every_text_that_is_asked_for_is_there_and_no_other():
     assert not unused
 
 
-def test_what_is_missing_from_a_lake_is_read_as_missing(lake, settings):
+def test_what_is_missing_from_a_lake_is_read_as_missing(lake: Lake, settings: Settings) -> None:
     assert read_sources(lake, settings).panel is None
     page = charts.report_data(read_sources(lake, settings), MADE_AT)
     assert page["newest"] is None
     assert page["pipeline"]["total"] == 0
 
 
-def test_the_last_day_comes_from_the_daily_and_from_the_snapshots_since(lake, settings):
+def test_the_last_day_comes_from_the_daily_and_from_the_snapshots_since(
+    lake: Lake, settings: Settings
+) -> None:
     layout = Layout(settings)
     midnight = first_bin(day_after(network.FIRST_DAY))
     bins = [Bin(midnight + n) for n in (-24, -12, 0, 12)]
     network.upload(lake, settings, bins[2:])
     network.put(lake, layout.name(Snapshot(bins[1])), b"damaged")
     network.put(lake, layout.name(Daily(network.FIRST_DAY)), network.snapshot_object(bins[0]))
-    panel = read_sources(lake, settings).panel
+    panel = present(read_sources(lake, settings).panel)
     assert panel.stop == bins[3] + 1
     seen = np.flatnonzero(~np.isnan(panel["bikes"][:, 0])) + panel.start
     assert seen.tolist() == [bins[0], bins[2], bins[3]]
 
 
-def test_an_object_names_the_event_that_made_it_and_how_long_that_took(lake, monkeypatch):
+def test_an_object_names_the_event_that_made_it_and_how_long_that_took(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("K_SERVICE", "compact_daily")
     artefact = Artefact(b"{}", JSON, "x")
     lake.write("daily/before", artefact, expected_generation=0)
@@ -237,17 +248,17 @@ def test_an_object_names_the_event_that_made_it_and_how_long_that_took(lake, mon
         "bronze/a.parquet",
         "17",
     )
-    assert 0 <= during.seconds < 60
+    assert 0 <= present(during.seconds) < 60
     assert during.written_at.endswith("Z")
-    assert lake.stat("daily/during").fingerprint == "x"
+    assert present(lake.stat("daily/during")).fingerprint == "x"
 
 
-def test_a_note_that_is_no_number_is_unknown():
+def test_a_note_that_is_no_number_is_unknown() -> None:
     made = lineage.lineage_record("a", "2025-11-07T00:00:00Z", 1, {"velib-seconds": "soon"})
     assert made.seconds is None
 
 
-def test_the_command_wants_exactly_one_lake(tmp_path):
+def test_the_command_wants_exactly_one_lake(tmp_path: Path) -> None:
     both = ["report", "--bucket", "gs://b", "--dir", str(tmp_path)]
     for arguments in (["report"], both):
         done = CliRunner().invoke(cli, arguments)
@@ -255,7 +266,7 @@ def test_the_command_wants_exactly_one_lake(tmp_path):
         assert "either --bucket" in done.output
 
 
-def test_the_command_writes_the_page_of_a_folder(tmp_path):
+def test_the_command_writes_the_page_of_a_folder(tmp_path: Path) -> None:
     bin_ = Bin(first_bin(network.FIRST_DAY))
     name = f"bronze/date={network.FIRST_DAY}/hour=00/{bin_start(bin_):%Y-%m-%dT%H-%M}.parquet"
     (tmp_path / name).parent.mkdir(parents=True)
@@ -271,7 +282,7 @@ def test_the_command_writes_the_page_of_a_folder(tmp_path):
 # --- what the forecasts were worth, by another way ------------------------------------------------
 
 
-def frame_of(day, steps):
+def frame_of(day: LoggedDay, steps: int) -> Any:
     """The same pairs by pandas: joined by station and time, not by position."""
     log = day.log.to_pandas()
     log = log[log["horizon_bins"] == steps]
@@ -287,7 +298,7 @@ def frame_of(day, steps):
 
 
 @pytest.mark.parametrize("minutes", [15, 60])
-def test_warnings_errors_and_reliability_are_what_pandas_counts(data, minutes):
+def test_warnings_errors_and_reliability_are_what_pandas_counts(data: Any, minutes: int) -> None:
     day = published.sources().logged[0]
     pairs = frame_of(day, minutes // 5)
     made = data["value"][[15, 60].index(minutes)]
@@ -315,18 +326,18 @@ def test_warnings_errors_and_reliability_are_what_pandas_counts(data, minutes):
     assert set(made["by_hour"]["usual"]) == {None}, "there was no profile"
 
 
-def test_the_usual_profile_is_a_rival_where_there_is_one():
+def test_the_usual_profile_is_a_rival_where_there_is_one() -> None:
     complete = published.sources()
-    usual = published.profiles(complete.panel)
+    usual = published.profiles(present(complete.panel))
     day = dataclasses.replace(complete.logged[0], usual=usual)
-    made = value.value_block([day], [published.HORIZONS[0]], published.TZ)[0]
+    made = present(value.value_block([day], [published.HORIZONS[0]], published.TZ)[0])
     known = [mae for mae in made["by_hour"]["usual"] if mae is not None]
     assert known
     assert max(known) < 1
 
 
-def test_quarters_are_apart_and_named_after_their_largest_station():
-    panel = published.sources(400).panel
+def test_quarters_are_apart_and_named_after_their_largest_station() -> None:
+    panel = present(published.sources(400).panel)
     panel.stations.capacity[:] = 20
     panel.stations.capacity[[17, 333]] = 90
     x, y = charts.projected(panel.stations)
@@ -338,8 +349,10 @@ def test_quarters_are_apart_and_named_after_their_largest_station():
     assert places.quarters(x, y, panel.stations)[1][5] is None
 
 
-def test_a_base_map_is_drawn_around_the_stations_and_thinned_until_it_fits(monkeypatch):
-    panel = published.sources().panel
+def test_a_base_map_is_drawn_around_the_stations_and_thinned_until_it_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    panel = present(published.sources().panel)
     line = [[2.30 + n / 10_000, 48.86] for n in range(1000)]
     far = [[9.0, 48.0], [9.1, 48.0]]
     geojson = {
@@ -369,8 +382,8 @@ def test_a_base_map_is_drawn_around_the_stations_and_thinned_until_it_fits(monke
             places.basemap_lines(broken, projection, box)
 
 
-def test_tiles_lie_where_mercator_has_them():
-    panel = published.sources().panel
+def test_tiles_lie_where_mercator_has_them() -> None:
+    panel = present(published.sources().panel)
     projection = places.Projection(panel.stations, 6371.0)
     lat, lon = panel.stations.lat.tolist(), panel.stations.lon.tolist()
     tiles = places.tiles_block("https://t.example/{z}/{x}/{y}.png", projection, lat, lon)
@@ -381,7 +394,7 @@ def test_tiles_lie_where_mercator_has_them():
     assert tiles[0]["w"] == pytest.approx(tiles[0]["h"], rel=0.02), "a tile is square"
 
 
-def test_a_page_with_tiles_may_ask_their_host_and_no_other():
+def test_a_page_with_tiles_may_ask_their_host_and_no_other() -> None:
     complete = published.sources(tiles="https://t.example/{z}/{x}/{y}.png")
     page = report_page.report_html(charts.report_data(complete, MADE_AT))
     assert "img-src data: blob: https://t.example;" in page
@@ -395,7 +408,9 @@ def test_a_page_with_tiles_may_ask_their_host_and_no_other():
 )
 @pytest.mark.parametrize("name", ["intro/intro.json", "network/overview/today_curve.json",
     "data/health/manifest.json", "data/drift/psi_by_feature.json"])  # fmt: skip
-def test_a_document_of_another_shape_costs_its_own_part_of_the_page_only(name, forged):
+def test_a_document_of_another_shape_costs_its_own_part_of_the_page_only(
+    name: str, forged: Any
+) -> None:
     complete = published.sources()
     documents = dict(complete.documents) | {name: forged}
     made = charts.report_data(dataclasses.replace(complete, documents=documents), MADE_AT)
@@ -403,7 +418,7 @@ def test_a_document_of_another_shape_costs_its_own_part_of_the_page_only(name, f
     assert json.dumps(made, allow_nan=False)
 
 
-def test_unreadable_documents_are_not_missing_ones(lake, settings):
+def test_unreadable_documents_are_not_missing_ones(lake: Lake, settings: Settings) -> None:
     layout = Layout(settings)
     network.put(lake, layout.name(Monitoring("data/health", "kpis.json")), b'{"cover')
     sources = read_sources(lake, settings)
@@ -411,7 +426,7 @@ def test_unreadable_documents_are_not_missing_ones(lake, settings):
     assert charts.report_data(sources, MADE_AT)["unreadable"] == ["data/health/kpis.json"]
 
 
-def test_a_base_map_is_kept_with_the_lake(mirrored_snapshot):
+def test_a_base_map_is_kept_with_the_lake(mirrored_snapshot: Path) -> None:
     file = mirrored_snapshot / "map.geojson"
     river = {"type": "LineString", "coordinates": [[2.34, 48.85], [2.36, 48.86]]}
     feature = {"properties": {"waterway": "river"}, "geometry": river}
@@ -423,7 +438,9 @@ def test_a_base_map_is_kept_with_the_lake(mirrored_snapshot):
         assert done.exit_code == 0, done.output
         kept = mirrored_snapshot / "page" / "basemap.geojson"
         assert kept.read_bytes() == file.read_bytes()
-        assert read_basemap(FolderLake(mirrored_snapshot), SETTINGS)["features"] == [feature]
+        assert present(read_basemap(FolderLake(mirrored_snapshot), SETTINGS))["features"] == [
+            feature
+        ]
     file.write_text("{", "utf-8")
     done = CliRunner().invoke(cli, [*arguments, "--basemap", str(file)])
     assert done.exit_code != 0
@@ -431,7 +448,7 @@ def test_a_base_map_is_kept_with_the_lake(mirrored_snapshot):
 
 
 @pytest.fixture
-def mirrored_snapshot(tmp_path):
+def mirrored_snapshot(tmp_path: Path) -> Path:
     folder = tmp_path / "lake"
     bin_ = Bin(first_bin(network.FIRST_DAY))
     name = f"bronze/date={network.FIRST_DAY}/hour=00/{bin_start(bin_):%Y-%m-%dT%H-%M}.parquet"

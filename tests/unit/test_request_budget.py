@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import collections
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import network
 import pytest
 from panels import make_panel
+from present import present
 from velib_core.jobs import (
     build_data_freshness,
     build_datasets,
@@ -29,6 +30,8 @@ from velib_deploy.function_specs import load_specs
 
 if TYPE_CHECKING:
     from velib_core.events.job import JobResult
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 TODAY = day_after(network.FIRST_DAY, 2)
 START = first_bin(TODAY)
@@ -56,21 +59,21 @@ snapshot cheaper lowers the table with it."""
 class Requests:
     """Counts what a client asks the object store, whose pages hold ``page`` objects."""
 
-    def __init__(self, lake, monkeypatch, page: int = 1000) -> None:
+    def __init__(self, lake: Lake, monkeypatch: pytest.MonkeyPatch, page: int = 1000) -> None:
         self.lists: list[str] = []
         self.writes: list[str] = []
         self.gets: list[str] = []
         session = lake.bucket.client._http
         ask = session.request
 
-        def request(method, url, *args, data=None, **kwargs):
+        def request(method: Any, url: Any, *args: Any, data: Any = None, **kwargs: Any) -> Any:
             if method == "GET":
                 listed = re.search(r"/o\?.*prefix=([\w.%-]*)", url)
                 url += f"&maxResults={page}" if listed else ""
                 (self.lists if listed else self.gets).append(listed[1] if listed else url)
             else:
                 assert method == "POST", f"{method} {url} is in no column of the table"
-                self.writes.append(re.search(rb'"name": "([^"]+)"', data)[1].decode())
+                self.writes.append(present(re.search(rb'"name": "([^"]+)"', data))[1].decode())
             return ask(method, url, *args, data=data, **kwargs)
 
         monkeypatch.setattr(session, "request", request)
@@ -83,7 +86,7 @@ class Requests:
 class Followers:
     """What follows a snapshot, in warm instances."""
 
-    def __init__(self, lake, settings) -> None:
+    def __init__(self, lake: Lake, settings: Settings) -> None:
         self.on = network.of(lake, settings)
         self.closing = close_day.WarmState()
         self.overview = build_network_overview.WarmState()
@@ -105,7 +108,7 @@ class Followers:
 
 
 @pytest.fixture
-def live(lake, settings):
+def live(lake: Lake, settings: Settings) -> Followers:
     """What follows a day that has begun, after two closed days, with a model of each horizon."""
     panel = make_panel(days=3, stations=network.STATIONS)
     days = [day_after(day_of(panel.start), n) for n in range(2)]
@@ -131,7 +134,9 @@ def live(lake, settings):
     return followers
 
 
-def test_what_follows_a_snapshot_stays_in_its_budget(live, lake, settings, monkeypatch):
+def test_what_follows_a_snapshot_stays_in_its_budget(
+    live: Followers, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bin_ = Bin(START + 3)
     network.upload(lake, settings, [bin_])
     requests = Requests(lake, monkeypatch)
@@ -153,8 +158,8 @@ def started_by(name: str, layout: Layout) -> list[str]:
 
 
 def test_a_snapshot_starts_each_follower_once_and_the_page_three_times(
-    live, lake, settings, monkeypatch
-):
+    live: Followers, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bin_ = Bin(START + 3)
     network.upload(lake, settings, [bin_])
     requests = Requests(lake, monkeypatch)
@@ -167,7 +172,9 @@ def test_a_snapshot_starts_each_follower_once_and_the_page_three_times(
     assert started == dict.fromkeys(BUDGET, 1) | {"build_monitoring_intro": 3}
 
 
-def test_the_same_snapshot_again_writes_nothing(live, lake, monkeypatch):
+def test_the_same_snapshot_again_writes_nothing(
+    live: Followers, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests = Requests(lake, monkeypatch)
     for name in BUDGET:
         live.run(name, Bin(START + 2))
@@ -177,7 +184,9 @@ def test_the_same_snapshot_again_writes_nothing(live, lake, monkeypatch):
 FOLLOWERS = ("build_data_freshness", "build_network_overview", "build_serving_forecast")
 
 
-def test_an_overtaken_snapshot_costs_one_page_however_much_follows(live, lake, monkeypatch):
+def test_an_overtaken_snapshot_costs_one_page_however_much_follows(
+    live: Followers, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests = Requests(lake, monkeypatch, page=2)
     for name in FOLLOWERS:
         requests.clear()

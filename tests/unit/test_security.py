@@ -1,6 +1,9 @@
 """The threat table: every threat names the tests that show what stops it, and they exist."""
 
+from __future__ import annotations
+
 import re
+from typing import Any
 
 import pytest
 from velib_core.events.topics import ALERTS, DEAD_LETTER_TOPIC
@@ -20,7 +23,7 @@ TESTS = {
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}: {row[1]}"[:60])
-def test_a_threat_is_stopped_by_what_a_test_shows(row):
+def test_a_threat_is_stopped_by_what_a_test_shows(row: Any) -> None:
     who, sends, stops, shown = row
     assert who
     assert sends
@@ -30,6 +33,6 @@ def test_a_threat_is_stopped_by_what_a_test_shows(row):
     assert not set(named) - TESTS
 
 
-def test_no_function_is_woken_by_alerts_or_dead_letters():
+def test_no_function_is_woken_by_alerts_or_dead_letters() -> None:
     woken_by = {topic for spec in load_specs().values() for topic in spec.topics}
     assert not woken_by & {ALERTS, DEAD_LETTER_TOPIC}

@@ -1,14 +1,18 @@
 """From days in the lake to forecasts: profiles, training, the gate, serving, the way back."""
 
+from __future__ import annotations
+
 import dataclasses
 import io
 import math
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import network
 import pyarrow.parquet as pq
 import pytest
 from contract.documents import problems
+from present import present
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
@@ -18,6 +22,7 @@ from velib_core.jobs import (
 )
 from velib_core.jobs.build_serving_forecast import WarmState
 from velib_core.jobs.compact_daily import assemble, to_bytes
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import (
     Daily,
     Forecast,
@@ -35,7 +40,10 @@ from velib_core.model import registry
 from velib_core.tables import views
 from velib_core.tables.history import NoHistoryError
 from velib_core.tables.snapshot import validate
-from velib_core.timeline.bins import Bin, HorizonMinutes, day_after, first_bin
+from velib_core.timeline.bins import Bin, Day, HorizonMinutes, day_after, first_bin
+
+if TYPE_CHECKING:
+    from velib_core.settings.network import Settings
 
 H = HorizonMinutes(60)
 DAYS = [day_after(network.FIRST_DAY, n) for n in range(5)]
@@ -48,7 +56,7 @@ def tide(n: int, station: int) -> int:
     return round(12 + 9 * math.sin(2 * math.pi * (n / 96 + station / STATIONS)))
 
 
-def rows(bin_: Bin):
+def rows(bin_: Bin) -> Any:
     bikes = [tide(bin_, s) for s in range(STATIONS)]
     places = {"lat": [48.8 + s / 100 for s in range(STATIONS)], "lon": [2.3] * STATIONS}
     capacity = [25] * (STATIONS - 1) + [0]
@@ -57,13 +65,13 @@ def rows(bin_: Bin):
 
 
 @pytest.fixture
-def quick(settings):
+def quick(settings: Settings) -> Settings:
     """Settings that train in a second."""
     return dataclasses.replace(settings, horizons=(H,), train_rounds=8, train_max_rows=4000)
 
 
 @pytest.fixture
-def history(lake, quick):
+def history(lake: Lake, quick: Settings) -> Lake:
     """A lake of five closed days with profiles, and the first hours of the sixth."""
     layout = Layout(quick)
     for day in DAYS:
@@ -75,20 +83,20 @@ def history(lake, quick):
     return lake
 
 
-def observe(lake, settings, bins):
+def observe(lake: Lake, settings: Settings, bins: list[int] | range) -> None:
     for n in bins:
         bin_ = Bin(first_bin(TODAY) + n)
         name = Layout(settings).name(Snapshot(bin_))
         network.put(lake, name, store_bytes(rows(bin_)))
 
 
-def store_bytes(table):
+def store_bytes(table: Any) -> bytes:
     from velib_core.tables.snapshot import to_bytes as snapshot_bytes
 
     return snapshot_bytes(table)
 
 
-def forecast(lake, settings, alias=False):
+def forecast(lake: Lake, settings: Settings, alias: Any = False) -> Any:
     return lake.fetch_json(Layout(settings).name(Forecast(H, alias)))
 
 
@@ -96,11 +104,13 @@ def at(n: int) -> Bin:
     return Bin(first_bin(TODAY) + n)
 
 
-def test_a_good_candidate_is_registered_deployed_and_evaluated_by_hindcasts(history, quick):
+def test_a_good_candidate_is_registered_deployed_and_evaluated_by_hindcasts(
+    history: Lake, quick: Settings
+) -> None:
     lake = history
     result = train_model.run(network.of(lake, quick), H)
     assert result.counts["promoted"] == 1
-    model = registry.live(lake, Layout(quick), H)
+    model = present(registry.live(lake, Layout(quick), H))
     assert model.record["verdict"]["candidate"]["mae_lift"] > 0.2
     assert {"by_hour", "by_size"} <= set(model.record["verdict"]["candidate"])
     before = network.contents(lake)
@@ -143,11 +153,13 @@ def test_a_good_candidate_is_registered_deployed_and_evaluated_by_hindcasts(hist
     assert learnt.null_count == len(learnt), "no day is hindcast by a model that has learnt from it"
 
 
-def _perf(lake, settings, day):
+def _perf(lake: Lake, settings: Settings, day: Day) -> Any:
     return pq.read_table(io.BytesIO(lake.fetch(Layout(settings).name(Perf(day)))[1]))
 
 
-def test_a_worse_candidate_is_refused_with_a_report_and_the_live_model_stays(history, quick):
+def test_a_worse_candidate_is_refused_with_a_report_and_the_live_model_stays(
+    history: Lake, quick: Settings
+) -> None:
     train_model.run(network.of(history, quick), H)
     live = registry.live(history, Layout(quick), H)
     blunt = dataclasses.replace(quick, train_rounds=1)
@@ -162,13 +174,13 @@ class KilledError(Exception):
     """The process dies."""
 
 
-def mortal(lake, lives: float):
+def mortal(lake: Lake, lives: float) -> Any:
     """Return the lake of a process that dies when it has written so many objects."""
 
-    class Dying(type(lake)):
+    class Dying(Lake):
         written = 0
 
-        def write(self, name, artefact, **rest):
+        def write(self, name: Any, artefact: Any, **rest: Any) -> int:
             if self.written == lives:
                 raise KilledError
             self.written += 1
@@ -177,42 +189,47 @@ def mortal(lake, lives: float):
     return Dying(lake.bucket)
 
 
-def test_a_training_killed_on_going_live_ends_as_an_undisturbed_one(history, quick):
+def test_a_training_killed_on_going_live_ends_as_an_undisturbed_one(
+    history: Lake, quick: Settings
+) -> None:
     train_model.run(network.of(history, dataclasses.replace(quick, train_rounds=6)), H)
-    old = registry.live(history, Layout(quick), H)
+    old = present(registry.live(history, Layout(quick), H))
     before = set(network.contents(history))
     undisturbed = mortal(history, math.inf)
     train_model.run(network.of(undisturbed, quick), H)
-    new, after = registry.live(history, Layout(quick), H), set(network.contents(history))
+    new = present(registry.live(history, Layout(quick), H))
+    after = set(network.contents(history))
     assert (old.version, new.version) == ("2.0.0", "2.0.1")
     # Before the pointer, and before the fingerprint after it; nobody reads what is written earlier.
     for lives in (undisturbed.written - 2, undisturbed.written - 1):
         registry.promote(history, Layout(quick), old)
         for name in after - before:
-            history.delete(history.stat(name))
+            history.delete(present(history.stat(name)))
         with pytest.raises(KilledError):
             train_model.run(network.of(mortal(history, lives), quick), H)
-        live = registry.live(history, Layout(quick), H)
+        live = present(registry.live(history, Layout(quick), H))
         assert live.folder in {old.folder, new.folder}
         assert registry.load(history, Layout(quick), live)
         train_model.run(network.of(history, quick), H)
-        assert registry.live(history, Layout(quick), H).folder == new.folder
+        assert present(registry.live(history, Layout(quick), H)).folder == new.folder
         assert set(network.contents(history)) == after
         assert train_model.run(network.of(history, quick), H).counts == {"fresh": 1}
 
 
-def test_the_summary_of_several_trainings_has_each(history, quick):
+def test_the_summary_of_several_trainings_has_each(history: Lake, quick: Settings) -> None:
     result = train_model.run_for_horizons(network.of(history, quick), [H])
     assert result.counts == {f"h{H}_days": len(DAYS), f"h{H}_promoted": 1}
     assert list(result.outputs) == [f"h{H} 2.0.0"]
 
 
-def test_too_little_history_is_refused_in_words(lake, settings):
+def test_too_little_history_is_refused_in_words(lake: Lake, settings: Settings) -> None:
     with pytest.raises(NoHistoryError, match="at least 3"):
         train_model.run(network.of(lake, settings), H)
 
 
-def test_without_a_model_every_station_is_null_with_the_reason(history, quick):
+def test_without_a_model_every_station_is_null_with_the_reason(
+    history: Lake, quick: Settings
+) -> None:
     build_serving_forecast.run(network.of(history, quick), WarmState())
     document = forecast(history, quick)
     assert {row["reason"] for row in document["data"]} == {"no_model"}
@@ -220,7 +237,9 @@ def test_without_a_model_every_station_is_null_with_the_reason(history, quick):
     assert document["model_version"] is None
 
 
-def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(history, quick):
+def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(
+    history: Lake, quick: Settings
+) -> None:
     warm = WarmState()
     build_serving_forecast.run(network.of(history, quick), warm, at(79))
     before = network.contents(history)
@@ -231,7 +250,7 @@ def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(hi
     assert network.contents(history) == before
     # An instance that listed before the newest snapshot landed comes last.
     name = Layout(quick).name(Snapshot(at(79)))
-    newest = history.stat(name)
+    newest = present(history.stat(name))
     data = history.read(newest)
     history.delete(newest)
     build_serving_forecast.run(network.of(history, quick), WarmState(), at(78))
@@ -239,7 +258,7 @@ def test_an_overtaken_snapshot_is_answered_at_once_and_never_replaces_a_newer(hi
     assert forecast(history, quick)["data"][0]["tbin_latest"].endswith(":35:00Z")
 
 
-def test_a_new_snapshot_and_a_repeated_event(history, quick):
+def test_a_new_snapshot_and_a_repeated_event(history: Lake, quick: Settings) -> None:
     warm = WarmState()
     build_serving_forecast.run(network.of(history, quick), warm, at(79))
     again = build_serving_forecast.run(network.of(history, quick), warm, at(79))
@@ -249,7 +268,9 @@ def test_a_new_snapshot_and_a_repeated_event(history, quick):
     assert forecast(history, quick)["generated_at"] == "2025-11-04T06:40:42Z"
 
 
-def test_the_forecast_is_published_as_gbfs_too_and_what_lasts_is_written_once(history, quick):
+def test_the_forecast_is_published_as_gbfs_too_and_what_lasts_is_written_once(
+    history: Lake, quick: Settings
+) -> None:
     layout, warm = Layout(quick), WarmState()
     train_model.run(network.of(history, quick), H)
     first = build_serving_forecast.run(network.of(history, quick), warm, at(79))
@@ -280,7 +301,9 @@ def test_the_forecast_is_published_as_gbfs_too_and_what_lasts_is_written_once(hi
     }
 
 
-def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quick):
+def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(
+    history: Lake, quick: Settings
+) -> None:
     bundle = Layout(quick).name(ForecastBundle())
     build_serving_forecast.run(network.of(history, quick), WarmState(), at(79))
     empty = history.fetch_json(bundle)
@@ -298,7 +321,7 @@ def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(history, quic
         assert place["capacity"] == row["capacity_bin"]
 
 
-def test_every_forecast_is_logged_before_it_is_published(history, quick):
+def test_every_forecast_is_logged_before_it_is_published(history: Lake, quick: Settings) -> None:
     """A page is written once, its day united once it is closed, stations without a number out."""
     train_model.run(network.of(history, quick), H)
     for n in (79, 80):
@@ -306,7 +329,7 @@ def test_every_forecast_is_logged_before_it_is_published(history, quick):
         build_serving_forecast.run(network.of(history, quick), WarmState(), at(n))
     pages = [entry.name for entry in history.entries("ledger/")]
     assert len(pages) == 2
-    history.delete(history.stat(Layout(quick).name(Forecast(H))))
+    history.delete(present(history.stat(Layout(quick).name(Forecast(H)))))
     build_serving_forecast.run(network.of(history, quick), WarmState(), at(80))
     assert [entry.name for entry in history.entries("ledger/")] == pages
     build_datasets.run(network.of(history, quick), TODAY)
@@ -324,9 +347,11 @@ def test_every_forecast_is_logged_before_it_is_published(history, quick):
         assert row["model_version"] == "2.0.0"
 
 
-def test_a_damaged_live_model_leaves_the_last_good_one_serving(history, quick):
+def test_a_damaged_live_model_leaves_the_last_good_one_serving(
+    history: Lake, quick: Settings
+) -> None:
     train_model.run(network.of(history, quick), H)
-    good = registry.live(history, Layout(quick), H)
+    good = present(registry.live(history, Layout(quick), H))
     files = registry.load(history, Layout(quick), good)
     broken = registry.register(
         history, Layout(quick), H, "20301231-235500Z-00000000", files, good.record, "mark"
@@ -339,9 +364,9 @@ def test_a_damaged_live_model_leaves_the_last_good_one_serving(history, quick):
     assert any(row["bikes_pred"] is not None for row in document["data"])
 
 
-def test_going_back_takes_effect_at_the_next_snapshot(history, quick):
+def test_going_back_takes_effect_at_the_next_snapshot(history: Lake, quick: Settings) -> None:
     train_model.run(network.of(history, quick), H)
-    first = registry.live(history, Layout(quick), H)
+    first = present(registry.live(history, Layout(quick), H))
     files = registry.load(history, Layout(quick), first)
     registry.register(
         history, Layout(quick), H, "20301231-235500Z-11111111", files, first.record, "mark"
@@ -355,7 +380,9 @@ def test_going_back_takes_effect_at_the_next_snapshot(history, quick):
     assert forecast(history, quick)["model_version"] == "2.0.0"
 
 
-def test_a_changed_day_makes_the_profiles_that_rest_on_it_again(history, quick):
+def test_a_changed_day_makes_the_profiles_that_rest_on_it_again(
+    history: Lake, quick: Settings
+) -> None:
     layout = Layout(quick)
     before = {day: history.stat(layout.name(Profile(day))) for day in DAYS}
     start = first_bin(DAYS[2])
@@ -368,18 +395,20 @@ def test_a_changed_day_makes_the_profiles_that_rest_on_it_again(history, quick):
     assert set(again.outputs.values()) == {"fresh"}
 
 
-def test_profiles_do_not_depend_on_the_order_in_which_days_arrive(lake, quick, history):
+def test_profiles_do_not_depend_on_the_order_in_which_days_arrive(
+    lake: Lake, quick: Settings, history: Lake
+) -> None:
     layout = Layout(quick)
-    expected = {day: history.stat(layout.name(Profile(day))).crc32c for day in DAYS}
+    expected = {day: present(history.stat(layout.name(Profile(day)))).crc32c for day in DAYS}
     for day in DAYS:
-        lake.delete(lake.stat(layout.name(Profile(day))))
+        lake.delete(present(lake.stat(layout.name(Profile(day)))))
     for day in (DAYS[3], DAYS[0], DAYS[4], DAYS[1], DAYS[2]):
         refresh_profiles.run(network.of(lake, quick), day)
-    assert {day: lake.stat(layout.name(Profile(day))).crc32c for day in DAYS} == expected
+    assert {day: present(lake.stat(layout.name(Profile(day)))).crc32c for day in DAYS} == expected
 
 
-def test_the_recipe_of_a_forecast_is_its_fingerprint(history, quick):
+def test_the_recipe_of_a_forecast_is_its_fingerprint(history: Lake, quick: Settings) -> None:
     build_serving_forecast.run(network.of(history, quick), WarmState())
     entry = history.stat(Layout(quick).name(Forecast(H)))
     assert isinstance(entry, Entry)
-    assert entry.fingerprint.startswith("2025-11-04T06:35:00Z ")
+    assert present(entry.fingerprint).startswith("2025-11-04T06:35:00Z ")

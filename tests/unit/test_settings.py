@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 from velib_core.settings.env import SettingsError
 from velib_core.settings.network import Settings, all_variables
@@ -5,7 +7,7 @@ from velib_core.settings.network import Settings, all_variables
 ROOT = {"GCS_BUCKET_ROOT": "gs://bucket/velib"}
 
 
-def test_prefixes_follow_the_root_unless_they_are_named():
+def test_prefixes_follow_the_root_unless_they_are_named() -> None:
     settings = Settings.from_env(ROOT | {"GCS_DAILY_PREFIX": "gs://bucket/elsewhere/"})
     assert settings.raw_prefix == "gs://bucket/velib/bronze"
     assert settings.daily_prefix == "gs://bucket/elsewhere"
@@ -13,17 +15,17 @@ def test_prefixes_follow_the_root_unless_they_are_named():
 
 
 @pytest.mark.parametrize("given", ["gs://bucket/velib", "gs://bucket/velib/monitoring"])
-def test_the_monitoring_folder_is_appended_when_missing(given):
+def test_the_monitoring_folder_is_appended_when_missing(given: str) -> None:
     settings = Settings.from_env(ROOT | {"GCS_MONITORING_PREFIX": given})
     assert settings.monitoring_prefix == "gs://bucket/velib/monitoring"
 
 
-def test_the_first_name_that_is_set_wins():
+def test_the_first_name_that_is_set_wins() -> None:
     env = {"FORECAST_HORIZONS": "60,15,15", "MON_HORIZONS": "30"}
     assert Settings.from_env(ROOT | env).horizons == (15, 60)
 
 
-def test_fewer_horizons_may_be_monitored_than_forecast():
+def test_fewer_horizons_may_be_monitored_than_forecast() -> None:
     env = {"FORECAST_HORIZONS": "15,60", "PERF_HORIZONS": "15", "EXPLAIN_HORIZONS": "60"}
     settings = Settings.from_env(ROOT | env)
     assert settings.horizons == (15, 60)
@@ -56,7 +58,7 @@ def test_fewer_horizons_may_be_monitored_than_forecast():
         ("LOOKBACK_DAYS", "0"),
     ],
 )
-def test_a_wrong_setting_is_named_with_its_value(name, value):
+def test_a_wrong_setting_is_named_with_its_value(name: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         Settings.from_env(ROOT | {name: value})
     assert caught.value.field == name
@@ -72,19 +74,19 @@ def test_a_wrong_setting_is_named_with_its_value(name, value):
         ("gs://bucket/velib/bronze/daily", "inside another prefix"),
     ],
 )
-def test_prefixes_share_a_bucket_and_lie_apart(prefix, where):
+def test_prefixes_share_a_bucket_and_lie_apart(prefix: str, where: str) -> None:
     with pytest.raises(SettingsError, match="prefix"):
         Settings.from_env(ROOT | {"GCS_DAILY_PREFIX": prefix})
 
 
-def test_topics_carry_the_network_and_need_a_project():
+def test_topics_carry_the_network_and_need_a_project() -> None:
     settings = Settings.from_env(ROOT | {"VELIB_NETWORK": "lyon", "GOOGLE_CLOUD_PROJECT": "p"})
     assert settings.topic("tick") == "projects/p/topics/lyon-tick"
     with pytest.raises(SettingsError, match="GOOGLE_CLOUD_PROJECT"):
         Settings.from_env(ROOT).topic("tick")
 
 
-def test_every_setting_says_what_it_is_for():
+def test_every_setting_says_what_it_is_for() -> None:
     for field in all_variables():
         assert field.metadata["about"]
         assert all(name.isupper() for name in field.metadata["names"])

@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import datetime as dt
+from typing import TYPE_CHECKING, Any
 
 import network
 import pyarrow as pa
@@ -7,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, bin_start
+
+if TYPE_CHECKING:
+    import random
 
 BIN = Bin(5874721)
 START = bin_start(BIN).replace(tzinfo=None)
@@ -23,7 +29,7 @@ ROWS = st.lists(
 )
 
 
-def table_of(rows) -> pa.Table:
+def table_of(rows: Any) -> pa.Table:
     ids, bikes, capacity, seconds = zip(*rows, strict=True) if rows else ((), (), (), ())
     stamps = [START + dt.timedelta(seconds=s) for s in seconds]
     return pa.table(
@@ -39,7 +45,7 @@ def table_of(rows) -> pa.Table:
 
 @given(ROWS)
 @settings(deadline=None)
-def test_every_row_is_kept_or_refused_with_a_reason(rows):
+def test_every_row_is_kept_or_refused_with_a_reason(rows: Any) -> None:
     validate, defects = snapshot.validate(table_of(rows), BIN)
     refused = [defect for defect in defects if defect.refused]
     assert validate.num_rows + len(refused) == len(rows)
@@ -49,7 +55,7 @@ def test_every_row_is_kept_or_refused_with_a_reason(rows):
 
 @given(ROWS)
 @settings(deadline=None)
-def test_what_is_kept_holds_the_rules(rows):
+def test_what_is_kept_holds_the_rules(rows: Any) -> None:
     validate, _ = snapshot.validate(table_of(rows), BIN)
     ids = validate["station_id"].to_pylist()
     assert ids == sorted(set(ids))
@@ -64,7 +70,9 @@ def test_what_is_kept_holds_the_rules(rows):
 
 @given(ROWS, st.randoms(use_true_random=False))
 @settings(deadline=None)
-def test_the_newest_row_of_a_station_stays_whatever_the_order(rows, shuffler):
+def test_the_newest_row_of_a_station_stays_whatever_the_order(
+    rows: Any, shuffler: random.Random
+) -> None:
     rows = [(i, b, c, n) for n, (i, b, c, _) in enumerate(rows)]  # distinct instants
     shuffled = list(rows)
     shuffler.shuffle(shuffled)
@@ -75,7 +83,7 @@ def test_the_newest_row_of_a_station_stays_whatever_the_order(rows, shuffler):
 
 @given(ROWS, ROWS)
 @settings(deadline=None)
-def test_merging_two_observations_does_not_depend_on_which_came_first(one, other):
+def test_merging_two_observations_does_not_depend_on_which_came_first(one: Any, other: Any) -> None:
     one = [(i, b, c, 2 * n) for n, (i, b, c, _) in enumerate(one)]
     other = [(i, b, c, 2 * n + 1) for n, (i, b, c, _) in enumerate(other)]
     first, second = (snapshot.validate(table_of(rows), BIN)[0] for rows in (one, other))
@@ -83,21 +91,21 @@ def test_merging_two_observations_does_not_depend_on_which_came_first(one, other
     assert snapshot.merge(first, first) == first
 
 
-def test_a_snapshot_is_read_back_as_written_and_equal_tables_give_equal_bytes():
+def test_a_snapshot_is_read_back_as_written_and_equal_tables_give_equal_bytes() -> None:
     data = network.snapshot_object(BIN)
     table, defects = snapshot.from_bytes(data, BIN)
     assert not defects
     assert snapshot.to_bytes(table) == data
 
 
-def test_unknown_columns_are_dropped_and_optional_ones_become_null():
+def test_unknown_columns_are_dropped_and_optional_ones_become_null() -> None:
     table, defects = snapshot.validate(network.snapshot_table(BIN, 2, surprise=[1, 2]), BIN)
     assert not defects
     assert "surprise" not in table.column_names
     assert table["temp_C"].to_pylist() == [None, None]
 
 
-def test_numeric_ids_and_float_counts_are_cast():
+def test_numeric_ids_and_float_counts_are_cast() -> None:
     table, _ = snapshot.validate(
         network.snapshot_table(BIN, 2, station_id=[7, 12], bikes=[1.0, 2.0])
     )
@@ -115,20 +123,20 @@ def test_numeric_ids_and_float_counts_are_cast():
         ({"station_id": [["x"], ["y"]]}, "station_id"),
     ],
 )
-def test_a_column_of_another_kind_is_named(change, field):
+def test_a_column_of_another_kind_is_named(change: dict[str, Any], field: str) -> None:
     with pytest.raises(snapshot.SnapshotError) as caught:
         snapshot.validate(network.snapshot_table(BIN, 2, **change))
     assert caught.value.field == field
 
 
 @pytest.mark.parametrize("missing", snapshot.REQUIRED)
-def test_a_required_column_is_missed_by_name(missing):
+def test_a_required_column_is_missed_by_name(missing: Any) -> None:
     with pytest.raises(snapshot.SnapshotError) as caught:
         snapshot.validate(network.snapshot_table(BIN).drop([missing]))
     assert caught.value.field == missing
 
 
-def test_files_are_joined_without_changing_a_row():
+def test_files_are_joined_without_changing_a_row() -> None:
     parts = [network.snapshot_object(Bin(BIN + n)) for n in range(3)]
     joined, _ = snapshot.validate(
         pa.parquet.read_table(pa.BufferReader(snapshot.concatenate(parts)))

@@ -1,29 +1,35 @@
 """What ``velib status`` reports of a lake."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime as dt
 import hashlib
 import json
 import subprocess
 import sys
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import network
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from present import present
 from velib_cli.dead_letters import DeadLetter, DeadLetters, dead_lettered, waiting
 from velib_cli.main import cli
 from velib_cli.published_settings import as_published
 from velib_cli.report.charts import report_data
 from velib_cli.report.page import texts
 from velib_cli.report.sources import read_sources
-from velib_cli.status import inspect_lake
+from velib_cli.status import LakeStatus, inspect_lake
 from velib_cli.status_text import rows, sentence
 from velib_cli.targets import deployed_settings, open_lake
 from velib_core.jobs import compact_daily
-from velib_core.lake.bucket import crc32c, json_bytes
+from velib_core.lake.bucket import Lake, crc32c, json_bytes
 from velib_core.lake.keys import (
     Forecast,
     ForecastLogPartition,
+    Key,
     ModelFile,
     Monitoring,
     ServingManifest,
@@ -34,25 +40,30 @@ from velib_core.tables import quarantine
 from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start, iso_z
 from velib_local.records import RECORDS, record_entries
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from velib_core.settings.network import Settings
+
 H15 = HorizonMinutes(15)
 NOBODY = DeadLetters(0)
 FOLDER = "20251028-235500Z-1f2e3d4c"
 
 
-def put_json(lake, name, document):
+def put_json(lake: Lake, name: str, document: Any) -> None:
     network.put(lake, name, json_bytes(document))
 
 
-def run(*arguments):
+def run(*arguments: Any) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
-def reported(state):
+def reported(state: LakeStatus) -> dict[str, str]:
     return dict(rows(state))
 
 
 @pytest.fixture
-def observed(lake, settings):
+def observed(lake: Lake, settings: Settings) -> tuple[Lake, datetime]:
     """A lake of one closed day and the snapshot that closed it; and the present, 5 min later."""
     bins = network.bins_of_days(1, every=96)
     network.upload(lake, settings, bins)
@@ -61,7 +72,7 @@ def observed(lake, settings):
 
 
 @pytest.fixture
-def mirrored(observed, tmp_path):
+def mirrored(observed: tuple[Lake, datetime], tmp_path: Path) -> Path:
     """The same as the plain files that a replay leaves."""
     lake, _ = observed
     entries = list(lake.entries(""))
@@ -73,7 +84,7 @@ def mirrored(observed, tmp_path):
     return tmp_path
 
 
-def test_status_says_what_is_there_and_what_is_missing(mirrored):
+def test_status_says_what_is_there_and_what_is_missing(mirrored: Path) -> None:
     result = run("status", "--dir", str(mirrored), "--json")
     state = json.loads(result.output)
     assert result.exit_code == 1
@@ -85,7 +96,7 @@ def test_status_says_what_is_there_and_what_is_missing(mirrored):
     ], "views, profile and forecast are missing"
 
 
-def test_a_person_reads_what_needs_attention_and_why(mirrored):
+def test_a_person_reads_what_needs_attention_and_why(mirrored: Path) -> None:
     said = run("status", "--dir", str(mirrored)).output
     assert said.startswith("One thing needs attention: 2 artefacts are missing or stale.")
     assert "artefacts are missing or stale" in said
@@ -93,7 +104,9 @@ def test_a_person_reads_what_needs_attention_and_why(mirrored):
     assert "no run left a" in said, "why the dead letters are not known"
 
 
-def test_programs_find_the_same_keys_in_every_status(observed, settings):
+def test_programs_find_the_same_keys_in_every_status(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, now = observed
     assert list(inspect_lake(lake, settings, now, NOBODY, live=True).as_json()) == [
         *("network", "newest_snapshot", "age_min", "first_day", "last_day", "missing_days"),
@@ -103,13 +116,13 @@ def test_programs_find_the_same_keys_in_every_status(observed, settings):
     ]
 
 
-def test_a_bucket_without_a_snapshot_is_reported_as_that(lake, settings):
+def test_a_bucket_without_a_snapshot_is_reported_as_that(lake: Lake, settings: Settings) -> None:
     state = inspect_lake(lake, settings, dt.datetime(2025, 11, 1, tzinfo=dt.UTC), NOBODY, live=True)
     assert state.attention == ["there is no snapshot"]
     assert reported(state)["newest snapshot"] == "none yet"
 
 
-def test_a_gap_of_days_is_missed(lake, settings):
+def test_a_gap_of_days_is_missed(lake: Lake, settings: Settings) -> None:
     days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 3)]
     network.upload(lake, settings, days)
     state = inspect_lake(lake, settings, bin_start(Bin(days[-1] + 2)), NOBODY, live=True)
@@ -118,18 +131,21 @@ def test_a_gap_of_days_is_missed(lake, settings):
     assert "2 days have no snapshot" in state.attention
 
 
-def test_a_long_list_is_cut_for_a_person_and_whole_for_a_program(lake, settings):
+def test_a_long_list_is_cut_for_a_person_and_whole_for_a_program(
+    lake: Lake, settings: Settings
+) -> None:
     days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 15)]
     network.upload(lake, settings, days)
     state = inspect_lake(lake, settings, bin_start(days[-1]), NOBODY, live=True)
-    assert len(state.as_json()["missing_days"]) == 14
+    document: Any = state.as_json()
+    assert len(document["missing_days"]) == 14
     assert reported(state)["days missing"].splitlines()[9:] == ["2025-11-09", "and 4 more"]
 
 
 @pytest.mark.parametrize(("minutes", "late"), [(30, False), (31, True), (3 * 24 * 60, True)])
 def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_does_not(
-    observed, settings, minutes, late
-):
+    observed: tuple[Lake, datetime], settings: Settings, minutes: int, late: bool
+) -> None:
     lake, now = observed
     later = now + dt.timedelta(minutes=minutes - 5)
     complaints = [
@@ -143,7 +159,9 @@ def test_a_live_lake_that_stopped_growing_needs_attention_and_a_finished_run_doe
     assert [bool(complaint) for complaint in complaints] == [late, False]
 
 
-def test_live_models_are_listed_with_the_age_of_their_training_window(observed, settings):
+def test_live_models_are_listed_with_the_age_of_their_training_window(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, now = observed
     pointer = Layout(settings).name(ModelFile(H15, None, registry.POINTER))
     record = {"folder": FOLDER, "version": "2.1.0", "end_date": "2025-10-28"}
@@ -157,7 +175,9 @@ def test_live_models_are_listed_with_the_age_of_their_training_window(observed, 
     assert any("h15" in line and "damaged" in line for line in state.attention)
 
 
-def test_raised_alerts_are_listed_by_family_and_unreadable_manifests_apart(observed, settings):
+def test_raised_alerts_are_listed_by_family_and_unreadable_manifests_apart(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, now = observed
     layout = Layout(settings)
     alert = {"level": "high", "code": "coverage", "text": "91% are there", "artefact": "kpis.json"}
@@ -175,7 +195,9 @@ def test_raised_alerts_are_listed_by_family_and_unreadable_manifests_apart(obser
     assert "monitoring/intro/latest/manifest.json is unreadable" in state.attention
 
 
-def test_quarantine_needs_attention_for_a_day(observed, settings):
+def test_quarantine_needs_attention_for_a_day(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, _ = observed
     quarantine.keep(lake, Layout(settings), quarantine.Reject("bronze/x", b"x", "not Parquet"))
     now = dt.datetime.now(dt.UTC)
@@ -186,7 +208,9 @@ def test_quarantine_needs_attention_for_a_day(observed, settings):
     assert counts == [(1, 1), (1, 0)]
 
 
-def test_the_forecast_log_names_the_snapshot_of_the_last_forecast(observed, settings):
+def test_the_forecast_log_names_the_snapshot_of_the_last_forecast(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, now = observed
     bins = network.bins_of_days(1, every=96)
     for bin_ in bins:
@@ -198,20 +222,23 @@ def test_the_forecast_log_names_the_snapshot_of_the_last_forecast(observed, sett
     assert state.forecast_log_days == 0, "its pages are not united yet"
 
 
-def test_dead_letters_are_listed_with_the_function_that_failed(observed, settings):
+def test_dead_letters_are_listed_with_the_function_that_failed(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, now = observed
     letters = (DeadLetter("velib-ingest-sub", "{}", 20),)
     state = inspect_lake(lake, settings, now, DeadLetters(1, letters=letters), live=True)
     assert "1 message was dead-lettered" in state.attention
     assert reported(state)["dead letters"] == "1\nvelib-ingest-sub: {} after 20 attempts"
-    assert state.as_json()["dead_letters"]["count"] == 1
+    document: Any = state.as_json()
+    assert document["dead_letters"]["count"] == 1
 
 
-def test_dead_letters_of_a_run_are_in_its_deliveries(tmp_path):
+def test_dead_letters_of_a_run_are_in_its_deliveries(tmp_path: Path) -> None:
     records = tmp_path / RECORDS
     records.mkdir()
 
-    def delivery(message, attempt, status):
+    def delivery(message: str, attempt: int, status: int) -> Any:
         return {
             "function": "compact_daily",
             "message_id": message,
@@ -231,10 +258,12 @@ def test_dead_letters_of_a_run_are_in_its_deliveries(tmp_path):
     assert dead_lettered(tmp_path) == DeadLetters(1, letters=letters)
 
 
-def test_without_a_project_dead_letters_are_unknown_and_the_option_is_named(settings):
+def test_without_a_project_dead_letters_are_unknown_and_the_option_is_named(
+    settings: Settings,
+) -> None:
     nameless = deployed_settings({}, settings.root)
     assert waiting(nameless).count is None
-    assert "--project" in waiting(nameless).reason
+    assert "--project" in present(waiting(nameless).reason)
 
 
 @pytest.mark.parametrize(
@@ -246,11 +275,15 @@ def test_without_a_project_dead_letters_are_unknown_and_the_option_is_named(sett
         ("gs://bucket/My_Lake", {}, "velib"),
     ],
 )
-def test_a_network_is_called_like_its_folder_unless_it_is_said(root, environ, network_):
+def test_a_network_is_called_like_its_folder_unless_it_is_said(
+    root: str, environ: dict[Any, Any], network_: str
+) -> None:
     assert deployed_settings(environ, root, "p").network == network_
 
 
-def test_a_bucket_is_looked_at_as_a_live_lake(observed, settings, monkeypatch):
+def test_a_bucket_is_looked_at_as_a_live_lake(
+    observed: tuple[Lake, datetime], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
     result = run("status", "--bucket", settings.root, "--json")
     state = json.loads(result.output)
@@ -258,7 +291,9 @@ def test_a_bucket_is_looked_at_as_a_live_lake(observed, settings, monkeypatch):
     assert any("old" in line for line in state["attention"])
 
 
-def test_a_lake_is_looked_at_with_the_settings_that_it_was_made_with(observed, settings, tmp_path):
+def test_a_lake_is_looked_at_with_the_settings_that_it_was_made_with(
+    observed: tuple[Lake, datetime], settings: Settings, tmp_path: Path
+) -> None:
     file = tmp_path / "lyon.env"
     file.write_text("MON_HORIZONS=30\n", "utf-8")
     result = run("status", "--bucket", settings.root, "--settings", str(file), "--json")
@@ -271,12 +306,12 @@ VERSIONS = {"2.0.0": "20251027-235500Z-1f2e3d4c", "2.0.1": FOLDER}
 KPIS = Monitoring("data/health", "kpis.json")
 
 
-def newest_bin():
+def newest_bin() -> Bin:
     return Bin(network.bins_of_days(1)[-1])
 
 
 @pytest.fixture
-def modelled(observed, settings):
+def modelled(observed: tuple[Lake, datetime], settings: Settings) -> Any:
     """A lake with two registered models of each horizon, the newer live, logged and monitored."""
     lake, now = observed
     layout = Layout(settings)
@@ -307,7 +342,7 @@ def modelled(observed, settings):
 POINTER = ModelFile(H15, None, registry.POINTER)
 BOOSTER = ModelFile(H15, FOLDER, "model.ubj")
 HEALTH = Monitoring("data/health", "manifest.json")
-FORGED = {
+FORGED: dict[str, tuple[Key, bytes | None]] = {
     "pointer deleted": (POINTER, None),
     "pointer truncated": (POINTER, b'{"folder": "2025'),
     "booster deleted": (BOOSTER, None),
@@ -323,11 +358,11 @@ FORGED = {
 """What is done behind our back: the object, and what it holds then, ``None`` where it is gone."""
 
 
-def forge(lake, settings, fault):
+def forge(lake: Lake, settings: Settings, fault: Any) -> None:
     key, data = FORGED[fault]
     name = Layout(settings).name(key)
     if data is None:
-        lake.delete(lake.stat(name))
+        lake.delete(present(lake.stat(name)))
     else:
         network.put(lake, name, data)
 
@@ -348,7 +383,9 @@ ON_THE_PAGE = {
 
 
 @pytest.mark.parametrize("fault", FORGED)
-def test_the_page_says_what_status_says(modelled, settings, tmp_path, fault):
+def test_the_page_says_what_status_says(
+    modelled: Any, settings: Settings, tmp_path: Path, fault: Any
+) -> None:
     lake, _ = modelled
     folder = tmp_path / "lake"
     entries = list(lake.entries(""))
@@ -369,7 +406,7 @@ def test_the_page_says_what_status_says(modelled, settings, tmp_path, fault):
         assert all(f"finding.{f['code']}" in texts()[language] for f in after)
 
 
-def findings_of_page(folder):
+def findings_of_page(folder: Path) -> Any:
     """What the page of a folder carries; every code of it is said in both languages."""
     lake, settings = open_lake(None, folder)
     state = inspect_lake(
@@ -399,8 +436,8 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_was_changed_behind_our_back_is_found_with_the_command_that_fixes_it(
-    modelled, settings, fault
-):
+    modelled: Any, settings: Settings, fault: Any
+) -> None:
     lake, now = modelled
     before = inspect_lake(lake, settings, now, NOBODY, live=True)
     forge(lake, settings, fault)
@@ -409,17 +446,21 @@ def test_what_was_changed_behind_our_back_is_found_with_the_command_that_fixes_i
     subject, words, command = FAULTS[fault]
     finding = next(finding for finding in found if finding.subject == subject)
     assert words in finding.text
-    assert (command in finding.command) if command else finding.command is None
+    assert (command in present(finding.command)) if command else finding.command is None
 
 
-def test_a_lake_as_written_has_no_finding_about_its_contents(modelled, settings):
+def test_a_lake_as_written_has_no_finding_about_its_contents(
+    modelled: Any, settings: Settings
+) -> None:
     lake, now = modelled
     state = inspect_lake(lake, settings, now, NOBODY, live=True)
     subjects = {finding.subject for finding in state.findings}
     assert not subjects & {"documents", "models", "forecasts", "forecast log"}
 
 
-def test_a_forged_folder_is_found_by_status_and_by_doctor(modelled, settings, tmp_path):
+def test_a_forged_folder_is_found_by_status_and_by_doctor(
+    modelled: Any, settings: Settings, tmp_path: Path
+) -> None:
     lake, _ = modelled
     entries = list(lake.entries(""))
     for entry in entries:
@@ -442,7 +483,9 @@ def test_a_forged_folder_is_found_by_status_and_by_doctor(modelled, settings, tm
     assert "none is live: latest.json" not in run("status", "--dir", str(tmp_path)).output
 
 
-def test_a_terminal_obeys_no_text_of_the_lake(observed, settings):
+def test_a_terminal_obeys_no_text_of_the_lake(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, _ = observed
     layout = Layout(settings)
     nasty = "\x1b[2J\x1b]0;owned\x07[red]ok[/red]\nAll is well.\u202e"
@@ -454,7 +497,9 @@ def test_a_terminal_obeys_no_text_of_the_lake(observed, settings):
     assert "All is well." not in {line.strip() for line in said.splitlines()}
 
 
-def test_the_zone_and_thresholds_are_those_that_the_documents_were_made_with(observed, settings):
+def test_the_zone_and_thresholds_are_those_that_the_documents_were_made_with(
+    observed: tuple[Lake, datetime], settings: Settings
+) -> None:
     lake, _ = observed
     layout = Layout(settings)
     made = {"tz": "America/Chicago", "thresholds": {"compl_alert_pct": 90.0, "penury": 3}}
@@ -479,7 +524,9 @@ def test_the_zone_and_thresholds_are_those_that_the_documents_were_made_with(obs
         b'{"tz": "Mars/Olympus", "thresholds": {"penury": "many", "compl_alert_pct": true}}',
     ],
 )
-def test_documents_that_say_nothing_sensible_change_no_setting(observed, settings, made):
+def test_documents_that_say_nothing_sensible_change_no_setting(
+    observed: tuple[Lake, datetime], settings: Settings, made: bytes
+) -> None:
     lake, _ = observed
     layout = Layout(settings)
     network.put(lake, layout.name(Monitoring("data/health", "manifest.json")), made)
@@ -487,7 +534,9 @@ def test_documents_that_say_nothing_sensible_change_no_setting(observed, setting
     assert as_published(lake, settings, {}) == settings
 
 
-def test_the_first_line_is_a_sentence_and_numbers_agree_with_their_nouns(lake, settings):
+def test_the_first_line_is_a_sentence_and_numbers_agree_with_their_nouns(
+    lake: Lake, settings: Settings
+) -> None:
     days = [Bin(network.bins_of_days(1)[0] + 288 * n) for n in (0, 2)]
     network.upload(lake, settings, days)
     state = inspect_lake(lake, settings, bin_start(days[-1]), NOBODY, live=True)
@@ -497,7 +546,7 @@ def test_the_first_line_is_a_sentence_and_numbers_agree_with_their_nouns(lake, s
     assert sentence(well).startswith("All is well: 2025-11-01 01:00 CET, 0 minutes old")
 
 
-def test_help_and_status_of_a_folder_load_neither_the_emulator_nor_a_client_of_pubsub():
+def test_help_and_status_of_a_folder_load_neither_the_emulator_nor_a_client_of_pubsub() -> None:
     """The real start of the command, in a process of its own; counts, not times."""
     script = """
 import sys

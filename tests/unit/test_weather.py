@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import datetime as dt
 import json
+from typing import Any
 
 import pytest
 from velib_core.feeds import http, open_meteo
@@ -18,19 +21,22 @@ CURRENT = {
 }
 
 
-def body(**changes):
+def body(**changes: Any) -> bytes:
     return json.dumps({"current": CURRENT | changes}).encode()
 
 
-def test_precipitation_is_scaled_from_its_interval_to_an_hour():
-    assert open_meteo.read(body(), NOON) == Weather(11.3, pytest.approx(0.8), 4.1, REPORTED_AT)
+SCALED: Any = pytest.approx(0.8)
+
+
+def test_precipitation_is_scaled_from_its_interval_to_an_hour() -> None:
+    assert open_meteo.read(body(), NOON) == Weather(11.3, SCALED, 4.1, REPORTED_AT)
     assert open_meteo.read(body(interval=3600), NOON).precip_mm == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("value", [None, "11", True, [], float("inf"), float("nan"), 10**400])
-def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
+def test_a_value_that_is_no_number_is_null_and_the_others_stay(value: Any) -> None:
     assert open_meteo.read(body(temperature_2m=value), NOON) == Weather(
-        None, pytest.approx(0.8), 4.1, REPORTED_AT
+        None, SCALED, 4.1, REPORTED_AT
     )
 
 
@@ -52,19 +58,21 @@ def test_a_value_that_is_no_number_is_null_and_the_others_stay(value):
         (body(time="2025-11-03T14:08"), "current.time"),
     ],
 )
-def test_a_response_without_the_hour_is_refused_by_name(response, message):
+def test_a_response_without_the_hour_is_refused_by_name(response: Any, message: str) -> None:
     with pytest.raises(http.FeedError, match=message):
         open_meteo.read(response, NOON)
 
 
-def settings_for(server, **more):
+def settings_for(server: FeedServer, **more: Any) -> Settings:
     return Settings.from_env(
         {"GCS_BUCKET_ROOT": "gs://bucket", "OPENMETEO_URL": f"{server.base_url}/v1/forecast"} | more
     )
 
 
 @pytest.mark.parametrize("fault", ["junk", "refusal", "outage"])
-def test_a_weather_failure_is_nulls_and_one_warning(capsys, monkeypatch, fault):
+def test_a_weather_failure_is_nulls_and_one_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     monkeypatch.setattr(http, "BACKOFF_S", 0.01)
     with FeedServer() as server, http.open_session() as session:
         if fault == "junk":
@@ -77,7 +85,7 @@ def test_a_weather_failure_is_nulls_and_one_warning(capsys, monkeypatch, fault):
     assert "no weather" in line["message"]
 
 
-def test_disabled_weather_asks_nobody(capsys):
+def test_disabled_weather_asks_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     with FeedServer() as server, http.open_session() as session:
         server.fail("/v1/forecast", 503)
         off = settings_for(server, METEO_DISABLE="1")

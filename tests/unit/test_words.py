@@ -4,16 +4,24 @@ Prose is what documents say outside of code, docstrings, comments and messages; 
 definitions of the syntax tree.
 """
 
+from __future__ import annotations
+
 import ast
 import io
 import json
 import re
 import tokenize
+from ast import Module
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from document_blocks import DOCUMENTS, prose
 from velib_core.features.stack import FEATURES
 from velib_deploy.function_specs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 COINED = {
     "reported, value": r"told|tells?|telling",
@@ -85,7 +93,7 @@ These are the design's names of the three splits. Elsewhere a judge was one of p
 """
 
 
-def sources():
+def sources() -> dict[str, str]:
     """Return every Python file of the tree but this one, by its path in the tree."""
     folders = ("shared", "local", "cli", "deploy", "functions", "tests", "benchmarks")
     found = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
@@ -93,7 +101,7 @@ def sources():
     return {name: text for name, text in names.items() if "test_words" not in name}
 
 
-def defined(tree):
+def defined(tree: Module) -> Iterator[Any]:
     """Yield the line and the name of every definition: functions, classes, arguments, variables."""
     for node in ast.walk(tree):
         match node:
@@ -107,12 +115,12 @@ def defined(tree):
                 yield node.lineno, name
 
 
-def parts(name):
+def parts(name: str) -> str:
     """Return a name's words, joined by underscores, in lower case."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def said(text, tree):
+def said(text: str, tree: Module) -> Iterator[Any]:
     """Yield the line and the text of every comment, docstring and message of a module."""
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT and not re.match(r"#\s*(noqa|type:|ruff:)", token.string):
@@ -123,12 +131,12 @@ def said(text, tree):
                 yield node.lineno + number, line
 
 
-def without_split(text, path):
+def without_split(text: str, path: str) -> Any:
     """Return a text or a name without the word of the third split, in the files of the model."""
     return SPLIT.sub("", text) if MODEL.search(path) else text
 
 
-def coined(text):
+def coined(text: Any) -> list[str]:
     """Return the coined words of a line of prose, each with what is written instead."""
     for phrase, _ in ALLOWED_PROSE:
         text = re.sub(phrase, "", text)
@@ -136,7 +144,7 @@ def coined(text):
     return [f"{match[0]!r}: write {word}" for word, match in found if match]
 
 
-def test_no_definition_has_a_coined_name():
+def test_no_definition_has_a_coined_name() -> None:
     found = [
         f"{path}:{line}: {name}"
         for path, text in sources().items()
@@ -146,7 +154,7 @@ def test_no_definition_has_a_coined_name():
     assert not sorted(set(found))
 
 
-def test_no_comment_docstring_or_message_uses_a_coined_word():
+def test_no_comment_docstring_or_message_uses_a_coined_word() -> None:
     found = [
         f"{path}:{line}: {hit}: {words.strip()}"
         for path, text in sources().items()
@@ -157,7 +165,7 @@ def test_no_comment_docstring_or_message_uses_a_coined_word():
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_no_document_uses_a_coined_word(path):
+def test_no_document_uses_a_coined_word(path: Any) -> None:
     lines = re.sub(r"`[^`\n]*`", "``", prose(path)).splitlines()
     assert not [
         f"{hit}: {line}" for line in lines for hit in coined(without_split(line, path.name))
@@ -167,8 +175,8 @@ def test_no_document_uses_a_coined_word(path):
 SCRIPTS = ("deploy.sh", "cloudbuild.yaml", "Makefile", "pyproject.toml", "benchmarks/prices.toml")
 
 
-def test_no_script_uses_a_coined_word():
-    names = [*SCRIPTS, *(path.relative_to(REPOSITORY) for path in FUNCTIONS)]
+def test_no_script_uses_a_coined_word() -> None:
+    names: list[str | Path] = [*SCRIPTS, *(path.relative_to(REPOSITORY) for path in FUNCTIONS)]
     lines = [line for name in names for line in (REPOSITORY / name).read_text("utf-8").splitlines()]
     assert not [f"{hit}: {line}" for line in lines for hit in coined(line)]
 
@@ -176,13 +184,13 @@ def test_no_script_uses_a_coined_word():
 FUNCTIONS = sorted((REPOSITORY / "functions").glob("*/function.toml"))
 
 
-def test_no_text_of_the_page_uses_a_coined_word():
+def test_no_text_of_the_page_uses_a_coined_word() -> None:
     assets = REPOSITORY / "cli" / "velib_cli" / "report" / "assets"
     english = json.loads((assets / "texts.json").read_text("utf-8"))["en"]
     assert not [f"{hit}: {text}" for text in english.values() for hit in coined(text)]
 
 
-def test_a_coined_word_is_found_and_the_fields_own_is_not():
+def test_a_coined_word_is_found_and_the_fields_own_is_not() -> None:
     assert coined("what the ledger tells") == [
         "'tells': write reported, value",
         "'ledger': write partition, forecast log",

@@ -1,11 +1,19 @@
 """A new network has a model once three days are closed, and a newer one daily for two weeks."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import network
 import pytest
 from velib_core.events.messages import TrainRequested
 from velib_core.jobs import compact_daily, refresh_profiles
 from velib_core.recipes.training import is_asked_for_by
 from velib_core.timeline.bins import Day, day_after
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
 
 FIRST = network.FIRST_DAY
 
@@ -40,7 +48,7 @@ def test_an_older_day_that_changed_asks_for_nothing() -> None:
 
 
 def test_the_third_closed_day_asks_for_training_and_a_repeated_event_asks_again(
-    lake, settings
+    lake: Lake, settings: Settings
 ) -> None:
     network.upload(lake, settings, network.bins_of_days(3))
     asked: list[int] = []
@@ -52,7 +60,7 @@ def test_the_third_closed_day_asks_for_training_and_a_repeated_event_asks_again(
     assert _asked(lake, settings, FIRST) == 0
 
 
-def _asked(lake, settings, day: Day) -> int:
+def _asked(lake: Lake, settings: Settings, day: Day) -> int:
     sent = Sent()
     refresh_profiles.run(network.of(lake, settings, sent), day)
     assert all(message == TrainRequested() for message in sent.messages)
