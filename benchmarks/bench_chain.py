@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import as_ingested
 from bench_cost import Meter, Use, between
-from velib_core.lake.bucket import PARQUET, Artefact
+from velib_core.lake.artefact import PARQUET, Artefact
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot

@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 from google.cloud import storage
 from velib_core.jobs import compact_daily
-from velib_core.lake.bucket import PARQUET, Artefact, connect, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
+from velib_core.lake.bucket import connect
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.settings.network import Settings

@@ -27,7 +27,8 @@ from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.publisher import Publisher
 from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
-from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
+from velib_core.lake.bucket import Lake, connect
 from velib_core.lake.keys import Daily, Events, ForecastLog, Key, Perf, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry

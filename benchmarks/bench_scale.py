@@ -35,7 +35,8 @@ from velib_core.jobs import (
     reconcile,
     refresh_profiles,
 )
-from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
+from velib_core.lake.bucket import Lake, connect
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry

@@ -20,7 +20,8 @@ import measure
 from as_ingested import rows_of_state
 from google.cloud import storage
 from velib_core.jobs import build_serving_forecast, compact_daily, refresh_profiles
-from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
+from velib_core.lake.bucket import Lake, connect
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 from velib_core.events.network import Network
-from velib_core.lake.bucket import PARQUET, Artefact, Lake, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
 
+    from velib_core.lake.bucket import Lake
     from velib_core.settings.network import Settings
 
 FIRST_DAY = parse_day("2025-10-30")

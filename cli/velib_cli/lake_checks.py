@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import ModelError, PermanentError
-from velib_core.lake.bucket import crc32c
+from velib_core.lake.artefact import crc32c
 from velib_core.lake.keys import Forecast, ForecastLogPartition, Monitoring, ServingManifest
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.model import registry

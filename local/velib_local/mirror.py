@@ -6,7 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import JSON, PARQUET, Artefact, Lake, RaceLostError, crc32c
+from velib_core.lake.artefact import JSON, PARQUET, Artefact, RaceLostError, crc32c
+from velib_core.lake.bucket import Lake
 from velib_core.lake.lineage import LineageRecord
 from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake, within
 

@@ -39,7 +39,8 @@ from velib_core.feeds import gbfs, kinds, stations
 from velib_core.feeds.observed import observed_at
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import reconcile
-from velib_core.lake.bucket import PARQUET, Artefact, Lake, connect, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
+from velib_core.lake.bucket import Lake, connect
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.lake.readable import ReadableNetwork

@@ -17,7 +17,7 @@ from velib_core.feeds.http import FeedError
 from velib_core.feeds.kinds import NO_TYPES, vehicle_kinds
 from velib_core.feeds.observed import AHEAD, Observed, observed_at
 from velib_core.feeds.open_meteo import Weather
-from velib_core.lake.bucket import json_bytes
+from velib_core.lake.artefact import json_bytes
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import bin_of
 

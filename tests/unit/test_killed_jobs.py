@@ -29,7 +29,8 @@ from velib_core.jobs import (
     refresh_profiles,
     train_model,
 )
-from velib_core.lake.bucket import PARQUET, Artefact, Lake, is_same
+from velib_core.lake.artefact import PARQUET, Artefact, is_same
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Key, Monitoring, ServingManifest, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
 import concurrent.futures
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
 from present import present
-from velib_core.lake.bucket import (
-    JSON,
-    Artefact,
-    Lake,
-    RaceLostError,
-    crc32c,
-    fingerprint_of,
-    json_bytes,
-)
+from velib_core.lake.artefact import JSON, Artefact, RaceLostError, crc32c, json_bytes
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.lake.readable import Entry, ObjectMissingError
+
+if TYPE_CHECKING:
+    from velib_core.lake.bucket import Lake
 
 
 def artefact(data: bytes, fingerprint: str = "m") -> Artefact:

@@ -10,7 +10,8 @@ from google.api_core import exceptions as api
 from google.cloud import pubsub_v1, storage
 from permission_proxy import Denial, Operation, permissions_for, proxied
 from present import present
-from velib_core.lake.bucket import JSON, Artefact, Lake, StoreError
+from velib_core.lake.artefact import JSON, Artefact, StoreError
+from velib_core.lake.bucket import Lake
 from velib_local.emulator.pubsub import PubSubServer
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from velib_core.jobs import (
     reconcile,
     refresh_profiles,
 )
-from velib_core.lake.bucket import JSON, Artefact, Lake, StoreError
+from velib_core.lake.artefact import JSON, Artefact, StoreError
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import (
     Daily,
     Events,

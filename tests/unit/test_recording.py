@@ -17,7 +17,7 @@ from velib_cli.main import cli
 from velib_core.feeds import gbfs, open_meteo, stations
 from velib_core.feeds.kinds import vehicle_kinds
 from velib_core.feeds.observed import AHEAD, Observed
-from velib_core.lake.bucket import json_bytes
+from velib_core.lake.artefact import json_bytes
 from velib_core.timeline.bins import Day, parse_day
 from velib_local.simulation import feed_documents
 from velib_local.simulation.observations import Observations, RecordingError

@@ -26,7 +26,7 @@ from velib_cli.report import charts, days, places, value
 from velib_cli.report import page as report_page
 from velib_cli.report.sources import Horizon, read_sources
 from velib_core.lake import lineage
-from velib_core.lake.bucket import JSON, Artefact, Lake
+from velib_core.lake.artefact import JSON, Artefact
 from velib_core.lake.keys import Daily, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.settings.network import Settings
@@ -35,6 +35,7 @@ from velib_local.mirror import MIRROR, FolderLake
 
 if TYPE_CHECKING:
     from velib_cli.report.value import LoggedDay
+    from velib_core.lake.bucket import Lake
 
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": MIRROR})
 MADE_AT = dt.datetime(2025, 11, 7, 10, 2, tzinfo=dt.UTC)

@@ -25,7 +25,7 @@ from velib_cli.status import LakeStatus, inspect_lake
 from velib_cli.status_text import rows, sentence
 from velib_cli.targets import deployed_settings, open_lake
 from velib_core.jobs import compact_daily
-from velib_core.lake.bucket import Lake, crc32c, json_bytes
+from velib_core.lake.artefact import crc32c, json_bytes
 from velib_core.lake.keys import (
     Forecast,
     ForecastLogPartition,
@@ -43,6 +43,7 @@ from velib_local.records import RECORDS, record_entries
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from velib_core.lake.bucket import Lake
     from velib_core.settings.network import Settings
 
 H15 = HorizonMinutes(15)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from velib_core.errors import PermanentError
-from velib_core.lake.bucket import JSON, Artefact
+from velib_core.lake.artefact import JSON, Artefact
 from velib_core.settings.network import bucket_and_folder
 
 from velib_cli.dead_letters import DeadLetters, dead_lettered

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 from velib_core.events import messages
 from velib_core.events.topics import TOPICS
-from velib_core.lake.bucket import RaceLostError
+from velib_core.lake.artefact import RaceLostError
 
 from velib_local.emulator import fork_server, processes
 from velib_local.emulator.fork_server import ForkedProcess

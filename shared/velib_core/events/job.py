@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
-    from velib_core.lake.bucket import Outcome
+    from velib_core.lake.artefact import Outcome
 
 
 class Job(Protocol):

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
-from velib_core.lake.bucket import JSON, PARQUET, Artefact, json_bytes
+from velib_core.lake.artefact import JSON, PARQUET, Artefact, json_bytes
 from velib_core.lake.keys import Daily, Events, ExportsManifest, ForecastLog, Perf
 from velib_core.logs import log
 from velib_core.model import registry

@@ -18,7 +18,7 @@ from velib_core.events.job import JobResult
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
-from velib_core.lake.bucket import Artefact
+from velib_core.lake.artefact import Artefact
 from velib_core.lake.keys import Events, OverviewDay
 from velib_core.logs import log
 from velib_core.monitoring.network import overview

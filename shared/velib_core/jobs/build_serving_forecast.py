@@ -21,14 +21,8 @@ from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
 from velib_core.feeds import gbfs_documents as gbfs
-from velib_core.lake.bucket import (
-    JSON,
-    PARQUET,
-    Artefact,
-    InputChangedError,
-    dated_fingerprint,
-    json_bytes,
-)
+from velib_core.lake.artefact import JSON, PARQUET, Artefact, InputChangedError, json_bytes
+from velib_core.lake.fingerprints import dated_fingerprint
 from velib_core.lake.keys import (
     Forecast,
     ForecastBundle,
@@ -64,7 +58,8 @@ if TYPE_CHECKING:
 
     from velib_core.events.network import Network
     from velib_core.features.profiles import Profiles
-    from velib_core.lake.bucket import Lake, Outcome
+    from velib_core.lake.artefact import Outcome
+    from velib_core.lake.bucket import Lake
     from velib_core.lake.readable import Entry
     from velib_core.model.pack import ModelPack
     from velib_core.model.registry import ModelVersion

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from velib_core.events.job import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact
+from velib_core.lake.artefact import PARQUET, Artefact
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.recipes import daily

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.events.job import JobResult
-from velib_core.lake.bucket import PARQUET, Artefact
+from velib_core.lake.artefact import PARQUET, Artefact
 from velib_core.lake.keys import Monthly
 from velib_core.lake.layout import month_of
 from velib_core.recipes import monthly

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from velib_core.events.job import JobResult
 from velib_core.events.messages import TrainRequested
-from velib_core.lake.bucket import PARQUET, Artefact, fingerprint_of
+from velib_core.lake.artefact import PARQUET, Artefact
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.lake.keys import Daily, TrainingBase
 from velib_core.tables import snapshot
 from velib_core.tables.history import NoHistoryError

@@ -11,9 +11,8 @@ from google.api_core.exceptions import PreconditionFailed
 
 from velib_core import logs
 from velib_core.events.job import JobResult
-from velib_core.lake.bucket import (
+from velib_core.lake.artefact import (
     JSON,
-    RACES,
     Artefact,
     InputChangedError,
     RaceLostError,
@@ -21,6 +20,7 @@ from velib_core.lake.bucket import (
     is_same,
     json_bytes,
 )
+from velib_core.lake.bucket import RACES
 from velib_core.lake.keys import Monitoring
 from velib_core.monitoring.documents import MANIFEST, Documents
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from velib_core.events.network import Network
-    from velib_core.lake.bucket import Lake, Outcome
+    from velib_core.lake.artefact import Outcome
+    from velib_core.lake.bucket import Lake
     from velib_core.lake.readable import Entry, ReadableLake
 
 CACHE = "no-cache, max-age=0"

@@ -18,7 +18,7 @@ from velib_core.feeds import open_meteo, stations
 from velib_core.feeds.http import FeedError
 from velib_core.feeds.observed import observed_at
 from velib_core.feeds.poll import Feeds, UnreadableFeedError
-from velib_core.lake.bucket import PARQUET, Artefact, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.logs import log
 from velib_core.tables import quarantine, snapshot

@@ -24,7 +24,7 @@ from velib_core.errors import (
 )
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
-from velib_core.lake.bucket import dated_bin
+from velib_core.lake.fingerprints import dated_bin
 from velib_core.lake.keys import (
     Daily,
     Events,

@@ -18,7 +18,7 @@ from velib_core.features.profiles import (
     to_bytes,
     update_with_day,
 )
-from velib_core.lake.bucket import JSON, Artefact, Outcome, json_bytes
+from velib_core.lake.artefact import JSON, Artefact, Outcome, json_bytes
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.lake.listed import ListedLake
 from velib_core.lake.readable import ReadableNetwork

@@ -18,7 +18,7 @@ from velib_core.events.job import JobResult
 from velib_core.features.cal_features import school_holidays_end
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import features_hash8
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.model import registry
 from velib_core.model.evaluation import Contender, Evaluation, evaluate
 from velib_core.model.legacy_regressor import to_joblib, train_legacy_export

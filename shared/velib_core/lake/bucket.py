@@ -12,30 +12,25 @@ Three facts carry the correctness of everything above:
 
 from __future__ import annotations
 
-import base64
-import dataclasses
-import datetime as dt
-import hashlib
-import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import google_crc32c
 from google.api_core import exceptions as api
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 
-from velib_core.errors import PermanentError, TransientError
+from velib_core.errors import PermanentError
 from velib_core.lake import lineage
+from velib_core.lake.artefact import InputChangedError, RaceLostError, StoreError, is_same
 from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake
-from velib_core.timeline.bins import bin_of, bin_start, iso_z
+from velib_core.timeline.bins import iso_z
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
+    from velib_core.lake.artefact import Artefact, Outcome
     from velib_core.lake.lineage import LineageRecord
     from velib_core.settings.network import Settings
-    from velib_core.timeline.bins import Bin
 
 TIMEOUT_S = 60
 """Connect and read timeout of one call to the store."""
@@ -51,34 +46,6 @@ _INPUTS = "velib-inputs"
 _FAILURES = (api.GoogleAPIError, GoogleAuthError, DataCorruption, OSError)
 """How the client says that a call failed; a refused permission is among them, because it is the
 deployment that is wrong then and the event must not be lost."""
-
-PARQUET = "application/vnd.apache.parquet"
-JSON = "application/json"
-
-
-class InputChangedError(TransientError):
-    """An input was replaced or deleted between its listing and its reading."""
-
-
-class RaceLostError(TransientError):
-    """Another writer replaced the object first, again and again."""
-
-
-class StoreError(TransientError):
-    """The store could not answer."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Artefact:
-    """What a job made for one name: the bytes, their type, and what they were made from."""
-
-    data: bytes
-    content_type: str
-    fingerprint: str
-
-
-Outcome = Literal["written", "fresh", "absent"]
-"""Of one artefact: made and written; made from the same inputs already; nothing to make it from."""
 
 
 class Lake(ReadableLake):
@@ -224,44 +191,6 @@ def connect(settings: Settings) -> Lake:
     """Open the bucket of a deployment (or of the emulator that STORAGE_EMULATOR_HOST names)."""
     client = storage.Client(project=settings.project or None)
     return Lake(client.bucket(settings.bucket))
-
-
-def fingerprint_of(recipe: str, inputs: Iterable[Entry]) -> str:
-    """Return the digest of a recipe and of the names and contents of its inputs (hex)."""
-    digest = hashlib.sha256(recipe.encode())
-    for entry in sorted(inputs, key=lambda e: e.name):
-        digest.update(f"\n{entry.name} {entry.crc32c}".encode())
-    return digest.hexdigest()[:32]
-
-
-def dated_fingerprint(newest: Bin, recipe: str, inputs: Iterable[Entry]) -> str:
-    """Return a fingerprint that begins with the bin of the newest input: they sort by age."""
-    return f"{iso_z(bin_start(newest))} {fingerprint_of(recipe, inputs)}"
-
-
-def dated_bin(fingerprint: str | None) -> Bin | None:
-    """Return the bin that a dated fingerprint begins with; ``None`` for any other."""
-    try:
-        return bin_of(dt.datetime.fromisoformat((fingerprint or "").partition(" ")[0]))
-    except ValueError:
-        return None
-
-
-def is_same(current: Entry, artefact: Artefact) -> bool:
-    """Return whether writing an artefact would change nothing: equal bytes and fingerprint."""
-    return current.fingerprint == artefact.fingerprint and current.crc32c == crc32c(artefact.data)
-
-
-def crc32c(data: bytes) -> str:
-    """Return the CRC32C of bytes as the store writes it: base64 of the big-endian word."""
-    word: int = google_crc32c.value(data)
-    return base64.b64encode(word.to_bytes(4, "big")).decode()
-
-
-def json_bytes(document: object) -> bytes:
-    """Encode a document as compact UTF-8 JSON; raise ``ValueError`` for NaN and infinities."""
-    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode()
 
 
 def _entry(blob: storage.Blob) -> Entry:

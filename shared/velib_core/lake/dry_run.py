@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core import logs
-from velib_core.lake.bucket import Artefact, Lake, Outcome, is_same
+from velib_core.lake.artefact import Artefact, Outcome, is_same
+from velib_core.lake.bucket import Lake
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,7 @@ from google.api_core.exceptions import PreconditionFailed
 
 from velib_core import logs
 from velib_core.errors import TransientError
-from velib_core.lake.bucket import JSON, Artefact, InputChangedError, json_bytes
+from velib_core.lake.artefact import JSON, Artefact, InputChangedError, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

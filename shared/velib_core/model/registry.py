@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
 from velib_core.errors import ModelError, PermanentError, shorten
-from velib_core.lake.bucket import JSON, Artefact, json_bytes
+from velib_core.lake.artefact import JSON, Artefact, json_bytes
 from velib_core.lake.keys import ModelFile
 from velib_core.lake.readable import ObjectMissingError
 from velib_core.timeline.bins import parse_day

@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.lake.keys import Events, Monitoring, Perf
 from velib_core.monitoring.documents import MANIFEST
 from velib_core.timeline.bins import Day, bin_start, day_after, first_bin

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import dated_fingerprint
+from velib_core.lake.fingerprints import dated_fingerprint
 from velib_core.lake.keys import Monitoring
 from velib_core.monitoring.documents import MANIFEST
 from velib_core.tables.snapshots_index import newest_snapshot

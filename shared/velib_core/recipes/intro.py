@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import dated_bin, dated_fingerprint, fingerprint_of
+from velib_core.lake.fingerprints import dated_bin, dated_fingerprint, fingerprint_of
 from velib_core.lake.keys import Forecast, ModelFile, Monitoring
 from velib_core.model.registry import POINTER
 from velib_core.monitoring.documents import MANIFEST

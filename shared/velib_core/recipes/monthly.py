@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.lake.keys import Daily
 from velib_core.lake.layout import month_days
 

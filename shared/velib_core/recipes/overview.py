@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import dated_fingerprint, fingerprint_of
+from velib_core.lake.fingerprints import dated_fingerprint, fingerprint_of
 from velib_core.lake.keys import Events, Monitoring, OverviewDay
 from velib_core.monitoring.documents import MANIFEST
 from velib_core.tables.snapshots_index import recent_snapshots

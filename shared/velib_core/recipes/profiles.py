@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.model.readers import calibration_before, profile_before
 from velib_core.timeline.bins import day_after

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from velib_core import logs
-from velib_core.lake.bucket import fingerprint_of
+from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.lake.keys import (
     Daily,
     Events,

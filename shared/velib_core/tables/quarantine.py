@@ -7,7 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from velib_core import logs
-from velib_core.lake.bucket import JSON, Artefact, json_bytes
+from velib_core.lake.artefact import JSON, Artefact, json_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
