@@ -7,8 +7,6 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from google.api_core.exceptions import DeadlineExceeded, GoogleAPIError, NotFound
-from google.auth.exceptions import GoogleAuthError
 from velib_core.events.topics import DEAD_LETTER_TOPIC, MAX_DELIVERY_ATTEMPTS
 from velib_local.records import RECORDS, DeliveryRecord
 
@@ -59,7 +57,10 @@ def waiting(settings: Settings) -> DeadLetters:
     """Look at the dead letters of a deployed network; each is left where it is."""
     if not settings.project:
         return DeadLetters(None, reason="name the project with --project to count them")
-    from google.cloud import pubsub_v1  # noqa: PLC0415 -- slow, and only here
+    # Slow, and only here.
+    from google.api_core.exceptions import GoogleAPIError, NotFound  # noqa: PLC0415
+    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
+    from google.cloud import pubsub_v1  # noqa: PLC0415
 
     subscription = (
         f"projects/{settings.project}/subscriptions/{settings.network}-{DEAD_LETTER_TOPIC}"
@@ -100,6 +101,8 @@ def _peek(subscriber: pubsub_v1.SubscriberClient, subscription: str) -> list[typ
 
     The metric that counts them is minutes behind and does not say what failed.
     """
+    from google.api_core.exceptions import DeadlineExceeded  # noqa: PLC0415
+
     seen: dict[str, types.ReceivedMessage] = {}
     try:
         while len(seen) < LOOKED_AT:

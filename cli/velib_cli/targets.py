@@ -7,12 +7,11 @@ import os
 from typing import TYPE_CHECKING
 
 import click
-from velib_core.lake.bucket import connect
 from velib_core.lake.layout import Layout
 from velib_core.settings.env import SettingsError, as_network, as_prefix
 from velib_core.settings.network import Settings, bucket_and_folder
 from velib_deploy.function_specs import read_settings
-from velib_local.mirror import MIRROR, FolderLake, WritableFolderLake
+from velib_local.mirror import MIRROR, FolderLake
 from velib_local.records import RECORDS, SETTINGS
 
 from velib_cli.published_settings import as_published
@@ -73,6 +72,9 @@ def open_writable_lake(
     """Open a lake as `open_lake` does, to write in it."""
     if folder is None or bucket is not None:
         return _open_bucket(bucket, folder, None, file)
+    # It brings the client of the store, which a look at a folder does without.
+    from velib_local.writable_mirror import WritableFolderLake  # noqa: PLC0415
+
     settings, given = _settings_in(folder, file)
     lake = WritableFolderLake(folder)
     return lake, as_published(lake, settings, given)
@@ -83,6 +85,8 @@ def _open_bucket(
 ) -> tuple[Lake, Settings]:
     if bucket is None or folder is not None:
         raise click.UsageError("give either --bucket gs://BUCKET[/FOLDER] or --dir FOLDER")
+    from velib_core.lake.bucket import connect  # noqa: PLC0415 -- as above
+
     settings = deployed_settings(os.environ, bucket, project, file)
     lake = connect(settings)
     return lake, as_published(lake, settings, read_settings(file) if file else {})

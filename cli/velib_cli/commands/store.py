@@ -16,7 +16,8 @@ from google.cloud import storage
 from velib_core.lake.bucket import connect
 from velib_core.settings.network import Settings
 from velib_local.emulator.object_store import object_store
-from velib_local.mirror import MIRROR, copy_objects
+from velib_local.mirror import MIRROR
+from velib_local.writable_mirror import copy_objects
 
 from velib_cli.targets import open_lake
 

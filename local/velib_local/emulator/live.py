@@ -18,8 +18,9 @@ from velib_core.timeline.bins import BIN_SECONDS
 from velib_local.emulator import run
 from velib_local.emulator.cloud import deployed
 from velib_local.emulator.servers import BUCKET, local_servers
-from velib_local.mirror import FolderLake, copy_objects
+from velib_local.mirror import FolderLake
 from velib_local.records import RECORDS
+from velib_local.writable_mirror import copy_objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
