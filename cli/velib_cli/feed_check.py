@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from velib_core.jobs import ingest
 from velib_core.settings.env import as_zone
 from velib_core.settings.network import Settings
 from velib_core.tables import snapshot
+from velib_core.tables.defect_counts import kind_of
 from velib_core.tables.service import closed
 from velib_core.timeline.bins import bin_of, bin_start, iso_z
 from velib_core.timeline.local_time import nearest_zone
@@ -186,13 +186,17 @@ def _dialect(records: object, poll: Poll) -> list[str]:
 
 def _by_kind(defects: list[Defect]) -> list[dict[str, Any]]:
     """Return each kind of defect (field and expectation) with its count and an example."""
-    kinds: dict[tuple[str, str, bool], list[Defect]] = {}
+    kinds: dict[str, list[Defect]] = {}
     for defect in defects:
-        expected = re.sub(r"\d[\d:TZ.-]*", "…", defect.expected)
-        kinds.setdefault((defect.field, expected, defect.refused), []).append(defect)
+        kinds.setdefault(kind_of(defect), []).append(defect)
     return [
-        {"field": field, "count": len(found), "refused": refused, "example": _as_text(found[0])}
-        for (field, _, refused), found in sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+        {
+            "field": found[0].field,
+            "count": len(found),
+            "refused": found[0].refused,
+            "example": _as_text(found[0]),
+        }
+        for found in sorted(kinds.values(), key=len, reverse=True)
     ]
 
 

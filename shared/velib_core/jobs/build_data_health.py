@@ -12,7 +12,7 @@ from velib_core.jobs.monitoring_family import instant_of, run_metadata, stockout
 from velib_core.lake.keys import Snapshot
 from velib_core.monitoring.data import health
 from velib_core.recipes import health as recipe
-from velib_core.tables import snapshot, views
+from velib_core.tables import defect_counts, snapshot, views
 from velib_core.tables.history import SnapshotReader
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def _make(network: Network, inputs: Inputs) -> Documents:
             yield snapshot.with_repeats(_last_bin(table), {})
         yield from family.read_days(network.lake, inputs.files, health.COLUMNS)
         if after is not None:
-            yield snapshot.with_repeats(after, {})
+            # Of a day that has just begun: its first snapshot is no count of a day.
+            yield defect_counts.with_counts(snapshot.with_repeats(after, {}), {})
 
     return health.build(
         tables(),

@@ -24,7 +24,7 @@ from velib_core.lake.artefact import PARQUET, Artefact
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.recipes import daily
-from velib_core.tables import quarantine, snapshot
+from velib_core.tables import defect_counts, quarantine, snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.tables.snapshot import SCHEMA, SnapshotError
 from velib_core.timeline import clock
@@ -67,10 +67,12 @@ def run(network: Network, day: Day, *, force: bool = False) -> JobResult:
         tables = _read_snapshots(lake, layout, day, listing, result)
         if current is not None:
             tables = _with_rows_of_daily(lake, layout, current, tables, result)
-        repeats = collections.Counter[str]()
+        repeats, counts = collections.Counter[str](), collections.Counter[str]()
         for part in tables:
             repeats.update(snapshot.repeats_of(part))
+            counts.update(defect_counts.counts_of(part))
         table = snapshot.with_repeats(assemble(tables), repeats)
+        table = defect_counts.with_counts(table, counts)
         result.counts["rows_out"] = table.num_rows
         return Artefact(to_bytes(table), PARQUET, fingerprint)
 
@@ -195,7 +197,8 @@ def _with_rows_of_daily(
     """
     held = _held(lake, layout, daily, result)
     bins = bins_of(held["tbin_utc"])
-    united, others, repeats = [], np.ones(len(bins), bool), collections.Counter[str]()
+    united, others = [], np.ones(len(bins), bool)
+    repeats, counts = collections.Counter[str](), collections.Counter[str]()
     gone = 0
     for part in tables:
         start, stop = np.searchsorted(bins, bins_of(part["tbin_utc"])[0] + np.arange(2))
@@ -203,17 +206,21 @@ def _with_rows_of_daily(
         same = held.slice(start, stop - start)
         if same.equals(part):
             repeats.subtract(snapshot.repeats_of(part))
+            counts.subtract(defect_counts.counts_of(part))
         elif same.num_rows:
             merged = snapshot.merge(same.replace_schema_metadata(None), part)
             gone += merged.num_rows - part.num_rows
-            part = snapshot.with_repeats(merged, snapshot.repeats_of(part))  # noqa: PLW2901
+            reported = snapshot.with_repeats(merged, snapshot.repeats_of(part))
+            part = defect_counts.with_counts(reported, defect_counts.counts_of(part))  # noqa: PLW2901
         united.append(part)
     kept = held.filter(pa.array(others))
     result.counts["rows_kept"] = kept.num_rows + gone
     if result.counts["rows_kept"]:
         # What was counted in the objects that are gone is what the others do not count themselves.
         repeats.update(snapshot.repeats_of(held))
-        united.append(snapshot.with_repeats(kept, +repeats))
+        counts.update(defect_counts.counts_of(held))
+        reported = snapshot.with_repeats(kept, +repeats)
+        united.append(defect_counts.with_counts(reported, +counts))
     return united
 
 

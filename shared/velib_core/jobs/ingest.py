@@ -21,7 +21,7 @@ from velib_core.feeds.poll import Feeds, UnreadableFeedError
 from velib_core.lake.artefact import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.logs import log
-from velib_core.tables import quarantine, snapshot
+from velib_core.tables import defect_counts, quarantine, snapshot
 from velib_core.tables.history import snapshots_between
 from velib_core.tables.quarantine import Reject
 from velib_core.tables.snapshot import Defect, SnapshotError
@@ -120,7 +120,8 @@ def complete(
     stamped = stations.at_instant(rows, observed.at, weather)
     valid, more = snapshot.validate(stamped, bin_of(observed.at))
     found = [*observed.defects, *defects, *more]
-    return snapshot.with_repeats(valid, snapshot.count_repeats(found)), found
+    reported = snapshot.with_repeats(valid, snapshot.count_repeats(found))
+    return defect_counts.with_counts(reported, defect_counts.count(found)), found
 
 
 def _known_places(lake: Lake, layout: Layout, poll: Poll, feeds: Feeds) -> Mapping[str, Place]:
@@ -216,7 +217,10 @@ def _artefact(
                 quarantine.keep_object(lake, layout, current, "some rows", defects)
             repeats = _most(snapshot.repeats_of(held), snapshot.repeats_of(rows))
             merged = snapshot.merge(held, _with_weather_of(held, rows))
-            rows = snapshot.with_repeats(merged, repeats)
+            counts = defect_counts.counts_of(held)
+            if not merged.equals(held):  # a frozen feed is not written again for its counts
+                counts |= defect_counts.counts_of(rows)
+            rows = defect_counts.with_counts(snapshot.with_repeats(merged, repeats), counts)
     data = snapshot.to_bytes(rows)
     return Artefact(data, PARQUET, crc32c(data))
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from velib_core.errors import InvalidValueError, shorten
-from velib_core.tables import parquet
+from velib_core.tables import defect_counts, parquet
 from velib_core.tables.parquet import Limits
 from velib_core.timeline.bins import BIN_MINUTES, Bin, bin_start
 
@@ -321,7 +321,9 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
 
 
 def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
-    """Read the snapshot object of a bin; see `validate`. Its metadata counts the repeated rows.
+    """Read the snapshot object of a bin; see `validate`.
+
+    Its metadata counts the repeated rows and the feed's defects.
 
     Raises `SnapshotError` where the bytes are no Parquet or beyond the `LIMITS`, where they are no
     snapshot, and where no row holds: whatever they are, it is this error.
@@ -335,7 +337,7 @@ def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
 
 
 def daily_from_bytes(data: bytes) -> pa.Table:
-    """Read a daily: its valid rows, in order of bin and station, and its count of repeated rows.
+    """Read a daily: its valid rows, in order of bin and station, with the counts in its metadata.
 
     Raises `SnapshotError` where the bytes are no daily or beyond the `DAY_LIMITS`.
     """
@@ -348,7 +350,9 @@ def _read(
 ) -> tuple[pa.Table, list[Defect], dict[str, int]]:
     try:
         table = parquet.read(data, limits, SCHEMA.names)
-        return *validate(table, bin_), repeats_of(table)
+        rows, defects = validate(table, bin_)
+        counted = defect_counts.with_counts(rows, defect_counts.counts_of(table))
+        return counted, defects, repeats_of(table)
     except SnapshotError:
         raise
     except Exception as error:  # what hostile content raises is on no list
@@ -377,9 +381,11 @@ def count_repeats(defects: Iterable[Defect]) -> dict[str, int]:
 
 
 def with_repeats(table: pa.Table, repeats: Mapping[str, int]) -> pa.Table:
-    """Return the table with the count of repeated rows in its metadata, where there are any."""
-    reported = {REPEATED: json.dumps(dict(sorted(repeats.items())))} if repeats else None
-    return table.replace_schema_metadata(reported)
+    """Return the table with the count of repeated rows, if any, added to its metadata."""
+    metadata = {k: v for k, v in (table.schema.metadata or {}).items() if k != REPEATED}
+    if repeats:
+        metadata[REPEATED] = json.dumps(dict(sorted(repeats.items()))).encode()
+    return table.replace_schema_metadata(metadata or None)
 
 
 def repeats_of(table: pa.Table) -> dict[str, int]:

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from velib_core.tables.defect_counts import counts_of, with_counts
 from velib_core.tables.service import free_docks, in_service
 from velib_core.tables.snapshot import STAMP, repeats_of, with_repeats
 from velib_core.timeline.bins import (
@@ -132,8 +133,8 @@ def observations_table(daily: pa.Table, *, penury_bikes: int, saturation_docks: 
     where free docks ≤ min(``saturation_docks``, 10% of capacity); both are null where the station
     is out of service, and so is ``is_saturation`` where free docks are unknown. Where the
     capacity is unknown, the bounds alone count. ``occ_ratio`` is bikes / capacity, null where the
-    capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin. The daily's count of
-    repeated rows is carried along (`velib_core.tables.snapshot.repeats_of`).
+    capacity is 0 or unknown. ``h`` and ``min`` are the UTC clock of the bin. The daily's counts of
+    repeated rows and of the feed's defects are carried along.
     """
     capacity = pc.cast(daily["capacity"], pa.float64())
     positive = pc.if_else(pc.greater(capacity, 0), capacity, None)
@@ -155,7 +156,7 @@ def observations_table(daily: pa.Table, *, penury_bikes: int, saturation_docks: 
         ],
         schema=EVENTS_SCHEMA,
     )
-    return with_repeats(view, repeats_of(daily))
+    return with_counts(with_repeats(view, repeats_of(daily)), counts_of(daily))
 
 
 def _status_code(status: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from velib_core.monitoring.data import feed_defects
 from velib_core.monitoring.data.coverage import (
     Coverage,
     cover,
@@ -36,9 +37,10 @@ from velib_core.monitoring.documents import (
     with_manifest,
 )
 from velib_core.monitoring.panels import assemble, day_panel, encode, name_of, newest_rows
+from velib_core.tables.defect_counts import counts_of
 from velib_core.tables.panel import bins_of
 from velib_core.tables.snapshot import repeats_of
-from velib_core.timeline.bins import BIN_MINUTES, BINS_PER_DAY, Bin, bin_start, iso_z
+from velib_core.timeline.bins import BIN_MINUTES, BINS_PER_DAY, Bin, Day, bin_start, day_of, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from velib_core.tables.panel import Panel
     from velib_core.timeline.windows import LocalDays
 
-VERSION = "1.6"
+VERSION = "1.7"
 
 COLUMNS = (
     "tbin_utc",
@@ -103,7 +105,8 @@ def build(
         Observations tables with `COLUMNS`, one per day, in time order: the window, earlier
         ones whose stations are expected too, and today so far for the freshness. Their count of
         rows that were left out because their station and bin were there already is read from
-        their metadata (`velib_core.tables.snapshot.repeats_of`).
+        their metadata (`velib_core.tables.snapshot.repeats_of`), and so are the feed's defects
+        (`velib_core.tables.defect_counts.counts_of`).
     window
         Complete local days.
     now
@@ -111,7 +114,7 @@ def build(
 
     """
     limits, bounds = thresholds or HealthThresholds(), bounds or StockoutBounds()
-    parts, reports, duplicates = _read(tables)
+    parts, reports, duplicates, defects = _read(tables)
     panel = assemble(parts, window.start, window.stop, _VARIABLES)
     coverage = cover(panel, parts)
     hours = window.local().minute // 60
@@ -128,7 +131,7 @@ def build(
         "plateaus": dict(collections.Counter(p.state for p in plateaus)),
     }
     stuck = [p for p in plateaus if p.state == "stuck"]
-    alerts = _alerts(kpis, stuck, limits)
+    alerts = [*_alerts(kpis, stuck, limits), *feed_defects.alerts(defects)]
     kpis["alerts"] = flags = _flags(kpis, stuck)
     anomalies = _anomalies(panel, coverage, duplicates, stuck, limits)
     documents: dict[str, Any] = {
@@ -137,6 +140,7 @@ def build(
         "coverage_by_hour.json": coverage_by_hour(coverage, hours),
         # Not "alerts": readers take a key of the document's own name for the document itself.
         "alerts.json": {**flags, "raised": [dataclasses.asdict(alert) for alert in alerts]},
+        feed_defects.DOCUMENT: feed_defects.rows(defects, window.utc_days()),
         **{f"anomalies/{name}.json": items for name, items in anomalies.items()},
         "anomalies/manifest.json": _anomalies_manifest(run_metadata, anomalies, limits),
     }
@@ -154,11 +158,14 @@ def build(
 
 def _read(
     tables: Iterable[pa.Table],
-) -> tuple[list[Panel], dict[str, float], collections.Counter[str]]:
-    """Return the tables' panels, when each station last reported, and its repeated rows."""
+) -> tuple[
+    list[Panel], dict[str, float], collections.Counter[str], dict[Day, collections.Counter[str]]
+]:
+    """Return panels, each station's newest report and repeated rows, each day's defects."""
     parts: list[Panel] = []
     reports: dict[str, float] = {}
     duplicates = collections.Counter[str]()
+    defects: dict[Day, collections.Counter[str]] = {}
     for table in tables:
         part = day_panel(table, _VARIABLES)
         if part is not None:
@@ -166,7 +173,8 @@ def _read(
             reports |= _last_reports(table)
             duplicates.update(count_duplicates(table))
             duplicates.update(repeats_of(table))
-    return parts, reports, duplicates
+            defects[day_of(Bin(part.start))] = counts_of(table)
+    return parts, reports, duplicates, defects
 
 
 def count_duplicates(table: pa.Table) -> dict[str, int]:
