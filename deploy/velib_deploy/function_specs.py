@@ -103,7 +103,8 @@ def load_specs(folder: Path = REPOSITORY / "functions") -> dict[str, FunctionSpe
     """Read every function below a folder, by name; raise `FunctionSpecError` for a wrong one."""
     function_tomls = sorted(folder.glob("*/function.toml"))
     if not function_tomls:
-        raise FunctionSpecError("functions", str(folder), "folders with a function.toml")
+        expected = "folders with a function.toml, as in a checkout, which velib runs from"
+        raise FunctionSpecError("functions", str(folder), expected)
     return {function_toml.parent.name: load_spec(function_toml) for function_toml in function_tomls}
 
 
