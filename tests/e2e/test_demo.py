@@ -17,13 +17,23 @@ pytestmark = pytest.mark.e2e
 SCHEMAS = Path(__file__).parents[1] / "contract" / "schemas"
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The report and the folder of a small demo."""
-    out = tmp_path_factory.mktemp("demo") / "out"
-    done = velib("demo", "--days", "3", "--stations", "12", "--out", out, "--json")
+TRAINED = 3
+"""Days after which models are trained; forecasts have numbers from then on."""
+
+with_models = pytest.mark.parametrize(
+    "demo", [pytest.param(TRAINED, marks=pytest.mark.slow)], indirect=True
+)
+"""A demo of a day takes a minute, one that trains takes three; the chain of a week with models
+is in test_monitoring_chain.py."""
+
+
+@pytest.fixture(scope="module", params=[1, pytest.param(TRAINED, marks=pytest.mark.slow)])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The report, the folder and the days of a small demo."""
+    out, days = tmp_path_factory.mktemp("demo") / "out", request.param
+    done = velib("demo", "--days", str(days), "--stations", "12", "--out", out, "--json")
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout), out
+    return json.loads(done.stdout), out, days
 
 
 def documents(out: Path, pattern: str) -> list[dict[str, Any]]:
@@ -38,17 +48,18 @@ def validate(document: Any, schema: str) -> None:
 
 
 def test_days_are_closed_compacted_and_exported_by_events_alone(demo: Any) -> None:
-    report, out = demo
+    report, out, days = demo
     assert report["dead_letters"] == 0
-    assert report["objects"]["daily"] == 3
-    assert len(list((out / "exports").glob("events_*.parquet"))) == 3
+    assert report["objects"]["daily"] == days
+    assert len(list((out / "exports").glob("events_*.parquet"))) == days
     assert {stage["function"]: stage["failures"] for stage in report["stages"]} == dict.fromkeys(
         (stage["function"] for stage in report["stages"]), 0
     )
 
 
+@with_models
 def test_models_are_trained_evaluated_and_registered_by_events(demo: Any) -> None:
-    _, out = demo
+    _, out, _days = demo
     folders = [path.parent for path in out.glob("models/h*/*/pack.json")]
     refused = list(out.glob("models/h*/*/refused.json"))
     assert {path.parent.name for path in [*folders, *(r.parent for r in refused)]} >= {"h15", "h60"}
@@ -60,8 +71,9 @@ def test_models_are_trained_evaluated_and_registered_by_events(demo: Any) -> Non
         )
 
 
+@with_models
 def test_every_snapshot_since_the_training_is_forecast_and_logged(demo: Any) -> None:
-    _, out = demo
+    _, out, _days = demo
     trained = "2025-11-06"
     since = {path.stem for path in out.glob("bronze/*/*/*.parquet") if path.stem >= trained}
     assert len(since) == 7.5 * 12 + 1
@@ -73,7 +85,7 @@ def test_every_snapshot_since_the_training_is_forecast_and_logged(demo: Any) -> 
 
 
 def test_every_station_has_its_forecast_or_the_reason_for_none(demo: Any) -> None:
-    _, out = demo
+    _, out, _days = demo
     for horizon in (15, 60):
         api, alias = (
             documents(out, f"serving/forecast/{path}")[0]
@@ -93,7 +105,7 @@ def test_every_station_has_its_forecast_or_the_reason_for_none(demo: Any) -> Non
 
 
 def test_monitoring_is_published_and_holds_to_the_contract(demo: Any) -> None:
-    _, out = demo
+    _, out, _days = demo
     found = sorted((out / "monitoring").rglob("*.json"))
     assert sum(path.name == "manifest.json" for path in found) == 10  # health has two
     wrong = []
@@ -104,7 +116,7 @@ def test_monitoring_is_published_and_holds_to_the_contract(demo: Any) -> None:
 
 
 def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo: Any) -> None:
-    _, out = demo
+    _, out, days = demo
     with chromium() as browser:
         open_page(browser, out / "report.html")
         browser.execute_script("drawAll()")
@@ -117,14 +129,14 @@ def test_the_demo_leaves_its_page_with_every_station_on_the_map(demo: Any) -> No
         "compact_daily",
         "build_datasets",
         "build_data_health",
-        "train_model",
         "build_serving_forecast",
-    }
+    } | ({"train_model"} if days == TRAINED else set())
     assert data["dead_letters"] == 0
 
 
 def test_deliveries_record_which_event_made_what(demo: Any) -> None:
-    _, out = demo
+    _, out, days = demo
     lines = (out / "_local" / "deliveries.jsonl").read_text("utf-8").splitlines()
     functions = {json.loads(line)["function"] for line in lines}
-    assert {"ingest", "close_day", "compact_daily", "train_model"} <= functions
+    assert {"ingest", "close_day", "compact_daily"} <= functions
+    assert ("train_model" in functions) == (days == TRAINED)

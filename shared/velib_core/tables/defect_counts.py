@@ -37,7 +37,7 @@ def kind_of(defect: Defect) -> str:
 
 
 def count(defects: Iterable[Defect]) -> collections.Counter[str]:
-    """Return how many defects of each kind one snapshot has; the rarest of very many are left."""
+    """Return how many defects of each kind a snapshot has; the rarest of very many are left out."""
     kinds = collections.Counter(map(kind_of, defects))
     return collections.Counter({SNAPSHOTS: 1, **dict(kinds.most_common(MAX_KINDS))})
 
