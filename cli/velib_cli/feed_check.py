@@ -50,7 +50,10 @@ class UnusableFeedError(PermanentError):
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A feed as ingestion understands it: the snapshot it would write, and what was wrong."""
+    """A feed as ingestion understands it: the snapshot it would write, and what was wrong.
+
+    ``since`` says what changed since the read before, ``None`` at the first.
+    """
 
     configured: Mapping[str, str]
     urls: Mapping[str, str]
@@ -59,6 +62,7 @@ class Checked:
     rows: pa.Table
     defects: list[Defect]
     tz: str
+    since: str | None
 
 
 class FeedCheck:
@@ -87,6 +91,7 @@ class FeedCheck:
         self._feeds = Feeds(settings, lambda: at) if at else Feeds(settings)
         self._url = url
         self._tz = tz
+        self._before: Checked | None = None
 
     def read(self) -> Checked:
         """Read the feed once; raise `UnusableFeedError` where it could not be ingested."""
@@ -102,7 +107,10 @@ class FeedCheck:
             rejections = [defect for defect in defects if defect.refused]
             first = f"; the first: {_as_text(rejections[0])}" if rejections else ""
             raise UnusableFeedError(f"no usable station, {len(rejections)} records refused{first}")
-        return Checked(self._configured, urls, poll, observed, rows, defects, zone)
+        stamp = poll.status_file.last_updated
+        since = None if self._before is None else _since(self._before, stamp, rows)
+        self._before = Checked(self._configured, urls, poll, observed, rows, defects, zone, since)
+        return self._before
 
     def _zone(self, urls: Mapping[str, str], poll: Poll) -> str:
         """Return the zone that system_information says, else that of the nearest place."""
@@ -140,6 +148,7 @@ def describe(checked: Checked) -> dict[str, Any]:
         "polled": iso_z(poll.polled.replace(microsecond=0)),
         "last_updated": iso_z(file.last_updated) if file.last_updated else None,
         "observed_at": iso_z(checked.observed.at),
+        "since_last_read": checked.since,
         "observed_by": "last_updated" if checked.observed.by_stamp else "the clock",
         "bin": iso_z(bin_start(bin_of(checked.observed.at))),
         "refused": sum(defect.refused for defect in checked.defects),
@@ -147,6 +156,22 @@ def describe(checked: Checked) -> dict[str, Any]:
         "lacks": {name: _LACKS[name] for name, known in share.items() if known == 0},
         "settings": _settings(checked),
     }
+
+
+def _since(before: Checked, stamp: dt.datetime | None, rows: pa.Table) -> str:
+    """Say what the stamp and the counts of a read are to those of the read before."""
+    changed = ingest.differs(before.rows, rows)
+    counts = "other counts" if changed else "the same counts"
+    earlier = before.poll.status_file.last_updated
+    if stamp is None or earlier is None:
+        return f"{counts}, no stamp to compare"
+    if stamp < earlier:
+        return f"{counts}, and an older stamp: copies of the feed disagree"
+    if stamp > earlier:
+        return f"{counts}, a newer stamp"
+    if changed:
+        return f"{counts} under the same stamp: nobody maintains it, the time is that of the poll"
+    return f"{counts}, the same stamp: nothing new"
 
 
 def _known(rows: pa.Table, name: str) -> int:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from raw_feed import raw_feed
+from velib_cli.feed_check import FeedCheck, describe
 from velib_cli.main import cli
 from velib_core.feeds import http
 
@@ -224,3 +225,23 @@ def test_the_query_of_an_address_is_never_shown(server: Any, check: Any) -> None
     done = CliRunner().invoke(cli, ["feed", f"{server.url}/gbfs.json?key=SECRET"])
     assert done.exit_code == 1
     assert "SECRET" not in done.output
+
+
+def test_two_reads_of_a_feed_are_compared(server: Any) -> None:
+    def publish(bikes: int, stamp: int | None) -> str | None:
+        station = status(num_bikes_available=bikes)
+        server.publish(
+            station_status=stations(station, stamp=stamp), station_information=stations(about())
+        )
+        since: str | None = describe(check.read())["since_last_read"]
+        return since
+
+    check = FeedCheck(f"{server.url}/gbfs.json", at=NOW)
+    assert publish(3, STAMP) is None
+    assert publish(3, STAMP) == "the same counts, the same stamp: nothing new"
+    changed = publish(4, STAMP)
+    assert changed is not None
+    assert changed.startswith("other counts under the same stamp: nobody maintains it")
+    assert publish(4, STAMP + 10) == "the same counts, a newer stamp"
+    assert publish(5, STAMP) == "other counts, and an older stamp: copies of the feed disagree"
+    assert publish(5, None) == "the same counts, no stamp to compare"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import http.server
+import socket
 import threading
 import time
 import tracemalloc
@@ -296,6 +297,24 @@ def test_a_body_that_never_ends_is_bounded(serve: Any, monkeypatch: pytest.Monke
 def test_an_address_named_from_elsewhere_does_not_lead_to_this_machine(url: str) -> None:
     with fetch.open_session() as session, pytest.raises(FeedError, match="beyond this machine"):
         fetch.get(session, url, origin="http://192.0.2.1/gbfs.json")
+
+
+@pytest.mark.parametrize("origin", ["http://192.0.2.1/", "http://rebound.example/gbfs.json"])
+def test_a_name_that_leads_here_only_after_it_was_checked_is_refused(
+    serve: Any, monkeypatch: pytest.MonkeyPatch, origin: str
+) -> None:
+    server, resolve = serve(answer(body=b"secret")), socket.getaddrinfo
+    first = iter(["192.0.2.7"])
+
+    def rebound(host: str, *rest: Any, **more: Any) -> Any:
+        found = next(first, "127.0.0.1") if host == "rebound.example" else host
+        return resolve(found, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    url = f"http://rebound.example:{server.server_port}/feed"
+    with fetch.open_session() as session, pytest.raises(FeedError, match="beyond this machine"):
+        fetch.get(session, url, origin=origin)
+    assert server.asked == []
 
 
 def test_the_query_of_an_address_is_in_no_message(serve: Any) -> None:

@@ -241,7 +241,7 @@ def test_published_forecasts_are_scored_one_by_one(seed: Any) -> None:
     start = grid.window.start
     bikes, capacity = (
         {station: plain(array[:, s]) for s, station in enumerate("abc")}
-        for array in (grid.base, grid.capacity)
+        for array in (grid.persistence, grid.capacity)
     )
     mine = [row for row in rows if row["horizon_bins"] == 3]
     expected, leads = oracle.scores(mine, bikes, capacity, start)

@@ -48,7 +48,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str) -> st
     "--watch",
     type=click.IntRange(1),
     metavar="SECONDS",
-    help="Read again every so many seconds until Ctrl-C.",
+    help="Read again every so many seconds until Ctrl-C, and say what changed.",
 )
 @click.option("--at", type=_Instant(), help="The clock, instead of this machine's; UTC.")
 @click.option("--tz", callback=_zone, default="", help="Zone of the network; found by default.")
@@ -162,5 +162,6 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("stamp", found["last_updated"] or "none"),
         ("clock", found["polled"]),
+        *([("since the last read", found["since_last_read"])] if found["since_last_read"] else []),
         ("observed at", f"{found['observed_at']} by {found['observed_by']}, bin {found['bin']}"),
     ]

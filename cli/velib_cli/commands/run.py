@@ -24,14 +24,14 @@ from rich.progress import (
 )
 from rich.table import Table
 from velib_core.settings.env import as_network, as_prefix, as_url, as_zone
-from velib_core.settings.network import all_variables
+from velib_core.settings.network import Settings, all_variables
 from velib_core.timeline.bins import BINS_PER_DAY, Day, parse_day
+from velib_local.mirror import MIRROR
 from velib_local.records import RECORDS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from velib_core.settings.network import Settings
     from velib_local.emulator.run import ChainReport
     from velib_local.emulator.servers import PubSubKind
     from velib_local.simulation.feed_server import FeedState
@@ -219,6 +219,12 @@ def replay(
         click.echo(line, err=True)
     if "MON_TZ" not in os.environ:
         named = {"MON_TZ": understood.tz} | named
+    horizons = Settings.from_env({**os.environ, "GCS_BUCKET_ROOT": MIRROR}).horizons
+    for minutes in understood.unevaluable(horizons):
+        step = understood.step_min
+        click.echo(
+            f"{minutes} min ahead cannot be evaluated: observations are {step} min apart", err=True
+        )
     _claim(out, source, understood)
     run = _Run(
         recording.snapshots(),

@@ -122,10 +122,18 @@ def redacted(url: str) -> str:
         return "an address that cannot be parsed"
 
 
+_BEYOND = "one beyond this machine and its links"
+
+_LOCAL_HOSTS: set[str] = set()
+"""Hosts by which configured addresses led to this machine: what they name may do so too. A name
+that leads here only later is not among them."""
+
+
 class _Call(threading.local):
-    """The sockets that this thread's call has used."""
+    """The sockets that this thread's call has used, and whether they may lead to this machine."""
 
     sockets: list[socket.socket] | None = None
+    may_be_local: bool = True
 
 
 _CALL = _Call()
@@ -135,6 +143,19 @@ class _Watched:
     """Makes a connection note its socket, so that it can be shut while a thread waits for it."""
 
     sock: socket.socket | None
+    proxy: object
+    host: str
+
+    def _new_conn(self) -> socket.socket:
+        """Connect; refuse a name that led elsewhere when its address was checked."""
+        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
+        peer = str(connected.getpeername()[0])
+        if not self.proxy and _stays_here(peer):
+            if not _CALL.may_be_local:
+                connected.close()
+                raise FeedError("address", peer, _BEYOND)
+            _LOCAL_HOSTS.add(self.host)
+        return connected
 
     def request(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 -- urllib3's own
         super().request(*args, **options)  # type: ignore[misc]
@@ -204,7 +225,7 @@ def _pause_s(state: tenacity.RetryCallState) -> float:
 def _follow(session: requests.Session, url: str, origin: str, deadline: float) -> Answer:
     """Fetch a URL through its redirects, none of whose bodies is read."""
     for _ in range(MAX_REDIRECTS + 1):
-        _check_address(url, origin)
+        _CALL.may_be_local = _check_address(url, origin)
         found = _get_once(session, url, deadline)
         if isinstance(found, Answer):
             return found
@@ -212,8 +233,11 @@ def _follow(session: requests.Session, url: str, origin: str, deadline: float) -
     raise FeedError(redacted(url), "one more", f"at most {MAX_REDIRECTS} redirects")
 
 
-def _check_address(url: str, origin: str) -> None:
-    """Raise `FeedError` where an address is none of HTTP, or leads where its origin may not."""
+def _check_address(url: str, origin: str) -> bool:
+    """Return whether an address may lead to this machine: it is the origin, or that led here.
+
+    Raises `FeedError` where it is none of HTTP, or leads where its origin may not.
+    """
     expected = "an http(s) address"
     try:
         parts = urllib.parse.urlsplit(url)
@@ -223,8 +247,11 @@ def _check_address(url: str, origin: str) -> None:
         raise FeedError("address", redacted(url), expected) from error
     if parts.scheme not in {"http", "https"} or not host:
         raise FeedError("address", redacted(url), expected)
-    if host != named_by and _is_local(host) and not _is_local(named_by or ""):
-        raise FeedError("address", redacted(url), "one beyond this machine and its links")
+    if url == origin or named_by in _LOCAL_HOSTS:
+        return True
+    if _is_local(host):
+        raise FeedError("address", redacted(url), _BEYOND)
+    return False
 
 
 def _is_local(host: str) -> bool:
@@ -233,9 +260,13 @@ def _is_local(host: str) -> bool:
         found = {str(item[4][0]) for item in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False
-    addresses = [ipaddress.ip_address(text.partition("%")[0]) for text in found]
-    plain = [getattr(address, "ipv4_mapped", None) or address for address in addresses]
-    return any(a.is_loopback or a.is_link_local or a.is_unspecified for a in plain)
+    return any(map(_stays_here, found))
+
+
+def _stays_here(text: str) -> bool:
+    address = ipaddress.ip_address(text.partition("%")[0])
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return plain.is_loopback or plain.is_link_local or plain.is_unspecified
 
 
 def _get_once(session: requests.Session, url: str, deadline: float) -> Answer | str:

@@ -151,7 +151,7 @@ def _unless_seen(
             return observed
         entry = lake.stat(layout.name(Snapshot(bin_)))
         held = _read(lake, entry, bin_) if entry else None
-        if held is None or not _differs(_at(held, observed.at), rows):
+        if held is None or not differs(_at(held, observed.at), rows):
             return observed
         said, expected = observed.at.isoformat(), "another than that of other counts"
         defect = Defect(None, "last_updated", said, expected, refused=False)
@@ -167,7 +167,7 @@ def _unless_seen(
     return observed
 
 
-def _differs(held: pa.Table, rows: pa.Table) -> bool:
+def differs(held: pa.Table, rows: pa.Table) -> bool:
     """Return whether a station has other counts in two tables."""
     before, now = (_by_station(table, _COUNTS) for table in (held, rows))
     return any(before[station] != now[station] for station in before.keys() & now.keys())

@@ -152,7 +152,7 @@ def _documents(
 
 
 def _overview(pairs: Pairs, hindcasts: Hindcasts, tz: str) -> dict[str, Any]:
-    observed = np.isfinite(hindcasts.base)
+    observed = np.isfinite(hindcasts.persistence)
     at = np.flatnonzero(observed.any(axis=1))
     days = np.unique(hindcasts.window.local().day[at])
     reason = None if len(pairs) else "no forecast with a truth in the window"
@@ -167,7 +167,7 @@ def _overview(pairs: Pairs, hindcasts: Hindcasts, tz: str) -> dict[str, Any]:
         "days": len(days),
         "ts_min_perf": _stamp(hindcasts, int(at[0])) if len(at) else None,
         "ts_max_perf": _stamp(hindcasts, int(at[-1])) if len(at) else None,
-        "has_y_pred": bool(np.isfinite(hindcasts.published).any()),
+        "has_y_pred": bool(np.isfinite(hindcasts.whole).any()),
         "model_versions": hindcasts.versions,
         "reason": reason,
     }

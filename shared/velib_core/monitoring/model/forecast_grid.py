@@ -38,8 +38,8 @@ COLUMNS = (
 
 FIELDS = {
     "truth": "y_true",
-    "base": "y_baseline_persist",
-    "published": "y_pred_int",
+    "persistence": "y_baseline_persist",
+    "whole": "y_pred_int",
     "median": "y_pred",
     "mean": "y_mean",
     "crps": "crps",
@@ -53,9 +53,8 @@ class Hindcasts:
     """Forecasts of one horizon in a window; arrays ``float32[T, S]`` by issue bin, NaN unknown.
 
     ``ids`` are the stations, sorted; ``versions`` counts the forecasts of each model.
-    ``truth`` is what was there at the target time; ``base`` the bikes at the issue bin, which
-    is what persistence forecasts; ``published`` the whole number a user sees, ``median`` and
-    ``mean`` the numbers behind it, ``crps`` the score of the whole distribution in bikes;
+    ``truth`` is what was there at the target time; ``persistence`` the bikes at the issue bin;
+    ``whole`` the forecast as a whole number, ``median`` and ``mean`` the numbers behind it, ``crps`` the score of the whole distribution in bikes;
     ``capacity`` at the issue bin.
     """
 
@@ -64,8 +63,8 @@ class Hindcasts:
     ids: NDArray[np.str_]
     versions: dict[str, int]
     truth: NDArray[np.float32]
-    base: NDArray[np.float32]
-    published: NDArray[np.float32]
+    persistence: NDArray[np.float32]
+    whole: NDArray[np.float32]
     median: NDArray[np.float32]
     mean: NDArray[np.float32]
     crps: NDArray[np.float32]
@@ -74,7 +73,7 @@ class Hindcasts:
     @property
     def scored(self) -> NDArray[np.bool_]:
         """Where truth, baseline and forecast are all known: the mask of every comparison."""
-        return np.isfinite(self.truth) & np.isfinite(self.base) & np.isfinite(self.published)
+        return np.isfinite(self.truth) & np.isfinite(self.persistence) & np.isfinite(self.whole)
 
 
 def to_grid(

@@ -152,9 +152,9 @@ class ErrorSums:
     def over(cls, hindcasts: Hindcasts, axis: int) -> ErrorSums:
         """Sum over stations (``axis`` 1) or bins (``axis`` 0)."""
         scored = hindcasts.scored
-        known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.base)
+        known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.persistence)
         columns = [scored.sum(axis=axis), known.sum(axis=axis)]
-        for forecast in (hindcasts.published, hindcasts.base):
+        for forecast in (hindcasts.whole, hindcasts.persistence):
             error = np.where(scored, hindcasts.truth - forecast, np.float32(0))
             columns += [
                 part.sum(axis=axis, dtype=np.float64) for part in (np.abs(error), error**2, error)
@@ -242,8 +242,8 @@ def _kpis(
     total = by_bin.total()
     scored = hindcasts.scored
     at = np.flatnonzero(scored.any(axis=1))
-    known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.base)
-    persistence = np.abs(hindcasts.truth - hindcasts.base)[known]
+    known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.persistence)
+    persistence = np.abs(hindcasts.truth - hindcasts.persistence)[known]
     return {
         **head,
         "window_days": len(hindcasts.window.days),
@@ -290,7 +290,7 @@ def _distribution(hindcasts: Hindcasts) -> dict[str, float | None]:
     """
     pairs = hindcasts.scored & np.isfinite(hindcasts.crps)
     model = _mean(hindcasts.crps[pairs])
-    persistence = _mean(np.abs(hindcasts.truth - hindcasts.base)[pairs])
+    persistence = _mean(np.abs(hindcasts.truth - hindcasts.persistence)[pairs])
     climatology = _climatological_scores(hindcasts)[pairs]
     return {
         "crps_model": model,
@@ -329,7 +329,7 @@ def _reason(total: Mapping[str, Any]) -> str | None:
 
 def _histogram(hindcasts: Hindcasts) -> dict[str, Any]:
     """Count residuals by whole bikes, out to the 99th percentile of their size."""
-    error = (hindcasts.truth - hindcasts.published)[hindcasts.scored]
+    error = (hindcasts.truth - hindcasts.whole)[hindcasts.scored]
     counts = IntegerHistogram.of(np.rint(error).astype(np.int64))
     lookback = range_of_residuals(counts) if len(error) else 1
     inside = np.abs(counts.values) <= lookback
@@ -377,7 +377,7 @@ def _status(
 ) -> Status:
     seen = np.zeros(window.bins, bool)
     for hindcasts in laid_out.values():
-        seen |= np.isfinite(hindcasts.base).any(axis=1)
+        seen |= np.isfinite(hindcasts.persistence).any(axis=1)
     status = status_of_days(window.days_with(seen[:, None]), len(window.days))
     return partly(
         status, [f"h{row['horizon_min']}: {row['reason']}" for row in info if row["reason"]]

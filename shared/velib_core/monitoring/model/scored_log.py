@@ -113,7 +113,7 @@ def _add(score: LoggedForecastScores, rows: pa.Table, hindcasts: Hindcasts) -> N
     mine = (issued >= 0) & (issued < hindcasts.window.bins) & np.isfinite(forecast)
     score.published += int(mine.sum())
     station = _columns(rows, hindcasts)
-    bikes, capacity = hindcasts.base, hindcasts.capacity
+    bikes, capacity = hindcasts.persistence, hindcasts.capacity
     mine &= (station >= 0) & (target >= 0) & (target < hindcasts.window.bins)
     issued, target, station, forecast = issued[mine], target[mine], station[mine], forecast[mine]
     truth, base = bikes[target, station], bikes[issued, station]

@@ -66,14 +66,14 @@ def series_document(
         ],
         "y_true": hindcasts.truth[drawn, column],
         "y_pred": forecast,
-        "y_base": hindcasts.base[drawn, column],
+        "y_base": hindcasts.persistence[drawn, column],
     }
 
 
 def _drawn(hindcasts: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.int64], Floats]:
     """Return the bins to draw, and their forecasts; a null would be drawn as 0."""
     truth, base, forecast = (
-        values[rows, column] for values in (hindcasts.truth, hindcasts.base, hindcasts.published)
+        values[rows, column] for values in (hindcasts.truth, hindcasts.persistence, hindcasts.whole)
     )
     known = np.isfinite(truth) & np.isfinite(base)
     if np.isfinite(forecast).any():
@@ -84,7 +84,7 @@ def _drawn(hindcasts: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.i
 
 def _median_station(hindcasts: Hindcasts, rows: slice, min_points: int) -> int | None:
     """Return the station with the median MAE of the rows; of persistence without forecasts."""
-    for forecast in (hindcasts.published, hindcasts.base):
+    for forecast in (hindcasts.whole, hindcasts.persistence):
         error = np.abs(hindcasts.truth[rows] - forecast[rows])
         known = np.isfinite(error)
         enough = np.flatnonzero(known.sum(axis=0) >= min_points)
