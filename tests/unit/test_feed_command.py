@@ -233,10 +233,10 @@ def test_two_reads_of_a_feed_are_compared(server: Any) -> None:
         server.publish(
             station_status=stations(station, stamp=stamp), station_information=stations(about())
         )
-        since: str | None = describe(check.read())["since_last_read"]
+        since: str | None = describe(reader.read())["since_last_read"]
         return since
 
-    check = FeedCheck(f"{server.url}/gbfs.json", at=NOW)
+    reader = FeedCheck(f"{server.url}/gbfs.json", at=NOW)
     assert publish(3, STAMP) is None
     assert publish(3, STAMP) == "the same counts, the same stamp: nothing new"
     changed = publish(4, STAMP)

@@ -129,7 +129,6 @@ class Understood:
         )
         return ["; ".join([head, *notes]), *map(str, self.rejections)]
 
-
     def unevaluable(self, horizons: Sequence[int]) -> list[int]:
         """Return the horizons, in minutes, at whose end this step seldom observes anything."""
         apart = self.step_min > BIN_MINUTES

@@ -143,18 +143,16 @@ class _Watched:
     """Makes a connection note its socket, so that it can be shut while a thread waits for it."""
 
     sock: socket.socket | None
-    proxy: object
-    host: str
 
     def _new_conn(self) -> socket.socket:
         """Connect; refuse a name that led elsewhere when its address was checked."""
         connected: socket.socket = super()._new_conn()  # type: ignore[misc]
         peer = str(connected.getpeername()[0])
-        if not self.proxy and _stays_here(peer):
+        if not getattr(self, "proxy", None) and _stays_here(peer):
             if not _CALL.may_be_local:
                 connected.close()
                 raise FeedError("address", peer, _BEYOND)
-            _LOCAL_HOSTS.add(self.host)
+            _LOCAL_HOSTS.add(str(getattr(self, "host", "")))
         return connected
 
     def request(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 -- urllib3's own

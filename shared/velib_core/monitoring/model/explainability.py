@@ -167,7 +167,7 @@ def _overview(pairs: Pairs, hindcasts: Hindcasts, tz: str) -> dict[str, Any]:
         "days": len(days),
         "ts_min_perf": _stamp(hindcasts, int(at[0])) if len(at) else None,
         "ts_max_perf": _stamp(hindcasts, int(at[-1])) if len(at) else None,
-        "has_y_pred": bool(np.isfinite(hindcasts.whole).any()),
+        "has_y_pred": bool(np.isfinite(hindcasts.integer).any()),
         "model_versions": hindcasts.versions,
         "reason": reason,
     }

@@ -39,7 +39,7 @@ COLUMNS = (
 FIELDS = {
     "truth": "y_true",
     "persistence": "y_baseline_persist",
-    "whole": "y_pred_int",
+    "integer": "y_pred_int",
     "median": "y_pred",
     "mean": "y_mean",
     "crps": "crps",
@@ -54,7 +54,8 @@ class Hindcasts:
 
     ``ids`` are the stations, sorted; ``versions`` counts the forecasts of each model.
     ``truth`` is what was there at the target time; ``persistence`` the bikes at the issue bin;
-    ``whole`` the forecast as a whole number, ``median`` and ``mean`` the numbers behind it, ``crps`` the score of the whole distribution in bikes;
+    ``integer`` the forecast as a whole number, ``median`` and ``mean`` the numbers
+    behind it, ``crps`` the score of the whole distribution in bikes;
     ``capacity`` at the issue bin.
     """
 
@@ -64,7 +65,7 @@ class Hindcasts:
     versions: dict[str, int]
     truth: NDArray[np.float32]
     persistence: NDArray[np.float32]
-    whole: NDArray[np.float32]
+    integer: NDArray[np.float32]
     median: NDArray[np.float32]
     mean: NDArray[np.float32]
     crps: NDArray[np.float32]
@@ -73,7 +74,7 @@ class Hindcasts:
     @property
     def scored(self) -> NDArray[np.bool_]:
         """Where truth, baseline and forecast are all known: the mask of every comparison."""
-        return np.isfinite(self.truth) & np.isfinite(self.persistence) & np.isfinite(self.whole)
+        return np.isfinite(self.truth) & np.isfinite(self.persistence) & np.isfinite(self.integer)
 
 
 def to_grid(

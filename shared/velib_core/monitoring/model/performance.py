@@ -154,7 +154,7 @@ class ErrorSums:
         scored = hindcasts.scored
         known = np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.persistence)
         columns = [scored.sum(axis=axis), known.sum(axis=axis)]
-        for forecast in (hindcasts.whole, hindcasts.persistence):
+        for forecast in (hindcasts.integer, hindcasts.persistence):
             error = np.where(scored, hindcasts.truth - forecast, np.float32(0))
             columns += [
                 part.sum(axis=axis, dtype=np.float64) for part in (np.abs(error), error**2, error)
@@ -329,7 +329,7 @@ def _reason(total: Mapping[str, Any]) -> str | None:
 
 def _histogram(hindcasts: Hindcasts) -> dict[str, Any]:
     """Count residuals by whole bikes, out to the 99th percentile of their size."""
-    error = (hindcasts.truth - hindcasts.whole)[hindcasts.scored]
+    error = (hindcasts.truth - hindcasts.integer)[hindcasts.scored]
     counts = IntegerHistogram.of(np.rint(error).astype(np.int64))
     lookback = range_of_residuals(counts) if len(error) else 1
     inside = np.abs(counts.values) <= lookback

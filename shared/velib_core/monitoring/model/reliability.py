@@ -49,7 +49,7 @@ def calibration_document(
     hour = (hindcasts.window.local().minute // 60)[pairs.at]
     median = hindcasts.median[pairs.at, pairs.station]
     mean = hindcasts.mean[pairs.at, pairs.station]
-    forecast = np.where(np.isfinite(median), median, pairs.whole.astype(np.float32))
+    forecast = np.where(np.isfinite(median), median, pairs.integer.astype(np.float32))
     reported = np.isfinite(mean)
     everything = np.zeros(len(pairs), np.int8)
     return {

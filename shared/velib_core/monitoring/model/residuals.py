@@ -43,13 +43,13 @@ class Pairs:
     at: NDArray[np.int32]
     station: NDArray[np.int32]
     truth: NDArray[np.int32]
-    whole: NDArray[np.int32]
+    integer: NDArray[np.int32]
 
     @classmethod
     def of(cls, hindcasts: Hindcasts) -> Pairs:
         """Collect the pairs that are known."""
-        at, station = np.nonzero(np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.whole))
-        columns = (at, station, hindcasts.truth[at, station], hindcasts.whole[at, station])
+        at, station = np.nonzero(np.isfinite(hindcasts.truth) & np.isfinite(hindcasts.integer))
+        columns = (at, station, hindcasts.truth[at, station], hindcasts.integer[at, station])
         return cls(*(np.rint(column).astype(np.int32) for column in columns))
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Pairs:
     @property
     def residual(self) -> NDArray[np.int32]:
         """Truth − forecast, in bikes."""
-        return self.truth - self.whole
+        return self.truth - self.integer
 
 
 def residual_document(pairs: Pairs, hindcasts: Hindcasts, limits: ResidualLimits) -> dict[str, Any]:
@@ -154,10 +154,10 @@ def quantile_groups(values: NDArray[np.signedinteger], count: int) -> NDArray[np
 def _by_forecast(pairs: Pairs, residual: NDArray[np.int32], count: int) -> list[dict[str, Any]]:
     if not len(pairs):
         return []
-    group = quantile_groups(pairs.whole, count)
+    group = quantile_groups(pairs.integer, count)
     n = np.bincount(group)
     mae = np.bincount(group, np.abs(residual)) / n
-    level = np.bincount(group, pairs.whole) / n
+    level = np.bincount(group, pairs.integer) / n
     return [
         {"quantile": f"q{g + 1}", "mae": mae[g], "n": n[g], "y_pred_mean": level[g]}
         for g in range(len(n))
@@ -166,7 +166,7 @@ def _by_forecast(pairs: Pairs, residual: NDArray[np.int32], count: int) -> list[
 
 def _episodes(hindcasts: Hindcasts, limits: ResidualLimits) -> list[dict[str, Any]]:
     """Return each station's longest run of misses, the longest first."""
-    residual = hindcasts.truth - hindcasts.whole
+    residual = hindcasts.truth - hindcasts.integer
     observed = np.isfinite(residual)
     lookback = run_lengths.lookback_of(observed)
     found = run_lengths.find_runs(np.abs(residual) >= limits.episode_bikes, observed, lookback)

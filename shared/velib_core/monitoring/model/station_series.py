@@ -73,7 +73,8 @@ def series_document(
 def _drawn(hindcasts: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.int64], Floats]:
     """Return the bins to draw, and their forecasts; a null would be drawn as 0."""
     truth, base, forecast = (
-        values[rows, column] for values in (hindcasts.truth, hindcasts.persistence, hindcasts.whole)
+        values[rows, column]
+        for values in (hindcasts.truth, hindcasts.persistence, hindcasts.integer)
     )
     known = np.isfinite(truth) & np.isfinite(base)
     if np.isfinite(forecast).any():
@@ -84,7 +85,7 @@ def _drawn(hindcasts: Hindcasts, rows: slice, column: int) -> tuple[NDArray[np.i
 
 def _median_station(hindcasts: Hindcasts, rows: slice, min_points: int) -> int | None:
     """Return the station with the median MAE of the rows; of persistence without forecasts."""
-    for forecast in (hindcasts.whole, hindcasts.persistence):
+    for forecast in (hindcasts.integer, hindcasts.persistence):
         error = np.abs(hindcasts.truth[rows] - forecast[rows])
         known = np.isfinite(error)
         enough = np.flatnonzero(known.sum(axis=0) >= min_points)
