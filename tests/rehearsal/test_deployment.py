@@ -280,6 +280,7 @@ def test_destroying_leaves_the_data_the_dead_letters_and_the_role(rehearsal: Any
         f"projects/{PROJECT}/topics/velib-dead-letter",
         f"{SUBSCRIPTIONS}velib-dead-letter",
         f"projects/{PROJECT}/roles/velibObjectDeleter",
+        f"projects/{PROJECT}/locations/{REGION}/repositories/gcf-artifacts",
     }
     held = str(rehearsal.world.state()["policies"])
     assert f"velib-ingest@{PROJECT}" not in held
