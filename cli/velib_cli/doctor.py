@@ -20,9 +20,10 @@ from velib_core.settings.env import SettingsError
 from velib_core.tables.snapshots_index import newest_snapshot
 from velib_core.timeline.bins import bin_start
 from velib_deploy import drift, gcloud
-from velib_deploy.commands import RUNTIME, RUNTIME_ENDS, Target
+from velib_deploy.commands import RUNTIME, RUNTIME_ENDS
 from velib_deploy.function_specs import FunctionSpecError, deployment, load_specs
 from velib_deploy.plan import DeploymentError, make_plan
+from velib_deploy.target import Target
 from velib_local.emulator.pubsub_google import find_emulator
 
 from velib_cli.targets import deployed_settings

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from velib_core.feeds.observed import Observed
     from velib_core.feeds.poll import Poll
-    from velib_core.tables.snapshot import Defect
+    from velib_core.tables.defects import Defect
 
 NO_BUCKET = "gs://no-bucket"
 """Nothing is stored: the settings need a name all the same."""

@@ -6,18 +6,17 @@ and ``ALERT_CHANNEL`` stand for names that only the project knows: see `plan.wit
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
-import shlex
 from typing import TYPE_CHECKING
 
 from velib_core.events.topics import DEAD_LETTER_TOPIC, MAX_DELIVERY_ATTEMPTS
 
-from velib_deploy.alerts import documents
+from velib_deploy.alert_documents import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+
+    from velib_deploy.target import Target
 
 RUNTIME = "python311"
 """The runtime of every function: the version that the whole test suite runs on."""
@@ -77,38 +76,6 @@ CLEANUP_POLICIES = (
 function. Every deployment adds one, and nothing reads the older ones: `deploy.sh` builds anew. Two,
 because the newest is not the one that runs where it did not start."""
 WATCH = "build/watch"
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """Where a network is deployed, under which settings, and who is alerted."""
-
-    project: str
-    region: str
-    bucket: str
-    network: str = "velib"
-    only: str | None = None
-    file: Path | None = None
-    alerts: str | None = None
-
-    def command(self) -> str:
-        """Return the command that deploys all of it, to be typed into a shell."""
-        words = ["./deploy.sh", "--project", self.project or "PROJECT", "--region", self.region]
-        words += ["--bucket", self.bucket, "--network", self.network]
-        words += ["--settings", str(self.file)] if self.file else []
-        return shlex.join([*words, *(["--alerts", self.alerts] if self.alerts else [])])
-
-    def service(self, function: str) -> str:
-        """Return the name of a function, of its service and of its schedule."""
-        return f"{self.network}-{function.replace('_', '-')}"
-
-    def topic(self, name: str) -> str:
-        """Return the name of a topic in the project."""
-        return f"{self.network}-{name}"
-
-    def email(self, account: str) -> str:
-        """Return the address of a service account of the project."""
-        return f"{account}@{self.project}.iam.gserviceaccount.com"
 
 
 Facts = list[tuple[str, ...]]

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from velib_core.errors import InvalidValueError
 
 from velib_deploy import alerts, drift
-from velib_deploy.commands import CLEANUP, CLEANUP_POLICIES, LIFECYCLE, WATCH, Target
+from velib_deploy.commands import CLEANUP, CLEANUP_POLICIES, LIFECYCLE, WATCH
 from velib_deploy.function_specs import load_specs
 from velib_deploy.gcloud import GcloudError, asker, patient, remedy, run
 from velib_deploy.plan import DeploymentError, make_plan
 from velib_deploy.policies import BINDING, extended, without
 from velib_deploy.takedown import deletions, own_members
+from velib_deploy.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from velib_core.errors import InvalidValueError
 from velib_core.settings.network import Settings
 
-from velib_deploy.commands import Target, commands
+from velib_deploy.commands import commands
 from velib_deploy.function_specs import (
     FunctionSpecError,
     deployment,
@@ -27,6 +27,8 @@ from velib_deploy.function_specs import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from velib_deploy.target import Target
 
 
 class DeploymentError(InvalidValueError):

@@ -16,8 +16,9 @@ import pytest
 from present import present
 from velib_cli.doctor import Check, examine, examine_runtime
 from velib_core.timeline.bins import bin_of
-from velib_deploy.commands import RUNTIME_ENDS, Target
+from velib_deploy.commands import RUNTIME_ENDS
 from velib_deploy.plan import make_plan
+from velib_deploy.target import Target
 from velib_local.emulator.cloud import local_cloud
 from velib_local.emulator.pubsub_google import find_emulator
 from velib_local.emulator.servers import BUCKET, PROJECT

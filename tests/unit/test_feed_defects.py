@@ -20,7 +20,7 @@ from velib_core.lake.keys import Events, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.monitoring.data import feed_defects, health
 from velib_core.tables import defect_counts, snapshot
-from velib_core.tables.snapshot import Defect
+from velib_core.tables.defects import Defect
 from velib_core.timeline.bins import Bin, bin_of, first_bin
 from velib_core.timeline.windows import complete_days
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core.feeds import values
 from velib_core.feeds.http import FeedError
-from velib_core.tables.snapshot import Defect
+from velib_core.tables.defects import Defect
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from velib_core.tables.snapshot import Defect
+from velib_core.tables.defects import Defect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,7 @@ from velib_core.feeds.http import FeedError, FeedUnavailableError
 from velib_core.feeds.observed import poll_time
 from velib_core.feeds.stations import Information, Place, Status
 from velib_core.logs import log
-from velib_core.tables.snapshot import Defect
+from velib_core.tables.defects import Defect
 from velib_core.timeline import clock
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from velib_core.feeds import kinds, values
 from velib_core.feeds.open_meteo import Weather
 from velib_core.tables import service
+from velib_core.tables.defects import Defect
 from velib_core.tables.fillers import without_fillers
-from velib_core.tables.snapshot import ONE_ROW, SCHEMA, Defect, naive
+from velib_core.tables.snapshot import ONE_ROW, SCHEMA, naive
 from velib_core.timeline.bins import bin_of, bin_start
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from velib_core.lake.artefact import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.logs import log
 from velib_core.tables import defect_counts, quarantine, snapshot
+from velib_core.tables.defects import Defect
 from velib_core.tables.history import snapshots_between
 from velib_core.tables.quarantine import Reject
-from velib_core.tables.snapshot import Defect, SnapshotError
+from velib_core.tables.snapshot import SnapshotError
 from velib_core.tables.snapshots_index import newest_snapshot
 from velib_core.timeline.bins import BIN_MINUTES, BINS_PER_HOUR, Bin, bin_of, day_of
 
@@ -246,7 +247,7 @@ def _with_weather_of(held: pa.Table, rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _keep_defects(lake: Lake, layout: Layout, bin_: Bin, defects: list[snapshot.Defect]) -> None:
+def _keep_defects(lake: Lake, layout: Layout, bin_: Bin, defects: list[Defect]) -> None:
     """Keep what was wrong with records, once a day for the same stations and fields.
 
     A station that is wrong in every run would otherwise fill the quarantine.

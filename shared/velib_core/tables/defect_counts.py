@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from velib_core.tables.snapshot import Defect
+    from velib_core.tables.defects import Defect
 
 DEFECTS = b"velib-defects"
 """Parquet metadata: the number of defects by kind, and of the `SNAPSHOTS` that counted them."""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from velib_core.tables.snapshot import nullify, refuse
 
 if TYPE_CHECKING:
-    from velib_core.tables.snapshot import Defect
+    from velib_core.tables.defects import Defect
 
 FILLERS = (999, 9999, 1023, 2047, 4095)
 """Counts that programs write for "unknown" or "always room". The largest stations of the world

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from velib_core.lake.bucket import Lake
     from velib_core.lake.layout import Layout
     from velib_core.lake.readable import Entry
-    from velib_core.tables.snapshot import Defect
+    from velib_core.tables.defects import Defect
 
 MAX_DEFECTS_LISTED = 100
 """Enough to see what is wrong; the count covers the rest."""

@@ -9,7 +9,7 @@ is not known counts as in order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,6 @@ import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from velib_core.tables.panel import Panel
 
 OK, CLOSED = "OK", "CLOSED"
 
@@ -51,7 +49,13 @@ def in_service(table: pa.Table) -> pa.ChunkedArray:
     return pc.and_not(pc.invert(closed(table)), _is(table, "capacity", 0))
 
 
-def observed_in_service(panel: Panel) -> NDArray[np.bool_]:
+class _ByName(Protocol):
+    """A panel: its arrays ``float32[T, S]`` by the names of variables."""
+
+    def __getitem__(self, name: str, /) -> NDArray[np.float32]: ...
+
+
+def observed_in_service(panel: _ByName) -> NDArray[np.bool_]:
     """Return where a panel's stations were observed and `in_service`, ``bool[T, S]``."""
     there: NDArray[np.bool_] = ~np.isnan(panel["bikes"])
     there &= (panel["capacity"] != 0) & (panel["ok"] != 0)

@@ -8,7 +8,6 @@ without a station or a bike count the row is refused, and any other field become
 from __future__ import annotations
 
 import collections
-import dataclasses
 import datetime as dt
 import io
 import json
@@ -19,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from velib_core.errors import InvalidValueError, shorten
+from velib_core.errors import InvalidValueError
 from velib_core.tables import defect_counts, parquet
+from velib_core.tables.defects import Defect
 from velib_core.tables.parquet import Limits
 from velib_core.timeline.bins import BIN_MINUTES, Bin, bin_start
 
@@ -116,27 +116,6 @@ DAY_LIMITS = Limits(
 
 class SnapshotError(InvalidValueError):
     """An object or table that is no snapshot."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Defect:
-    """One value that broke its rule, and what became of it.
-
-    ``refused``: the whole row is left out; otherwise the field became null.
-    """
-
-    station_id: str | None
-    field: str
-    value: object
-    expected: str
-    refused: bool
-
-    def as_json(self) -> dict[str, object]:
-        """Return the defect as a JSON object."""
-        value = self.value if isinstance(self.value, int) else shorten(self.value)
-        if isinstance(self.value, str) and self.value.isprintable():
-            value = self.value[:MAX_NAME_LENGTH]
-        return {**vars(self), "value": value}
 
 
 def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[Defect]]:
