@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from velib_core.events import runtime
@@ -19,6 +19,11 @@ def build_monitoring_intro(trigger: Trigger) -> Job | None:
     """React to a manifest: it is the last of its family to be written."""
     match trigger:
         case ObjectFinalized(ServingManifest() | Monitoring(_, "manifest.json"), force=force):
-            return partial(job.run, force=force)
+            return partial(job.run, warm=_warm(), force=force)
         case _:
             raise UnexpectedTriggerError(trigger)
+
+
+@cache
+def _warm() -> job.WarmState:
+    return job.WarmState()

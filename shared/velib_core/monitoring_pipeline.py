@@ -117,7 +117,9 @@ def job_of(step: str, day: Day, *, force: bool) -> Job:
         case "intro":
             from velib_core.jobs import build_monitoring_intro
 
-            return partial(build_monitoring_intro.run, force=force)
+            return partial(
+                build_monitoring_intro.run, warm=build_monitoring_intro.WarmState(), force=force
+            )
         case "compact_daily":
             from velib_core.jobs import compact_daily
 

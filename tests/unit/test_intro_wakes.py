@@ -46,7 +46,7 @@ def written(on: Any, bin_: Bin, names: Any) -> list[int]:
     counts = []
     for name in names:
         FOLLOWERS[name](on, bin_)
-        outputs = build_monitoring_intro.run(on).outputs
+        outputs = build_monitoring_intro.run(on, build_monitoring_intro.WarmState()).outputs
         counts.append(sum(outcome == "written" for outcome in outputs.values()))
     return counts
 
@@ -78,5 +78,5 @@ def test_a_follower_that_is_always_a_snapshot_late_still_has_a_page_of_each(on: 
 def test_a_page_that_is_asked_for_by_force_waits_for_nobody(on: Network) -> None:
     written(on, START, FOLLOWERS)
     written(on, Bin(START + 1), ["overview"])
-    outputs = build_monitoring_intro.run(on, force=True).outputs
+    outputs = build_monitoring_intro.run(on, build_monitoring_intro.WarmState(), force=True).outputs
     assert "written" in outputs.values()

@@ -209,6 +209,10 @@ def see_age(net: Any) -> JobResult:
     return build_data_freshness.run(net, Bin(NEWEST + 1))
 
 
+def show(net: Any) -> JobResult:
+    return build_monitoring_intro.run(net, build_monitoring_intro.WarmState())
+
+
 def ask(net: Any) -> JobResult:
     request = TrainRequested(None, 3)
     return export_training_base.on_request(net, request)
@@ -251,7 +255,7 @@ JOBS = {
         see_age, "data/freshness", "build_data_freshness", a_snapshot_comes
     ),
     "build_monitoring_intro": monitored(
-        build_monitoring_intro.run, "intro", "build_monitoring_intro", monitoring_changes
+        show, "intro", "build_monitoring_intro", monitoring_changes
     ),
     "export_training_base": Job(ask),
 }

@@ -29,7 +29,7 @@ from velib_core.jobs import (
     build_network_stations,
 )
 from velib_core.jobs.compact_daily import to_bytes
-from velib_core.jobs.family_update import Plan, update_family
+from velib_core.jobs.family_update import NotDue, Plan, update_family
 from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.recipes.stations import FAMILY
@@ -40,6 +40,7 @@ from velib_core.timeline.bins import Bin, Day, day_after, first_bin, parse_day
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from velib_core.events.job import JobResult
     from velib_core.lake.bucket import Lake
     from velib_core.settings.network import Settings
 
@@ -326,7 +327,7 @@ def test_a_run_that_began_earlier_never_overwrites_a_later_one(
     later = day_after(days_of(planted.network(days=10))[-1], -1)
     plans = []
 
-    def plan() -> Plan:
+    def plan() -> Plan | NotDue:
         inputs = FAMILY.inputs(network.of(filled, settings))
         plans.append(inputs)
         fingerprint = FAMILY.fingerprint(settings, inputs)
@@ -416,23 +417,19 @@ def test_freshness_has_the_weathers_own_time(lake: Lake, settings: Settings) -> 
     assert reported["weather"]["freshness_min"] == pytest.approx(20 + seconds / 60)
 
 
+def show(on: Any) -> JobResult:
+    return build_monitoring_intro.run(on, build_monitoring_intro.WarmState())
+
+
 def test_the_intro_follows_its_sources_and_only_them(
     filled: Lake, settings: Settings, reported: Recorder
 ) -> None:
     build_network_overview.run(network.of(filled, settings), build_network_overview.WarmState())
     name = Layout(settings).name(Monitoring("intro", "manifest.json"))
-    assert (
-        build_monitoring_intro.run(network.of(filled, settings, reported)).outputs[name]
-        == "written"
-    )
-    assert (
-        build_monitoring_intro.run(network.of(filled, settings, reported)).outputs[name] == "fresh"
-    )
+    assert show(network.of(filled, settings, reported)).outputs[name] == "written"
+    assert show(network.of(filled, settings, reported)).outputs[name] == "fresh"
     build_data_freshness.run(network.of(filled, settings))
-    assert (
-        build_monitoring_intro.run(network.of(filled, settings, reported)).outputs[name]
-        == "written"
-    )
+    assert show(network.of(filled, settings, reported)).outputs[name] == "written"
     intro = filled.fetch_json("monitoring/intro/latest/intro.json")
     assert intro["kpis"]["stations_active"] == 8
     root = settings.root

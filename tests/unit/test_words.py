@@ -71,6 +71,7 @@ ALLOWED_NAMES = {
     "Tick": "the message on the contract's topic `tick`",
     "GCS_LEDGER_PREFIX": "a name of the environment",
     "sign": "of a number",
+    "trust_env": "an attribute of requests",
 }
 """Names that stay, with their reason; so do those of features, which stored models carry."""
 

@@ -19,6 +19,7 @@ from velib_core.tables.snapshots_index import still_newest
 if TYPE_CHECKING:
     from velib_core.events.job import JobResult
     from velib_core.events.network import Network
+    from velib_core.jobs.family_update import NotDue
     from velib_core.monitoring.documents import Documents
     from velib_core.tables.snapshots_index import Newest
     from velib_core.timeline.bins import Bin
@@ -32,10 +33,10 @@ def run(network: Network, arrived: Bin | None = None, *, force: bool = False) ->
     """
     layout, reader = network.layout, history.SnapshotReader()
 
-    def plan() -> Plan | None:
+    def plan() -> Plan | NotDue:
         newest = still_newest(network.lake, layout, arrived, reader)
         if newest is None:
-            return None
+            return "overtaken"
         return Plan(
             recipe.expected_fingerprint(newest),
             [newest.entry],

@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from velib_core.events.job import JobResult
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
 from velib_core.monitoring import intro
 from velib_core.recipes import intro as recipe
 
 if TYPE_CHECKING:
+    from velib_core.events.job import JobResult
     from velib_core.events.network import Network
-    from velib_core.lake.readable import Entry
+    from velib_core.jobs.family_update import NotDue
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.monitoring.documents import Documents
 
 
-def run(network: Network, *, force: bool = False) -> JobResult:
+@dataclasses.dataclass
+class WarmState:
+    """What an instance keeps between events: the documents as read last, most change seldom."""
+
+    documents: dict[str, tuple[Entry, bytes]] = dataclasses.field(default_factory=dict)
+
+    def read(self, lake: ReadableLake, entry: Entry) -> bytes:
+        """Return the bytes of an entry, from the store where they are new."""
+        known = self.documents.get(entry.name)
+        if known is None or known[0] != entry:
+            known = self.documents[entry.name] = (entry, lake.read(entry))
+        return known[1]
+
+
+def run(network: Network, warm: WarmState, *, force: bool = False) -> JobResult:
     """Bring the page up to date with the documents that it is made of.
 
     Where some follow the newest snapshot already and others do not yet, those make the page.
     """
-    if not force and recipe.is_awaited(network, recipe.resolve_inputs(network)):
-        return JobResult(recipe.JOB, counts={"awaited": 1})
 
-    def plan() -> Plan:
-        found = recipe.resolve_inputs(network)
+    def plan() -> Plan | NotDue:
+        following = recipe.resolve_following(network)
+        if not force and recipe.is_awaited(network, following):
+            return "awaited"
+        found = recipe.resolve_inputs(network, following)
         return Plan(
             recipe.expected_fingerprint(network.settings, found),
             list(found.values()),
-            lambda: _make(network, found),
+            lambda: _make(network, warm, found),
         )
 
     names = [intro.DOCUMENT]
@@ -40,9 +57,9 @@ def run(network: Network, *, force: bool = False) -> JobResult:
     )
 
 
-def _make(network: Network, found: dict[str, Entry]) -> Documents:
+def _make(network: Network, warm: WarmState, found: dict[str, Entry]) -> Documents:
     layout, limits = network.layout, network.settings.monitoring
-    read = {name: json.loads(network.lake.read(entry)) for name, entry in found.items()}
+    read = {name: json.loads(warm.read(network.lake, entry)) for name, entry in found.items()}
     now = _instant(read)
     names = {name: layout.name(key) for name, key in recipe.sources(network.settings).items()}
     return intro.build(
@@ -68,7 +85,7 @@ def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
     day; what was fresh then must not look old because of that. It counts where no source follows
     snapshots.
     """
-    follow = [read[n] for n in read if n.startswith(("overview", "freshness", "forecast"))]
+    follow = [read[name] for name in read if recipe.follows_snapshots(name)]
     keys = ("snapshot_ts_utc", "now_utc", "generated_at")
     stamps = [
         document[key]

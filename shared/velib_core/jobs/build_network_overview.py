@@ -31,6 +31,7 @@ from velib_core.timeline.bins import Bin, Day, bin_start
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
+    from velib_core.jobs.family_update import NotDue
     from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.monitoring.documents import Documents
     from velib_core.settings.network import Settings
@@ -67,10 +68,10 @@ def run(
     whichever it is.
     """
 
-    def plan() -> Plan | None:
+    def plan() -> Plan | NotDue:
         inputs = recipe.resolve_inputs(network, arrived, warm.snapshots if arrived else None)
         if inputs is None and arrived is not None:
-            return None
+            return "overtaken"
         return Plan(
             recipe.expected_fingerprint(network.settings, inputs),
             inputs.entries if inputs else [],

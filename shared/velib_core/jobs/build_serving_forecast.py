@@ -78,11 +78,15 @@ PUBLIC = "https://storage.googleapis.com"
 
 @dataclasses.dataclass
 class WarmState:
-    """What an instance keeps between events: parsed snapshots, loaded models, the profiles."""
+    """What an instance keeps between events: parsed snapshots, loaded models, the profiles.
+
+    ``lasting`` has the digests of the GBFS documents that this instance found or wrote last.
+    """
 
     snapshots: history.SnapshotReader = dataclasses.field(default_factory=history.SnapshotReader)
     packs: dict[str, ModelPack] = dataclasses.field(default_factory=dict)
     profiles: tuple[str, Profiles] | None = None
+    lasting: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,12 +173,11 @@ def _update_gbfs(
     names = {file: network.layout.name(GbfsDocument(horizon, file)) for file in files}
     addresses = {file: f"{PUBLIC}/{network.settings.bucket}/{name}" for file, name in names.items()}
     settings = network.settings
-    # The day and not the snapshot: they are written once a day, whichever snapshot comes first.
-    since = iso_z(bin_start(first_bin(day_of(serving.inputs.newest))))
-    lasting = {
-        gbfs.INFORMATION: gbfs.station_information(serving.places(), since),
-        gbfs.SYSTEM: gbfs.system_information(settings.network, settings.tz, horizon, since),
-        gbfs.DISCOVERY: gbfs.discovery(addresses, since),
+    system = gbfs.system_information(settings.network, settings.tz, horizon, serving.since)
+    documents = {
+        gbfs.INFORMATION: serving.information,
+        gbfs.SYSTEM: json_bytes(system),
+        gbfs.DISCOVERY: json_bytes(gbfs.discovery(addresses, serving.since)),
     }
     status = names[gbfs.STATUS]
     outcomes = {
@@ -182,12 +185,15 @@ def _update_gbfs(
             network.lake, status, fingerprint, lambda: gbfs.station_status(forecast)
         )
     }
-    for file, document in lasting.items():
-        content = json_bytes(document)
+    for file, content in documents.items():
         artefact = Artefact(content, JSON, hashlib.sha256(content).hexdigest())
-        outcomes[names[file]] = network.lake.update(
-            names[file], functools.partial(_unless_same, artefact), cache=CACHE
-        )
+        name = names[file]
+        if serving.warm.lasting.get(name) == artefact.fingerprint:
+            outcomes[name] = "fresh"
+            continue
+        make = functools.partial(_unless_same, artefact)
+        outcomes[name] = network.lake.update(name, make, cache=CACHE)
+        serving.warm.lasting[name] = artefact.fingerprint
     return outcomes
 
 
@@ -207,7 +213,7 @@ def _record(
     name = serving.network.layout.name(ForecastLogPartition(newest, horizon, digest))
     partition = views.forecast_log_partition(table, newest, version)
     artefact = Artefact(snapshot.to_bytes(partition), PARQUET, fingerprint)
-    serving.network.lake.update(name, lambda current: None if current else artefact)
+    serving.network.lake.create(name, artefact)
 
 
 def _update_unless_older(
@@ -281,6 +287,17 @@ class _Serving:
             "data": _rows(table, generated, version),
         }
 
+    @functools.cached_property
+    def since(self) -> str:
+        """When the day of the newest snapshot began: whichever comes first, it says the same."""
+        return iso_z(bin_start(first_bin(day_of(self.inputs.newest))))
+
+    @functools.cached_property
+    def information(self) -> bytes:
+        """The GBFS ``station_information``, which all horizons share."""
+        return json_bytes(gbfs.station_information(self.places, self.since))
+
+    @functools.cached_property
     def places(self) -> list[dict[str, Any]]:
         """Return name, place (degrees) and capacity of each station, ``None`` where unknown."""
         stations = self.panel.stations
@@ -305,7 +322,7 @@ class _Serving:
         generated = iso_z(self.observed)
         about = {
             place["station_id"]: {key: place[key] for key in ("name", "lat", "lon")}
-            for place in self.places()
+            for place in self.places
         }
         data = {}
         for horizon in self.network.settings.horizons:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextvars
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from google.api_core.exceptions import PreconditionFailed
 
@@ -46,11 +46,16 @@ class Plan(NamedTuple):
     make: Callable[[], Documents]
 
 
+NotDue = Literal["overtaken", "awaited"]
+"""Why nothing is to be made: a newer snapshot has overtaken the one that the event is about (or
+there is none at all), or something else will ask for the same a moment later."""
+
+
 def update_family(
     network: Network,
     folder: str,
     job: str,
-    plan: Callable[[], Plan | None],
+    plan: Callable[[], Plan | NotDue],
     *,
     alerting: bool = False,
     force: bool = False,
@@ -66,8 +71,7 @@ def update_family(
     folder
         Of the family, below the monitoring prefix.
     plan
-        Looks up the inputs afresh; what it returns is made only where it is due. ``None`` where a
-        newer snapshot has overtaken the one that the event is about, or there is none at all.
+        Looks up the inputs afresh; what it returns is made only where it is due.
     alerting
         Whether its manifest has alerts; changes of them are published.
     names
@@ -86,8 +90,8 @@ def update_family(
     for _ in range(RACES):
         live = _live(network.lake, below, names)
         due = plan()
-        if due is None:
-            result.counts["overtaken"] = 1
+        if not isinstance(due, Plan):
+            result.counts[due] = 1
             return result
         held = live.get(manifest)
         # After a lost race some documents may be of the attempt that lost: all are looked at.

@@ -88,10 +88,28 @@ def sources(settings: Settings) -> dict[str, Key]:
     return keys
 
 
-def resolve_inputs(network: ReadableNetwork) -> dict[str, Entry]:
-    """Return those of the sources that there are."""
-    layout = network.layout
-    stats = {
-        name: network.lake.stat(layout.name(key)) for name, key in sources(network.settings).items()
-    }
+def follows_snapshots(name: str) -> bool:
+    """Return whether a source is made anew from each snapshot."""
+    return name.startswith(("overview", "freshness", "forecast"))
+
+
+def resolve_following(network: ReadableNetwork) -> dict[str, Entry]:
+    """Return those of the sources that there are and that follow snapshots."""
+    keys = sources(network.settings)
+    return _found(network, {name: keys[name] for name in keys if follows_snapshots(name)})
+
+
+def resolve_inputs(
+    network: ReadableNetwork, following: Mapping[str, Entry] | None = None
+) -> dict[str, Entry]:
+    """Return those of the sources that there are; of some, ``following`` may be known."""
+    known = resolve_following(network) if following is None else following
+    keys = sources(network.settings)
+    others = _found(network, {name: keys[name] for name in keys if not follows_snapshots(name)})
+    found = {**known, **others}
+    return {name: found[name] for name in keys if name in found}
+
+
+def _found(network: ReadableNetwork, keys: Mapping[str, Key]) -> dict[str, Entry]:
+    stats = {name: network.lake.stat(network.layout.name(key)) for name, key in keys.items()}
     return {name: entry for name, entry in stats.items() if entry is not None}
