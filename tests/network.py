@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,9 +50,12 @@ def snapshot_table(bin_: Bin, stations: int = STATIONS, **columns: object) -> pa
 
 def snapshot_object(bin_: Bin, stations: int = STATIONS, **columns: object) -> bytes:
     """Return the object of a valid snapshot."""
-    validate, defects = snapshot.validate(snapshot_table(bin_, stations, **columns), bin_)
+    validated, defects = snapshot.validate(snapshot_table(bin_, stations, **columns), bin_)
     assert not defects
-    return snapshot.to_bytes(validate)
+    return snapshot.to_bytes(validated)
+
+
+_usual_object = functools.cache(snapshot_object)
 
 
 def bins_of_days(days: int, every: int = EVERY_BINS) -> list[Bin]:
@@ -82,7 +86,7 @@ def upload(
         rng.shuffle(order)
     layout = Layout(settings)
     for bin_ in order:
-        put(lake, layout.name(Snapshot(bin_)), snapshot_object(bin_))
+        put(lake, layout.name(Snapshot(bin_)), _usual_object(bin_))
 
 
 def contents(lake: Lake) -> dict[str, str]:

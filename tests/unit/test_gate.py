@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -51,19 +52,19 @@ def rest(n: int, station: int) -> int:
 def put_days(lake: Lake, settings: Settings, days: list[Day], law: Any) -> None:
     """Write dailies whose bikes follow a law of the bin and the station."""
     for day in days:
-        tables = []
-        for n in range(288):
-            bin_ = Bin(first_bin(day) + n)
-            bikes = [law(bin_, s) for s in range(STATIONS)]
-            columns = {
-                "lat": [48.8] * STATIONS,
-                "lon": [2.3] * STATIONS,
-                "capacity": [25] * STATIONS,
-            }
-            tables.append(
-                validate(network.snapshot_table(bin_, STATIONS, bikes=bikes, **columns), bin_)[0]
-            )
-        network.put(lake, Layout(settings).name(Daily(day)), to_bytes(assemble(tables)))
+        network.put(lake, Layout(settings).name(Daily(day)), daily(day, law))
+
+
+@functools.cache
+def daily(day: Day, law: Any) -> bytes:
+    places = {"lat": [48.8] * STATIONS, "lon": [2.3] * STATIONS, "capacity": [25] * STATIONS}
+    tables = []
+    for n in range(288):
+        bin_ = Bin(first_bin(day) + n)
+        bikes = [law(bin_, s) for s in range(STATIONS)]
+        rows = network.snapshot_table(bin_, STATIONS, bikes=bikes, **places)
+        tables.append(validate(rows, bin_)[0])
+    return to_bytes(assemble(tables))
 
 
 def asked_for(lake: Lake, settings: Settings) -> tuple[JobResult, ModelVersion | None]:

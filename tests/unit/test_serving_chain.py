@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import math
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ def tide(n: int, station: int) -> int:
     return round(12 + 9 * math.sin(2 * math.pi * (n / 96 + station / STATIONS)))
 
 
+@functools.cache
 def rows(bin_: Bin) -> Any:
     bikes = [tide(bin_, s) for s in range(STATIONS)]
     places = {"lat": [48.8 + s / 100 for s in range(STATIONS)], "lon": [2.3] * STATIONS}
@@ -75,12 +77,16 @@ def history(lake: Lake, quick: Settings) -> Lake:
     """A lake of five closed days with profiles, and the first hours of the sixth."""
     layout = Layout(quick)
     for day in DAYS:
-        start = first_bin(day)
-        daily = to_bytes(assemble([rows(Bin(start + n)) for n in range(288)]))
-        network.put(lake, layout.name(Daily(day)), daily)
+        network.put(lake, layout.name(Daily(day)), daily(day))
         refresh_profiles.run(network.of(lake, quick), day)
     observe(lake, quick, range(80))
     return lake
+
+
+@functools.cache
+def daily(day: Day) -> bytes:
+    start = first_bin(day)
+    return to_bytes(assemble([rows(Bin(start + n)) for n in range(288)]))
 
 
 def observe(lake: Lake, settings: Settings, bins: list[int] | range) -> None:

@@ -28,6 +28,7 @@ LIBRARIES: Final = (
     "gunicorn.workers.gthread",
     "google.cloud.pubsub_v1",
     "google.cloud.storage",
+    "pandas",
     "pyarrow.compute",
     "pyarrow.parquet",
     "requests",

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from velib_core.settings.network import Settings
+    from velib_core.timeline.bins import Bin
 
 
 AHEAD = dt.timedelta(minutes=10)
@@ -113,8 +114,7 @@ class Layout:
         """Return the object name of a key."""
         match key:
             case Snapshot(bin_):
-                start = bin_start(bin_)
-                return f"{self.bronze_hour(start)}{start:%Y-%m-%dT%H-%M}.parquet"
+                return f"{self.bronze}/{_snapshot_file(bin_)}"
             case ForecastLogPartition(bin_, horizon, fingerprint):
                 start = bin_start(bin_)
                 hour = f"{self.forecast_log_day(day_of(bin_))}hour={start:%H}/"
@@ -257,7 +257,7 @@ class Layout:
 
     def bronze_hour(self, instant: dt.datetime) -> str:
         """Return the prefix of an hour's snapshots."""
-        return f"{self.bronze}/date={instant:%Y-%m-%d}/hour={instant:%H}/"
+        return f"{self.bronze}/{_hour(instant)}"
 
     def quarantined(self, name: str, digest: str) -> str:
         """Return where the bytes of an unreadable object go; its reason is at ``.json``.
@@ -272,6 +272,10 @@ class Layout:
         name_digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         cut = name.encode()[: -excess - len(name_digest) - 1].decode(errors="ignore")
         return f"{self.quarantine}/{cut}~{name_digest}.{digest}"
+
+
+LISTED_NAMES = 1024
+"""Names of snapshots that are read once: each listing of a day has those of the one before."""
 
 
 @functools.lru_cache(1024)
@@ -305,6 +309,17 @@ def _dated(day: Day | None) -> str:
     return "" if day is None else f"_{day}"
 
 
+@functools.lru_cache(LISTED_NAMES)
+def _snapshot_file(bin_: Bin) -> str:
+    start = bin_start(bin_)
+    return f"{_hour(start)}{start:%Y-%m-%dT%H-%M}.parquet"
+
+
+def _hour(instant: dt.datetime) -> str:
+    return f"date={instant:%Y-%m-%d}/hour={instant:%H}/"
+
+
+@functools.lru_cache(LISTED_NAMES)
 def _read_snapshot(rest: str) -> Key | None:
     match = _SNAPSHOT.fullmatch(rest)
     if not match or int(match[5]) % BIN_MINUTES:
