@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from velib_cli.status import LakeStatus
 
 LAZY = {
-    "backtest": "velib_cli.commands.backtest",
-    "demo": "velib_cli.commands.run",
-    "feed": "velib_cli.commands.feed",
-    "models": "velib_cli.commands.models",
-    "query": "velib_cli.commands.query",
-    "replay": "velib_cli.commands.run",
-    "report": "velib_cli.commands.report",
-    "rollback": "velib_cli.commands.models",
-    "store": "velib_cli.commands.store",
+    "backtest": ("backtest", "Evaluate forecasts on the last days of a recording."),
+    "demo": ("run", "Run a simulated city through the real chain on this machine."),
+    "feed": ("feed", "Show what ingestion understands of a feed."),
+    "models": ("models", "List the models, their accuracy, and which is live."),
+    "query": ("query", "Ask a question of the lake in SQL."),
+    "replay": ("run", "Feed recorded observations through the real chain."),
+    "report": ("report", "Write the network page: one HTML file that works offline."),
+    "rollback": ("models", "Make an earlier model the live one, from the next snapshot on."),
+    "store": ("store", "Serve what a run left as a bucket, to run functions by hand."),
 }
-"""Commands whose modules are heavy; imported when they are called."""
+"""Commands whose modules are heavy: the module, imported when the command is called, and the
+command's own first line, so that a list of the commands imports none."""
 
 
 class _Commands(click.Group):
@@ -48,9 +49,17 @@ class _Commands(click.Group):
         if cmd_name in LAZY:
             import importlib  # noqa: PLC0415
 
-            command = getattr(importlib.import_module(LAZY[cmd_name]), cmd_name)
+            module = importlib.import_module(f"velib_cli.commands.{LAZY[cmd_name][0]}")
+            command = getattr(module, cmd_name)
             return command if isinstance(command, click.Command) else None
         return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        lines = {name: line for name, (_, line) in LAZY.items()}
+        lines |= {name: command.short_help or "" for name, command in self.commands.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(lines.items()))
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
+import click
 import network
 import pytest
 from click.testing import CliRunner, Result
+from present import present
 from velib_cli.main import cli, main
 from velib_core.jobs import compact_daily
 from velib_local.records import record_entries
@@ -25,7 +28,10 @@ def run(*arguments: str) -> Result:
 
 def test_help_names_every_command_and_where_to_start() -> None:
     said = run("--help").output
-    assert all(command in said for command in ("demo", "replay", "backtest", "models", "status"))
+    for name in cli.list_commands(click.Context(cli)):
+        command = present(cli.get_command(click.Context(cli), name))
+        summary = re.escape(command.get_short_help_str(limit=100))
+        assert re.search(rf"^  {name} +{summary}$", said, re.MULTILINE), name
     assert "velib demo" in said
 
 

@@ -555,6 +555,10 @@ def test_help_and_status_of_a_folder_load_neither_the_emulator_nor_a_client_of_a
     script = """
 import sys
 import velib_cli.main
+try:
+    velib_cli.main.main(["--help"])
+except SystemExit as left:
+    assert not left.code
 count = len(sys.modules)
 try:
     velib_cli.main.main(["status", "--dir", sys.argv[1], "--json"])
