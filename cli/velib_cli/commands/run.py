@@ -95,7 +95,8 @@ _train_option = click.option(
     type=click.IntRange(1, 60),
     default=4,
     show_default=True,
-    help="Days to simulate, and the morning after. Forecasts have numbers once models are trained.",
+    help="Days to simulate, and the morning after. All but the last day are collected before the"
+    " other functions are deployed. Forecasts have numbers once models are trained.",
 )
 @click.option(
     "--stations",
@@ -131,9 +132,11 @@ def demo(
 ) -> None:
     """Run a simulated city through the real chain on this machine.
 
-    Starts an object store, Pub/Sub and every function, simulates a bike-share network for some
-    days, trains models on the way, forecasts from then on, and leaves every object that was made
-    below --out, with the network page, report.html. On a terminal it opens the page.
+    Starts an object store, Pub/Sub and a bike-share network that is simulated for some days. The
+    first days are collected by ingestion alone. Then all functions are there: they close those
+    days, train models, forecast each snapshot of the last day and of the morning after, and leave
+    every object that was made below --out, with the network page, report.html. On a terminal it
+    opens the page.
 
     With --live it follows a real feed as time goes by, keeps objects and page after each snapshot,
     and goes on where an earlier live run in --out was interrupted.
@@ -145,6 +148,7 @@ def demo(
 
     city = City(stations=stations, seed=seed, start=DEMO_START)
     count = (days * dt.timedelta(days=1) + DEMO_MORNING) // SNAPSHOT_EVERY + 1
+    past = (days - 1) * dt.timedelta(days=1) // SNAPSHOT_EVERY
 
     def states() -> Iterator[FeedState]:
         for n in range(count):
@@ -161,6 +165,7 @@ def demo(
         train_every=train_every,
         env=QUICK_TRAINING,
         page=True,
+        collect_first=past,
     )
     _run_chain(run, as_json)
 
@@ -288,6 +293,7 @@ class _Run:
     train_every: int
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: bool = False
+    collect_first: int = 0
 
 
 def _run_chain(run: _Run, as_json: bool) -> None:
@@ -303,7 +309,10 @@ def _run_chain(run: _Run, as_json: bool) -> None:
         server = stack.enter_context(FeedServer())
         weather = {"METEO_DISABLE": "0" if run.weather else "1"}
         env = server.environment() | weather | dict(run.env)
-        cloud = stack.enter_context(local_cloud(env, kind=run.pubsub, logs=out / RECORDS))
+        first = [chain.INGEST] if run.collect_first else None
+        cloud = stack.enter_context(
+            local_cloud(env, first=first, kind=run.pubsub, logs=out / RECORDS)
+        )
         with _progress("snapshots", run.count) as advanced:
             report = chain.run(
                 cloud,
@@ -312,6 +321,7 @@ def _run_chain(run: _Run, as_json: bool) -> None:
                 advanced,
                 ends=run.ends,
                 train_every_days=run.train_every,
+                collect_first=run.collect_first,
             )
         chain.keep(cloud, report, out)
         keep_settings(cloud.settings, out)

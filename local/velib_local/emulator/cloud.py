@@ -97,6 +97,11 @@ class LocalCloud:
     _before: Mapping[str, int]
     """Generations of the objects that were there before the network was deployed."""
 
+    def subscribe(self, names: Iterable[str]) -> None:
+        """Give functions their triggers: what happens from now on starts them."""
+        specs = [self.functions[name].spec for name in names]
+        _subscribe(self.settings, self.servers, self.gateway, specs)
+
     def publish(self, message: messages.Message) -> str:
         """Publish a message of ours; return its id."""
         topic = self.settings.topic(TOPICS[type(message)])
@@ -174,6 +179,7 @@ def local_cloud(
     *,
     kind: PubSubKind = "embedded",
     only: Sequence[str] | None = None,
+    first: Sequence[str] | None = None,
     delivery: Delivery = deliver_once,
     proxy: Proxy | None = None,
     logs: Path | None = None,
@@ -185,7 +191,7 @@ def local_cloud(
     """
     with (
         local_servers(kind=kind, delivery=delivery, logs=logs, limited=limited) as servers,
-        deployed(servers, env, only=only, proxy=proxy) as cloud,
+        deployed(servers, env, only=only, first=first, proxy=proxy) as cloud,
     ):
         yield cloud
 
@@ -196,6 +202,7 @@ def deployed(
     env: Mapping[str, str],
     *,
     only: Sequence[str] | None = None,
+    first: Sequence[str] | None = None,
     proxy: Proxy | None = None,
 ) -> Iterator[LocalCloud]:
     """Deploy a network's functions; several networks may run in one cloud.
@@ -208,6 +215,9 @@ def deployed(
         Settings for the functions (feed addresses, horizons, …) on top of the wiring.
     only
         Which functions to deploy; by default all.
+    first
+        Which of them have their triggers from the start; by default all. The others get theirs by
+        `LocalCloud.subscribe`.
     proxy
         Stands between each function and the servers; by default functions reach them directly.
 
@@ -232,7 +242,9 @@ def deployed(
         stack.enter_context(gateway.serving())
         lake = connect(settings)
         before = {entry.name: entry.generation for entry in lake.entries("")}
-        _subscribe(settings, servers, gateway, specs.values())
+        _subscribe_network(settings, servers, gateway)
+        wired = [spec for name, spec in specs.items() if first is None or name in first]
+        _subscribe(settings, servers, gateway, wired)
         yield LocalCloud(settings, lake, gateway, functions, servers, before)
 
 
@@ -264,43 +276,53 @@ def _create_topics(
             publisher.create_topic(name=settings.topic(name))
 
 
-def _subscribe(
-    settings: Settings, servers: Servers, gateway: Gateway, specs: Iterable[FunctionSpec]
-) -> None:
-    low, high = (
-        duration_pb2.Duration(nanos=int(s * 1e9) % 10**9, seconds=int(s))
-        for s in (LIMITED_BACKOFF_S if servers.limited else RETRY_BACKOFF_S)
-    )
-    prefix = f"projects/{PROJECT}/subscriptions/{settings.network}"
+def _subscribe_network(settings: Settings, servers: Servers, gateway: Gateway) -> None:
+    """Subscribe to what the network as such needs: dead letters, and notifications to route on."""
     dead_letters = types.Subscription(
-        name=f"{prefix}-dead-letter",
+        name=_subscription(settings, "dead-letter"),
         topic=settings.topic(DEAD_LETTER_TOPIC),
         ack_deadline_seconds=60,
     )
     servers.subscribe(dead_letters, gateway)
+    servers.subscribe(_push(settings, servers, "objects", OBJECTS_TOPIC, "/route"), gateway)
 
-    def push(name: str, topic: str, path: str, **options: object) -> None:
-        config = types.Subscription(
-            name=f"{prefix}-{name}",
-            topic=topic,
-            push_config=types.PushConfig(push_endpoint=path),
-            ack_deadline_seconds=600,
-            message_retention_duration=duration_pb2.Duration(seconds=RETENTION_S),
-            retry_policy=types.RetryPolicy(minimum_backoff=low, maximum_backoff=high),
-            **options,
-        )
-        servers.subscribe(config, gateway)
 
+def _subscribe(
+    settings: Settings, servers: Servers, gateway: Gateway, specs: Iterable[FunctionSpec]
+) -> None:
+    """Subscribe functions to their topics."""
     dead_letter_policy = types.DeadLetterPolicy(
         dead_letter_topic=settings.topic(DEAD_LETTER_TOPIC),
         max_delivery_attempts=MAX_DELIVERY_ATTEMPTS,
     )
-    push("objects", OBJECTS_TOPIC, "/route")
     for spec in specs:
         for topic in spec.topics:
             full = settings.topic(topic)
             path = f"/functions/{spec.name}/{full}"
-            push(f"{spec.name}-{topic}", full, path, dead_letter_policy=dead_letter_policy)
+            config = _push(settings, servers, f"{spec.name}-{topic}", full, path)
+            config.dead_letter_policy = dead_letter_policy
+            servers.subscribe(config, gateway)
+
+
+def _push(
+    settings: Settings, servers: Servers, name: str, topic: str, path: str
+) -> types.Subscription:
+    low, high = (
+        duration_pb2.Duration(nanos=int(s * 1e9) % 10**9, seconds=int(s))
+        for s in (LIMITED_BACKOFF_S if servers.limited else RETRY_BACKOFF_S)
+    )
+    return types.Subscription(
+        name=_subscription(settings, name),
+        topic=topic,
+        push_config=types.PushConfig(push_endpoint=path),
+        ack_deadline_seconds=600,
+        message_retention_duration=duration_pb2.Duration(seconds=RETENTION_S),
+        retry_policy=types.RetryPolicy(minimum_backoff=low, maximum_backoff=high),
+    )
+
+
+def _subscription(settings: Settings, name: str) -> str:
+    return f"projects/{PROJECT}/subscriptions/{settings.network}-{name}"
 
 
 def _function_env(spec: FunctionSpec, env: Mapping[str, str]) -> dict[str, str]:

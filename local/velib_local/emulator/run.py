@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import json
 import statistics
 import time
@@ -67,21 +68,48 @@ class ChainReport:
         return dataclasses.asdict(self)
 
 
+INGEST = "ingest"
+
+
+def collect(
+    cloud: LocalCloud,
+    server: FeedServer,
+    states: Iterable[FeedState],
+    advanced: Callable[[], None],
+) -> list[Day]:
+    """Show each state to ingestion alone; return the UTC days they cover, in order.
+
+    Whoever deploys the rest later does the same: the feed has no past, so it is collected first.
+    All other functions get their triggers at the end, and begin with what is there.
+    """
+    days: dict[Day, None] = {}
+    for state in states:
+        days[bins.day_of(bins.bin_of(state.last_updated))] = None
+        server.show(state)
+        cloud.trigger_ingest()
+        advanced()
+    cloud.wait_until_idle()
+    cloud.subscribe(name for name in cloud.functions if name != INGEST)
+    return sorted(days)
+
+
 def feed(
     cloud: LocalCloud,
     server: FeedServer,
     states: Iterable[FeedState],
     advanced: Callable[[], None],
     train_every_days: int,
+    collected: Iterable[Day] = (),
 ) -> list[Day]:
-    """Show each state and trigger ingestion; return the UTC days they cover, in order.
+    """Show each state and trigger ingestion; return the UTC days of the lake, in order.
 
     The feed's time is faster than the machine's, so the feed waits for what would long be done
     when the next snapshot comes: the forecast of each snapshot, and what follows the end of a day.
     So the forecasts do not depend on the machine. Each time so many more days are over, training
-    is asked for, as the weekly schedule does; a young network asks for it itself.
+    is asked for, as the weekly schedule does; a young network asks for it itself. The first
+    snapshot after days that were ``collected`` closes them all.
     """
-    days: dict[Day, None] = {}
+    days: dict[Day, None] = dict.fromkeys(collected)
     for state in states:
         bin_ = bins.bin_of(state.last_updated)
         day = bins.day_of(bin_)
@@ -107,20 +135,26 @@ def run(
     *,
     ends: bool,
     train_every_days: int,
+    collect_first: int = 0,
 ) -> ChainReport:
     """Feed the states and wait until every event is handled.
 
     A feed that ``ends`` shows no snapshot of the next day, so its last day is closed by message.
+    So many states as are to be collected first find ingestion alone deployed.
     """
     started = time.monotonic()
     shown = 0
+    coming = iter(states)
 
     def count() -> None:
         nonlocal shown
         shown += 1
         advanced()
 
-    days = feed(cloud, server, states, count, train_every_days)
+    days: list[Day] = []
+    if collect_first:
+        days = collect(cloud, server, itertools.islice(coming, collect_first), count)
+    days = feed(cloud, server, coming, count, train_every_days, days)
     if days and ends:
         cloud.publish(DayClosed(days[-1]))
     cloud.wait_until_idle()
