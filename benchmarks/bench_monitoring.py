@@ -27,6 +27,7 @@ from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.publisher import Publisher
 from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
+from velib_core.jobs.recipes import overview
 from velib_core.lake.artefact import PARQUET, Artefact, crc32c
 from velib_core.lake.bucket import Lake, connect
 from velib_core.lake.keys import Daily, Events, ForecastLog, Key, Perf, Snapshot
@@ -34,7 +35,6 @@ from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
 from velib_core.model.training import TrainingOptions, train_on
-from velib_core.recipes import overview
 from velib_core.settings.network import Settings
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel

@@ -8,12 +8,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import ModelError, PermanentError
+from velib_core.jobs.recipes.families import FAMILIES
 from velib_core.lake.artefact import crc32c
 from velib_core.lake.keys import Forecast, ForecastLogPartition, Monitoring, ServingManifest
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.model import registry
 from velib_core.monitoring.documents import MANIFEST
-from velib_core.recipes.families import FAMILIES
 from velib_core.timeline.bins import bin_of
 
 from velib_cli.printed import counted

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from present import present
 from velib_core.jobs import build_datasets, compact_daily
+from velib_core.jobs.recipes.daily import is_stale
 from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Events, Snapshot
 from velib_core.lake.layout import Layout
-from velib_core.recipes.daily import is_stale
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, day_after, first_bin
 

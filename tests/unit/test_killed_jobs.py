@@ -29,12 +29,12 @@ from velib_core.jobs import (
     refresh_profiles,
     train_model,
 )
+from velib_core.jobs.recipes.families import FAMILIES
 from velib_core.lake.artefact import PARQUET, Artefact, is_same
 from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Key, Monitoring, ServingManifest, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
-from velib_core.recipes.families import FAMILIES
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, Day, HorizonMinutes, day_after, first_bin
 

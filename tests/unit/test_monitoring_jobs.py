@@ -30,9 +30,9 @@ from velib_core.jobs import (
 )
 from velib_core.jobs.compact_daily import to_bytes
 from velib_core.jobs.family_update import NotDue, Plan, update_family
+from velib_core.jobs.recipes.stations import FAMILY
 from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
-from velib_core.recipes.stations import FAMILY
 from velib_core.tables import snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.timeline.bins import Bin, Day, day_after, first_bin, parse_day

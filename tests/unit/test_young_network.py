@@ -8,7 +8,7 @@ import network
 import pytest
 from velib_core.events.messages import TrainRequested
 from velib_core.jobs import compact_daily, refresh_profiles
-from velib_core.recipes.training import is_asked_for_by
+from velib_core.jobs.recipes.training import is_asked_for_by
 from velib_core.timeline.bins import Day, day_after
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
+from velib_core.jobs.recipes import drift as recipe
 from velib_core.monitoring.data import drift
-from velib_core.recipes import drift as recipe
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
+    from velib_core.jobs.recipes.closed_days import Inputs
     from velib_core.monitoring.documents import Documents
-    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:

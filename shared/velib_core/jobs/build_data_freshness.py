@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata
+from velib_core.jobs.recipes import freshness as recipe
 from velib_core.lake.keys import FreshnessCopy
 from velib_core.monitoring.data import freshness
-from velib_core.recipes import freshness as recipe
 from velib_core.tables import history
 from velib_core.tables.snapshots_index import still_newest
 

@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import instant_of, run_metadata, stockout_bounds
+from velib_core.jobs.recipes import health as recipe
 from velib_core.lake.keys import Snapshot
 from velib_core.monitoring.data import health
-from velib_core.recipes import health as recipe
 from velib_core.tables import defect_counts, snapshot, views
 from velib_core.tables.history import SnapshotReader
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from velib_core.events.network import Network
+    from velib_core.jobs.recipes.closed_days import Inputs
     from velib_core.monitoring.documents import Documents
-    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from velib_core.errors import ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
+from velib_core.jobs.recipes import views as recipe
 from velib_core.lake.artefact import JSON, PARQUET, Artefact, json_bytes
 from velib_core.lake.keys import Daily, Events, ExportsManifest, ForecastLog, Perf
 from velib_core.logs import log
@@ -27,7 +28,6 @@ from velib_core.model.readers import (
     load_calibration,
     load_profiles,
 )
-from velib_core.recipes import views as recipe
 from velib_core.tables import history, parquet, snapshot, views
 from velib_core.tables.views import Hindcast
 from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins

@@ -10,6 +10,7 @@ from velib_core.errors import ModelError
 from velib_core.features.stack import feature_rows, lookback_bins
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
+from velib_core.jobs.recipes import explainability as recipe
 from velib_core.logs import log
 from velib_core.model import registry, shap
 from velib_core.model.pack import from_blobs
@@ -18,15 +19,14 @@ from velib_core.monitoring.model import explainability
 from velib_core.monitoring.model.importance import Importance
 from velib_core.monitoring.model.reliability import CalibrationLimits
 from velib_core.monitoring.model.residuals import ResidualLimits
-from velib_core.recipes import explainability as recipe
 from velib_core.tables import history
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, first_bin, horizon_bins
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
+    from velib_core.jobs.recipes.closed_days import Inputs
     from velib_core.model.pack import ModelPack
     from velib_core.monitoring.documents import Documents
-    from velib_core.recipes.closed_days import Inputs
     from velib_core.timeline.bins import Day, HorizonBins
 
 MOMENTS = 6

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
+from velib_core.jobs.recipes import performance as recipe
 from velib_core.logs import log
 from velib_core.monitoring.model import performance, scored_log
-from velib_core.recipes import performance as recipe
 from velib_core.settings.env import SettingsError
 from velib_core.timeline.bins import horizon_bins
 
@@ -17,9 +17,9 @@ CLUSTERS = "a CSV with the columns station_id and cluster"
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
+    from velib_core.jobs.recipes.closed_days import Inputs
     from velib_core.lake.readable import ReadableLake
     from velib_core.monitoring.documents import Documents
-    from velib_core.recipes.closed_days import Inputs
 
 
 def _make(network: Network, inputs: Inputs) -> Documents:

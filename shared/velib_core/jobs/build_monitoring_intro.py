@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
+from velib_core.jobs.recipes import intro as recipe
 from velib_core.monitoring import intro
-from velib_core.recipes import intro as recipe
 
 if TYPE_CHECKING:
     from velib_core.events.job import JobResult

@@ -18,12 +18,12 @@ from velib_core.events.job import JobResult
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
+from velib_core.jobs.recipes import overview as recipe
 from velib_core.lake.artefact import Artefact
 from velib_core.lake.keys import Events, OverviewDay
 from velib_core.logs import log
 from velib_core.monitoring.network import overview
 from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, summarise
-from velib_core.recipes import overview as recipe
 from velib_core.tables import history, npz
 from velib_core.tables import views as datasets
 from velib_core.tables.npz import ArraysError

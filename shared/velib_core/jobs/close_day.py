@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed
+from velib_core.jobs.recipes.daily import is_stale
 from velib_core.lake.keys import Daily
-from velib_core.recipes.daily import is_stale
 from velib_core.tables.snapshots_index import observed_days
 from velib_core.timeline.bins import day_of
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from velib_core.events.job import JobResult
+from velib_core.jobs.recipes import daily
 from velib_core.lake.artefact import PARQUET, Artefact
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
-from velib_core.recipes import daily
 from velib_core.tables import defect_counts, quarantine, snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.tables.snapshot import SCHEMA, SnapshotError

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from velib_core.events.job import JobResult
+from velib_core.jobs.recipes import monthly
 from velib_core.lake.artefact import PARQUET, Artefact
 from velib_core.lake.keys import Monthly
 from velib_core.lake.layout import month_of
-from velib_core.recipes import monthly
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import day_after
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from velib_core.events.job import JobResult
     from velib_core.events.network import Network
+    from velib_core.jobs.recipes.closed_days import Family, Inputs
     from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.monitoring.documents import Documents
-    from velib_core.recipes.closed_days import Family, Inputs
     from velib_core.settings.network import Settings
     from velib_core.tables.panel import Stations
 

@@ -24,6 +24,11 @@ from velib_core.errors import (
 )
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
+from velib_core.jobs.recipes import freshness, intro, overview, profiles, views
+from velib_core.jobs.recipes.closed_days import closed_days
+from velib_core.jobs.recipes.daily import is_stale as is_daily_stale
+from velib_core.jobs.recipes.families import FAMILIES
+from velib_core.jobs.recipes.monthly import is_stale as is_monthly_stale
 from velib_core.lake.fingerprints import dated_bin
 from velib_core.lake.keys import (
     Daily,
@@ -41,11 +46,6 @@ from velib_core.lake.listed import ListedLake
 from velib_core.lake.readable import ReadableNetwork
 from velib_core.model import registry
 from velib_core.monitoring.documents import MANIFEST
-from velib_core.recipes import freshness, intro, overview, profiles, views
-from velib_core.recipes.closed_days import closed_days
-from velib_core.recipes.daily import is_stale as is_daily_stale
-from velib_core.recipes.families import FAMILIES
-from velib_core.recipes.monthly import is_stale as is_monthly_stale
 from velib_core.tables import history
 from velib_core.tables.snapshots_index import newest_snapshot, observed_days
 from velib_core.timeline import clock
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from velib_core.events.network import Network
+    from velib_core.jobs.recipes.closed_days import Family
     from velib_core.lake.keys import Key
     from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.registry import ModelVersion
-    from velib_core.recipes.closed_days import Family
     from velib_core.timeline.bins import Day
 
 

@@ -18,6 +18,8 @@ from velib_core.features.profiles import (
     to_bytes,
     update_with_day,
 )
+from velib_core.jobs.recipes import profiles as recipe
+from velib_core.jobs.recipes import training
 from velib_core.lake.artefact import JSON, Artefact, Outcome, json_bytes
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.lake.listed import ListedLake
@@ -31,8 +33,6 @@ from velib_core.model.readers import (
     load_profiles,
     profile_before,
 )
-from velib_core.recipes import profiles as recipe
-from velib_core.recipes import training
 from velib_core.tables import history
 from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins
 

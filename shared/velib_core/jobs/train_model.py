@@ -18,6 +18,7 @@ from velib_core.events.job import JobResult
 from velib_core.features.cal_features import school_holidays_end
 from velib_core.features.spatial_features import fit_static_features
 from velib_core.features.stack import features_hash8
+from velib_core.jobs.recipes.training import LEAST_DAYS
 from velib_core.lake.fingerprints import fingerprint_of
 from velib_core.model import registry
 from velib_core.model.evaluation import Contender, Evaluation, evaluate
@@ -26,7 +27,6 @@ from velib_core.model.pack import from_blobs, to_blobs
 from velib_core.model.readers import calibration_before, load_calibration
 from velib_core.model.rows import Walk
 from velib_core.model.training import Split, Training, TrainingOptions, train
-from velib_core.recipes.training import LEAST_DAYS
 from velib_core.tables import history
 from velib_core.tables.history import NoHistoryError
 from velib_core.timeline.bins import (
@@ -114,7 +114,7 @@ def run(
     Raises
     ------
     velib_core.tables.history.NoHistoryError
-        Where the window holds fewer than `velib_core.recipes.training.LEAST_DAYS` days, or
+        Where the window holds fewer than `velib_core.jobs.recipes.training.LEAST_DAYS` days, or
         nothing to learn from.
 
     """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from velib_core.jobs.recipes.closed_days import ClosedDays, Family, Inputs
 from velib_core.lake.keys import Events
-from velib_core.recipes.closed_days import ClosedDays, Family, Inputs
 from velib_core.timeline.bins import day_after
 
 if TYPE_CHECKING:

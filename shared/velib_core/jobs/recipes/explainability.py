@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from velib_core.jobs.recipes.closed_days import ClosedDays, Family, Inputs, found, newest_events
 from velib_core.lake.keys import ModelFile, Perf
 from velib_core.model.registry import POINTER
-from velib_core.recipes.closed_days import ClosedDays, Family, Inputs, found, newest_events
 
 if TYPE_CHECKING:
     from velib_core.lake.readable import ReadableNetwork

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from velib_core.recipes import drift, dynamics, explainability, health, performance, stations
+from velib_core.jobs.recipes import drift, dynamics, explainability, health, performance, stations
 
 FAMILIES = (
     health.FAMILY,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from velib_core.jobs.recipes.closed_days import ClosedDays, Family, Inputs, found, newest_events
 from velib_core.lake.keys import ForecastLog, Perf
-from velib_core.recipes.closed_days import ClosedDays, Family, Inputs, found, newest_events
 from velib_core.settings.env import SettingsError
 from velib_core.settings.network import bucket_and_folder
 
