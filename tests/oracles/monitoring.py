@@ -235,10 +235,10 @@ def moments(values: list[float], weights: list[float]) -> tuple[float, float]:
 # Published forecasts.
 
 
-def scores(rows: Any, bikes: Any, capacity: Any, start: int) -> Any:
+def scores(rows: Any, bikes: Any, docks: Any, start: int) -> Any:
     """The figures of published forecasts, and those of each lead in minutes.
 
-    ``bikes`` and ``capacity`` hold each station's values by bin from ``start`` on.
+    ``bikes`` and ``docks`` (free, as stated) hold each station's values by bin from ``start`` on.
     """
 
     def at(values: Any, t: int, station: str) -> Any:
@@ -255,16 +255,16 @@ def scores(rows: Any, bikes: Any, capacity: Any, start: int) -> Any:
     for row in published:
         truth = at(bikes, row["target"], row["station_id"])
         now = at(bikes, row["issued"], row["station_id"])
-        docks = at(capacity, row["target"], row["station_id"])
+        free = at(docks, row["target"], row["station_id"])
         if truth is not None and now is not None:
-            pairs.append((row, truth, now, None if docks is None else docks - truth))
+            pairs.append((row, truth, now, free))
     means = [truth - row["y_mean"] for row, truth, *_ in pairs if row["y_mean"] is not None]
     figures = _errors(pairs) | {
         "n_published": len(published),
         "scored_pct": 100 * len(pairs) / len(published),
         "rmse_mean": _rmse(means),
         "brier_bike": _brier([(row["p_bike"], truth) for row, truth, *_ in pairs]),
-        "brier_dock": _brier([(row["p_dock"], docks) for row, *_, docks in pairs]),
+        "brier_dock": _brier([(row["p_dock"], free) for row, *_, free in pairs]),
     }
     base = [truth - now for _, truth, now, _ in pairs]
     figures |= {

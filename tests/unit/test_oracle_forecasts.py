@@ -33,13 +33,12 @@ from velib_core.model.change_distribution import (
 )
 from velib_core.model.inference import (
     blend_with_persistence,
-    capacities,
     ceilings,
     class_probabilities,
-    free_docks,
     predict,
 )
 from velib_core.model.rows import PastDay, rows_of_day
+from velib_core.tables.panel import capacities, free_docks
 from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import Bin, HorizonBins, bin_start, day_of
 

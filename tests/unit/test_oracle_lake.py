@@ -195,15 +195,15 @@ def scored(seed: int) -> Any:
     rng = np.random.default_rng(seed)
     window = complete_days(bin_start(Bin(START + 3 * 288)), 2, "Europe/Paris")
     shape = (window.bins, 3)
-    capacity = np.full(shape, 4, np.float32)
-    capacity[rng.random(shape) < 0.1] = np.nan
+    docks = rng.integers(0, 3, shape).astype(np.float32)
+    docks[rng.random(shape) < 0.1] = np.nan
     bikes = rng.integers(0, 5, shape).astype(np.float32)
     bikes[rng.random(shape) < 0.2] = np.nan
     nothing = np.full(shape, np.nan, np.float32)
     ids = np.array(["a", "b", "c"])
     h = HorizonBins(3)
     grid = forecast_grid.Hindcasts(
-        h, window, ids, {}, nothing, bikes, nothing, nothing, nothing, nothing, capacity
+        h, window, ids, {}, nothing, bikes, nothing, nothing, nothing, nothing, docks
     )
     rows = []
     for _ in range(400):
@@ -239,12 +239,12 @@ def table_of(rows: Any) -> pa.Table:
 def test_published_forecasts_are_scored_one_by_one(seed: Any) -> None:
     grid, rows = scored(seed)
     start = grid.window.start
-    bikes, capacity = (
+    bikes, docks = (
         {station: plain(array[:, s]) for s, station in enumerate("abc")}
-        for array in (grid.persistence, grid.capacity)
+        for array in (grid.persistence, grid.docks)
     )
     mine = [row for row in rows if row["horizon_bins"] == 3]
-    expected, leads = oracle.scores(mine, bikes, capacity, start)
+    expected, leads = oracle.scores(mine, bikes, docks, start)
     found = scored_log.score_forecast_log([table_of(rows)], {HorizonBins(3): grid})
     document = found[HorizonBins(3)].as_json()
     assert {name: document[name] for name in expected} == pytest.approx(expected)

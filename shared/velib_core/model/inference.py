@@ -18,6 +18,7 @@ from velib_core.model.change_distribution import (
     mean_change,
     median_change,
 )
+from velib_core.tables.panel import capacities, free_docks
 from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import (
     BIN_MINUTES,
@@ -72,24 +73,6 @@ FORECAST_COLUMNS = dict(
     )
 )
 """The public name of each number in forecast documents and frames."""
-
-
-def capacities(panel: Panel) -> NDArray[np.float32]:
-    """Return the docks of each station, ``float32[T, S]``: as published, else as last known.
-
-    A feed loses stations from its information now and then; what a station is does not change.
-    """
-    return np.where(np.isnan(panel["capacity"]), panel.stations.capacity, panel["capacity"])
-
-
-def free_docks(panel: Panel) -> NDArray[np.float32]:
-    """Return the docks a bike can be returned to: as stated, else capacity less bikes.
-
-    NaN where the feed says neither.
-    """
-    free = np.maximum(capacities(panel) - panel["bikes"], 0)
-    stated = panel.values.get("docks_available")
-    return free if stated is None else np.where(np.isnan(stated), free, stated)
 
 
 def ceilings(panel: Panel) -> NDArray[np.float32]:

@@ -12,9 +12,9 @@ import numpy as np
 
 from velib_core.features.profiles import Profiles, empty_profiles, update_with_day
 from velib_core.features.stack import FEATURES, feature_rows, lookback_bins
-from velib_core.model.inference import ceilings, free_docks
+from velib_core.model.inference import ceilings
 from velib_core.tables.climatology import Climatology
-from velib_core.tables.panel import FROZEN_BINS, is_frozen
+from velib_core.tables.panel import FROZEN_BINS, free_docks, is_frozen
 from velib_core.tables.service import observed_in_service
 from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin
 

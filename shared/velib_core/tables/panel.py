@@ -176,6 +176,24 @@ def bins_of(stamps: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.asarray(pc.cast(seconds, pa.int64())) // BIN_SECONDS
 
 
+def capacities(panel: Panel) -> NDArray[np.float32]:
+    """Return the docks of each station, ``float32[T, S]``: as published, else as last known.
+
+    A feed loses stations from its information now and then; what a station is does not change.
+    """
+    return np.where(np.isnan(panel["capacity"]), panel.stations.capacity, panel["capacity"])
+
+
+def free_docks(panel: Panel) -> NDArray[np.float32]:
+    """Return the docks a bike can be returned to: as stated, else capacity less bikes.
+
+    NaN where the feed says neither.
+    """
+    free = np.maximum(capacities(panel) - panel["bikes"], 0)
+    stated = panel.values.get("docks_available")
+    return free if stated is None else np.where(np.isnan(stated), free, stated)
+
+
 def build_panel(
     tables: Iterable[pa.Table],
     start: Bin,

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from velib_core.tables.defect_counts import counts_of, with_counts
+from velib_core.tables.panel import free_docks as free_docks_of
 from velib_core.tables.service import free_docks, in_service
 from velib_core.tables.snapshot import STAMP, repeats_of, with_repeats
 from velib_core.timeline.bins import (
@@ -89,6 +90,7 @@ PERF_SCHEMA = pa.schema(
         ("y_mean", pa.float64()),
         ("model_version", pa.string()),
         ("crps", pa.float64()),
+        ("docks", pa.int64()),
     ]
 )
 
@@ -259,6 +261,7 @@ def evaluation_table(
     repeats = len(ordered)
     now = np.repeat(bikes[t, s], repeats)
     docks = np.repeat(capacity[t, s], repeats)
+    free = np.repeat(free_docks_of(wide)[:BINS_PER_DAY][t, s], repeats)
     offsets = np.repeat(t, repeats)
     versions = [hindcasts[h].version if h in hindcasts else None for h in ordered]
     predicted = np.isfinite(forecasts["y_pred_int"])
@@ -279,6 +282,7 @@ def evaluation_table(
         "y_mean": _real(forecasts["y_mean"]),
         "model_version": pc.if_else(pa.array(predicted), version, None),
         "crps": _real(forecasts["crps"]),
+        "docks": _rounded(free),
     }
     return pa.table([values[name] for name in PERF_SCHEMA.names], schema=PERF_SCHEMA)
 

@@ -56,7 +56,7 @@ class PerfInputs:
         folders = ",".join(f"h{h}={model.folder}" for h, model in sorted(self.models.items()))
         entries = [*self.dailies.values(), *self.calibrations.values()]
         entries += [self.profile] if self.profile and self.models else []
-        return fingerprint_of(f"perf 2 horizons={horizons} models={folders}", entries)
+        return fingerprint_of(f"perf 3 horizons={horizons} models={folders}", entries)
 
 
 def perf_inputs(network: ReadableNetwork, day: Day) -> PerfInputs | None:

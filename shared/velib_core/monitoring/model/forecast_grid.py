@@ -31,7 +31,7 @@ COLUMNS = (
     "y_pred",
     "y_mean",
     "crps",
-    "capacity",
+    "docks",
     "model_version",
 )
 """Columns of the evaluation table that are read."""
@@ -43,7 +43,7 @@ FIELDS = {
     "median": "y_pred",
     "mean": "y_mean",
     "crps": "crps",
-    "capacity": "capacity",
+    "docks": "docks",
 }
 """Arrays of a `Hindcasts` and the columns that they come from."""
 
@@ -56,7 +56,7 @@ class Hindcasts:
     ``truth`` is what was there at the target time; ``persistence`` the bikes at the issue bin;
     ``integer`` the forecast as a whole number, ``median`` and ``mean`` the numbers
     behind it, ``crps`` the score of the whole distribution in bikes;
-    ``capacity`` at the issue bin.
+    ``docks`` the free docks at the issue bin, as the forecasts of a dock are about them.
     """
 
     horizon: HorizonBins
@@ -69,7 +69,7 @@ class Hindcasts:
     median: NDArray[np.float32]
     mean: NDArray[np.float32]
     crps: NDArray[np.float32]
-    capacity: NDArray[np.float32]
+    docks: NDArray[np.float32]
 
     @property
     def scored(self) -> NDArray[np.bool_]:

@@ -113,7 +113,7 @@ def _add(score: LoggedForecastScores, rows: pa.Table, hindcasts: Hindcasts) -> N
     mine = (issued >= 0) & (issued < hindcasts.window.bins) & np.isfinite(forecast)
     score.published += int(mine.sum())
     station = _columns(rows, hindcasts)
-    bikes, capacity = hindcasts.persistence, hindcasts.capacity
+    bikes = hindcasts.persistence
     mine &= (station >= 0) & (target >= 0) & (target < hindcasts.window.bins)
     issued, target, station, forecast = issued[mine], target[mine], station[mine], forecast[mine]
     truth, base = bikes[target, station], bikes[issued, station]
@@ -133,7 +133,7 @@ def _add(score: LoggedForecastScores, rows: pa.Table, hindcasts: Hindcasts) -> N
         ("mean_n", has_mean),
     ):
         score.sums[name] += float(values.sum())
-    docks = capacity[target, station][known] - truth
+    docks = hindcasts.docks[target, station][known]
     for name, outcome in (("bike", truth), ("dock", docks)):
         chance = _floats(rows, f"p_{name}")[mine][known]
         reported = np.isfinite(chance) & np.isfinite(outcome)
