@@ -124,6 +124,18 @@ def test_limits_come_from_the_footer_before_anything_is_decoded() -> None:
     for field, most in (less | {"file_bytes": len(data) - 1}).items():
         with pytest.raises(parquet.ParquetError, match=f"at most {most}"):
             parquet.read(data, parquet.Limits(**(fits | {field: most})))
+        with pytest.raises(parquet.ParquetError, match=f"at most {most}"):
+            parquet.check(data, parquet.Limits(**(fits | {field: most})))
+
+
+def test_numbers_that_pack_well_are_bounded_by_what_they_unpack_to() -> None:
+    table = pa.table({"a": pa.array([0] * 100_000, pa.int64())})
+    data = hostile.parquet_bytes(table, use_dictionary=False, compression="zstd")
+    assert len(data) < 10_000
+    limits = parquet.Limits(1 << 20, 1 << 20, 1 << 20, 10, 10, decoded_bytes=800_000 - 1)
+    for look in (parquet.read, parquet.check):
+        with pytest.raises(parquet.ParquetError, match="decoded bytes"):
+            look(data, limits)
 
 
 @pytest.mark.slow

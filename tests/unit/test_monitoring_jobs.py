@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import importlib
 import io
 import json
 from typing import TYPE_CHECKING, Any
 
+import hostile
 import network
 import planted
 import pyarrow as pa
@@ -30,6 +32,7 @@ from velib_core.jobs import (
 )
 from velib_core.jobs.compact_daily import to_bytes
 from velib_core.jobs.family_update import NotDue, Plan, update_family
+from velib_core.jobs.recipes import families
 from velib_core.jobs.recipes.stations import FAMILY
 from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
@@ -177,8 +180,10 @@ def test_steps_go_by_their_short_names_and_a_dry_run_writes_nothing(
 def test_the_other_steps_run_on_after_one_failed_if_asked_to(
     filled: Lake, settings: Settings
 ) -> None:
-    environ = {"STEPS": "perf,health", "PERF_CLUSTERS_CSV": "gs://elsewhere/clusters.csv"}
-    assert launch(settings, **environ) == launcher.WRONG_SETTING
+    day = days_of(planted.network(days=10))[3]
+    network.put(filled, Layout(settings).name(Daily(day)), b"no parquet")
+    environ = {"STEPS": "datasets,health", "DAY": str(day)}
+    assert launch(settings, **environ) == launcher.FAILED
     assert not contents(filled)
     assert launch(settings, **environ, CONTINUE_ON_ERROR="1") == launcher.FAILED
     folders = {name.split("/latest/")[0] for name in contents(filled)}
@@ -195,6 +200,20 @@ def test_a_view_that_cannot_be_read_costs_its_day_alone_and_is_named(
     assert kpis["files_aware_days"] == 9  # its hours before midnight are in the view before
     assert kpis["rows"] == 8 * (8 * 288 - 12)  # the last hour is the next local day's
     assert f"{name} is left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"no parquet", hostile.parquet_bytes(pa.table({"a": [1]}))])
+def test_an_unreadable_newest_view_stops_no_family(
+    filled: Lake, settings: Settings, reported: Recorder, content: bytes
+) -> None:
+    last = days_of(planted.network(days=10))[-2]
+    network.put(filled, Layout(settings).name(Events(last)), content)
+    on = network.of(filled, settings, reported)
+    for family in families.FAMILIES:
+        importlib.import_module(f"velib_core.jobs.{family.job}").run(on)
+    build_network_overview.run_for_days(on, build_network_overview.WarmState())
+    manifests = [e.name for e in filled.entries("monitoring/") if e.name.endswith("manifest.json")]
+    assert len(manifests) == len(families.FAMILIES) + 2  # health has two
 
 
 def test_a_file_of_clusters_makes_their_figures(

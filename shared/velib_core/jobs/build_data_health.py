@@ -29,8 +29,8 @@ def _make(network: Network, inputs: Inputs) -> Documents:
     now = instant_of(after) if after is not None else inputs.closed.as_of
 
     def tables() -> Iterator[pa.Table]:
-        for entry in inputs.additional_inputs["earlier"]:
-            table = family.read_day(network.lake, entry, health.COLUMNS)
+        earlier = inputs.additional_inputs["earlier"]
+        for table in family.read_days(network.lake, earlier, health.COLUMNS):
             yield snapshot.with_repeats(_last_bin(table), {})
         yield from family.read_days(network.lake, inputs.files, health.COLUMNS)
         if after is not None:

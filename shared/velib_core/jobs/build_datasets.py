@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from velib_core.events.network import Network
     from velib_core.lake.bucket import Lake
     from velib_core.lake.layout import Layout
-    from velib_core.lake.readable import Entry, ReadableLake
+    from velib_core.lake.readable import Entry
     from velib_core.tables.panel import Panel
     from velib_core.timeline.bins import Day, HorizonMinutes
 
@@ -93,7 +93,7 @@ def _update_events(network: Network, day: Day, result: JobResult, *, force: bool
         if current and current.fingerprint == fingerprint and not force:
             return None
         view = views.observations_table(
-            _table(network.lake, daily),
+            parquet.read(network.lake.read(daily), snapshot.DAY_LIMITS),
             penury_bikes=network.settings.penury_bikes,
             saturation_docks=network.settings.saturation_docks,
         )
@@ -174,18 +174,20 @@ def _update_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult
             tables = [_partition(entry, data) for entry, data in contents]
         united = pa.concat_tables(tables)
         if current:
-            united = views.with_expired(united, _table(lake, current))
+            united = views.with_expired(
+                united, _partition(current, lake.read(current), views.VIEW_LIMITS)
+            )
         result.counts["served"] = united.num_rows
         return _parquet(united, fingerprint)
 
     result.outputs[layout.name(ForecastLog(day))] = lake.update(layout.name(ForecastLog(day)), make)
 
 
-def _partition(entry: Entry, data: bytes) -> pa.Table:
-    """Return the rows of a partition of the forecast log; none, and an error, if unreadable."""
+def _partition(entry: Entry, data: bytes, limits: parquet.Limits = snapshot.LIMITS) -> pa.Table:
+    """Return the rows of a part of the forecast log; none, and an error, if unreadable."""
     schema = views.FORECAST_LOG_SCHEMA
     try:
-        return parquet.read(data, snapshot.LIMITS).select(schema.names).cast(schema)
+        return parquet.read(data, limits).select(schema.names).cast(schema)
     except (parquet.ParquetError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return schema.empty_table()
@@ -224,10 +226,6 @@ def _update_manifest(network: Network, result: JobResult, *, force: bool = False
         return Artefact(json_bytes(document), JSON, fingerprint)
 
     result.outputs[name] = network.lake.update(name, make, force=force)
-
-
-def _table(lake: ReadableLake, entry: Entry) -> pa.Table:
-    return pq.read_table(io.BytesIO(lake.read(entry)))
 
 
 def _parquet(view: pa.Table, fingerprint: str) -> Artefact:

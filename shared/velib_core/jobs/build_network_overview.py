@@ -91,7 +91,7 @@ def run_for_days(network: Network, warm: WarmState, *, force: bool = False) -> J
 
 
 def sum_day(network: Network, day: Day, *, force: bool = False) -> JobResult:
-    """Sum a closed day up."""
+    """Sum a closed day up; one whose view cannot be read has no sums until it is made again."""
     layout = network.layout
     name = layout.name(OverviewDay(day))
 
@@ -102,7 +102,8 @@ def sum_day(network: Network, day: Day, *, force: bool = False) -> JobResult:
         fingerprint = recipe.sums_fingerprint(events)
         if current and current.fingerprint == fingerprint and not force:
             return None
-        sums = summarise(family.read_day(network.lake, events, HISTORY_COLUMNS))
+        (table,) = [*family.read_days(network.lake, [events], HISTORY_COLUMNS)] or [None]
+        sums = summarise(table) if table is not None else None
         return Artefact(sums_to_bytes(sums), _BINARY, fingerprint)
 
     return JobResult(recipe.JOB, {name: network.lake.update(name, make, force=force)})

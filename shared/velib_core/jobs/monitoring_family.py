@@ -18,6 +18,8 @@ from velib_core import logs
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.monitoring.documents import RunMetadata, StockoutBounds
 from velib_core.monitoring.panels import day_panel
+from velib_core.tables import parquet
+from velib_core.tables.views import VIEW_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,10 +57,15 @@ def job_of(family: Family, make: Callable[[Network, Inputs], Documents]) -> Fami
     return run
 
 
-def read_day(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a day file; strings stay dictionaries, at a fraction of the memory."""
+def _read_day(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Table:
+    """Read columns of a day file; strings stay dictionaries, at a fraction of the memory.
+
+    Raises `velib_core.tables.parquet.ParquetError` for what unpacks to more than a day can hold.
+    """
+    data = lake.read(entry)
+    parquet.check(data, VIEW_LIMITS)
     return pq.read_table(
-        io.BytesIO(lake.read(entry)),
+        io.BytesIO(data),
         columns=list(columns),
         read_dictionary=["station_id", "name", "model_version"],
     )
@@ -74,8 +81,8 @@ def read_days(
     """
     for entry in entries:
         try:
-            table = read_day(lake, entry, columns)
-        except (pa.ArrowException, OSError, ValueError) as error:
+            table = _read_day(lake, entry, columns)
+        except (parquet.ParquetError, pa.ArrowException, OSError, ValueError) as error:
             logs.log("ERROR", f"{entry.name} is left out: {error}")
             continue
         yield table
@@ -104,10 +111,10 @@ def instant_of(table: pa.Table) -> dt.datetime:
 
 
 def stations_in(lake: ReadableLake, views: Iterable[Entry]) -> Stations | None:
-    """Return the stations of the last of these observations tables; ``None`` without any."""
+    """Return the stations of the last readable one of these observations tables, if any."""
     found = None
-    for view in views:
-        panel = day_panel(read_day(lake, view, _DESCRIBED), ("bikes",))
+    for table in read_days(lake, views, _DESCRIBED):
+        panel = day_panel(table, ("bikes",))
         found = panel.stations if panel is not None else found
     return found
 

@@ -155,7 +155,7 @@ class Settings:
     monitoring: MonitoringSettings = dataclasses.field(default_factory=MonitoringSettings.defaults)
 
     def __post_init__(self) -> None:
-        """Hold every prefix to one bucket, and the prefixes apart from one another."""
+        """Hold every prefix to one bucket, and the prefixes apart; clusters to the exports."""
         prefixes = {f: getattr(self, f) for f in _prefix_fields()}
         for field, value in prefixes.items():
             if bucket_and_folder(value)[0] != self.bucket:
@@ -164,6 +164,9 @@ class Settings:
             for other, outer in prefixes.items():
                 if field != other and (value + "/").startswith(outer + "/"):
                     raise SettingsError(field, value, f"a prefix apart from {other} = {outer}")
+        clusters, exports = self.monitoring.performance_clusters, f"{self.exports_prefix}/"
+        if clusters and not clusters.startswith(exports):
+            raise SettingsError("PERF_CLUSTERS_CSV", clusters, f"an object below {exports}")
 
     @property
     def bucket(self) -> str:

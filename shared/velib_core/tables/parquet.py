@@ -7,6 +7,7 @@ its decoded size is known, since one long value in a dictionary can stand in eve
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from velib_core.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _TAIL_BYTES = 8
 """A file ends with the length of its footer (4 bytes, little-endian) and the word PAR1."""
@@ -47,18 +48,33 @@ def read(data: bytes, limits: Limits, columns: Sequence[str] | None = None) -> p
 
     Raises `ParquetError` for whatever is no Parquet, or not within the limits.
     """
+    with _one_error(data):
+        return _decode(data, _footer(data, limits), limits, columns)
+
+
+def check(data: bytes, limits: Limits) -> None:
+    """Raise `ParquetError` unless a file and what its footer declares are within the limits.
+
+    Nothing is decoded; for whoever reads the file in another way.
+    """
+    with _one_error(data):
+        _footer(data, limits)
+
+
+@contextlib.contextmanager
+def _one_error(data: bytes) -> Iterator[None]:
     try:
-        _hold("bytes", len(data), limits.file_bytes)
-        footer = int.from_bytes(data[-_TAIL_BYTES:-4], "little")
-        _hold("bytes of the footer", footer, limits.footer_bytes)
-        return _decode(data, limits, columns)
+        yield
     except ParquetError:
         raise
     except Exception as error:  # what a decoder raises on hostile bytes is on no list
         raise ParquetError("content", data[:16], f"a Parquet file ({error!r:.200})") from error
 
 
-def _decode(data: bytes, limits: Limits, columns: Sequence[str] | None) -> pa.Table:
+def _footer(data: bytes, limits: Limits) -> pq.FileMetaData:
+    _hold("bytes", len(data), limits.file_bytes)
+    footer = int.from_bytes(data[-_TAIL_BYTES:-4], "little")
+    _hold("bytes of the footer", footer, limits.footer_bytes)
     source = pa.BufferReader(data)
     metadata = pq.ParquetFile(source, thrift_container_size_limit=_MAX_LIST).metadata
     _hold("rows", metadata.num_rows, limits.rows)
@@ -67,9 +83,15 @@ def _decode(data: bytes, limits: Limits, columns: Sequence[str] | None) -> pa.Ta
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     _hold("rows", sum(group.num_rows for group in groups), limits.rows)
     _hold("decoded bytes", sum(group.total_byte_size for group in groups), limits.decoded_bytes)
+    return metadata
+
+
+def _decode(
+    data: bytes, metadata: pq.FileMetaData, limits: Limits, columns: Sequence[str] | None
+) -> pa.Table:
     leaves = [metadata.schema.column(n) for n in range(metadata.num_columns)]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    file = pq.ParquetFile(source, metadata=metadata, read_dictionary=texts)
+    file = pq.ParquetFile(pa.BufferReader(data), metadata=metadata, read_dictionary=texts)
     wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
     table = file.read(columns=wanted)
     for name, type_ in zip(table.schema.names, table.schema.types, strict=True):

@@ -396,6 +396,7 @@ def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_index=True) as writer:
         for part in parts:
             try:
+                parquet.check(part, DAY_LIMITS)
                 file = pq.ParquetFile(io.BytesIO(part))
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group, schema.names).cast(schema))

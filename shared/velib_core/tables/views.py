@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from velib_core.tables.defect_counts import counts_of, with_counts
 from velib_core.tables.panel import free_docks as free_docks_of
 from velib_core.tables.service import free_docks, in_service
-from velib_core.tables.snapshot import STAMP, repeats_of, with_repeats
+from velib_core.tables.snapshot import DAY_LIMITS, STAMP, repeats_of, with_repeats
 from velib_core.timeline.bins import (
     BIN_MINUTES,
     BINS_PER_DAY,
@@ -93,6 +93,9 @@ PERF_SCHEMA = pa.schema(
         ("docks", pa.int64()),
     ]
 )
+
+VIEW_LIMITS = dataclasses.replace(DAY_LIMITS, rows=8 * DAY_LIMITS.rows)
+"""Of a day's views, which have each observation once a horizon."""
 
 FORECAST_LOG_SCHEMA = pa.schema(
     [

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from velib_core.jobs.recipes.closed_days import ClosedDays, Family, Inputs, found, newest_events
 from velib_core.lake.keys import ForecastLog, Perf
-from velib_core.settings.env import SettingsError
 from velib_core.settings.network import bucket_and_folder
 
 if TYPE_CHECKING:
@@ -35,12 +34,8 @@ def _forecast_logs(network: ReadableNetwork, days: Iterable[Day]) -> list[Entry]
 
 
 def _clusters_name(settings: Settings) -> str:
-    """Return the object name that PERF_CLUSTERS_CSV gives, below the exports or none at all."""
-    address = settings.monitoring.performance_clusters
-    prefix = f"{settings.exports_prefix}/"
-    if address and not address.startswith(prefix):
-        raise SettingsError("PERF_CLUSTERS_CSV", address, f"an object below {prefix}")
-    return bucket_and_folder(address)[1] if address else ""
+    """Return the object name that PERF_CLUSTERS_CSV gives, ``""`` where it names none."""
+    return bucket_and_folder(settings.monitoring.performance_clusters)[1]
 
 
 FAMILY = Family(
