@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 from google.cloud import storage
+from velib_core import logs
 from velib_core.lake.bucket import Lake, connect
 from velib_core.settings.network import Settings
 from velib_local.emulator.object_store import object_store
@@ -31,6 +32,12 @@ def store_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The address of the session's object server."""
     with object_store(tmp_path_factory.mktemp("store") / "objects.log") as address:
         yield address
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged_yet() -> None:
+    """Each test is an instance of its own: what another one logged once, it logs too."""
+    logs.log_once.cache_clear()
 
 
 @pytest.fixture

@@ -43,9 +43,10 @@ _FOLDERS = {
     "quarantine",
 }
 
-EXPIRY_DAYS = {"bronze": 400, "forecast_log": 400}
-"""Days until objects expire that are united elsewhere: snapshots in the dailies, the forecast log
-in ``exports/served_D.parquet``. More than a year, so that a year can be made again."""
+EXPIRY_DAYS = {"bronze": 400, "forecast_log": 400, "quarantine": 400}
+"""Days until objects expire. Snapshots are united in the dailies and the forecast log in
+``exports/served_D.parquet``; what is in quarantine was for a person to look at. More than a year,
+so that a year can be made again."""
 
 _FOLDER = re.compile(r"[a-z_]+(?:/[a-z]+)*")
 

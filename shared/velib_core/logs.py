@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import datetime as dt
+import functools
 import json
 import sys
 from typing import TYPE_CHECKING, Literal
@@ -48,3 +49,12 @@ def log(severity: Severity, message: str, **fields: object) -> None:
     }
     sys.stderr.write(json.dumps(line, ensure_ascii=False, default=str) + "\n")
     sys.stderr.flush()
+
+
+@functools.lru_cache(1024)
+def log_once(severity: Severity, message: str) -> None:
+    """Write a line that an instance has not written before.
+
+    For what is found again at each event, as a damaged model is: once is enough for a person.
+    """
+    log(severity, message)

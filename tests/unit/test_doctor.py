@@ -41,7 +41,7 @@ def test_the_settings_of_a_network_reach_its_plan(tmp_path: Path) -> None:
     plan = make_plan(Target("my-project", REGION, "lyon-lake", "lyon", file=file))
     envs = {step.flags["set-env-vars"] for step in plan.of("functions deploy")}
     assert all("|GBFS_URL=https://example.org" in env.replace("^|^", "|") for env in envs)
-    assert plan.expiry == {"lyon/raw/": 400, "lyon/ledger/": 400}
+    assert plan.expiry == {"lyon/raw/": 400, "lyon/ledger/": 400, "lyon/quarantine/": 400}
     assert plan.again.endswith(f"--bucket lyon-lake --network lyon --settings {file}")
 
 

@@ -353,8 +353,8 @@ def test_every_forecast_is_logged_before_it_is_published(history: Lake, quick: S
         assert row["model_version"] == "2.0.0"
 
 
-def test_a_damaged_live_model_leaves_the_last_good_one_serving(
-    history: Lake, quick: Settings
+def test_a_damaged_live_model_leaves_the_last_good_one_serving_and_is_named_once(
+    history: Lake, quick: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train_model.run(network.of(history, quick), H)
     good = present(registry.live(history, Layout(quick), H))
@@ -364,10 +364,14 @@ def test_a_damaged_live_model_leaves_the_last_good_one_serving(
     )
     damaged = Layout(quick).name(ModelFile(H, broken.folder, "model.ubj"))
     network.put(history, damaged, b"\x80\x04junk")
-    build_serving_forecast.run(network.of(history, quick), WarmState())
-    document = forecast(history, quick)
-    assert document["model_version"] == good.version
-    assert any(row["bikes_pred"] is not None for row in document["data"])
+    warm = WarmState()
+    for n in (79, 80):
+        observe(history, quick, [n])
+        build_serving_forecast.run(network.of(history, quick), warm)
+        document = forecast(history, quick)
+        assert document["model_version"] == good.version
+        assert any(row["bikes_pred"] is not None for row in document["data"])
+    assert capsys.readouterr().err.count("cannot be used") == 1
 
 
 def test_going_back_takes_effect_at_the_next_snapshot(history: Lake, quick: Settings) -> None:

@@ -30,7 +30,7 @@ from velib_core.lake.keys import (
     GbfsDocument,
     ServingManifest,
 )
-from velib_core.logs import log
+from velib_core.logs import log_once
 from velib_core.model import registry
 from velib_core.model.inference import STALE_AFTER_MINUTES, no_forecast, predict
 from velib_core.model.pack import from_blobs
@@ -380,7 +380,7 @@ def _usable_model(
                 files = registry.load(serving.network.lake, serving.network.layout, model)
                 pack = from_blobs(files, horizon_bins(horizon))
             except ModelError as error:
-                log("ERROR", f"model {model.version} of h{horizon} cannot be used: {error}")
+                log_once("ERROR", f"model {model.version} of h{horizon} cannot be used: {error}")
                 continue
             for old in [k for k in packs if k.startswith(f"h{horizon}/")]:
                 del packs[old]

@@ -223,7 +223,7 @@ class Layout:
             if not isinstance(key, kind) or key.day is None:
                 continue
             if key.day > last:
-                _name_once(name)
+                logs.log_once("WARNING", f"ignored: {name} is of a day that has not begun")
                 continue
             found[key.day] = name
         return found
@@ -276,11 +276,6 @@ class Layout:
 
 LISTED_NAMES = 1024
 """Names of snapshots that are read once: each listing of a day has those of the one before."""
-
-
-@functools.lru_cache(1024)
-def _name_once(name: str) -> None:
-    logs.log("WARNING", f"ignored: {name} is of a day that has not begun")
 
 
 def month_of(day: Day) -> Month:

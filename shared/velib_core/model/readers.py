@@ -49,7 +49,7 @@ def load_profiles(lake: ReadableLake, settings: Settings, entry: Entry | None) -
         try:
             return from_bytes(lake.read(entry))
         except ProfileError as error:
-            logs.log("ERROR", f"{entry.name} is left out: {error}")
+            logs.log_once("ERROR", f"{entry.name} is left out: {error}")
         key = layout.key(entry.name)
         entry = profile_before(lake, layout, key.day) if isinstance(key, Profile) else None
     return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
@@ -69,7 +69,7 @@ def calibration_before(
         try:
             through = layout.key(entry.name)
         except ForeignNameError as error:
-            logs.log("WARNING", f"ignored: {error}")
+            logs.log_once("WARNING", f"ignored: {error}")
             continue
         if isinstance(through, CalibrationOf) and through.day < day:
             found = entry
@@ -86,5 +86,5 @@ def load_calibration(lake: ReadableLake, pack: ModelPack, entry: Entry | None) -
     try:
         return calibration_from_json(json.loads(lake.read(entry)))
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ModelError) as error:
-        logs.log("ERROR", f"{entry.name} is left out: {error!r}")
+        logs.log_once("ERROR", f"{entry.name} is left out: {error!r}")
         return pack.calibration

@@ -90,7 +90,7 @@ def versions(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> lis
         except ObjectMissingError:
             return None  # refused, or its training was killed before it ended
         except PermanentError as error:
-            logs.log("ERROR", f"a model is left out: {error}")
+            logs.log_once("ERROR", f"a model is left out: {error}")
             return None
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
@@ -147,7 +147,7 @@ def usable(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> Itera
     try:
         current = live(lake, layout, horizon)
     except ModelError as error:
-        logs.log("ERROR", f"the pointer of h{horizon} is damaged: {error}")
+        logs.log_once("ERROR", f"the pointer of h{horizon} is damaged: {error}")
         current = None
     if current is not None:
         yield current
