@@ -55,6 +55,7 @@ ELSEWHERE = {
     ".venv/bin/ruff check .": "is what make test begins with",
     ".venv/bin/ruff format --check .": "the same",
     ".venv/bin/mypy": "the same",
+    ".venv/bin/python -m velib_deploy.image_pins cloudbuild.yaml": "test_image_pins runs it",
     "gcloud auth login": "asks a person",
     "gcloud auth application-default login": "the same",
 }
