@@ -218,6 +218,7 @@ def test_a_deployment_interrupted_after_any_command_is_finished_by_the_next(
         interrupt(gcloud, tmp_path / str(n), n, state)
 
 
+@pytest.mark.slow
 def test_two_networks_in_one_project_share_nothing_but_the_role(
     gcloud: Any, tmp_path: Path
 ) -> None:

@@ -38,6 +38,7 @@ def permissions() -> Any:
     return set(re.findall(r"^- (\S+)$", text, re.MULTILINE))
 
 
+@pytest.mark.slow
 def test_the_role_of_a_deployer_is_enough_and_holds_no_more(gcloud: Any, tmp_path: Path) -> None:
     world = World(callers={OWNER: permissions()})
     with rehearse(tmp_path, gcloud, world, ["build_serving_forecast", "ingest"]) as rehearsal:

@@ -329,9 +329,9 @@ def restore(lake: Lake, objects: Any) -> None:
             lake.write(name, artefact, expected_generation=generation)
 
 
-def spots(writes: int) -> list[int]:
-    """Return after how many writes to die: at once, twice on the way, and before the last two."""
-    return sorted({0, writes // 3, 2 * writes // 3, max(writes - 2, 0), writes - 1})
+def spots(writes: int, *, every: bool) -> list[int]:
+    """Return after how many writes to die: on the way and before the last, or at each."""
+    return list(range(writes)) if every else sorted({writes // 2, writes - 1})
 
 
 def unfinished(lake: Lake, settings: Settings, job: Job) -> set[str]:
@@ -345,8 +345,9 @@ def unfinished(lake: Lake, settings: Settings, job: Job) -> set[str]:
 
 
 @pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_job_killed_at_any_write_ends_as_an_undisturbed_one_when_redelivered(
-    complete: Lake, quick: Settings, made: Any, name: Any
+    complete: Lake, quick: Settings, made: Any, name: Any, every: bool
 ) -> None:
     job = JOBS[name]
     lake, settings = complete, dataclasses.replace(quick, **job.changes)
@@ -360,7 +361,7 @@ def test_a_job_killed_at_any_write_ends_as_an_undisturbed_one_when_redelivered(
     after = network.contents(lake)
     assert undisturbed.done
     others = unfinished(lake, settings, job)
-    for lives in spots(undisturbed.done):
+    for lives in spots(undisturbed.done, every=every):
         restore(lake, before)
         mortal = Process(lives)
         with pytest.raises(KilledError):

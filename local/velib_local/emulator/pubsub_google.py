@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,8 +20,11 @@ _JAR = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
 def find_emulator() -> Path | None:
     """Return the emulator's jar, or ``None`` where the SDK, the component or Java is missing."""
     gcloud, java = shutil.which("gcloud"), shutil.which("java")
-    if not gcloud or not java:
-        return None
+    return _emulator_of(gcloud) if gcloud and java else None
+
+
+@functools.cache
+def _emulator_of(gcloud: str) -> Path | None:
     asked = subprocess.run(
         [gcloud, "info", "--format=value(installation.sdk_root)"],
         capture_output=True,
