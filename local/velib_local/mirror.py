@@ -40,9 +40,14 @@ class FolderLake(ReadableLake):
         return Entry(name, path.stat().st_mtime_ns, size, crc32c(path.read_bytes()), None)
 
     def entries(
-        self, prefix: str, start: str | None = None, stop: str | None = None
+        self,
+        prefix: str,
+        start: str | None = None,
+        stop: str | None = None,
+        page: int | None = None,
     ) -> Iterator[Entry]:
         """Yield the files below a prefix in order of name; loose files are no objects."""
+        del page
         return within(self._files(prefix), start, stop)
 
     def _files(self, prefix: str) -> Iterator[Entry]:

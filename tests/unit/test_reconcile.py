@@ -289,10 +289,10 @@ def test_the_alarm_is_raised_where_no_stage_can_be_looked_at(
     healthy: Lake, settings: Settings
 ) -> None:
     class Unlisted(Lake):
-        def entries(self, prefix: Any, start: Any = None, stop: Any = None) -> Iterator[Entry]:
+        def entries(self, prefix: Any, *span: Any, **page: Any) -> Iterator[Entry]:
             if not prefix.startswith(Layout(settings).bronze):
                 raise StoreError(prefix)
-            return super().entries(prefix, start, stop)
+            return super().entries(prefix, *span, **page)
 
     publisher = network.PublisherLog()
     with pytest.raises(reconcile.StagesFailedError, match="compact_monthly"):

@@ -64,15 +64,24 @@ class Lake(ReadableLake):
         return _entry(blob) if blob is not None else None
 
     def entries(
-        self, prefix: str, start: str | None = None, stop: str | None = None
+        self,
+        prefix: str,
+        start: str | None = None,
+        stop: str | None = None,
+        page: int | None = None,
     ) -> Iterator[Entry]:
         """Yield the objects whose names start with a prefix, in order of name.
 
-        Of these only those from ``start`` on and before ``stop``, where they are given.
+        Of these only those from ``start`` on and before ``stop``, where they are given. Whoever
+        may stop early asks for few at a time: ``page``.
         """
         with _store_errors(prefix):
             for blob in self.bucket.list_blobs(
-                prefix=prefix, start_offset=start, end_offset=stop, timeout=TIMEOUT_S
+                prefix=prefix,
+                start_offset=start,
+                end_offset=stop,
+                page_size=page,
+                timeout=TIMEOUT_S,
             ):
                 yield _entry(blob)
 

@@ -37,12 +37,16 @@ class ListedLake(ReadableLake):
         return self._lake.stat(name) if listing is None else listing.get(name)
 
     def entries(
-        self, prefix: str, start: str | None = None, stop: str | None = None
+        self,
+        prefix: str,
+        start: str | None = None,
+        stop: str | None = None,
+        page: int | None = None,
     ) -> Iterator[Entry]:
         """Yield the objects whose names start with a prefix, in order of name, as listed."""
         listing = self._listing(prefix)
         if listing is None:
-            yield from self._lake.entries(prefix, start, stop)
+            yield from self._lake.entries(prefix, start, stop, page)
         else:
             below = (entry for name, entry in listing.items() if name.startswith(prefix))
             yield from within(below, start, stop)

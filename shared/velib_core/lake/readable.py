@@ -42,11 +42,16 @@ class ReadableLake(Protocol):
 
     @abstractmethod
     def entries(
-        self, prefix: str, start: str | None = None, stop: str | None = None
+        self,
+        prefix: str,
+        start: str | None = None,
+        stop: str | None = None,
+        page: int | None = None,
     ) -> Iterator[Entry]:
         """Yield the objects whose names start with a prefix, in order of name.
 
-        Of these only those from ``start`` on and before ``stop``, where they are given.
+        Of these only those from ``start`` on and before ``stop``, where they are given. Whoever
+        may stop early asks for few at a time: ``page``.
         """
 
     @abstractmethod

@@ -155,11 +155,11 @@ def snapshots_between(
 
 
 def listed_between(
-    lake: ReadableLake, layout: Layout, start: Bin, stop: Bin
+    lake: ReadableLake, layout: Layout, start: Bin, stop: Bin, page: int | None = None
 ) -> Iterator[tuple[Bin, Entry]]:
-    """Yield what `snapshots_between` returns; whoever stops early does not list the rest."""
+    """Yield what `snapshots_between` returns, listed so many at a time."""
     first, last = layout.name(Snapshot(start)), layout.name(Snapshot(stop))
-    yield from _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last))
+    yield from _by_bin(layout, lake.entries(f"{layout.bronze}/", first, last, page))
 
 
 def _identity(entry: Entry) -> tuple[str, int]:

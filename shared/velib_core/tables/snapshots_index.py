@@ -71,7 +71,8 @@ def recent_snapshots(
     """Return the snapshots of the last bins through the one that arrived, in order.
 
     Empty where a newer one is there or it is gone. That is one call to the store, however late
-    the event is: the listing stops at the first newer one. Where none arrived, the newest counts.
+    the event is: it asks for one object more than there may be, and the first newer one ends it.
+    Where none arrived, the newest counts.
 
     Parameters
     ----------
@@ -95,8 +96,9 @@ def recent_snapshots(
             return {}
         return recent_entries(lake, layout, newest.bin, bins_of(newest.bin))
     recent: dict[Bin, Entry] = {}
-    start = Bin(arrived - bins_of(arrived) + 1)
-    for found in itertools.starmap(Newest, listed_between(lake, layout, start, _end())):
+    bins = bins_of(arrived)
+    listed = listed_between(lake, layout, Bin(arrived - bins + 1), _end(), page=bins + 1)
+    for found in itertools.starmap(Newest, listed):
         if found.bin <= arrived:
             recent[found.bin] = found.entry
         elif counts(found):
