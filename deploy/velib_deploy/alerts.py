@@ -117,6 +117,18 @@ def names(plan: Plan, ask: Ask) -> Iterator[tuple[tuple[str, ...], str]]:
             yield noun, item["name"]
 
 
+def budget(plan: Plan) -> str:
+    """Return the commands that set a budget, which belongs to the billing account.
+
+    An amount without a currency is in the account's: gcloud refuses any other.
+    """
+    enable = plan.gcloud("services", "enable", "billingbudgets.googleapis.com")
+    flags = ["--billing-account=BILLING_ACCOUNT", f"--display-name={plan.target.network}"]
+    flags += ["--budget-amount=10", "--threshold-rule=percent=0.5", "--threshold-rule=percent=1.0"]
+    flags.append(f"--filter-projects=projects/{plan.project}")
+    return f"{enable} && {plan.gcloud('billing', 'budgets', 'create', *flags)}"
+
+
 def _ours(items: Any, plan: Plan, labels: str) -> dict[str, Any]:  # noqa: ANN401 -- JSON is any value
     network = plan.target.network
     ours = [i for i in items or [] if i.get(labels, {}).get("velib_network") == network]

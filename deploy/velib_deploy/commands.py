@@ -22,9 +22,8 @@ RUNTIME = "python311"
 """The runtime of every function: the version that the whole test suite runs on."""
 
 RUNTIME_ENDS = dt.date(2027, 10, 24)
-"""When Google stops supporting it: with the maintenance of Python 3.11, which ends in October 2027
-(https://peps.python.org/pep-0664). The day has not been compared with Google's own table
-(https://cloud.google.com/functions/docs/runtime-support)."""
+"""When Google deprecates it: it gets no more fixes, and half a year later no more deployments
+(https://cloud.google.com/functions/docs/runtime-support, as read in November 2026)."""
 
 SOFT_DELETE = "7d"
 RETENTION = "7d"

@@ -85,7 +85,7 @@ def deploy(plan: Plan, pause: Callable[[float], None] = time.sleep) -> None:
         _write(Path(WATCH, f"{name}.json"), document)
     ask = asker(plan.project, pause)
     for n, phase in enumerate(PHASES):
-        known = plan if n < NAMED else drift.named(plan, ask)
+        known = plan if n < NAMED else drift.named(plan, ask, phase)
         tasks: list[Task] = []
         for verb in phase:
             tasks += _tasks(drift.missing(known, ask, verb), known, verb)
@@ -281,6 +281,8 @@ def main(
             if not given.staged:
                 stage(target.only)
             deploy(make_plan(target, BUILD), pause)
+            if target.alerts:
+                say(f"no budget is set here; this sets one: {alerts.budget(plan)}")
     except (InvalidValueError, OSError) as error:
         sys.stderr.write(f"deploy.sh: {error}\n")
         return 2

@@ -17,7 +17,7 @@ from velib_deploy.plan import make_plan, with_names
 from velib_deploy.policies import rights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from velib_deploy.findings import Rule
     from velib_deploy.gcloud import Ask
@@ -51,9 +51,13 @@ def missing(plan: Plan, ask: Ask, verb: str) -> list[Finding]:
     return list(rule(plan.of(verb), plan, ask))
 
 
-def named(plan: Plan, ask: Ask) -> Plan:
-    """Return a plan with the names that a project has for its placeholders."""
-    return with_names(plan, _names_in(plan, ask))
+def named(plan: Plan, ask: Ask, verbs: Iterable[str] | None = None) -> Plan:
+    """Return a plan with the names that a project has for the placeholders of some verbs, or all.
+
+    A project is asked only for what these verbs are about: each question takes a second.
+    """
+    steps = plan.steps if verbs is None else [step for verb in verbs for step in plan.of(verb)]
+    return with_names(plan, _names_in(plan, ask, "\n".join(step.line for step in steps)))
 
 
 def _unanswered(error: GcloudError, plan: Plan) -> Finding:
@@ -61,14 +65,17 @@ def _unanswered(error: GcloudError, plan: Plan) -> Finding:
     return Finding(f"{error}. {advice}" if advice else str(error), command)
 
 
-def _names_in(plan: Plan, ask: Ask) -> Iterator[tuple[str, str]]:
-    """Yield the placeholders of a dry run that a project has names for, with the names.
+def _names_in(plan: Plan, ask: Ask, lines: str) -> Iterator[tuple[str, str]]:
+    """Yield the placeholders in lines of a dry run that a project has names for, with the names.
 
     They are its number, and the subscriptions that the platform made for triggers.
     """
-    if plan.target.alerts and (channel := alerts.channel(plan, ask)):
+    if "ALERT_CHANNEL" in lines and (channel := alerts.channel(plan, ask)):
         yield "ALERT_CHANNEL", channel
-    yield "PROJECT_NUMBER", str(ask("projects", "describe", plan.project)["projectNumber"])
+    if "PROJECT_NUMBER" in lines:
+        yield "PROJECT_NUMBER", str(ask("projects", "describe", plan.project)["projectNumber"])
+    if "-SUBSCRIPTION" not in lines:
+        return
     triggers = triggers_there(plan, ask)
     firsts = {
         f"{name}-FIRST_TRIGGER": first_trigger(function)

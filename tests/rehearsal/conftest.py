@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rehearsal.rehearsal import NAMES, preloaded, rehearse
-from rehearsal.world import World
+from rehearsal.rehearsal import NAMES, deployer_permissions, preloaded, rehearse
+from rehearsal.world import OWNER, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +24,9 @@ def gcloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def deployed_once(gcloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A project after its first deployment, and the commands that it took."""
-    with rehearse(tmp_path_factory.mktemp("first"), gcloud, World(), NAMES) as rehearsal:
+    """A project after its first deployment with a deployer's role, and the commands it took."""
+    world = World(callers={OWNER: deployer_permissions()})
+    with rehearse(tmp_path_factory.mktemp("first"), gcloud, world, NAMES) as rehearsal:
         rehearsal.deploy()
         return copy.deepcopy(rehearsal.world), rehearsal.commands()
 
@@ -35,5 +36,6 @@ def rehearsal(gcloud: Any, deployed_once: Any, tmp_path: Path) -> Iterator[Any]:
     """A copy of the project that was deployed to once, with a checkout of its own."""
     world = copy.deepcopy(deployed_once[0])
     world.calls.clear()
+    world.callers.clear()
     with rehearse(tmp_path, gcloud, world, NAMES) as copied:
         yield copied

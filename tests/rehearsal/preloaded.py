@@ -9,6 +9,7 @@ cut short; nothing else of it is changed.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -20,7 +21,8 @@ import traceback
 from typing import Any
 
 LONGEST_WAIT_S = 0.01
-LIBRARIES = ("googlecloudsdk.", "apitools", "google.", "requests", "urllib3")
+COMMAND = "__calliope__"
+"""What the names of loaded commands begin with; they are loaded anew each time."""
 
 
 def main(root: Any, path: Any) -> None:
@@ -41,7 +43,9 @@ def main(root: Any, path: Any) -> None:
         except TimeoutError:
             continue
         load(wanted)
+        gc.freeze()  # a collection in a child would copy the pages of all that is loaded
         if os.fork() == 0:
+            gc.disable()
             server.close()
             connection.setblocking(True)
             serve(connection, gcloud_main, learned)
@@ -94,7 +98,7 @@ def execute(gcloud_main: Any, learned: Any) -> int:
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    new = sorted(name for name in set(sys.modules) - before if name.startswith(LIBRARIES))
+    new = sorted(name for name in set(sys.modules) - before if not name.startswith(COMMAND))
     for n in range(0, len(new), 40):  # whole lines: a pipe writes up to 4,096 bytes at once
         with contextlib.suppress(BlockingIOError):
             os.write(learned, ("\n".join(new[n : n + 40]) + "\n").encode()[:4096])

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -230,6 +231,12 @@ def copy_checkout(folder: Path, names: list[str] | None) -> None:
             name = source.parent.name
             shutil.copytree(source.parent, folder / "functions" / name, dirs_exist_ok=True)
             shutil.copytree(source.parent, folder / "build" / name, dirs_exist_ok=True)
+
+
+def deployer_permissions() -> set[str]:
+    """Return what the role of a deployer permits."""
+    text = (REPOSITORY / "deploy" / "deployer-role.yaml").read_text("utf-8")
+    return set(re.findall(r"^- (\S+)$", text, re.MULTILINE))
 
 
 def line(words: list[str]) -> str:

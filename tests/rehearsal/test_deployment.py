@@ -9,12 +9,16 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from present import present
+from velib_deploy.function_specs import REPOSITORY
 
 from rehearsal.rehearsal import BUCKET, TARGET, rehearse, require_gcloud
 from rehearsal.world import NUMBER, PROJECT, REGION, World
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rehearsal.server import Call
 
 pytestmark = pytest.mark.timeout(1800)  # the limits here are in counts, not in seconds
 
@@ -179,11 +183,6 @@ def test_whoever_may_not_look_is_not_taken_for_absent(rehearsal: Any) -> None:
     assert rehearsal.world.changes() == []
 
 
-def positions(count: Any, some: Any) -> list[int]:
-    """A few numbers of commands, of all up to a count."""
-    return [n for n in range(count) if n % (count // some) == 5]
-
-
 def interrupt(gcloud: Any, folder: Path, after: int, undisturbed: Any) -> None:
     """Deploy until the machine goes down after some commands, then again; compare the ends."""
     with rehearse(folder, gcloud, World(), ["close_day"]) as rehearsal:
@@ -192,49 +191,58 @@ def interrupt(gcloud: Any, folder: Path, after: int, undisturbed: Any) -> None:
         assert rehearsal.world.state() == undisturbed, after
 
 
+class Recorded(World):
+    """A project that keeps a copy of each state that it went through."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.states = [copy.deepcopy(self)]
+
+    def log(self, call: Call, code: int) -> None:
+        super().log(call, code)
+        if call.method != "GET" and self.state() != self.states[-1].state():
+            self.states.append(copy.deepcopy(self))
+
+
 @pytest.fixture(scope="module")
-def small(gcloud: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The state of a project after one function was deployed undisturbed, and the commands."""
-    with rehearse(tmp_path_factory.mktemp("small"), gcloud, World(), ["close_day"]) as rehearsal:
+def small(gcloud: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorded, int]:
+    """A project after one function was deployed undisturbed, and the number of commands."""
+    world = Recorded()
+    with rehearse(tmp_path_factory.mktemp("small"), gcloud, world, ["close_day"]) as rehearsal:
         rehearsal.deploy()
-        return rehearsal.world.state(), len(rehearsal.commands())
+        return world, len(rehearsal.commands())
 
 
 def test_an_interrupted_deployment_is_finished_by_the_next(
-    gcloud: Any, tmp_path: Path, small: Any
+    gcloud: Any, tmp_path: Path, small: tuple[Recorded, int]
 ) -> None:
-    state, count = small
-    for n in (count // 4, count * 2 // 3):
-        interrupt(gcloud, tmp_path / str(n), n, state)
+    """Once in the middle; the next test has the rest."""
+    world, count = small
+    interrupt(gcloud, tmp_path, count // 2, world.state())
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_deployment_interrupted_after_any_command_is_finished_by_the_next(
-    gcloud: Any, tmp_path: Path, small: Any
+def test_a_deployment_interrupted_at_any_state_is_finished_by_the_next(
+    gcloud: Any, tmp_path: Path, small: tuple[Recorded, int]
 ) -> None:
-    state, count = small
-    for n in range(count):
-        interrupt(gcloud, tmp_path / str(n), n, state)
+    """From each state that the calls of a deployment leave: of its commands, most only read."""
+    world, _ = small
+    assert len(world.states) >= 40
+    for n, left in enumerate(world.states[:-1]):
+        with rehearse(tmp_path / str(n), gcloud, left, ["close_day"]) as rehearsal:
+            rehearsal.deploy()
+            assert rehearsal.world.state() == world.state(), n
 
 
 @pytest.mark.slow
 def test_two_networks_in_one_project_share_nothing_but_the_role(
-    gcloud: Any, tmp_path: Path
+    gcloud: Any, tmp_path: Path, small: tuple[Recorded, int]
 ) -> None:
-    with rehearse(tmp_path, gcloud, World(), ["close_day", "ingest"]) as rehearsal:
-        rehearsal.deploy()
-        before = rehearsal.world.state()
-        lyon = [
-            "--project",
-            PROJECT,
-            "--region",
-            REGION,
-            "--bucket",
-            "lyon-lake",
-            "--network",
-            "lyon",
-        ]
+    before = small[0].state()
+    with rehearse(tmp_path, gcloud, copy.deepcopy(small[0]), ["close_day"]) as rehearsal:
+        target = f"--project {PROJECT} --region {REGION} --bucket lyon-lake --network lyon"
+        lyon = target.split()
         refused = rehearsal.deploy(*lyon, code=2)
         assert "GBFS_URL" in refused.stderr
         file = tmp_path / "lyon.env"
@@ -313,7 +321,10 @@ def test_an_earlier_version_comes_back(rehearsal: Any) -> None:
 
 
 def test_whoever_is_named_is_alerted_of_four_troubles_and_sees_a_dashboard(rehearsal: Any) -> None:
-    rehearsal.deploy("--alerts", "ops@example.org")
+    said = rehearsal.deploy("--alerts", "ops@example.org").stderr
+    budget = present(re.search(r"gcloud services enable billingbudgets.*", said))[0]
+    guide = (REPOSITORY / "docs" / "OPERATING.md").read_text("utf-8").replace("PROJECT", PROJECT)
+    assert "\n".join(budget.split(" && ")) in guide
     made = {
         k: v for k, v in rehearsal.world.resources.items() if re.search("/(alertP|dashb|notif)", k)
     }
@@ -338,7 +349,7 @@ def test_whoever_is_named_is_alerted_of_four_troubles_and_sees_a_dashboard(rehea
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_commands_of_a_dry_run_typed_one_by_one_give_the_same_project(
-    gcloud: Any, tmp_path: Path, small: Any
+    gcloud: Any, tmp_path: Path, small: tuple[Recorded, int]
 ) -> None:
     with rehearse(tmp_path, gcloud, World(), ["close_day"]) as rehearsal:
         lines = rehearsal.deploy("--dry-run").stdout.splitlines()
@@ -350,7 +361,7 @@ def test_the_commands_of_a_dry_run_typed_one_by_one_give_the_same_project(
                 subscription = found[0].rpartition("/")[2]
             text = line.replace("velib-close-day-FIRST_TRIGGER-SUBSCRIPTION", str(subscription))
             rehearsal.type(text.replace("PROJECT_NUMBER", NUMBER).replace("=digest", "=typed"))
-        typed, state = rehearsal.world.state(), copy.deepcopy(small[0])
+        typed, state = rehearsal.world.state(), copy.deepcopy(small[0].state())
         name = FUNCTIONS + "velib-close-day"
         for one in (typed, state):
             for key in ("labels", "buildConfig"):
