@@ -1,4 +1,4 @@
-"""Every job with one call to the store or to Pub/Sub that fails, and two instances at once.
+"""Jobs with one call to the store or to Pub/Sub that fails, and two instances at once.
 
 Whatever call fails, and however, the job ends well or with a transient error; delivered again it
 leaves the lake of an undisturbed run, and has published the same.

@@ -128,6 +128,29 @@ def test_limits_come_from_the_footer_before_anything_is_decoded() -> None:
             parquet.check(data, parquet.Limits(**(fits | {field: most})))
 
 
+def test_text_is_bounded_by_what_its_dictionary_unpacks_to() -> None:
+    table = pa.table({"a": ["x" * 10_000] * 1000})
+    data = hostile.parquet_bytes(table, compression="zstd")
+    limits = parquet.Limits(1 << 20, 1 << 20, 1 << 20, 10, 10, decoded_bytes=1 << 20)
+    parquet.check(data, limits)  # the footer knows nothing of it
+    with pytest.raises(parquet.ParquetError, match="decoded bytes"):
+        parquet.read(data, limits)
+
+
+def test_whatever_a_decoder_raises_is_one_error() -> None:
+    table = pa.table({"a": list(range(1000)), "b": [f"text {n}" for n in range(1000)]})
+    data = hostile.parquet_bytes(table, compression="snappy")
+    limits = parquet.Limits(1 << 20, 1 << 20, 1 << 20, 10, 10, decoded_bytes=1 << 20)
+    refused = set()
+    for at in range(0, len(data), 7):
+        broken = data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+        try:
+            parquet.read(broken, limits)
+        except parquet.ParquetError as error:
+            refused.add(type(error.__cause__))
+    assert OSError in refused, "of a page that cannot be unpacked"
+
+
 def test_numbers_that_pack_well_are_bounded_by_what_they_unpack_to() -> None:
     table = pa.table({"a": pa.array([0] * 100_000, pa.int64())})
     data = hostile.parquet_bytes(table, use_dictionary=False, compression="zstd")

@@ -1,7 +1,8 @@
 """Jobs killed between their writes and run again, and what the hourly reconcile sees of them.
 
 A job may die after any of its writes. Its event comes again, or is lost; then reconcile has to
-find what is unfinished. Both are tried at the first write, at the last two and at two between.
+find what is unfinished. Both are tried half way and before the last write; in the slow suite at
+each.
 """
 
 from __future__ import annotations
