@@ -198,3 +198,14 @@ def test_an_overtaken_snapshot_costs_one_small_page_however_much_follows(
         assert [prefix for prefix in requests.lists if prefix.startswith("bronze")] == ["bronze%2F"]
         assert requests.pages["bronze%2F"] <= BINS_PER_DAY + 1
         assert not requests.writes
+
+
+def test_a_network_without_a_profile_looks_for_one_once_an_hour(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on, warm = network.of(lake, settings), build_serving_forecast.WarmState()
+    requests = Requests(lake, monkeypatch)
+    for n in range(13):
+        network.upload(lake, settings, [Bin(START + n)])
+        build_serving_forecast.run(on, warm, Bin(START + n))
+    assert sum(prefix.startswith("profiles") for prefix in requests.lists) == 2

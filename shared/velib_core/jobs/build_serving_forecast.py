@@ -28,6 +28,7 @@ from velib_core.lake.keys import (
     ForecastBundle,
     ForecastLogPartition,
     GbfsDocument,
+    Profile,
     ServingManifest,
 )
 from velib_core.logs import log_once
@@ -45,8 +46,10 @@ from velib_core.tables.panel import build_panel
 from velib_core.tables.snapshots_index import recent_snapshots
 from velib_core.timeline.bins import (
     BIN_SECONDS,
+    BINS_PER_HOUR,
     Bin,
     bin_start,
+    day_after,
     day_of,
     first_bin,
     horizon_bins,
@@ -80,13 +83,15 @@ PUBLIC = "https://storage.googleapis.com"
 class WarmState:
     """What an instance keeps between events: parsed snapshots, loaded models, the profiles.
 
-    ``lasting`` has the digests of the GBFS documents that this instance found or wrote last.
+    ``lasting`` has the digests of the GBFS documents that this instance found or wrote last,
+    ``older_profile`` what there was in an hour in which yesterday's profile was missing.
     """
 
     snapshots: history.SnapshotReader = dataclasses.field(default_factory=history.SnapshotReader)
     packs: dict[str, ModelPack] = dataclasses.field(default_factory=dict)
     profiles: tuple[str, Profiles] | None = None
     lasting: dict[str, str] = dataclasses.field(default_factory=dict)
+    older_profile: tuple[int, Entry | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,7 +370,18 @@ def _find_inputs(network: Network, warm: WarmState, arrived: Bin | None) -> _Inp
     if not entries:
         return None
     newest = max(entries)
-    return _Inputs(newest, entries, profile_before(network.lake, layout, day_of(newest)))
+    return _Inputs(newest, entries, _profile(network, warm, newest))
+
+
+def _profile(network: Network, warm: WarmState, newest: Bin) -> Entry | None:
+    """Return the newest profile of a day before; where it is not yesterday's, as of this hour."""
+    day, hour = day_of(newest), newest // BINS_PER_HOUR
+    yesterday = network.lake.stat(network.layout.name(Profile(day_after(day, -1))))
+    if yesterday is not None:
+        return yesterday
+    if warm.older_profile is None or warm.older_profile[0] != hour:
+        warm.older_profile = hour, profile_before(network.lake, network.layout, day)
+    return warm.older_profile[1]
 
 
 def _usable_model(
