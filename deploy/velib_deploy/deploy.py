@@ -85,7 +85,8 @@ def deploy(plan: Plan, pause: Callable[[float], None] = time.sleep) -> None:
         _write(Path(WATCH, f"{name}.json"), document)
     ask = asker(plan.project, pause)
     for n, phase in enumerate(PHASES):
-        known = plan if n < NAMED else drift.named(plan, ask, phase)
+        # The first look asks for all names: a wrong region is refused before anything is made.
+        known = plan if n < NAMED else drift.named(plan, ask, None if n == NAMED else phase)
         tasks: list[Task] = []
         for verb in phase:
             tasks += _tasks(drift.missing(known, ask, verb), known, verb)

@@ -230,6 +230,12 @@ MUTANTS = [
     ),
     *of(
         "tables/panel.py",
+        "oracle_forecasts",
+        ("negative docks", '- panel["bikes"], 0)', '- panel["bikes"], -99)'),
+        ("known docks are forgotten", 'panel.stations.capacity, panel["capacity"])', "np.nan, 0)"),
+    ),
+    *of(
+        "tables/panel.py",
         "oracle_panel frozen_feed",
         ("a network of 199 freezes", "FROZEN_STATIONS = 200", "FROZEN_STATIONS = 199"),
         (
@@ -342,8 +348,6 @@ MUTANTS = [
         ("closed stations are forecast", "ok == 0,", "ok == 2,"),
         ("a day's silence is silent", "age > SILENT_AFTER_MINUTES", "age >= SILENT_AFTER_MINUTES"),
         ("the target is the origin", "stamps(seconds + ahead)", "stamps(seconds)"),
-        ("negative docks", '- panel["bikes"], 0)', '- panel["bikes"], -99)'),
-        ("known docks are forgotten", 'panel.stations.capacity, panel["capacity"])', "np.nan, 0)"),
         ("ceilings without free docks", 'seen, panel["bikes"] + docks)', "seen, seen)"),
     ),
     *of(
@@ -442,7 +446,7 @@ MUTANTS = [
             "((chance[reported] - happened) ** 2)",
             "abs(chance[reported] - happened)",
         ),
-        ("docks at publication", "capacity[target, station]", "capacity[issued, station]"),
+        ("docks at publication", "docks[target, station]", "docks[issued, station]"),
         (
             "truth at publication",
             "bikes[target, station], bikes[issued, station]",

@@ -400,7 +400,13 @@ def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
                 file = pq.ParquetFile(io.BytesIO(part))
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group, schema.names).cast(schema))
-            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            except (
+                parquet.ParquetError,
+                pa.ArrowException,
+                OSError,
+                ValueError,
+                KeyError,
+            ) as error:
                 raise SnapshotError("content", part[:16], f"Parquet rows ({error})") from None
     return sink.getvalue()
 
