@@ -27,7 +27,8 @@ slow: .venv/for-dev
 bench: .venv/for-dev
 	for bench in benchmarks/bench_*.py; do .venv/bin/python $$bench || echo "$$bench: a figure is missed"; done
 
-# Each package is one of constraints.txt, checked by its hash.
+# Each package is one of constraints.txt, checked by its hash. Compiled once here: each function is a
+# process of its own, and all of them would compile the same libraries at their first event.
 
 .venv/for-demo: extras = cli,emulator,report
 .venv/for-dev: extras = dev
@@ -35,7 +36,7 @@ bench: .venv/for-dev
 .venv/for-demo .venv/for-dev: pyproject.toml constraints.txt | .venv/bin/uv
 	@echo "Installing the packages that $(subst for-,,$(@F)) needs ($(extras))"
 	.venv/bin/uv pip install --python .venv/bin/python --constraints constraints.txt \
-	  --build-constraints constraints.txt --editable '.[$(extras)]'
+	  --build-constraints constraints.txt --compile-bytecode --editable '.[$(extras)]'
 	@touch $@
 
 .venv/bin/uv:
