@@ -145,6 +145,14 @@ def run(job: Job, calls: FaultyCalls, lake: Lake, settings: Settings) -> None:
     job.work(network.of(calls.lake(lake), settings, calls))
 
 
+def run_after(before: Any, job: Job, lake: Lake, settings: Settings) -> FaultyCalls:
+    """Run a job on a lake of these objects, undisturbed; return the calls that it made."""
+    restore(lake, before)
+    calls = FaultyCalls()
+    run(job, calls, lake, settings)
+    return calls
+
+
 @pytest.mark.parametrize(
     ("name", "every"),
     [
@@ -155,12 +163,9 @@ def run(job: Job, calls: FaultyCalls, lake: Lake, settings: Settings) -> None:
 def test_a_call_that_fails_is_a_transient_error_and_the_redelivery_leaves_the_undisturbed_lake(
     complete: Lake, quick: Settings, made: Any, name: str, every: bool
 ) -> None:
-    job = JOBS[name]
-    settings = dataclasses.replace(quick, **job.changes)
+    job, settings = JOBS[name], dataclasses.replace(quick, **JOBS[name].changes)
     before = before_job(job, complete, quick, made)
-    restore(complete, before)
-    undisturbed = FaultyCalls()
-    run(job, undisturbed, complete, settings)
+    undisturbed = run_after(before, job, complete, settings)
     after = network.contents(complete)
     tried = attempts(undisturbed.made, seed=None if every else name)
     for call, position, fault in tried:
@@ -168,6 +173,7 @@ def test_a_call_that_fails_is_a_transient_error_and_the_redelivery_leaves_the_un
         failing, again = FaultyCalls(call, position, fault), FaultyCalls()
         with contextlib.suppress(TransientError):
             run(job, failing, complete, settings)
+        assert failing.made[call] > position, "the call that was to fail was never made"
         run(job, again, complete, settings)
         what = f"{call} {position} of {undisturbed.made[call]}: {fault}"
         assert network.contents(complete) == after, what
@@ -182,12 +188,9 @@ def test_a_call_that_fails_is_a_transient_error_and_the_redelivery_leaves_the_un
 def test_two_instances_at_once_leave_the_lake_of_one(
     complete: Lake, quick: Settings, made: Any, name: str
 ) -> None:
-    job = JOBS[name]
-    settings = dataclasses.replace(quick, **job.changes)
+    job, settings = JOBS[name], dataclasses.replace(quick, **JOBS[name].changes)
     before = before_job(job, complete, quick, made)
-    restore(complete, before)
-    undisturbed = FaultyCalls()
-    run(job, undisturbed, complete, settings)
+    undisturbed = run_after(before, job, complete, settings)
     after = network.contents(complete)
     restore(complete, before)
     start = threading.Barrier(2)

@@ -243,8 +243,8 @@ def deployed(
         lake = connect(settings)
         before = {entry.name: entry.generation for entry in lake.entries("")}
         _subscribe_network(settings, servers, gateway)
-        wired = [spec for name, spec in specs.items() if first is None or name in first]
-        _subscribe(settings, servers, gateway, wired)
+        at_first = [spec for name, spec in specs.items() if first is None or name in first]
+        _subscribe(settings, servers, gateway, at_first)
         yield LocalCloud(settings, lake, gateway, functions, servers, before)
 
 
@@ -279,12 +279,14 @@ def _create_topics(
 def _subscribe_network(settings: Settings, servers: Servers, gateway: Gateway) -> None:
     """Subscribe to what the network as such needs: dead letters, and notifications to route on."""
     dead_letters = types.Subscription(
-        name=_subscription(settings, "dead-letter"),
+        name=_full_name(settings, "dead-letter"),
         topic=settings.topic(DEAD_LETTER_TOPIC),
         ack_deadline_seconds=60,
     )
     servers.subscribe(dead_letters, gateway)
-    servers.subscribe(_push(settings, servers, "objects", OBJECTS_TOPIC, "/route"), gateway)
+    servers.subscribe(
+        _push_subscription(settings, servers, "objects", OBJECTS_TOPIC, "/route"), gateway
+    )
 
 
 def _subscribe(
@@ -299,12 +301,12 @@ def _subscribe(
         for topic in spec.topics:
             full = settings.topic(topic)
             path = f"/functions/{spec.name}/{full}"
-            config = _push(settings, servers, f"{spec.name}-{topic}", full, path)
+            config = _push_subscription(settings, servers, f"{spec.name}-{topic}", full, path)
             config.dead_letter_policy = dead_letter_policy
             servers.subscribe(config, gateway)
 
 
-def _push(
+def _push_subscription(
     settings: Settings, servers: Servers, name: str, topic: str, path: str
 ) -> types.Subscription:
     low, high = (
@@ -312,7 +314,7 @@ def _push(
         for s in (LIMITED_BACKOFF_S if servers.limited else RETRY_BACKOFF_S)
     )
     return types.Subscription(
-        name=_subscription(settings, name),
+        name=_full_name(settings, name),
         topic=topic,
         push_config=types.PushConfig(push_endpoint=path),
         ack_deadline_seconds=600,
@@ -321,7 +323,7 @@ def _push(
     )
 
 
-def _subscription(settings: Settings, name: str) -> str:
+def _full_name(settings: Settings, name: str) -> str:
     return f"projects/{PROJECT}/subscriptions/{settings.network}-{name}"
 
 

@@ -102,7 +102,7 @@ def sum_day(network: Network, day: Day, *, force: bool = False) -> JobResult:
         fingerprint = recipe.sums_fingerprint(events)
         if current and current.fingerprint == fingerprint and not force:
             return None
-        (table,) = [*family.read_days(network.lake, [events], HISTORY_COLUMNS)] or [None]
+        table = next(family.read_days(network.lake, [events], HISTORY_COLUMNS), None)
         sums = summarise(table) if table is not None else None
         return Artefact(sums_to_bytes(sums), _BINARY, fingerprint)
 

@@ -37,9 +37,9 @@ from velib_core.model.inference import STALE_AFTER_MINUTES, no_forecast, predict
 from velib_core.model.pack import from_blobs
 from velib_core.model.readers import (
     calibration_before,
+    listed_profile_before,
     load_calibration,
     load_profiles,
-    profile_before,
 )
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel
@@ -380,7 +380,7 @@ def _profile(network: Network, warm: WarmState, newest: Bin) -> Entry | None:
     if yesterday is not None:
         return yesterday
     if warm.older_profile is None or warm.older_profile[0] != hour:
-        warm.older_profile = hour, profile_before(network.lake, network.layout, day)
+        warm.older_profile = hour, listed_profile_before(network.lake, network.layout, day)
     return warm.older_profile[1]
 
 

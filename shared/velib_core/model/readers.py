@@ -32,8 +32,11 @@ def profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry | None
     That is the day before's, as a rule: one look, and no listing.
     """
     yesterday = lake.stat(layout.name(Profile(day_after(day, -1))))
-    if yesterday is not None:
-        return yesterday
+    return yesterday or listed_profile_before(lake, layout, day)
+
+
+def listed_profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry | None:
+    """Return the newest profile that ends before a day, out of a listing of all."""
     entries = {entry.name: entry for entry in lake.entries(f"{layout.profiles}/profiles_")}
     days = {d: name for d, name in layout.by_day(Profile, entries).items() if d < day}
     return entries[days[max(days)]] if days else None
