@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 TREE = Path(__file__).resolve().parents[2]
 PACKAGES = ("shared", "local", "cli", "deploy")
-COPIED = (*PACKAGES, "functions", "tests", "pyproject.toml")
+COPIED = (*PACKAGES, "functions", "tests", "docs", "pyproject.toml")
+"""The documents too: a test compares the features with their definitions."""
 TIMEOUT_S = 300
+ALL_TIMEOUT_S = 12 * TIMEOUT_S
+"""Of the tests of all mutants together, without a mutant."""
 PASSED, FAILED = 0, 1
 """Exit codes of pytest; any other says that the tests could not be run."""
 
@@ -49,7 +52,9 @@ def mutated(mutant: Mutant, text: str) -> str:
     return text.replace(mutant.before, mutant.after)
 
 
-def run_tests(tree: Path, names: Iterable[str]) -> subprocess.CompletedProcess[str]:
+def run_tests(
+    tree: Path, names: Iterable[str], timeout_s: float = TIMEOUT_S
+) -> subprocess.CompletedProcess[str]:
     """Run test files of a copied tree until one fails."""
     options = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "--tb=line"]
     # That a test fails is enough: no smaller example is looked for.
@@ -68,7 +73,7 @@ def run_tests(tree: Path, names: Iterable[str]) -> subprocess.CompletedProcess[s
         capture_output=True,
         text=True,
         check=False,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
     )
 
 

@@ -50,13 +50,15 @@ def test_there_are_mutants_of_every_area_and_few_survive() -> None:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tree, in which the tests that kill the mutants pass."""
     tree = runner.copy_tree(tmp_path_factory.mktemp("mutants"))
-    ran = runner.run_tests(tree, sorted({name for m in MUTANTS for name in m.tests}))
+    ran = runner.run_tests(
+        tree, sorted({name for m in MUTANTS for name in m.tests}), runner.ALL_TIMEOUT_S
+    )
     assert ran.returncode == runner.PASSED, ran.stdout
     return tree
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2 * runner.TIMEOUT_S)
+@pytest.mark.timeout(runner.ALL_TIMEOUT_S + runner.TIMEOUT_S)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=NAMES)
 def test_a_mutant_is_killed(mutant: Any, tree: Path) -> None:
     assert runner.survives(mutant, tree) == (mutant.name in SURVIVORS)
