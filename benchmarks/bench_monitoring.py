@@ -25,7 +25,6 @@ import pyarrow.parquet as pq
 from as_ingested import rows_of_state
 from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
-from velib_core.events.publisher import Publisher
 from velib_core.jobs import build_network_overview, compact_daily, refresh_profiles
 from velib_core.jobs.recipes import overview
 from velib_core.lake.artefact import PARQUET, Artefact, crc32c
@@ -53,7 +52,7 @@ from velib_local.emulator.object_store import object_store
 from velib_local.simulation.city import City
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
 BUCKET = "velib-bench"
 SETTINGS = Settings.from_env({"GCS_BUCKET_ROOT": os.environ.get("BENCH_ROOT", f"gs://{BUCKET}")})
@@ -62,13 +61,6 @@ MONDAY = Day(dt.date(2025, 11, 3))
 WEEKS = 6
 HORIZONS = [HorizonBins(3), HorizonBins(12)]
 TRAINING_DAYS = 3
-
-
-class Silent(Publisher):
-    """Takes alerts and publishes none."""
-
-    def publish_alert(self, body: Mapping[str, object]) -> None:
-        """Take an alert."""
 
 
 def days_of(stations: int, count: int) -> Iterator[pa.Table]:
@@ -179,7 +171,7 @@ def put_bytes(lake: Lake, key: Key, data: bytes) -> None:
 def run(step: str) -> None:
     """Run one step of the pipeline as a launch would."""
     newest = day_after(MONDAY, 7 * WEEKS - 1)
-    network = measure.network_of(connect(SETTINGS), SETTINGS, Silent(SETTINGS))
+    network = measure.network_of(connect(SETTINGS), SETTINGS)
     result = pipeline.run(network, [step], newest)
     if not any(outcome == "written" for outcome in result.outputs.values()):
         sys.exit(f"{step} wrote nothing")

@@ -25,7 +25,6 @@ from as_ingested import rows_of
 from google.cloud import storage
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.events.messages import ReplayRequested
-from velib_core.events.publisher import Publisher
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import (
     build_datasets,
@@ -68,19 +67,6 @@ DAY = Day(dt.date(2025, 11, 3))
 NEXT, LAST = day_after(DAY), day_after(DAY, 2)
 EVERY = 3
 NEWEST = Bin(first_bin(day_after(LAST)))
-
-
-class Silent(Publisher):
-    """Takes what is published and does nothing with it."""
-
-    def publish(self, message: object) -> None:
-        """Take a message."""
-
-    def republish(self, topic: str, entry: object, *, force: bool = False) -> None:
-        """Take a notification."""
-
-    def publish_alert(self, body: object) -> None:
-        """Take an alert."""
 
 
 def fill(stations: int) -> None:
@@ -166,18 +152,17 @@ def learn(lake: Lake) -> None:
 
 def steps(stations: int) -> dict[str, Callable[[Lake], object]]:
     """Return what is measured, in the order of the chain."""
-    silent = Silent(SETTINGS)
 
     def monitor(step: str) -> Callable[[Lake], object]:
         def work(lake: Lake) -> object:
-            return pipeline.run(measure.network_of(lake, SETTINGS, silent), [step], LAST)
+            return pipeline.run(measure.network_of(lake, SETTINGS), [step], LAST)
 
         return work
 
     return {
         "ingest (bytes to bytes)": lambda _: read_feed(stations),
         "close_day": lambda lake: close_day.run(
-            measure.network_of(lake, SETTINGS, silent), close_day.WarmState(), NEWEST
+            measure.network_of(lake, SETTINGS), close_day.WarmState(), NEWEST
         ),
         "compact_daily": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), DAY),
         "(a day more)": lambda lake: compact_daily.run(measure.network_of(lake, SETTINGS), NEXT),

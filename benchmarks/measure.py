@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from velib_core.events.network import Network
-    from velib_core.events.publisher import Publisher
     from velib_core.lake.bucket import Lake
     from velib_core.settings.network import Settings
 
@@ -42,12 +41,25 @@ def report(work: Callable[[], object]) -> None:
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
 
-def network_of(lake: Lake, settings: Settings, publisher: Publisher | None = None) -> Network:
-    """Return the network that a job works on; imported here, since imports are measured too."""
+def network_of(lake: Lake, settings: Settings) -> Network:
+    """Return the network that a job works on, whose messages go nowhere.
+
+    Imported here, since imports are measured too.
+    """
     from velib_core.events.network import Network  # noqa: PLC0415
     from velib_core.events.publisher import Publisher  # noqa: PLC0415
 
-    return Network(settings, lake, publisher or Publisher(settings))
+    class Silent(Publisher):
+        def publish(self, message: object) -> None:
+            """Take a message."""
+
+        def republish(self, topic: str, entry: object, *, force: bool = False) -> None:
+            """Take a notification."""
+
+        def publish_alert(self, body: object) -> None:
+            """Take an alert."""
+
+    return Network(settings, lake, Silent(settings))
 
 
 def reset_peak() -> float:
