@@ -306,14 +306,16 @@ MUTANTS = [
         ("days are never forgotten", "np.exp(-1 / MEMORY_DAYS)", "1.0"),
         (
             "the boldest of equals",
-            "len(BLEND_WEIGHTS) - 1 - int(np.argmax(self.gain[first:][::-1]))",
-            "first + int(np.argmax(self.gain[first:]))",
+            "len(BLEND_WEIGHTS) - 1 - int(np.argmax(gain[::-1]))",
+            "int(np.argmax(gain))",
         ),
         (
             "seven bins are soon",
-            "horizon <= SHORT_HORIZON_BINS",
-            "horizon <= SHORT_HORIZON_BINS + 1",
+            "horizon > SHORT_HORIZON_BINS",
+            "horizon > SHORT_HORIZON_BINS + 1",
         ),
+        ("boldness needs no proof", "COST_OF_BOLDNESS = 4.0", "COST_OF_BOLDNESS = 0.0"),
+        ("doubt never ends", "DOUBT_LEFT = 0.1", "DOUBT_LEFT = 1.0"),
         (
             "the mean is drawn to persistence",
             "(self.cross + prior) / (self.square + prior",

@@ -154,7 +154,7 @@ class Blend:
 
     def __init__(self) -> None:
         self.gain = [0.0] * len(WEIGHTS)
-        self.cross = self.square = self.n = 0.0
+        self.persistence = self.cross = self.square = self.n = 0.0
         self.days = 0
         self.bike, self.dock = Reliability(), Reliability()
 
@@ -171,7 +171,8 @@ class Blend:
             for p, _, _, docks, _, true in rows
             if not math.isnan(docks)
         )
-        keep = math.exp(-1 / 3)
+        keep = math.exp(-1 / 5)
+        self.persistence *= keep
         self.gain = [keep * gain for gain in self.gain]
         self.cross, self.square, self.n = keep * self.cross, keep * self.square, keep * self.n
         for probability, bikes, capacity, _, true, _ in rows:
@@ -180,16 +181,21 @@ class Blend:
                 rounded = half_even(min(max(median, 0), ceiling(bikes, capacity)))
                 self.gain[n] += abs(true - bikes) - abs(true - rounded)
                 self.gain[n] -= 0.05 if rounded != bikes else 0
+            self.persistence += abs(true - bikes)
             mean = mean_change(classes, probability)
             self.cross += mean * (true - bikes)
             self.square += mean**2
             self.n += 1
 
     def median_weight(self, horizon: int) -> float:
-        full_weight = horizon <= 6 or self.days >= 3
-        allowed = [n for n, w in enumerate(WEIGHTS) if full_weight or w <= 0.85 + 1e-9]
-        best = max(self.gain[n] for n in allowed)
-        return min(WEIGHTS[n] for n in allowed if self.gain[n] == best)
+        def gain(n: int) -> float:
+            if horizon <= 6 or WEIGHTS[n] <= 0.9:
+                return self.gain[n]
+            doubt = 4 * 0.1**self.days * (WEIGHTS[n] - 0.9) ** 2
+            return self.gain[n] - doubt * self.persistence
+
+        best = max(gain(n) for n in range(len(WEIGHTS)))
+        return min(w for n, w in enumerate(WEIGHTS) if gain(n) == best)
 
     def mean_weight(self) -> float:
         if not self.square:

@@ -208,12 +208,13 @@ def test_blend_weights_are_those_that_did_best_of_late(days: list[Any]) -> None:
     assert calibration.days == blend.days
     for sums, reliability in ((calibration.bike, blend.bike), (calibration.dock, blend.dock)):
         np.testing.assert_allclose(sums.sum(axis=1), np.sum(reliability.bins, axis=0), rtol=1e-5)
-    found = (calibration.cross, calibration.square, calibration.n)
-    np.testing.assert_allclose(found, (blend.cross, blend.square, blend.n), rtol=1e-5, atol=1e-6)
+    found = (calibration.persistence, calibration.cross, calibration.square, calibration.n)
+    expected = (blend.persistence, blend.cross, blend.square, blend.n)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert calibration.mean_blend_weight == pytest.approx(blend.mean_weight(), abs=1e-6)
     gains = np.round(calibration.gain, 9)
     rounded = dataclasses.replace(calibration, gain=gains)
-    blend.gain = gains.tolist()
+    blend.gain, blend.persistence = gains.tolist(), calibration.persistence
     for horizon in (SHORT, HorizonBins(6), HorizonBins(7), LONG):
         assert rounded.blend_weight(horizon) == pytest.approx(blend.median_weight(horizon))
 
@@ -226,7 +227,7 @@ def test_published_numbers(days: list[Any], seed: int, horizon: Any) -> None:
     # A probability at an edge may fall into either bin: both have the definition's sums.
     bike, dock = (np.array(sums.bins).T for sums in (blend.bike, blend.dock))
     calibration = dataclasses.replace(calibration, gain=gains, bike=bike, dock=dock)
-    blend.gain = gains.tolist()
+    blend.gain, blend.persistence = gains.tolist(), calibration.persistence
     classes, expected = fitted(1, 0.4)
     rows, bikes, capacity, docks, *_ = hindcasts_of(classes, seed, 0)
     pack: Any = Pack(Saying(rows), classes, horizon)

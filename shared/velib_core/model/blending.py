@@ -36,14 +36,18 @@ SHORT_HORIZON_BINS = 6
 """Half an hour: up to this horizon the blend weight may be 1, since a median that moves so
 soon is nearly sure of itself."""
 
-MAX_BLEND_WEIGHT_BEYOND = 0.85
-"""The most beyond it, as long as few days have been hindcast: a higher weight gains half a point
-where all is well and costs whole points in the hours of a week unlike those before it."""
+CAUTIOUS_BLEND_WEIGHT = 0.9
+"""Beyond it, a weight above this one costs more than it has shown to gain, until hindcasts of
+days after training confirm it: the days that tuned a model flatter it."""
 
-DAYS_FOR_FULL_WEIGHT = 3
-"""Days hindcast after training until a model may have its whole weight at any horizon."""
+COST_OF_BOLDNESS = 4.0
+"""Share of persistence's error that a weight must gain more, times the square of its excess over
+`CAUTIOUS_BLEND_WEIGHT`: 4% at a weight of 1, 1% at 0.95."""
 
-MEMORY_DAYS = 3.0
+DOUBT_LEFT = 0.1
+"""Factor on that cost for each day hindcast after training."""
+
+MEMORY_DAYS = 5.0
 """Days after which a closed day counts 1/e."""
 
 COST_OF_MOVING = 0.05
@@ -83,14 +87,16 @@ class Calibration:
     """Decayed sums over hindcasts.
 
     ``gain`` is ``float64[len(BLEND_WEIGHTS)]``, the absolute error saved against persistence less
-    `COST_OF_MOVING` for each forecast that moved; ``cross`` and ``square`` the sums of predicted
-    times true change and of the square of the predicted mean change; ``n`` the hindcasts and
-    ``days`` the days hindcast after training, not decayed. ``bike`` and ``dock`` are
+    `COST_OF_MOVING` for each forecast that moved; ``persistence`` the absolute error of
+    persistence; ``cross`` and ``square`` the sums of predicted times true change and of the square
+    of the predicted mean change; ``n`` the hindcasts and ``days`` the days hindcast after training,
+    not decayed. ``bike`` and ``dock`` are
     ``float64[3, B]``, by bin of stated probability: rows, the sum of what was stated, and how often
     it came true.
     """
 
     gain: NDArray[np.float64]
+    persistence: float
     cross: float
     square: float
     n: float
@@ -100,10 +106,12 @@ class Calibration:
 
     def blend_weight(self, horizon: HorizonBins) -> float:
         """Return the weight for the median: the best of late, the most cautious of equals."""
-        full_weight = horizon <= SHORT_HORIZON_BINS or self.days >= DAYS_FOR_FULL_WEIGHT
-        first = 0 if full_weight else BLEND_WEIGHTS.index(MAX_BLEND_WEIGHT_BEYOND)
-        best = len(BLEND_WEIGHTS) - 1 - int(np.argmax(self.gain[first:][::-1]))
-        return BLEND_WEIGHTS[best]
+        gain = self.gain
+        if horizon > SHORT_HORIZON_BINS:
+            excess = np.maximum(np.array(BLEND_WEIGHTS) - CAUTIOUS_BLEND_WEIGHT, 0)
+            cost = COST_OF_BOLDNESS * DOUBT_LEFT**self.days * excess**2
+            gain = gain - cost * self.persistence
+        return BLEND_WEIGHTS[len(BLEND_WEIGHTS) - 1 - int(np.argmax(gain[::-1]))]
 
     @property
     def mean_blend_weight(self) -> float:
@@ -119,7 +127,7 @@ class Calibration:
 
 def fresh_calibration() -> Calibration:
     """Return a calibration that has seen nothing: it publishes persistence."""
-    return Calibration(np.zeros(len(BLEND_WEIGHTS)), 0.0, 0.0, 0.0, 0, _no_rows(), _no_rows())
+    return Calibration(np.zeros(len(BLEND_WEIGHTS)), 0.0, 0.0, 0.0, 0.0, 0, _no_rows(), _no_rows())
 
 
 def _no_rows() -> NDArray[np.float64]:
@@ -129,13 +137,17 @@ def _no_rows() -> NDArray[np.float64]:
 def calibration_from_json(document: object) -> Calibration:
     """Read what `Calibration.as_json` wrote; raise `ModelError` for anything else.
 
-    Days and probabilities were not counted once: a document without them has none.
+    Days, probabilities and the error of persistence were not counted once: a document without
+    them has none.
     """
     try:
-        held: dict[str, Any] = {"days": 0, "bike": _no_rows(), "dock": _no_rows()}
+        held: dict[str, Any] = {"days": 0, "persistence": 0.0, "bike": _no_rows()}
+        held["dock"] = _no_rows()
         held.update(document)  # type: ignore[call-overload]
         gain, bike, dock = (np.array(held[name], np.float64) for name in ("gain", "bike", "dock"))
-        cross, square, n = (float(held[name]) for name in ("cross", "square", "n"))
+        persistence, cross, square, n = (
+            float(held[name]) for name in ("persistence", "cross", "square", "n")
+        )
         days = int(held["days"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"calibration: {error!r}") from error
@@ -143,9 +155,9 @@ def calibration_from_json(document: object) -> Calibration:
     shapes = tuple(sums.shape for sums in (gain, bike, dock))
     if shapes != expected:
         raise ModelError(f"calibration: sums of shapes {shapes}, expected {expected}")
-    if not np.isfinite([*gain, *bike.ravel(), *dock.ravel(), cross, square, n]).all():
+    if not np.isfinite([*gain, *bike.ravel(), *dock.ravel(), persistence, cross, square, n]).all():
         raise ModelError(f"calibration: got {document}, expected finite numbers")
-    return Calibration(gain, cross, square, n, days, bike, dock)
+    return Calibration(gain, persistence, cross, square, n, days, bike, dock)
 
 
 def calibrated(stated: NDArray[np.float64], sums: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -195,6 +207,7 @@ def add_day(
     has_dock = chance_of_fall(classes, probability[known], docks[known] - 1)
     return Calibration(
         keep * calibration.gain + np.array(gain),
+        keep * calibration.persistence + float(persistence.sum()),
         keep * calibration.cross + float((mean * (true - bikes)).sum()),
         keep * calibration.square + float((mean * mean).sum()),
         keep * calibration.n + len(bikes),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from velib_core.timeline.bins import Day
 
 RECIPE = "refresh_profiles 3"
+CALIBRATION_RECIPE = "calibration 4"
 
 
 def is_up_to_date(
@@ -71,4 +72,4 @@ def calibration_inputs(
 
 def calibration_fingerprint(model: ModelVersion, inputs: Sequence[Entry]) -> str:
     """Return the fingerprint that a calibration made from these inputs must carry."""
-    return fingerprint_of(f"{RECIPE} {model.folder}", inputs)
+    return fingerprint_of(f"{CALIBRATION_RECIPE} {model.folder}", inputs)
