@@ -403,8 +403,9 @@ def test_what_a_finger_presses_has_44_pixels(phone: Any) -> None:
     small = phone.execute_script("""
       return [...document.querySelectorAll("button, input, select, nav a, [role=option]")]
         .filter((part) => part.offsetParent !== null)
-        .filter((part) => part.getBoundingClientRect().height < 44)
-        .map((part) => part.id || part.textContent);
+        .map((part) => [part.id || part.textContent, part.getBoundingClientRect()])
+        .filter(([_, box]) => box.height < 44 || box.width < 44)
+        .map(([name, box]) => [name, box.width, box.height]);
     """)
     assert small == []
 

@@ -479,6 +479,9 @@ def test_a_forged_folder_is_found_by_status_and_by_doctor(
     assert checked.exit_code == 1
     assert "failed  documents" in checked.output
     assert "ok      forecast log" in checked.output
+    refused = run("rollback", "--dir", str(tmp_path), "--horizon", "7")
+    assert refused.exit_code == 2
+    assert "--horizon 7: this network forecasts 15, 60 minutes ahead" in refused.output
     repaired = run("rollback", "--dir", str(tmp_path), "--horizon", "15", "--to", "2.0.1")
     assert repaired.exit_code == 0, repaired.output
     assert "none is live: latest.json" not in run("status", "--dir", str(tmp_path)).output

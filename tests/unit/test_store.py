@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from click.testing import CliRunner
+from velib_cli.main import cli
 from velib_local.emulator import processes
 
 if TYPE_CHECKING:
@@ -58,3 +61,16 @@ def test_the_first_answer_has_every_object_and_the_end_leaves_nothing(
         process.send_signal(number)
         assert process.wait(PATIENCE_S) == 0
     assert not list(scratch.iterdir())
+
+
+def test_a_port_in_use_is_one_line_that_names_the_next(tmp_path: Path) -> None:
+    (tmp_path / "daily").mkdir()
+    (tmp_path / "daily" / "x.json").write_text("{}", "utf-8")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = CliRunner().invoke(cli, ["store", "--dir", str(tmp_path), "--port", str(port)])
+    assert done.exit_code == 2
+    last = done.output.splitlines()[-1]
+    assert last == f"Error: --port {port} is in use; name another, as in --port {port + 1}"
