@@ -456,3 +456,16 @@ def mirrored_snapshot(tmp_path: Path) -> Path:
     (folder / name).parent.mkdir(parents=True)
     (folder / name).write_bytes(network.snapshot_object(bin_))
     return folder
+
+
+def test_only_stations_that_are_clearly_worse_off_are_listed() -> None:
+    rows = 200
+    station = np.repeat(np.array(["a", "b", "c"]), rows)
+    truth, off = np.zeros(3 * rows), np.zeros(3 * rows)
+    off[:9] = 1  # a: 0.045 bikes worse on average
+    off[rows : rows + 11] = 1  # b: 0.055
+    nothing = np.zeros(3 * rows, np.int64)
+    pairs = value._Pairs(
+        station, station, nothing, nothing, truth, off, truth, truth, truth, truth, {}
+    )
+    assert [row[0] for row in value._worst(pairs)] == ["b"]

@@ -41,6 +41,9 @@ LEAST_PAIRS = 50
 WORST = 8
 """Stations listed where the forecast was worse than persistence."""
 
+WORSE_BY = 0.05
+"""Bikes of mean error from which a forecast counts as worse there: less is chance."""
+
 COLUMNS = (
     *("tbin_utc", "target_tbin_utc", "station_id", "horizon_bins"),
     *("y_pred_int", "p_bike", "p_dock"),
@@ -216,7 +219,7 @@ def _worst(pairs: _Pairs) -> list[list[Any]]:
         np.bincount(station, np.abs(pairs.truth - other)) / n
         for other in (pairs.forecast, pairs.now)
     )
-    worse = np.flatnonzero((n >= LEAST_PAIRS) & (mine > base))
+    worse = np.flatnonzero((n >= LEAST_PAIRS) & (mine - base >= WORSE_BY))
     ranked = worse[np.argsort(base[worse] - mine[worse], kind="stable")][:WORST]
     return [
         [str(ids[s]), str(pairs.name[first[s]]), *(round(float(a[s]), 3) for a in (mine, base))]
