@@ -20,7 +20,7 @@ from velib_core.tables import snapshot
 from velib_core.tables.defect_counts import kind_of
 from velib_core.tables.service import closed
 from velib_core.timeline.bins import bin_of, bin_start, iso_z
-from velib_core.timeline.local_time import nearest_zone
+from velib_local.zones import zone_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -113,7 +113,7 @@ class FeedCheck:
         return self._before
 
     def _zone(self, urls: Mapping[str, str], poll: Poll) -> str:
-        """Return the zone that system_information says, else that of the nearest place."""
+        """Return the zone that system_information says, else that of the stations' places."""
         try:
             url = urls["system_information"]
             answer = http.get(self._feeds.session, url, origin=self._url)
@@ -121,9 +121,7 @@ class FeedCheck:
         except (KeyError, TypeError, PermanentError, TransientError):
             pass
         places = [*poll.information.places.values(), *(r.place for r in poll.status.records)]
-        known = [(p.lat, p.lon) for p in places if p.lat is not None and p.lon is not None]
-        usable = [(lat, lon) for lat, lon in known if abs(lat) <= 90 and (lat, lon) != (0, 0)]
-        return nearest_zone(*np.median(usable, axis=0).tolist()) if usable else "UTC"
+        return zone_of((p.lat, p.lon) for p in places if p.lat is not None and p.lon is not None)
 
 
 def describe(checked: Checked) -> dict[str, Any]:

@@ -314,7 +314,7 @@ MUTANTS = [
             "horizon > SHORT_HORIZON_BINS",
             "horizon > SHORT_HORIZON_BINS + 1",
         ),
-        ("boldness needs no proof", "COST_OF_BOLDNESS = 4.0", "COST_OF_BOLDNESS = 0.0"),
+        ("boldness needs no proof", "BEYOND = 0.3, 4.0", "BEYOND = 0.3, 0.3"),
         ("doubt never ends", "DOUBT_LEFT = 0.1", "DOUBT_LEFT = 1.0"),
         (
             "the mean is drawn to persistence",

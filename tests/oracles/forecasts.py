@@ -189,9 +189,9 @@ class Blend:
 
     def median_weight(self, horizon: int) -> float:
         def gain(n: int) -> float:
-            if horizon <= 6 or WEIGHTS[n] <= 0.9:
+            if WEIGHTS[n] <= 0.9:
                 return self.gain[n]
-            doubt = 4 * 0.1**self.days * (WEIGHTS[n] - 0.9) ** 2
+            doubt = (0.3 if horizon <= 6 else 4) * 0.1**self.days * (WEIGHTS[n] - 0.9) ** 2
             return self.gain[n] - doubt * self.persistence
 
         best = max(gain(n) for n in range(len(WEIGHTS)))

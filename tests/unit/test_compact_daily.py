@@ -112,7 +112,7 @@ CORPUS = {
     "a station twice": (
         _parquet(network.snapshot_table(BINS[1], station_id=["1"] * 2 + list("abcdefghij"))),
         N - 1,
-        "ts_utc",
+        "station_id",
     ),
     "unknown columns": (_parquet(network.snapshot_table(BINS[1], extra=[1] * N)), N, None),
     "no optional columns": (

@@ -32,7 +32,8 @@ from velib_core.features.stack import (
 )
 from velib_core.tables.panel import Panel, Stations
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, HorizonBins, bin_start, day_after, day_of
-from velib_core.timeline.local_time import local_times, nearest_zone
+from velib_core.timeline.local_time import country_of, local_times
+from velib_local.zones import zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,16 +279,26 @@ def test_holidays_are_those_of_the_networks_country() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "zone"),
+    ("place", "zone", "country"),
     [
-        ((41.88, -87.63), "America/Chicago"),
-        ((37.77, -122.42), "America/Los_Angeles"),
-        ((25.04, 121.56), "Asia/Taipei"),
-        ((48.86, 2.35), "Europe/Paris"),
+        ((41.88, -87.63), "America/Chicago", "US"),
+        ((32.72, -117.16), "America/Los_Angeles", "US"),  # Tijuana is nearer than Los Angeles
+        ((25.04, 121.56), "Asia/Taipei", "TW"),
+        ((45.76, 4.83), "Europe/Paris", "FR"),  # so are Zurich and Andorra, than Paris
+        ((43.73, 7.42), "Europe/Monaco", "MC"),
+        ((52.37, 4.90), "Europe/Amsterdam", "NL"),  # shares its rules with Brussels
     ],
 )
-def test_a_networks_zone_is_guessed_from_where_it_is(place: Any, zone: str) -> None:
-    assert nearest_zone(*place) == zone
+def test_a_networks_zone_and_holidays_are_those_of_where_it_is(
+    place: Any, zone: str, country: str
+) -> None:
+    assert zone_of([place, (0, 0), (np.nan, np.nan), (999, 0)]) == zone
+    assert country_of(zone) == country
+
+
+def test_a_network_without_places_keeps_utc() -> None:
+    assert zone_of([(0, 0), (np.nan, 2)]) == "UTC"
+    assert zone_of([]) == "UTC"
 
 
 def test_the_end_of_the_table_of_school_holidays_is_announced_half_a_year_before() -> None:

@@ -203,7 +203,7 @@ def test_days_of_wrong_forecasts_lower_the_blend_weight(sample: Any) -> None:
     )
 
 
-def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead(
+def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_sooner_the_nearer(
     sample: Any,
 ) -> None:
     classes = fit_classes(count_changes(sample))
@@ -217,12 +217,13 @@ def test_a_model_that_is_always_right_gets_a_blend_weight_of_one_only_soon_ahead
     )
     assert calibration.blend_weight(H) == 0.75
     surely = dataclasses.replace(calibration, gain=-np.arange(len(BLEND_WEIGHTS), dtype=float))
-    assert surely.blend_weight(HorizonBins(3)) == 1.0
     # Each step gains 1 bike, of 900 that persistence is off: beyond 0.9 that is too little
     # until days after training have confirmed it.
     doubted = dataclasses.replace(surely, persistence=900.0)
     found = [dataclasses.replace(doubted, days=n).blend_weight(H) for n in range(4)]
     assert found == [0.9, 0.95, 1.0, 1.0]
+    soon = [dataclasses.replace(doubted, days=n).blend_weight(HorizonBins(3)) for n in range(2)]
+    assert soon == [0.95, 1.0]
 
 
 def test_a_model_that_sees_no_change_costs_nothing_where_more_bikes_stand_than_docks(

@@ -240,7 +240,7 @@ def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path: Path) ->
     source = Observations(path)
     found = source.understood()
     assert (found.rows, len(found.stations)) == (3, 3)
-    assert (found.step_min, found.tz) == (10, "Europe/Andorra")
+    assert (found.step_min, found.tz) == (10, "Europe/Paris")
     assert found.unevaluable([15, 30, 60]) == [15]
     opening, *rejections = found.lines()
     for part in (

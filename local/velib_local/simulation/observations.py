@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from velib_core.errors import InvalidValueError, shorten
 from velib_core.tables.snapshot import MAX_COUNT
 from velib_core.timeline.bins import BIN_MINUTES, iso_z
-from velib_core.timeline.local_time import nearest_zone
 
 from velib_local.simulation.recorded_values import TYPES, convert, with_meaning
+from velib_local.zones import zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -184,13 +184,15 @@ class Observations:
         self._rejections.clear()
         stamps: list[Any] = []
         ids: set[Any] = set()
-        rows, places, leads = 0, [], []
+        rows, leads = 0, []
+        places: list[tuple[float, float]] = []
         for part in self.tables():
             rows += part.num_rows
             stamps.append(pc.unique(part["ts_utc"]).cast(pa.int64()).drop_null().to_numpy())
             ids.update(pc.unique(part["station_id"]).to_pylist())
             if {"lat", "lon"} <= self.columns.keys():
-                places.append([np.nanmedian(part[n].to_numpy()) for n in ("lat", "lon")])
+                lat, lon = (float(np.nanmedian(part[name].to_numpy())) for name in ("lat", "lon"))
+                places.append((lat, lon))
             if "last_reported_utc" in self.columns and part.num_rows:
                 lead = pc.subtract(
                     part["ts_utc"].cast(pa.int64()), part["last_reported_utc"].cast(pa.int64())
@@ -200,7 +202,7 @@ class Observations:
         if not len(instants):
             first = next(iter(self._rejections.values()), None)
             raise RecordingError(str(self.path), str(first or "no row"), "at least one usable row")
-        zone = tz or self._zone or _zone_of(places)
+        zone = tz or self._zone or zone_of(places)
         self._check_zone(zone, instants, np.concatenate(leads) if leads else np.zeros(0))
         step = np.median(np.diff(instants)) / 60 if len(instants) > 1 else BIN_MINUTES
         first_at, last_at = (dt.datetime.fromtimestamp(t, dt.UTC) for t in instants[[0, -1]])
@@ -307,8 +309,3 @@ EXPECTED_OF_TYPE = {pa.int64(): "a whole number", pa.float64(): "a number", pa.s
 
 def _is_csv(path: Path) -> bool:
     return path.name.lower().endswith((".csv", ".csv.gz"))
-
-
-def _zone_of(places: list[list[float]]) -> str:
-    known = [place for place in places if np.isfinite(place).all()]
-    return nearest_zone(*np.median(known, axis=0).tolist()) if known else "UTC"

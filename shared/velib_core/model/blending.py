@@ -32,17 +32,16 @@ if TYPE_CHECKING:
 BLEND_WEIGHTS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5)
 """Weights of the model in the median that are compared; 0.5 publishes persistence."""
 
-SHORT_HORIZON_BINS = 6
-"""Half an hour: up to this horizon the blend weight may be 1, since a median that moves so
-soon is nearly sure of itself."""
-
 CAUTIOUS_BLEND_WEIGHT = 0.9
-"""Beyond it, a weight above this one costs more than it has shown to gain, until hindcasts of
-days after training confirm it: the days that tuned a model flatter it."""
+"""A weight above this one costs more than it has shown to gain, until hindcasts of days after
+training confirm it: the days that tuned a model flatter it."""
 
-COST_OF_BOLDNESS = 4.0
+SHORT_HORIZON_BINS = 6
+"""Half an hour: a median that moves so soon is nearly sure of itself."""
+
+COST_OF_BOLDNESS, COST_OF_BOLDNESS_BEYOND = 0.3, 4.0
 """Share of persistence's error that a weight must gain more, times the square of its excess over
-`CAUTIOUS_BLEND_WEIGHT`: 4% at a weight of 1, 1% at 0.95."""
+`CAUTIOUS_BLEND_WEIGHT`, up to `SHORT_HORIZON_BINS` and beyond: 0.3% and 4% at a weight of 1."""
 
 DOUBT_LEFT = 0.1
 """Factor on that cost for each day hindcast after training."""
@@ -106,11 +105,10 @@ class Calibration:
 
     def blend_weight(self, horizon: HorizonBins) -> float:
         """Return the weight for the median: the best of late, the most cautious of equals."""
-        gain = self.gain
-        if horizon > SHORT_HORIZON_BINS:
-            excess = np.maximum(np.array(BLEND_WEIGHTS) - CAUTIOUS_BLEND_WEIGHT, 0)
-            cost = COST_OF_BOLDNESS * DOUBT_LEFT**self.days * excess**2
-            gain = gain - cost * self.persistence
+        beyond = horizon > SHORT_HORIZON_BINS
+        cost = COST_OF_BOLDNESS_BEYOND if beyond else COST_OF_BOLDNESS
+        excess = np.maximum(np.array(BLEND_WEIGHTS) - CAUTIOUS_BLEND_WEIGHT, 0)
+        gain = self.gain - cost * DOUBT_LEFT**self.days * excess**2 * self.persistence
         return BLEND_WEIGHTS[len(BLEND_WEIGHTS) - 1 - int(np.argmax(gain[::-1]))]
 
     @property

@@ -295,7 +295,7 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
     if not pc.any(repeated).as_py():
         return ordered
     superseded = pa.array(np.append(repeated.to_numpy(), values=False))
-    defects += _list(ordered, "ts_utc", superseded, ONE_ROW, refused=True)
+    defects += _list(ordered, "station_id", superseded, ONE_ROW, refused=True)
     return ordered.filter(pc.invert(superseded))
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import importlib.resources
-import math
-import re
 import zoneinfo
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,56 +79,13 @@ def slot_of(local: LocalTimes) -> NDArray[np.int64]:
 
 @functools.cache
 def country_of(tz: str) -> str | None:
-    """Return the ISO 3166 code of the first country that uses a zone, ``None`` if it has none.
+    """Return the ISO 3166 code of the country of a zone, ``None`` if it has none.
 
-    Source: ``zone1970.tab`` of the IANA time zone database.
+    Source: ``zone.tab`` of the IANA time zone database, which names a zone for each country.
     """
-    return next((row.country for row in _zones() if row.tz == tz), None)
-
-
-def nearest_zone(lat: float, lon: float) -> str:
-    """Return the zone whose principal place is nearest by great circle.
-
-    A network that does not say its zone is still slotted by its own clock and DST rules: near a
-    border the nearest place may belong to the neighbour, whose rules then mostly agree.
-    Source of the places: ``zone1970.tab`` of the IANA time zone database.
-    """
-    zones = _zones()
-    phi, lam = np.radians([z.lat for z in zones]), np.radians([z.lon for z in zones])
-    here, there = math.radians(lat), math.radians(lon)
-    closeness = np.sin(here) * np.sin(phi) + np.cos(here) * np.cos(phi) * np.cos(lam - there)
-    return zones[int(np.argmax(closeness))].tz
-
-
-class _Zone(NamedTuple):
-    country: str
-    lat: float
-    lon: float
-    tz: str
-
-
-_PLACE = re.compile(r"([+-])(\d{2})(\d{2})(\d{2})?([+-])(\d{3})(\d{2})(\d{2})?")
-
-
-@functools.cache
-def _zones() -> tuple[_Zone, ...]:
-    table = importlib.resources.files("tzdata.zoneinfo").joinpath("zone1970.tab").read_text("utf-8")
-    zones = []
-    for line in table.splitlines():
-        if line.startswith("#"):
-            continue
-        countries, place, tz = line.split("\t")[:3]
-        match = _PLACE.fullmatch(place)
-        if match is None:
-            raise ValueError(f"zone1970.tab places {tz} at {place!r}")
-        lat, lon = (_degrees(*match.groups()[part : part + 4]) for part in (0, 4))
-        zones.append(_Zone(countries.split(",")[0], lat, lon, tz))
-    return tuple(zones)
-
-
-def _degrees(sign: str, degrees: str, minutes: str, seconds: str | None) -> float:
-    size = int(degrees) + int(minutes) / 60 + int(seconds or 0) / 3600
-    return -size if sign == "-" else size
+    table = importlib.resources.files("tzdata.zoneinfo").joinpath("zone.tab").read_text("utf-8")
+    rows = (line.split("\t") for line in table.splitlines() if not line.startswith("#"))
+    return {row[2]: row[0] for row in rows}.get(tz)
 
 
 @functools.lru_cache(maxsize=8192)
