@@ -266,6 +266,16 @@ def test_a_bomb_takes_no_more_than_the_bound_on_any_path(
     assert peak < 12
 
 
+def test_a_packed_file_is_opened_without_a_header_that_says_it(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "MAX_BODY_BYTES", 4 << 20)
+    assert get(serve(answer(body=gzip.compress(b"{}")))).body == b"{}"
+    raised, _, peak = measured(lambda: get(serve(answer(body=BOMB))))
+    assert isinstance(raised, FeedError)
+    assert peak < 12
+
+
 def test_a_bomb_in_a_bomb_is_not_opened(serve: Any) -> None:
     twice = gzip.compress(BOMB)
     raised, _, peak = measured(

@@ -383,10 +383,9 @@ VALID = bytes_of("station_status", {"stations": [GOOD]})
 BAD_DOCUMENTS = [
     ("HTML", b"<!DOCTYPE html><html>503</html>", "station_status: got b'<!DOCTYPE"),
     ("nothing", b"", "station_status: got b''"),
-    ("truncated", VALID[:-9], "JSON in UTF-8"),
-    ("UTF-16", VALID.decode().encode("utf-16"), "JSON in UTF-8"),
-    ("10 MB of junk", b"\x8f\x00junk" * 1_700_000, "JSON in UTF-8"),
-    ("nested without end", b'{"data":' + b"[" * 100_000, "JSON in UTF-8"),
+    ("truncated", VALID[:-9], "expected JSON ("),
+    ("10 MB of junk", b"\x8f\x00junk" * 1_700_000, "expected JSON ("),
+    ("nested without end", b'{"data":' + b"[" * 100_000, "expected JSON ("),
     ("a list", b"[]", "station_status: got [], expected a JSON object"),
     ("a number", b"7", "station_status: got 7, expected a JSON object"),
     ("no data", b"{}", "station_status.data.stations: got None"),
@@ -437,6 +436,8 @@ def test_an_absurdly_long_number_costs_its_record_only() -> None:
 
 
 WRAPPINGS = [
+    b'{"data": {"data": {"stations": [%s]}}}',
+    b'{"data": {"stations": [%s]}}\0\0',
     b'{"data": {"stations": [%s]}}',
     b'{"data": [%s]}',
     b'{"stations": [%s]}',
@@ -450,6 +451,114 @@ WRAPPINGS = [
 def test_the_list_of_stations_is_found_where_feeds_put_it(wrapping: Any) -> None:
     table, defects = rows_of_files(wrapping % json.dumps(GOOD).encode())
     assert (table["station_id"].to_pylist(), defects) == (["good"], [])
+
+
+ODD_TOKENS = ["nan", "-NaN", "inf", "None", "undefined", "", "010", "+3", "1_0", "0x1F", ".5", "é"]
+
+
+@pytest.mark.parametrize("token", ODD_TOKENS)
+def test_a_value_that_is_no_json_costs_that_value_and_is_said(token: str) -> None:
+    odd = json.dumps(BAD).replace('"num_docks_available": 6', f'"num_docks_available": {token}')
+    body = f'{{"data": {{"stations": [{odd}, {json.dumps(GOOD)}]}}}}'.encode()
+    table, defects = rows_of_files(body)
+    assert table["bikes"].to_pylist() == [4, 4]
+    assert table["docks_available"].to_pylist() == [None, 6]
+    assert defects[0].field == "station_status"
+    assert defects[0].expected == "JSON"
+
+
+@pytest.mark.parametrize(
+    ("found", "written"),
+    [
+        ('"bad"', '"\nbad"'),
+        ("true", "True"),
+        ("}, {", "},, {"),
+        ("}]", "},]"),
+        ("}]}}", "}]}} </html>"),
+        ("1", "1"),
+    ],
+)
+def test_what_is_no_json_around_values_costs_none(found: str, written: str) -> None:
+    body = json.dumps({"data": {"stations": [BAD | {"is_renting": True}, GOOD]}})
+    table, _ = rows_of_files(body.replace(found, written).encode())
+    assert table["station_id"].to_pylist() == ["bad", "good"]
+    assert table["is_renting"].to_pylist() == [1, 1]
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(exclude_characters='"[]{},:\\'), max_size=12))
+def test_no_word_in_a_value_costs_another_record(word: str) -> None:
+    odd = json.dumps(BAD).replace(": 6", f": {word}")
+    body = f'{{"data": {{"stations": [{odd}, {json.dumps(GOOD)}]}}}}'.encode(errors="replace")
+    table, _ = rows_of_files(body)
+    assert table.to_pylist()[-1]["docks_available"] == 6
+
+
+@pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_is_read_in_every_encoding_that_json_has(name: str) -> None:
+    about = {"data": {"stations": [ABOUT | {"name": "Château"}]}}
+    encoded = json.dumps(about, ensure_ascii=False).encode(name)
+    table, defects = rows_of_files(VALID.decode().encode(name), encoded)
+    assert (table["name"].to_pylist(), defects) == (["Château"], [])
+
+
+def test_a_record_in_camel_case_is_read_like_any_other() -> None:
+    def camel(name: str) -> str:
+        first, *others = name.split("_")
+        return first + "".join(word.capitalize() for word in others)
+
+    def spelt(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {camel(key): spelt(part) for key, part in value.items()}
+        return [spelt(part) for part in value] if isinstance(value, list) else value
+
+    record = GOOD | {"vehicle_types_available": counted(boost=3, classic=1)}
+    about = ABOUT | {"latitude": 48.85, "longitude": 2.37}
+    del about["lat"], about["lon"]
+    assert only_row(spelt(record), [spelt(about)], spelt(TYPES)) == only_row(record, types=TYPES)
+
+
+@pytest.mark.parametrize("said", ["1.0", "T", "y", "on", "TRUE", " yes ", 1.0])
+def test_flags_are_read_in_every_way_that_has_one_meaning(said: Any) -> None:
+    opposite = {"1.0": "0.0", "T": "F", "y": "n", "on": "off", "TRUE": "FALSE", " yes ": "no"}
+    assert only_row(GOOD | {"is_renting": said})["is_renting"] == 1
+    assert only_row(GOOD | {"is_renting": opposite.get(said, 0.0)})["is_renting"] == 0
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "2025-11-03 12:06:30 UTC",
+        "2025-11-03t12:06:30z",
+        "2025-11-03T13:06:30+0100",
+        "2025/11/03 12:06:30",
+        "20251103120630",
+        "20251103T120630Z",
+        "Mon, 03 Nov 2025 12:06:30 GMT",
+    ],
+)
+def test_an_instant_in_words_is_read_where_there_is_one_reading(said: str) -> None:
+    found = only_row(GOOD | {"last_reported": said})["last_reported_utc"]
+    assert found == dt.datetime(2025, 11, 3, 12, 6, 30)
+
+
+@pytest.mark.parametrize("said", ["03/11/2025 12:06:30", "20259903120630", "12:06", "45964.5"])
+def test_an_instant_that_could_mean_something_else_is_none(said: str) -> None:
+    table, defects = rows_of([GOOD | {"last_reported": said}])
+    assert table["last_reported_utc"].to_pylist() == [None]
+    assert [defect.field for defect in defects] == ["last_reported"]
+
+
+@pytest.mark.parametrize(("ahead", "shifted"), [(1, False), (5, False), (15, True), (20, True)])
+def test_the_clocks_of_some_stations_do_not_shift_the_reports_of_the_others(
+    ahead: int, shifted: bool
+) -> None:
+    reports = np.full(20, STAMP - 60.0)
+    reports[:ahead] += 3600
+    found = observed_at(NOON, reports, NOON, "Europe/Paris")
+    assert (found.shift == dt.timedelta(hours=1)) == shifted
+    assert [defect.field for defect in found.defects] == ["last_reported"] * shifted
+    assert (found.at, found.by_stamp) == (NOON, True)
 
 
 def test_a_name_whose_bytes_are_damaged_is_none_and_the_rest_of_the_file_stays() -> None:

@@ -6,13 +6,11 @@ Here a file becomes a list of records and an instant; `velib_core.feeds.stations
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import re
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
-from velib_core.feeds import values
+from velib_core.feeds import json_text, values
 from velib_core.feeds.http import FeedError
 from velib_core.tables.defects import Defect
 
@@ -39,9 +37,6 @@ _LISTS = {
     "station_information": "stations",
     "vehicle_types": "vehicle_types",
 }
-_MAX_DIGITS = 1000
-"""Longer integers are no counts and no ids, and cost time that grows with their square."""
-
 _NO_ADDRESS = re.compile(r"[\s\x00-\x1f]")
 
 
@@ -66,8 +61,7 @@ class Document:
 def decode(feed: str, body: bytes) -> Document:
     """Decode one GBFS file; raise `FeedError` naming the feed and the field that is wrong.
 
-    ``NaN`` and ``Infinity`` are decoded, and bytes that are not UTF-8 replaced: what is wrong with
-    one value costs no more than that value.
+    What is wrong with one value costs no more than that value; see `velib_core.feeds.json_text`.
     """
     brackets = body.count(b"[") + body.count(b"{")
     if body.count(b",") > MAX_VALUES or brackets > MAX_CONTAINERS:
@@ -75,25 +69,25 @@ def decode(feed: str, body: bytes) -> Document:
             feed, "more", f"at most {MAX_VALUES} values, {MAX_CONTAINERS} of them nested"
         )
     try:
-        document = json.loads(body.decode("utf-8-sig", "replace"), parse_int=_integer)
+        document, wrong = json_text.parse(body)
     except (ValueError, RecursionError) as error:
         reason = str(error)[:100]
-        raise FeedError(feed, body[:60], f"JSON in UTF-8 ({reason})") from error
+        raise FeedError(feed, body[:60], f"JSON ({reason})") from error
     if not isinstance(document, dict):
         raise FeedError(feed, document, "a JSON object")
-    data = document.get("data")
+    data = _data(document)
     records: Sequence[object] = ()
     if feed in _LISTS:
-        records = _records(feed, document)
+        records = _records(feed, document if data is None else data)
         data = data if isinstance(data, dict) else {}
     elif not isinstance(data, dict):
         raise FeedError(f"{feed}.data", data, "a JSON object")
-    defects = []
+    defects = [Defect(None, feed, wrong, "JSON", refused=False)] if wrong else []
     if len(records) > MAX_RECORDS:
         field, least = f"{feed}.{_LISTS[feed]}", f"at most {MAX_RECORDS} records"
         defects.append(Defect(None, field, len(records), least, refused=False))
         records = records[:MAX_RECORDS]
-    said = next((document[name] for name in STAMPS if document.get(name) is not None), None)
+    said = next((stamp for part in (document, data) for stamp in _stamps_of(part)), None)
     stamp = values.instant(said)
     if feed == "station_status" and said is not None and _odd_stamp(said, stamp):
         expected = "POSIX seconds or RFC 3339"
@@ -111,10 +105,22 @@ def decode(feed: str, body: bytes) -> Document:
     )
 
 
-def _records(feed: str, document: Mapping[str, Any]) -> Sequence[object]:
+def _data(document: Mapping[str, Any]) -> object:
+    """Return what a file holds in ``data``, which some feeds wrap in another ``data``."""
+    data: object = document.get("data")
+    while isinstance(data, dict) and isinstance(data.get("data"), dict | list):
+        data = data["data"]
+    return data
+
+
+def _stamps_of(part: Mapping[str, Any]) -> list[object]:
+    """Return what an object says of when it was made, under the names of `STAMPS`."""
+    return [part[name] for name in STAMPS if part.get(name) is not None]
+
+
+def _records(feed: str, data: object) -> Sequence[object]:
     """Return a file's list: under its name in ``data``, as ``data`` itself, or without it."""
     name = _LISTS[feed]
-    data = document.get("data", document)
     listed = data.get(name) if isinstance(data, dict) else data
     if isinstance(listed, dict) and listed and all(isinstance(r, dict) for r in listed.values()):
         return [{"station_id": key, **record} for key, record in listed.items()]
@@ -173,7 +179,3 @@ def _listings(data: Mapping[str, Any]) -> list[list[object]]:
 
 def _is_address(url: str) -> bool:
     return url.lower().startswith(("https://", "http://")) and not _NO_ADDRESS.search(url)
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAX_DIGITS else math.inf

@@ -46,6 +46,7 @@ MAX_BODY_BYTES = 32 << 20
 MAX_REDIRECTS = 3
 
 _CHUNK = 1 << 16
+_GZIP = b"\x1f\x8b"
 _GZIP_OR_ZLIB = 47  # zlib.decompressobj: https://docs.python.org/3/library/zlib.html
 
 
@@ -302,10 +303,14 @@ def _cause(error: BaseException) -> str:
 
 def _body(wanted: str, answer: requests.Response, deadline: float) -> bytes:
     """Read a body, decompressed; as it arrives, so that a trickle cannot outlast the deadline."""
-    unpacked = _decoder(wanted, answer.headers.get("Content-Encoding", ""))
+    encoding = answer.headers.get("Content-Encoding", "")
+    unpacked: Callable[[bytes, int], bytes] | None = None
     parts: list[bytes] = []
     size = 0
     while part := answer.raw.read1(_CHUNK, decode_content=False):
+        if unpacked is None:  # files of a store may be packed without a header that says it
+            packed = not encoding and part.startswith(_GZIP)
+            unpacked = _decoder(wanted, "gzip" if packed else encoding)
         parts.append(unpacked(part, MAX_BODY_BYTES - size + 1))
         size += len(parts[-1])
         if size > MAX_BODY_BYTES:

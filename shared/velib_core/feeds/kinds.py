@@ -72,11 +72,11 @@ def vehicle_kinds(vehicle_types: Document) -> Types:
     kinds: dict[str, Kind] = {}
     problems = []
     for item in vehicle_types.records:
-        type_id = values.identifier(item.get("vehicle_type_id")) if isinstance(item, dict) else None
-        if not isinstance(item, dict) or type_id is None:
+        type_id = values.identifier(values.field(item, "vehicle_type_id"))
+        if type_id is None:
             problems.append(Problem("vehicle_types", item, "a vehicle type with its id"))
             continue
-        form, propulsion = item.get("form_factor"), item.get("propulsion_type")
+        form, propulsion = (values.field(item, name) for name in ("form_factor", "propulsion_type"))
         if isinstance(form, str) and form.lower() not in _BIKES:
             kinds[type_id] = Kind.OTHER
         elif form is None or isinstance(form, str):
@@ -96,15 +96,15 @@ def bikes_of(
     (3.x). Vehicles of other kinds in it are taken off where the counts by type add up to it.
     """
     problems: list[Problem] = []
-    types = record.get("vehicle_types_available")
+    types = values.field(record, "vehicle_types_available")
     counted = _by_type(types, kinds, problems)
     if counted is not None and sum(counted) == total:
         total -= counted.others
     elif counted is not None and of_all and counted.others and counted.bikes != total:
         reported = f"{sum(counted)}, the sum by type"
         return Bikes(None, None, None, [Problem("num_vehicles_available", total, reported)])
-    named = _by_name(record.get("num_bikes_available_types"), problems)
-    assisted = _by_motor(record.get("num_ebikes_available"), total, problems)
+    named = _by_name(values.field(record, "num_bikes_available_types"), problems)
+    assisted = _by_motor(values.field(record, "num_ebikes_available"), total, problems)
     by_type = _of_types(counted, types, total) if kinds else None
     splits = [by_type, named, assisted]
     reported_splits = [split for split in splits if split is not None]
@@ -143,6 +143,8 @@ class _Split(NamedTuple):
 
 def _by_type(types: object, kinds: Mapping[str, Kind], problems: list[Problem]) -> _Counted | None:
     """Add the counts by vehicle type up by kind; ``None`` where there is none or one is wrong."""
+    if types is not None and not isinstance(types, list):
+        problems.append(Problem("vehicle_types_available", types, "a list"))
     if not isinstance(types, list) or not types:
         return None
     sums: dict[Kind | None, int] = dict.fromkeys((*Kind, None), 0)
@@ -152,7 +154,7 @@ def _by_type(types: object, kinds: Mapping[str, Kind], problems: list[Problem]) 
             expected = "a vehicle type and its count"
             problems.append(Problem("vehicle_types_available", part, expected))
             return None
-        type_id = values.identifier(part.get("vehicle_type_id"))
+        type_id = values.identifier(values.field(part, "vehicle_type_id"))
         sums[kinds.get(type_id) if type_id else None] += number
     return _Counted(
         sums[Kind.MECHANICAL], sums[Kind.ELECTRIC], sums[Kind.BIKE], sums[None], sums[Kind.OTHER]

@@ -28,6 +28,7 @@ LARGEST_OFFSET = dt.timedelta(hours=14)
 """Of local time from UTC, https://www.iana.org/time-zones."""
 
 _HALF_HOUR = dt.timedelta(minutes=30)
+_FRESH = dt.timedelta(minutes=10)
 _ODD_CLOCKS = 0.02
 """Share of stations whose clocks may be wrong; their reports are no evidence."""
 
@@ -72,14 +73,21 @@ def observed_at(
     polled = polled.replace(microsecond=0)
     latest = polled + AHEAD
     offset = dt.timedelta() if stamp is None else _offset(stamp, polled, tz)
-    shift = _shift_of_reports(newest_report(reports), offset, polled, tz)
+    shift = _shift_of_reports(reports, offset, polled, tz)
     true_reports = reports - shift.total_seconds()
     newest = newest_report(true_reports[true_reports <= latest.timestamp()])
 
     def verdict(at: dt.datetime, wrong: str, *, by_stamp: bool) -> Observed:
         said = None if stamp is None else stamp.isoformat()
-        defects = (Defect(None, "last_updated", said, wrong, refused=False),) if wrong else ()
-        return Observed(at.replace(microsecond=0), by_stamp, shift, latest, defects)
+        found = {"last_updated": (said, wrong)}
+        if shift and shift != offset:
+            found["last_reported"] = ("every report", f"UTC; they are {shift} from it")
+        defects = [
+            Defect(None, field, value, expected, refused=False)
+            for field, (value, expected) in found.items()
+            if expected
+        ]
+        return Observed(at.replace(microsecond=0), by_stamp, shift, latest, tuple(defects))
 
     if stamp is None:
         return verdict(polled, "", by_stamp=False)
@@ -117,13 +125,26 @@ def _offset(time: dt.datetime, polled: dt.datetime, tz: str) -> dt.timedelta:
 
 
 def _shift_of_reports(
-    newest: dt.datetime | None, of_stamp: dt.timedelta, polled: dt.datetime, tz: str
+    reports: NDArray[np.float64], of_stamp: dt.timedelta, polled: dt.datetime, tz: str
 ) -> dt.timedelta:
     """Return what is to be taken off the reports: their own offset, else that of the stamp."""
+    newest = newest_report(reports)
     if newest is None:
         return dt.timedelta()
     own = _offset(newest, polled, tz)
     if own:
-        return own
+        return own if _are_of(reports, newest, polled) else dt.timedelta()
     future = newest > polled + AHEAD
     return of_stamp if future and newest - of_stamp <= polled + AHEAD else dt.timedelta()
+
+
+def _are_of(reports: NDArray[np.float64], newest: dt.datetime, polled: dt.datetime) -> bool:
+    """Return whether the fresh reports are those near the newest one, and not those near now.
+
+    Where more stations have just reported by the true time, the newest are of a few wrong clocks.
+    """
+
+    def fresh(at: dt.datetime) -> int:
+        return int((np.abs(reports - at.timestamp()) <= _FRESH.total_seconds()).sum())
+
+    return fresh(newest) > fresh(polled)

@@ -42,22 +42,6 @@ MAX_DEFECTS = 100_000
 
 FLAGS = ("is_installed", "is_renting", "is_returning")
 
-_OTHER_NAMES = {
-    "lat": ("latitude",),
-    "lon": ("lng", "longitude"),
-    "num_bikes_available": ("numBikesAvailable",),
-    "num_vehicles_available": ("numVehiclesAvailable",),
-    "num_docks_available": ("numDocksAvailable",),
-    "num_ebikes_available": ("numEbikesAvailable",),
-    "is_installed": ("isInstalled",),
-    "is_renting": ("isRenting",),
-    "is_returning": ("isReturning",),
-    "last_reported": ("lastReported",),
-    "station_id": ("stationId",),
-    "station_status": ("stationStatus",),
-}
-"""Dialects' spellings, read where the standard's own is absent."""
-
 
 class Place(NamedTuple):
     """What a station is: its name, position in degrees WGS 84, and docks; null where unknown."""
@@ -246,15 +230,15 @@ class _Reader:
             return None
         station_id = _station_id(record)
         if station_id is None:
-            said = _field(record, "station_id")
+            said = values.field(record, "station_id")
             self.refuse(None, "station_id", said, "a text or whole number, without controls")
             return None
         bikes = self._bikes(station_id, record, types)
         if bikes is None:
             return None
-        said = _field(record, "station_status")
+        said = values.field(record, "station_status")
         word = said.strip() if isinstance(said, str) else ""
-        report = _field(record, "last_reported")
+        report = values.field(record, "last_reported")
         reported = values.posix(report)
         return Record(
             station_id,
@@ -274,10 +258,10 @@ class _Reader:
     ) -> kinds.Bikes | None:
         """Return the bikes by kind; 3.x counts all vehicles, earlier versions bikes."""
         field = "num_bikes_available"
-        said = _field(record, field)
+        said = values.field(record, field)
         of_all = said is None
         if of_all:
-            vehicles = _field(record, "num_vehicles_available")
+            vehicles = values.field(record, "num_vehicles_available")
             field = field if vehicles is None else "num_vehicles_available"
             said = vehicles
         total = values.count(said)
@@ -326,7 +310,7 @@ class _Reader:
         read: Callable[[object], T | None],
         expected: str,
     ) -> T | None:
-        value = _field(record, field)
+        value = values.field(record, field)
         typed = None if value is None else read(value)
         if typed is None and value is not None:
             self.nullify(station_id, field, value, expected)
@@ -342,16 +326,5 @@ class _Reader:
         self.defects.append(Defect(station_id, field, value, expected, refused=True))
 
 
-def _field(record: Mapping[str, Any], name: str) -> object:
-    """Return a field under the standard's name, else under a dialect's; null where absent."""
-    value = record.get(name)
-    if value is None:
-        for other in _OTHER_NAMES.get(name, ()):
-            value = record.get(other)
-            if value is not None:
-                break
-    return value
-
-
 def _station_id(record: object) -> str | None:
-    return values.identifier(_field(record, "station_id")) if isinstance(record, dict) else None
+    return values.identifier(values.field(record, "station_id"))

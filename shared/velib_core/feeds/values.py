@@ -6,16 +6,23 @@ reader takes what `json` decoded and returns the typed value. It never guesses.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import email.utils
+import functools
 import math
 import re
 import unicodedata
+from typing import Any
 
 _COUNT = re.compile(r"[+-]?[0-9]{1,18}(\.0+)?")
 _REAL = re.compile(r"[+-]?[0-9]{1,18}([.,][0-9]{1,30})?")
 _DIGITS = re.compile(r"[0-9]{1,20}(\.[0-9]{1,9})?")
-_FLAGS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
+_FLAGS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "on", "1", "1.0"), 1),
+    **dict.fromkeys(("false", "f", "no", "n", "off", "0", "0.0"), 0),
+}
+_OTHER_NAMES = {"lat": ("latitude",), "lon": ("lng", "longitude")}
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
 """From this number on, a count since 1970 has so many units a second: as seconds it would lie
 beyond the year 5000."""
@@ -23,8 +30,31 @@ beyond the year 5000."""
 _YEAR_1, _YEAR_9999 = -62135596800, 253402214400
 """What `datetime` can hold, less a day for every zone."""
 
+_WRITTEN = ("%Y%m%d%H%M%S", "%Y/%m/%d %H:%M:%S")
+"""Forms of an instant besides the standards', of which there is one reading only. Fourteen digits
+that are a date are no count since 1970: in milliseconds it would lie beyond the year 2600."""
+
 _EXACT = 1 << 53
 _LARGEST = 1 << 62
+
+
+@functools.cache
+def _spellings(name: str) -> tuple[str, ...]:
+    """Return how dialects write a field's name: in camelCase, and some in other words."""
+    first, *others = name.split("_")
+    camel = first + "".join(word.capitalize() for word in others)
+    return (name, *((camel,) if others else ()), *_OTHER_NAMES.get(name, ()))
+
+
+def field(record: object, name: str) -> Any:  # noqa: ANN401 -- whatever the feed wrote
+    """Return a field under the standard's name, else under a dialect's; null where absent."""
+    if not isinstance(record, dict):
+        return None
+    for spelling in _spellings(name):
+        value = record.get(spelling)
+        if value is not None:
+            return value
+    return None
 
 
 def count(value: object) -> int | None:
@@ -64,12 +94,13 @@ def flag(value: object) -> int | None:
 
 
 def text(value: object) -> str | None:
-    """Read a name: a string, or the first of 3.x's ``[{"text": …, "language": …}]``.
+    """Read a name: a string, or the first text of 3.x's ``[{"text": …, "language": …}]``.
 
     Control characters become spaces. A text that the feed's encoding has damaged is no name.
     """
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        value = value[0].get("text")
+    if isinstance(value, list):
+        texts = (part.get("text") for part in value if isinstance(part, dict))
+        value = next((part for part in texts if isinstance(part, str)), None)
     if not isinstance(value, str) or _damaged(value):
         return None
     if not value.isprintable():
@@ -103,11 +134,12 @@ def posix(value: object) -> float | None:
     """Read an instant as seconds since 1970.
 
     A number, also as text, is a count since 1970 in seconds (2.x), milli-, micro- or nanoseconds:
-    its size shows which. Any other text is RFC 3339 (3.x) or RFC 5322; without a zone it is UTC.
+    its size shows which. Any other text is RFC 3339 (3.x), RFC 5322 or ``YYYYMMDDhhmmss``; without
+    a zone it is UTC.
     """
     if isinstance(value, str):
         stripped = value.strip()
-        if not _DIGITS.fullmatch(stripped):
+        if not _DIGITS.fullmatch(stripped) or _is_date(stripped):
             return _posix_of_text(stripped)
         value = float(stripped)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -125,10 +157,22 @@ def _posix_of_text(stripped: str) -> float | None:
         return None
 
 
+def _is_date(digits: str) -> bool:
+    """Return whether so many digits are a date of this age and a time, and no count."""
+    return len(digits) == len("20251103120730") and digits.startswith(("19", "20"))
+
+
 def _parse(stripped: str) -> dt.datetime:
+    said = stripped.upper()  # RFC 3339 allows small letters, and no version of Python reads them
+    for zone in (" UTC", " GMT"):
+        if said[:4].isdigit():
+            said = said.removesuffix(zone)
     try:
-        return dt.datetime.fromisoformat(stripped)
+        return dt.datetime.fromisoformat(said)
     except ValueError:
+        for form in _WRITTEN:
+            with contextlib.suppress(ValueError):
+                return dt.datetime.strptime(said, form)  # noqa: DTZ007 -- in UTC, see `posix`
         return email.utils.parsedate_to_datetime(stripped)
 
 

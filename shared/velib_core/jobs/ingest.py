@@ -88,7 +88,9 @@ def run(network: Network, feeds: Feeds, published: dt.datetime | None = None) ->
     if defects:
         _keep_defects(lake, layout, bin_, defects)
     if not rows.num_rows:
-        raise FeedError("station_status.data.stations", 0, "at least one usable station")
+        first = next((d.as_json() for d in defects if d.refused), None)
+        expected = f"at least one usable station (the first refused: {first})"
+        raise FeedError("station_status.data.stations", 0, expected)
     feeds.places = {**feeds.places, **stations.places_of(rows)}
     name = layout.name(Snapshot(bin_))
     outcome = lake.update(name, lambda current: _artefact(lake, layout, current, rows, bin_))

@@ -24,8 +24,8 @@ def without_fillers(table: pa.Table) -> tuple[pa.Table, list[Defect]]:
     """Return snapshot rows without filler values, and what they were.
 
     ``docks_available`` beyond what a station of this ``capacity`` can have becomes null, and so do
-    a filler as ``docks_available`` or ``capacity``, and a place at 0°, 0°. A row whose ``bikes``
-    are a filler beyond its capacity is refused.
+    a filler as ``docks_available`` or ``capacity``, and a place at 0°, 0° or −1°, −1°. A row
+    whose ``bikes`` are a filler beyond its capacity is refused.
     """
     defects: list[Defect] = []
     fillers = pa.array(FILLERS, pa.int64())
@@ -44,7 +44,8 @@ def without_fillers(table: pa.Table) -> tuple[pa.Table, list[Defect]]:
     too_many = beyond_capacity("docks_available", unknown=False)
     no_count = pc.or_(is_filler("docks_available"), too_many)
     table = nullify(table, "docks_available", no_count, "free docks of one station", defects)
-    nowhere = pc.and_(pc.equal(table["lat"], 0), pc.equal(table["lon"], 0))
+    at_sea = pc.is_in(table["lat"], pa.array([0.0, -1.0]))
+    nowhere = pc.and_(at_sea, pc.equal(table["lat"], table["lon"]))
     for name in ("lat", "lon"):
         table = nullify(table, name, nowhere, "a place on land", defects)
     no_bikes = pc.and_(is_filler("bikes"), beyond_capacity("bikes", unknown=True))
