@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import io
 import math
@@ -14,10 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 from contract.documents import problems
 from present import present
+from raw_feed import raw_feed
+from velib_core.feeds.poll import Feeds
 from velib_core.jobs import (
     build_datasets,
     build_serving_forecast,
     compact_daily,
+    ingest,
     refresh_profiles,
     train_model,
 )
@@ -41,9 +45,12 @@ from velib_core.model import registry
 from velib_core.tables import views
 from velib_core.tables.history import NoHistoryError
 from velib_core.tables.snapshot import validate
-from velib_core.timeline.bins import Bin, Day, HorizonMinutes, day_after, first_bin
+from velib_core.timeline.bins import Bin, Day, HorizonMinutes, bin_start, day_after, first_bin
+from velib_core.timeline.clock import SIMULATED_CLOCK
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from velib_core.settings.network import Settings
 
 H = HorizonMinutes(60)
@@ -351,6 +358,42 @@ def test_every_forecast_is_logged_before_it_is_published(history: Lake, quick: S
         lead = row["target_tbin_utc"] - row["tbin_utc"]
         assert lead.total_seconds() == 60 * H
         assert row["model_version"] == "2.0.0"
+
+
+def test_what_the_feed_says_of_a_station_decides_whether_it_is_forecast(
+    history: Lake, quick: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_model.run(network.of(history, quick), H)
+    now = bin_start(at(80)) + dt.timedelta(seconds=50)
+    (tmp_path / "clock").write_text(now.isoformat(), "utf-8")
+    monkeypatch.setenv(SIMULATED_CLOCK, str(tmp_path / "clock"))
+    fresh, days_ago = int(now.timestamp()) - 60, int(now.timestamp()) - 3 * 86_400
+    differences: list[dict[str, Any]] = [
+        {"num_bikes_available": 0, "is_renting": 0},  # empty
+        {"num_docks_available": 0, "is_returning": "false"},  # full
+        {"is_renting": "0", "is_returning": "0"},
+        {"is_installed": False},
+        {"last_reported": str(days_ago)},
+    ]
+    usual = {"num_bikes_available": 5, "num_docks_available": 20, "last_reported": fresh}
+    flags = dict.fromkeys(("is_installed", "is_renting", "is_returning"), 1)
+    records = [
+        {"station_id": f"{1000 + n}", **usual, **flags, **other}
+        for n, other in enumerate(differences)
+    ]
+    with raw_feed(now) as feed:
+        feed.publish(station_status={"data": {"stations": records}}, station_information=503)
+        polled = dataclasses.replace(quick, gbfs_url=f"{feed.url}/gbfs.json", weather_disabled=True)
+        ingest.run(network.of(history, polled), Feeds(polled))
+    build_serving_forecast.run(network.of(history, quick), WarmState(), at(80))
+    found = {row["station_id"]: row for row in forecast(history, quick)["data"]}
+    reasons = {f"{1000 + n}": found[f"{1000 + n}"]["reason"] for n in range(len(records))}
+    closed = {"1002": "closed", "1003": "closed", "1004": "silent"}
+    assert reasons == {"1000": None, "1001": None} | closed
+    for station, row in found.items():
+        if reasons.get(station, "other") is None:
+            assert row["capacity_bin"] == 25  # the information is down; earlier snapshots have it
+            assert 0 <= row["bikes_pred_int"] <= 25
 
 
 def test_a_damaged_live_model_leaves_the_last_good_one_serving_and_is_named_once(

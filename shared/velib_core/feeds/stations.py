@@ -139,7 +139,7 @@ def snapshot_rows(
         record = raw._replace(reported=reader.reported(raw, observed))
         held = chosen.get(record.station_id)
         if held is not None:
-            reader.refuse(record.station_id, "ts_utc", naive(observed.at), ONE_ROW)
+            reader.refuse(record.station_id, "station_id", record.station_id, ONE_ROW)
             record = max(held, record, key=_newness)
         chosen[record.station_id] = record
     nowhere = Place()
