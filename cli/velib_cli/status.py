@@ -278,7 +278,7 @@ def _live_model(
         ended = bin_start(first_bin(day_after(parse_day(end))))
     except ValueError:
         return LiveModel(horizon, model.version, model.folder, None, None, f"trained until {end!r}")
-    age = round((now - ended).total_seconds() / 86400, 1)
+    age = round(max((now - ended).total_seconds(), 0.0) / 86400, 1)
     return LiveModel(horizon, model.version, model.folder, end, age, None)
 
 

@@ -163,6 +163,20 @@ def test_the_worst_horizon_speaks_for_the_forecast() -> None:
     assert (alert["value"], alert["threshold"]) == (500, 20)
 
 
+def test_a_horizon_that_never_had_a_model_says_so_itself() -> None:
+    silent = {"generated_at": stamp(1), "data": [{"bikes_pred_int": None}]}
+    new = {"generated_at": stamp(1), "data": [{"bikes_pred_int": 1}]}
+    changed: dict[str, Any] = {"forecasts": {H15: silent, H60: new}}
+    changed["models"] = {H15: None, H60: {"version": "2.0.3"}}
+    document = page(**changed)
+    found = {name: status["led"] for name, status in document["intro.json"]["statuses"].items()}
+    assert (found["batch_forecast"], found["batch_forecast_h15"]) == ("ok", "down")
+    assert alerts_of(document) == []
+    # A model that was live and gives no number is a failure, and so is a network without any.
+    assert led("batch_forecast", forecasts=changed["forecasts"]) == "down"
+    assert led("batch_forecast", **changed | {"models": {}}) == "down"
+
+
 def test_a_document_without_a_single_number_is_no_forecast() -> None:
     silent = {"generated_at": stamp(1), "data": [{"bikes_pred_int": None}]}
     assert led("batch_forecast_h15", forecasts={H15: silent}) == "down"

@@ -138,7 +138,9 @@ def _statuses(
         statuses[f"batch_forecast_h{h}"] = _forecast(sources.forecasts.get(h), now, limits) | {
             "horizon_min": h
         }
-    asked = [h for h in horizons if h in sources.forecasts] or list(horizons)
+    # A horizon that never had a model, such as one below the step of a slow feed, says so itself.
+    with_model = [h for h in horizons if sources.models.get(h) and h in sources.forecasts]
+    asked = with_model or [h for h in horizons if h in sources.forecasts] or list(horizons)
     worst = max(
         (statuses[f"batch_forecast_h{h}"] for h in asked), key=lambda s: _RANK.index(s["led"])
     )
