@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import importlib
 from typing import TYPE_CHECKING, Any
 
 import network
 from present import present
-from velib_core.events.messages import TrainRequested
+from velib_core.events.messages import ReplayRequested, TrainRequested
+from velib_core.feeds.open_meteo import Weather
+from velib_core.feeds.poll import Feeds
 from velib_core.jobs import (
     build_data_freshness,
     build_datasets,
     build_monitoring_intro,
     build_network_overview,
     build_serving_forecast,
+    close_day,
     compact_daily,
     compact_monthly,
     export_training_base,
+    ingest,
+    reconcile,
     refresh_profiles,
     train_model,
 )
@@ -28,6 +34,8 @@ from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, Day, HorizonMinutes, day_after, first_bin
+from velib_local.simulation.feed_server import FeedServer
+from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +52,9 @@ DAYS = [day_after(network.FIRST_DAY, n) for n in range(7)]
 TODAY = day_after(DAYS[-1])
 LATE = DAYS[4]
 """The day of which more comes to be known when everything is made already."""
+
+POLLED = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
+"""When the feed was made that is ingested: by the clock of this machine, so it is believed."""
 
 EVERY = 3
 NEWEST = Bin(first_bin(TODAY) + 60)
@@ -172,6 +183,36 @@ def ask(net: Any) -> JobResult:
     return export_training_base.on_request(net, request)
 
 
+def close(net: Any) -> JobResult:
+    return close_day.run(net, close_day.WarmState(), first_bin(day_after(TODAY)))
+
+
+def a_day_begins(lake: Lake, settings: Settings) -> None:
+    network.upload(lake, settings, [first_bin(day_after(TODAY))])
+
+
+def repair(net: Any) -> JobResult:
+    return reconcile.run(net, ReplayRequested(LATE))
+
+
+def train(net: Any) -> JobResult:
+    return train_model.run(net, HORIZONS[1], last=DAYS[3])
+
+
+def look(net: Any) -> JobResult:
+    """Ingest a feed of two stations, of which one has a count that cannot be."""
+    places = StationInformation(["1", "2"], ["A", "B"], [48.8, 48.9], [2.3, 2.4], [20, 30])
+    counts = StationStatus(["1", "2"], [3, 4], mechanical=[3, 4], ebike=[0, -1])
+    with FeedServer() as server:
+        server.show(FeedState(POLLED, POLLED, places, counts, Weather(11.0, 0.5, 3.0)))
+        at = {
+            "gbfs_url": f"{server.base_url}/gbfs/2/gbfs.json",
+            "weather_url": f"{server.base_url}/v1/forecast",
+        }
+        settings = dataclasses.replace(net.settings, **at)
+        return ingest.run(dataclasses.replace(net, settings=settings), Feeds(settings))
+
+
 def monitored(run: Any, folder: str, stage: str, before: Any = views_change) -> Job:
     return Job(run, before, Monitoring(folder, "manifest.json"), stage)
 
@@ -212,6 +253,10 @@ JOBS = {
         show, "intro", "build_monitoring_intro", monitoring_changes
     ),
     "export_training_base": Job(ask),
+    "ingest": Job(look),
+    "close_day": Job(close, a_day_begins),
+    "reconcile": Job(repair, a_day_changes),
+    "train_model": Job(train, changes={"train_rounds": 17}),
 }
 
 

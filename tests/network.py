@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from velib_core.events.network import Network
 from velib_core.lake.artefact import PARQUET, Artefact, crc32c
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
+from velib_core.model.registry import POINTER, RECORD
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_start, first_bin, parse_day
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import Entry
     from velib_core.settings.network import Settings
 
 FIRST_DAY = parse_day("2025-10-30")
@@ -90,8 +93,19 @@ def upload(
 
 
 def contents(lake: Lake) -> dict[str, str]:
-    """Return every object of a lake by name, as the checksum of its bytes."""
-    return {entry.name: entry.crc32c for entry in lake.entries("")}
+    """Return every object of a lake by name, as its checksum.
+
+    That of a model's record leaves out when it was built.
+    """
+    return {entry.name: _checksum(lake, entry) for entry in lake.entries("")}
+
+
+def _checksum(lake: Lake, entry: Entry) -> str:
+    if not entry.name.endswith((f"/{RECORD}", f"/{POINTER}")) or "models/" not in entry.name:
+        return entry.crc32c
+    document = json.loads(lake.read(entry))
+    document.pop("built_at_utc", None)
+    return crc32c(json.dumps(document).encode())
 
 
 class PublisherLog:

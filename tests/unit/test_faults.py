@@ -97,6 +97,9 @@ class FaultyCalls:
 
     publish_alert = publish
 
+    def republish(self, topic: str, entry: Any, *, force: bool = False) -> None:
+        self.publish(f"{topic} {entry.name} {force}")
+
     def lake(self, lake: Lake) -> Lake:
         calls = self
 

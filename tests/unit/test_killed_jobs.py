@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
 
 
-class KilledError(Exception):
-    """The process dies."""
+class KilledError(BaseException):
+    """The process dies: what handles exceptions does not hold it up."""
 
 
 class Process:
@@ -62,6 +62,9 @@ class Process:
         self.act(lambda: self.reported.add(str(message)))
 
     publish_alert = publish
+
+    def republish(self, topic: str, entry: Any, *, force: bool = False) -> None:
+        self.publish(f"{topic} {entry.name} {force}")
 
 
 def spots(writes: int, *, every: bool) -> list[int]:

@@ -294,7 +294,13 @@ def test_the_alarm_is_raised_where_no_stage_can_be_looked_at(
                 raise StoreError(prefix)
             return super().entries(prefix, *span, **page)
 
-    publisher = network.PublisherLog()
-    with pytest.raises(reconcile.StagesFailedError, match="compact_monthly"):
-        reconcile.run(network.of(Unlisted(healthy.bucket), settings, publisher), ReplayRequested())
-    assert [alert["code"] for alert in alerts(publisher)] == ["feed_silent"]
+    # What an operator asks for is delivered again; the schedule asks again by itself.
+    for scheduled, error in (
+        (True, reconcile.StagesFailedError),
+        (False, reconcile.StagesUnavailableError),
+    ):
+        publisher = network.PublisherLog()
+        net = network.of(Unlisted(healthy.bucket), settings, publisher)
+        with pytest.raises(error, match="compact_monthly"):
+            reconcile.run(net, ReplayRequested(scheduled=scheduled))
+        assert [alert["code"] for alert in alerts(publisher)] == ["feed_silent"]

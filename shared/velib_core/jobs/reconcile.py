@@ -76,9 +76,9 @@ class UnknownStageError(InvalidValueError):
 class StagesFailedError(PermanentError):
     """Stages that could not be looked at; the next hourly run looks at them again."""
 
-    def __init__(self, failed: Mapping[str, Exception]) -> None:
-        reasons = "; ".join(f"{stage}: {shorten(error, 300)}" for stage, error in failed.items())
-        super().__init__(f"{len(failed)} stages failed, the others were gone through: {reasons}")
+
+class StagesUnavailableError(TransientError):
+    """Stages of which some could not be looked at for now; the request is delivered again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +134,8 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
         Where the stage is none of `STAGES`.
     StagesFailedError
         At the end, where stages failed; all that the others asked for is published by then.
+    StagesUnavailableError
+        Instead, where one of them failed for a reason that passes and no schedule asks again.
 
     """
     result = JobResult("reconcile")
@@ -157,7 +159,11 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
                 network.publisher.republish(topic(entry.name), entry, force=request.force)
     result.counts["repairs"] = len(result.published)
     if failed:
-        raise StagesFailedError(failed)
+        reasons = "; ".join(f"{stage}: {shorten(error, 300)}" for stage, error in failed.items())
+        passing = any(isinstance(error, TransientError) for error in failed.values())
+        again = passing and not request.scheduled
+        kind = StagesUnavailableError if again else StagesFailedError
+        raise kind(f"{len(failed)} stages failed, the others were gone through: {reasons}")
     return result
 
 
