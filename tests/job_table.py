@@ -54,7 +54,7 @@ LATE = DAYS[4]
 """The day of which more comes to be known when everything is made already."""
 
 POLLED = dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
-"""When the feed was made that is ingested: by the clock of this machine, so it is believed."""
+"""When the ingested feed was made: by the clock of this machine, so its stamp is accepted."""
 
 EVERY = 3
 NEWEST = Bin(first_bin(TODAY) + 60)
@@ -191,7 +191,7 @@ def a_day_begins(lake: Lake, settings: Settings) -> None:
     network.upload(lake, settings, [first_bin(day_after(TODAY))])
 
 
-def repair(net: Any) -> JobResult:
+def reconcile_day(net: Any) -> JobResult:
     return reconcile.run(net, ReplayRequested(LATE))
 
 
@@ -255,7 +255,7 @@ JOBS = {
     "export_training_base": Job(ask),
     "ingest": Job(look),
     "close_day": Job(close, a_day_begins),
-    "reconcile": Job(repair, a_day_changes),
+    "reconcile": Job(reconcile_day, a_day_changes),
     "train_model": Job(train, changes={"train_rounds": 17}),
 }
 

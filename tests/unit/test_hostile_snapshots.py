@@ -151,6 +151,25 @@ def test_whatever_a_decoder_raises_is_one_error() -> None:
     assert OSError in refused, "of a page that cannot be unpacked"
 
 
+def test_a_footer_that_says_fewer_rows_than_its_row_groups_is_not_accepted() -> None:
+    data = hostile.parquet_bytes(pa.table({"a": list(range(100_000))}))
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    # Thrift's compact form of "field 3: 100,000", and of 1 in as many bytes.
+    said = data.index(b"\x16\xc0\x9a\x0c", footer)
+    lies = data[:said] + b"\x16\x82\x80\x00" + data[said + 4 :]
+    assert pq.ParquetFile(pa.BufferReader(lies)).metadata.num_rows == 1
+    with pytest.raises(parquet.ParquetError, match="rows: got 100000"):
+        parquet.check(lies, parquet.Limits(1 << 24, 1 << 20, 1000, 10, 10, 1 << 30))
+
+
+def test_a_daily_whose_rows_all_repeat_lists_no_more_than_a_snapshot_has() -> None:
+    count = snapshot.LIMITS.rows + 100
+    table = network.snapshot_table(BINS[1], count, station_id=["1"] * count)
+    rows, defects = snapshot.validate(table, BINS[1])
+    assert rows.num_rows == 1
+    assert len(defects) == snapshot.LIMITS.rows
+
+
 def test_numbers_that_pack_well_are_bounded_by_what_they_unpack_to() -> None:
     table = pa.table({"a": pa.array([0] * 100_000, pa.int64())})
     data = hostile.parquet_bytes(table, use_dictionary=False, compression="zstd")

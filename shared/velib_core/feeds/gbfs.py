@@ -28,7 +28,7 @@ MAX_TTL_S = 24 * 3600
 MAX_RECORDS = 100_000
 """Twice the largest network there could be; more are not read."""
 
-MAX_VALUES, MAX_CONTAINERS = 4_000_000, 1_000_000
+MAX_VALUES, MAX_CONTAINERS = 4_000_000, 600_000
 """Values, and lists and objects among them, of one file: three times those of 50,000 stations.
 Decoded, a file takes many times its bytes, most of all where it is nothing but brackets."""
 

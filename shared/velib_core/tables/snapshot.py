@@ -114,6 +114,10 @@ DAY_LIMITS = Limits(
 """Of a daily, which is made from 288 snapshots."""
 
 
+ROWS_AT_ONCE = 1 << 17
+"""Rows of a daily that are held to the rules at a time."""
+
+
 class SnapshotError(InvalidValueError):
     """An object or table that is no snapshot."""
 
@@ -142,6 +146,11 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
 
     """
     defects: list[Defect] = []
+    return _newest_rows(_held(table, bin_, defects), defects), defects
+
+
+def _held(table: pa.Table, bin_: Bin | None, defects: list[Defect]) -> pa.Table:
+    """Return the rows that hold by themselves, in `SCHEMA`; list every value that does not."""
     typed = _typed(without_broken_text(table, defects))
     typed = refuse(typed, _bad_rows(typed, bin_), defects)
     for field, (low, high) in _RANGES.items():
@@ -150,8 +159,7 @@ def validate(table: pa.Table, bin_: Bin | None = None) -> tuple[pa.Table, list[D
                 typed, field, _outside(typed[field], low, high), f"{low}…{high}", defects
             )
     too_long = pc.greater(pc.utf8_length(typed["name"]), MAX_NAME_LENGTH)
-    typed = nullify(typed, "name", too_long, f"at most {MAX_NAME_LENGTH} characters", defects)
-    return _newest_rows(typed, defects), defects
+    return nullify(typed, "name", too_long, f"at most {MAX_NAME_LENGTH} characters", defects)
 
 
 def without_broken_text(table: pa.Table, defects: list[Defect]) -> pa.Table:
@@ -276,12 +284,15 @@ def _list(
     if not pc.any(mask).as_py():
         return []
     columns = ["station_id"] if field == "station_id" else ["station_id", field]
-    rows = table.select(columns).filter(mask).to_pylist()
+    # As many as a snapshot can have: a daily of millions that break a rule lists no more.
+    rows = table.select(columns).filter(mask).slice(0, LIMITS.rows).to_pylist()
     return [Defect(row["station_id"], field, row[field], expected, refused) for row in rows]
 
 
 def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
     """Keep the last row by ``ts_utc`` of each (bin, station), sorted by bin, then station."""
+    if _is_sorted(table):
+        return table
     order = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
     by = [("tbin_utc", "ascending"), ("station_id", "ascending")]
     ordered = order.sort_by([*by, ("ts_utc", "ascending"), ("_row", "ascending")]).drop("_row")
@@ -297,6 +308,15 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
     superseded = pa.array(np.append(repeated.to_numpy(), values=False))
     defects += _list(ordered, "station_id", superseded, ONE_ROW, refused=True)
     return ordered.filter(pc.invert(superseded))
+
+
+def _is_sorted(table: pa.Table) -> bool:
+    """Return whether rows rise by bin and station, none twice; a daily does, and sorting copies."""
+    here, after = table.slice(0, max(table.num_rows - 1, 0)), table.slice(1)
+    bins, ids = "tbin_utc", "station_id"
+    later = pc.greater(after[bins], here[bins])
+    next_station = pc.and_(pc.equal(after[bins], here[bins]), pc.greater(after[ids], here[ids]))
+    return bool(pc.all(pc.or_(later, next_station), min_count=0).as_py())
 
 
 def from_bytes(data: bytes, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
@@ -329,7 +349,11 @@ def _read(
 ) -> tuple[pa.Table, list[Defect], dict[str, int]]:
     try:
         table = parquet.read(data, limits, SCHEMA.names)
-        rows, defects = validate(table, bin_)
+        defects: list[Defect] = []
+        # Part by part: what the rules compute on the way is as large as the columns.
+        parts = [table.slice(n, ROWS_AT_ONCE) for n in range(0, table.num_rows, ROWS_AT_ONCE)]
+        held = pa.concat_tables(_held(part, bin_, defects) for part in parts or [table])
+        rows = _newest_rows(held, defects)
         counted = defect_counts.with_counts(rows, defect_counts.counts_of(table))
         return counted, defects, repeats_of(table)
     except SnapshotError:
