@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
+import gzip
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -257,6 +259,47 @@ def test_other_common_names_texts_and_a_csv_are_read_and_said(tmp_path: Path) ->
         ("latitude", 2, 5, False),
     ]
     assert len(rejections) == 4
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_csv_is_read_with_its_own_separator_and_column_names_in_capitals(
+    tmp_path: Path, name: str, separator: str
+) -> None:
+    lines = ["Timestamp,STATION_ID, Bikes ", "2025-11-03T12:00:00Z,1,3", "", "2025-11-03T12:05:00Z"]
+    text = "\n".join([*lines, "2025-11-03T12:10:00Z,1,4\n"]).replace(",", separator).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    assert [r["bikes"] for r in rows_of(path)] == [3, 4]
+    (rejection,) = Observations(path).understood().rejections
+    assert str(rejection).startswith("column all: 1 rows refused; row ")
+    assert str(rejection).endswith("has 1 values, expected 3")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("bikes", [[3], [4]], r"\[3\]"),
+        ("station_id", [{"a": 1}, {"a": 2}], "'a': 1"),
+        ("station_id", [b"\xff", b"a"], "xff"),
+        ("ts_utc", pa.array([10**12, 10**12], pa.timestamp("s")), "10{15}, expected an instant"),
+        ("ts_utc", [dt.date(2025, 11, 3)] * 2, "expected an instant"),
+    ],
+)
+def test_a_column_of_a_type_that_is_none_is_refused_by_its_first_value(
+    tmp_path: Path, column: str, values: Any, said: str
+) -> None:
+    columns = {"ts_utc": [NOON] * 2, "station_id": ["1", "2"], "bikes": [3, 4], column: values}
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(RecordingError, match=f"column {column}.*{said}"):
+        Observations(path).understood()
+
+
+@pytest.mark.filterwarnings("error")
+def test_places_that_are_all_unknown_are_no_warning(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [row(lat=math.nan, lon=math.nan)])
+    assert Observations(path).understood().tz == "UTC"
 
 
 def test_a_recording_with_half_bikes_loses_that_row_and_says_it(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """A file of recorded observations, read value by value: what replay and backtest are fed with.
 
-Parquet or CSV (also ``.csv.gz``), with the columns of a snapshot under their own names or other
-common ones. Each value is read as ingestion reads those of a feed (`velib_core.feeds.values`): text
-numbers, text flags and text times are read, a value that has no reading becomes null, and a row
-whose time, station or bike count has none is refused. All of it is said.
+Parquet or CSV (with commas, semicolons or tabs), with the columns of a snapshot under their own
+names or other common ones. Each value is read as ingestion reads those of a feed
+(`velib_core.feeds.values`): text numbers, text flags and text times are read, a value that has no
+reading becomes null, and a row whose time, station or bike count has none is refused, as is a line
+of a CSV that is no row. All of it is said.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ OTHER_NAMES = {
     "last_reported_utc": ("last_reported", "last_update", "lastUpdated"),
     "name": ("station_name",),
 }
-"""Names that other recordings use, in order of preference."""
+"""Names that other recordings use, in order of preference; in small letters or capitals."""
 
 LACKS = {
     "capacity": "forecasts bounded by docks, else by the most bikes seen",
@@ -70,6 +71,8 @@ EXPECTED_OF_TYPE = {
     pa.string(): "a text",
 }
 _LOCAL_AGREEMENT_S = 600
+_SEPARATORS = (",", ";", "\t")
+_HEADER_BYTES = 1 << 16
 
 
 class RecordingError(InvalidValueError):
@@ -141,7 +144,7 @@ class Observations:
     Parameters
     ----------
     path
-        Parquet, or CSV where the name ends in ``.csv`` or ``.csv.gz``.
+        Parquet, or CSV where the name ends in ``.csv``, ``.tsv``, or one of them and ``.gz``.
     local_zone
         The zone of times that name none; they are UTC where this is empty.
 
@@ -157,11 +160,12 @@ class Observations:
         self._zone = local_zone
         self._rejections: dict[str, RejectedRows] = {}
         names = self._names()
-        self.columns = {
-            ours: next(n for n in (ours, *OTHER_NAMES.get(ours, ())) if n in names)
-            for ours in TYPES
-            if any(n in names for n in (ours, *OTHER_NAMES.get(ours, ())))
-        }
+        spelt = {name.strip().lower(): name for name in reversed(names)}
+        self.columns = {}
+        for ours in TYPES:
+            known = [n.lower() for n in (ours, *OTHER_NAMES.get(ours, ())) if n.lower() in spelt]
+            if known:
+                self.columns[ours] = spelt[known[0]]
         for ours in REQUIRED:
             if ours not in self.columns:
                 others = ", ".join(OTHER_NAMES[ours])
@@ -191,8 +195,10 @@ class Observations:
             stamps.append(pc.unique(part["ts_utc"]).cast(pa.int64()).drop_null().to_numpy())
             ids.update(pc.unique(part["station_id"]).to_pylist())
             if {"lat", "lon"} <= self.columns.keys():
-                lat, lon = (float(np.nanmedian(part[name].to_numpy())) for name in ("lat", "lon"))
-                places.append((lat, lon))
+                found = part.select(["lat", "lon"]).drop_null()
+                if found.num_rows:
+                    lat, lon = (float(np.median(found[name])) for name in ("lat", "lon"))
+                    places.append((lat, lon))
             if "last_reported_utc" in self.columns and part.num_rows:
                 lead = pc.subtract(
                     part["ts_utc"].cast(pa.int64()), part["last_reported_utc"].cast(pa.int64())
@@ -240,13 +246,39 @@ class Observations:
             raise RecordingError("source", str(path), "a file that exists")
         try:
             if _is_csv(path):
-                with pyarrow.csv.open_csv(str(path)) as reader:
+                with pyarrow.csv.open_csv(str(path), parse_options=self._csv()) as reader:
                     return list(reader.schema.names)
             return list(pq.read_schema(path).names)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
             kind = "a CSV file" if _is_csv(path) else "a Parquet file"
             reason = str(error).splitlines()[0][:200]
             raise RecordingError("source", str(path), f"{kind} ({reason})") from error
+
+    def _csv(self) -> pyarrow.csv.ParseOptions:
+        """Return how a CSV is read: with its own separator, and each row for itself."""
+        with pa.input_stream(str(self.path)) as stream:
+            first = stream.read(_HEADER_BYTES).partition(b"\n")[0].decode("utf-8", "replace")
+
+        def refuse(row: pyarrow.csv.InvalidRow) -> str:
+            noted = self._rejections.setdefault(
+                "all",
+                RejectedRows(
+                    "all",
+                    0,
+                    (row.number or 2) - 1,
+                    f"{row.actual_columns} values",
+                    f"{row.expected_columns}",
+                    refused=True,
+                ),
+            )
+            noted.count += 1
+            return "skip"
+
+        return pyarrow.csv.ParseOptions(
+            delimiter=max(_SEPARATORS, key=first.count),
+            newlines_in_values=True,
+            invalid_row_handler=refuse,
+        )
 
     def _parts(self, names: list[str]) -> Iterator[pa.Table]:
         try:
@@ -256,7 +288,12 @@ class Observations:
                     column_types=dict.fromkeys(names, pa.string()),
                     strings_can_be_null=True,
                 )
-                with pyarrow.csv.open_csv(str(self.path), convert_options=options) as reader:
+                with pyarrow.csv.open_csv(
+                    str(self.path),
+                    read_options=pyarrow.csv.ReadOptions(use_threads=False),
+                    parse_options=self._csv(),
+                    convert_options=options,
+                ) as reader:
                     for batch in reader:
                         yield pa.Table.from_batches([batch])
             else:
@@ -293,7 +330,8 @@ class Observations:
             noted.count += int(unread.sum())
             return
         expected = EXPECTED.get(ours) or EXPECTED_OF_TYPE[TYPES[ours]]
-        value = shorten(raw[row].as_py(), 40)
+        instant = pa.types.is_timestamp(raw.type)  # what is none here, Python cannot hold
+        value = shorten(raw[row].value if instant else raw[row].as_py(), 40)
         self._rejections[ours] = RejectedRows(
             self.columns[ours],
             int(unread.sum()),
@@ -308,4 +346,4 @@ EXPECTED_OF_TYPE = {pa.int64(): "a whole number", pa.float64(): "a number", pa.s
 
 
 def _is_csv(path: Path) -> bool:
-    return path.name.lower().endswith((".csv", ".csv.gz"))
+    return path.name.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz"))

@@ -31,6 +31,8 @@ TYPES: dict[str, pa.DataType] = {
 }
 """The columns that are read, in order, and what each becomes."""
 
+_FIRST, _LAST = (pa.scalar(dt.datetime(year, 1, 1), STAMP) for year in (1970, 9999))  # noqa: DTZ001
+
 _FLAGS = ("is_installed", "is_renting", "is_returning")
 
 _MEANING: dict[str, tuple[str | None, tuple[int | None, int, int]]] = {
@@ -60,13 +62,17 @@ def _instants(raw: pa.ChunkedArray, zone: str) -> pa.ChunkedArray:
         raw = pc.assume_timezone(raw, zone, ambiguous="earliest", nonexistent="latest")
     if raw.type.tz is not None:
         raw = raw.cast(pa.timestamp(raw.type.unit, "UTC")).cast(pa.timestamp(raw.type.unit))
-    return raw.cast(STAMP, safe=False)
+    seconds = raw.cast(STAMP, safe=False)
+    usable = pc.and_(pc.greater(seconds, _FIRST), pc.less(seconds, _LAST))
+    return pc.if_else(usable, seconds, pa.scalar(None, STAMP))
 
 
 def _by_value(
     raw: pa.ChunkedArray, read: Callable[[object], object], wanted: pa.DataType
 ) -> pa.ChunkedArray:
     """Read each distinct value once: a column has few."""
+    if pa.types.is_nested(raw.type):
+        return pa.chunked_array([pa.array([read(v) for v in raw.to_pylist()], wanted)])
     encoded = raw if pa.types.is_dictionary(raw.type) else raw.dictionary_encode()
     encoded = encoded.unify_dictionaries()
     if not encoded.num_chunks:
