@@ -163,3 +163,29 @@ def test_a_network_unlike_paris_has_forecasts_and_valid_documents(
         assert 0 <= row["bikes_pred"] <= 25
         assert 0 <= row["p_bike"] <= 1
         assert (row["p_dock"] is None) == (publish is without_capacities)
+
+
+def broken_on_the_second_day(feed: RawFeed, at: dt.datetime) -> None:
+    """Publish a feed whose program is changed at midnight: from then on flags are words."""
+    changed = at >= START + dt.timedelta(days=1)
+    flags = {"is_renting": "perhaps"} if changed else {}
+
+    def here(station: int) -> Any:
+        fields = {"num_bikes_available": bikes(at, station), "num_docks_available": 5, **flags}
+        return status(at, station, **fields)
+
+    feed.publish(
+        station_information=document(at, stations=[about(s, capacity=25) for s in range(STATIONS)]),
+        station_status=document(at, stations=[here(s) for s in range(STATIONS)]),
+    )
+
+
+def test_a_new_kind_of_defect_in_a_feed_becomes_an_alert(tmp_path: Path) -> None:
+    found, _, _ = live(broken_on_the_second_day, 2, dt.timedelta(hours=2), tmp_path)
+    health = "monitoring/data/health/latest"
+    first, second = found[f"{health}/feed_defects.json"]
+    kind = {"kind": "is_renting: true or false", "count": 12 * STATIONS}
+    assert (first["kinds"], second["kinds"]) == ([], [kind])
+    (alert,) = [a for a in found[f"{health}/manifest.json"]["alerts"] if "feed_defect" in a["code"]]
+    assert (alert["code"], alert["value"]) == ("feed_defect_is_renting", 12 * STATIONS)
+    assert not problems(f"{health}/feed_defects.json", found[f"{health}/feed_defects.json"])

@@ -835,6 +835,17 @@ def test_recorded_payloads_are_read_to_the_last_bike(
     assert table["capacity"].drop_null().length() == len(known)
 
 
+@pytest.mark.parametrize("part", ['\\"', '""', "a:", ":,", "a,", "nan "])
+def test_what_is_no_json_is_looked_for_in_bounded_memory(part: str) -> None:
+    body = ('{"data": ' + part * ((6 << 20) // len(part))).encode()
+    tracemalloc.start()
+    with pytest.raises(FeedError, match="JSON"):
+        gbfs.decode("station_status", body)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40 << 20
+
+
 @pytest.mark.parametrize("part", [b"[],", b"{},", b'"ab",', b"1.5,", b"1,"])
 def test_a_file_that_would_grow_a_hundredfold_when_decoded_is_refused_before(part: bytes) -> None:
     body = b'{"data": {"stations": [' + part * ((31 << 20) // len(part)) + b"1]}}"

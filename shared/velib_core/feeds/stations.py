@@ -246,7 +246,7 @@ class _Reader:
             bikes.mechanical,
             bikes.ebike,
             self._count(station_id, "num_docks_available", record),
-            tuple(self._typed(station_id, f, record, values.flag, "1 or 0") for f in FLAGS),
+            tuple(self._typed(station_id, f, record, values.flag, "true or false") for f in FLAGS),
             service.status_of(word) if word else None,
             math.nan if reported is None else reported,
             report,
