@@ -112,7 +112,11 @@ MUTANTS = [
             '("arrived", movements.left), ("left", movements.arrived)',
         ),
         ("a centre 60 km away", "*PARIS)[0] < 50", "*PARIS)[0] < 60"),
-        ("clusters of raw degrees", "[_plane(lat, lon), filled]", "[lon, lat, filled]"),
+        (
+            "clusters of unscaled points",
+            "points.mean(0)) / np.where(spread",
+            "points.mean(0)) * np.where(spread",
+        ),
         ("clusters in any order", "rank[labels], means", "labels, means"),
         (
             "grid of latitude on both axes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import functools
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,22 @@ def test_blend_weights_are_those_that_did_best_of_late(days: list[Any]) -> None:
     blend.gain, blend.persistence = gains.tolist(), calibration.persistence
     for horizon in (SHORT, HorizonBins(6), HorizonBins(7), LONG):
         assert rounded.blend_weight(horizon) == pytest.approx(blend.median_weight(horizon))
+
+
+@pytest.mark.parametrize("days", range(4))
+@pytest.mark.parametrize("horizon", [SHORT, HorizonBins(6), HorizonBins(7), LONG])
+def test_a_bold_weight_has_to_gain_more_than_it_costs(horizon: Any, days: int) -> None:
+    blend = oracle.Blend()
+    blend.persistence, blend.days = 1000.0, days
+    found = set()
+    for full, nearly in itertools.product(np.linspace(0, 50, 101), (0.0, 0.5, 5.0, 20.0)):
+        blend.gain = [full, nearly, *[0.1] * (len(BLEND_WEIGHTS) - 2)]
+        calibration = dataclasses.replace(
+            fresh_calibration(), gain=np.array(blend.gain), persistence=1000.0, days=days
+        )
+        found.add(calibration.blend_weight(horizon))
+        assert calibration.blend_weight(horizon) == pytest.approx(blend.median_weight(horizon))
+    assert found == {0.5, 0.95, 1.0}
 
 
 @settings(max_examples=25, deadline=None)
