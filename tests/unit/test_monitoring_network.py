@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import planted
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from planted import Network
@@ -128,6 +128,7 @@ def approx(value: float) -> Any:
     arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 3)), elements=st.integers(-1, 1)),
     st.integers(1, 5),
 )
+@example(np.array([[1, 0], [-1, 1]], np.int8), 1)  # one station's run ends where the next's begins
 def test_runs_are_those_found_by_walking(cells: Any, lookback: int) -> None:
     """−1 is unobserved, 0 and 1 are observed; a run ends at a 0 or where nothing is in reach."""
     found = run_lengths.find_runs(cells == 1, cells >= 0, lookback)
