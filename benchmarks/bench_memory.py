@@ -48,6 +48,11 @@ def records(record: str, closing: str = "]}}") -> bytes:
     return (opening + ",".join([record] * count) + closing).encode()
 
 
+def no_json(count: int) -> bytes:
+    """Return a status of records whose values are bare words, as many as are looked at."""
+    return b'{"data":{"stations":[' + b",".join([b'{"a":b,"c":d}'] * count) + b"]}}"
+
+
 def stations(count: int) -> bytes:
     """Return a status of so many stations with every field of theirs."""
     fields = {"num_bikes_available": 3, "num_docks_available": 7, "is_installed": 1}
@@ -121,12 +126,13 @@ def refused(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
 
 
 KINDS: dict[str, tuple[str, Callable[[], bytes], Callable[[bytes], object]]] = {
-    "feed of 100,000 stations": ("ingest", lambda: stations(gbfs.MAX_RECORDS), read_feed),
+    "feed of 60,000 stations": ("ingest", lambda: stations(gbfs.MAX_RECORDS), read_feed),
     "feed of empty records": ("ingest", lambda: records("{}"), read_feed),
     "feed of records with one field": ("ingest", lambda: records('{"a":1}'), read_feed),
-    "snapshot of 20,000 stations, long names": (
+    "feed without one value that is JSON": ("ingest", lambda: no_json(370_000), read_feed),
+    "snapshot of 25,000 stations, long names": (
         "build_data_freshness",
-        lambda: stored(rows_of(snapshot.LIMITS.rows, snapshot.LIMITS.rows, "n" * 512, 128)),
+        lambda: stored(rows_of(25_000, 25_000, "n" * 512, 128)),
         lambda data: snapshot.from_bytes(data, Bin(BIN)),
     ),
     "daily of 5,000 stations": (

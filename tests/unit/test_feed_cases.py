@@ -287,3 +287,13 @@ def test_a_station_that_the_information_forgets_stays_what_it_was(city: Network)
     after = city.poll(5, station_status=both(5), station_information=file(about("k2")))
     for field in ("name", "lat", "lon", "capacity"):
         assert after.rows["k1"][field] == before.rows["k1"][field] is not None
+
+
+def test_the_next_poll_reads_what_a_poll_of_very_many_stations_wrote(city: Network) -> None:
+    ids = [f"{n}" for n in range(21_000)]
+    information = file(*({"station_id": s, "name": f"Square {s}"} for s in ids))
+    city.poll(station_status=file(*map(status, ids)), station_information=information)
+    fewer = file(*map(status, ids[:-1]), stamp=MADE + 60)
+    found = city.poll(1, station_status=fewer, station_information=information)
+    assert len(found.rows) == len(ids)
+    assert (len(found.names), found.defects) == (1, [])

@@ -185,6 +185,19 @@ def test_a_scooter_is_no_bike(fields: dict[str, Any], bikes: int) -> None:
     assert (row["mechanical"] or 0) + (row["ebike"] or 0) <= bikes
 
 
+@pytest.mark.parametrize(
+    ("form", "bikes", "ebike"),
+    [("Bike", 9, 9), (" cargo_bicycle", 9, 9), ("moped", 0, 0), ("hoverboard", 9, None)],
+)
+def test_a_form_that_nobody_knows_is_neither_bike_nor_none(
+    form: str, bikes: int, ebike: int | None
+) -> None:
+    types = [{"vehicle_type_id": "x", "form_factor": form, "propulsion_type": "electric"}]
+    record = {"station_id": "good", "num_vehicles_available": 9}
+    row = rows_of([record | {"vehicle_types_available": counted(x=9)}], types=types)[0].to_pylist()
+    assert [(r["bikes"], r["ebike"]) for r in row] == [(bikes, ebike)]
+
+
 def test_vehicles_whose_types_do_not_add_up_are_no_count_of_bikes() -> None:
     record = {"station_id": "bad", "num_vehicles_available": 20}
     record |= {"vehicle_types_available": counted(boost=2, kick=9)}
@@ -270,6 +283,7 @@ REFUSED_RECORDS = [
     ("half a surrogate pair as id", GOOD | {"station_id": "\ud800"}, "station_id"),
     ("NUL at the end of an id", GOOD | {"station_id": "good\0"}, "station_id"),
     ("line feed in an id", GOOD | {"station_id": "go\nod"}, "station_id"),
+    ("201 bikes in 10 docks", BAD | {"num_bikes_available": 201, "capacity": 10}, "bikes"),
     ("999 bikes in 10 docks", BAD | {"num_bikes_available": 999}, "bikes"),
     ("not a number of bikes", BAD | {"num_bikes_available": math.nan}, "num_bikes_available"),
     ("endless id", GOOD | {"station_id": "9" * 500}, "station_id"),

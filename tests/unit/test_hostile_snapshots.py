@@ -184,15 +184,15 @@ def test_numbers_that_pack_well_are_bounded_by_what_they_unpack_to() -> None:
 def test_no_snapshot_takes_a_function_past_half_of_its_memory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ids = [f"{n:0128}" for n in range(20_000)]
-    names = [f"{n:0512}" for n in range(20_000)]
+    ids = [f"{n:0128}" for n in range(25_000)]
+    names = [f"{n:0512}" for n in range(25_000)]
     worst = {
-        "20,000 stations": hostile.parquet_bytes(
-            network.snapshot_table(BINS[1], 20_000, station_id=ids, name=names)
+        "25,000 stations": hostile.parquet_bytes(
+            network.snapshot_table(BINS[1], 25_000, station_id=ids, name=names)
         ),
-        "20,000 stations with two defects each": hostile.parquet_bytes(
+        "25,000 stations with two defects each": hostile.parquet_bytes(
             network.snapshot_table(
-                BINS[1], 20_000, station_id=ids, capacity=[-1] * 20_000, ebike=[-1] * 20_000
+                BINS[1], 25_000, station_id=ids, capacity=[-1] * 25_000, ebike=[-1] * 25_000
             )
         ),
         **{kind: make(BINS[1]) for kind, make in hostile.UNREADABLE.items()},

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from velib_core.feeds import json_text, values
 from velib_core.feeds.http import FeedError
 from velib_core.tables.defects import Defect
+from velib_core.tables.snapshot import LIMITS
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -25,8 +26,8 @@ STAMPS = ("last_updated", "lastUpdatedOther", "lastUpdated", "last_updated_at")
 
 MAX_TTL_S = 24 * 3600
 
-MAX_RECORDS = 100_000
-"""Twice the largest network there could be; more are not read."""
+MAX_RECORDS = LIMITS.rows
+"""As many as a snapshot may hold, ten times the largest network there is; more are not read."""
 
 MAX_VALUES, MAX_CONTAINERS = 4_000_000, 600_000
 """Values, and lists and objects among them, of one file: three times those of 50,000 stations.
@@ -81,7 +82,7 @@ def decode(feed: str, body: bytes) -> Document:
         records = _records(feed, document if data is None else data)
         data = data if isinstance(data, dict) else {}
     elif not isinstance(data, dict):
-        raise FeedError(f"{feed}.data", data, "a JSON object")
+        data = document
     defects = [Defect(None, feed, wrong, "JSON", refused=False)] if wrong else []
     if len(records) > MAX_RECORDS:
         field, least = f"{feed}.{_LISTS[feed]}", f"at most {MAX_RECORDS} records"

@@ -44,7 +44,9 @@ class Bikes(NamedTuple):
     problems: list[Problem]
 
 
-_BIKES = {"bicycle", "cargo_bicycle"}
+_BIKES = {"bicycle", "cargo_bicycle", "bike", "cargo_bike", "ebike", "e_bike", "e-bike"}
+_NO_BIKES = {"car", "moped", "scooter", "scooter_standing", "scooter_seated", "other"}
+"""Form factors: those of GBFS, and what some write instead of a bike's. Any other says nothing."""
 _PROPULSION = {
     "human": Kind.MECHANICAL,
     "electric_assist": Kind.ELECTRIC,
@@ -77,9 +79,9 @@ def vehicle_kinds(vehicle_types: Document) -> Types:
             problems.append(Problem("vehicle_types", item, "a vehicle type with its id"))
             continue
         form, propulsion = (values.field(item, name) for name in ("form_factor", "propulsion_type"))
-        if isinstance(form, str) and form.lower() not in _BIKES:
+        if isinstance(form, str) and form.strip().lower() in _NO_BIKES:
             kinds[type_id] = Kind.OTHER
-        elif form is None or isinstance(form, str):
+        elif form is None or (isinstance(form, str) and form.strip().lower() in _BIKES):
             driven = propulsion.lower() if isinstance(propulsion, str) else ""
             kinds[type_id] = _PROPULSION.get(driven, Kind.BIKE)
         else:
