@@ -16,6 +16,8 @@ import collections
 import contextlib
 import dataclasses
 import datetime as dt
+import importlib.resources
+import json
 import math
 import os
 import sys
@@ -285,7 +287,30 @@ def month(day: dict[str, Use], cities: int, data: Data, number: int) -> dict[str
     found = {name: euro * dollars for name, dollars in parts.items()}
     found["all"] = sum(found.values())
     found["all, free tier off"] = found["all"] - euro * saved
+    found["alerts, where deployed"] = euro * cities * alert_dollars()
     return found
+
+
+def alert_dollars() -> float:
+    """Return what the alerts of a network cost a month.
+
+    Two of the four conditions read every subscription or function; the others one time series.
+    """
+    specs, prices = load_specs(), PRICES["alerting"]
+    series = sum(len(spec.topics) for spec in specs.values()) + len(specs) + 2
+    evaluations = PRICES["assumptions"]["days_a_month"] * 86_400 / prices["evaluated_every_s"]
+    dollars: float = (
+        len(alert_policies()) * prices["condition_month"]
+        + series * evaluations / 1e6 * prices["series_million"]
+    )
+    return dollars
+
+
+def alert_policies() -> list[object]:
+    """Return the alert policies that ``deploy.sh --alerts`` makes."""
+    watched = importlib.resources.files("velib_deploy").joinpath("watch/alerts.json")
+    policies: list[object] = json.loads(watched.read_text("utf-8"))
+    return policies
 
 
 def data_of(cloud: LocalCloud, replaced: float) -> Data:
