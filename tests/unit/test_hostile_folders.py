@@ -1,0 +1,125 @@
+"""Each kind of damage at the newest object of each folder, and strays in it: every job goes on.
+
+A job that needs the damaged object may end with an error that is acknowledged or retried; it never
+ends with another, and what it names is the object. A job that reads nothing of the folder works as
+ever.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hostile
+import network
+import pyarrow as pa
+import pytest
+from job_table import JOBS, restore
+from velib_core.errors import PermanentError, TransientError
+from velib_core.jobs import reconcile
+from velib_core.lake.layout import MAX_NAME_BYTES
+from velib_deploy.function_specs import load_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from velib_core.lake.bucket import Lake
+    from velib_core.settings.network import Settings
+
+FOLDERS = {
+    "bronze": "bronze/",
+    "daily": "daily/",
+    "monthly": "monthly/",
+    "profiles": "profiles/profile",
+    "calibrations": "profiles/h60/",
+    "events": "exports/events/",
+    "evaluations": "exports/perf/",
+    "forecast log": "ledger/",
+    "pointers": "models/h60/latest",
+    "models": "models/h60/2",
+    "forecasts": "serving/forecast/",
+    "documents": "monitoring/",
+}
+"""Where the newest object is damaged, by what lies there."""
+
+BYTES = {
+    "nothing": b"",
+    "text": b"<!doctype html>",
+    "no UTF-8": hostile.NO_UTF8,
+    "nested 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
+    "a wrong shape": b'{"a": 1}',
+    "another table": hostile.parquet_bytes(pa.table({"a": [1, 2]})),
+    "a long number": b"1" + b"0" * 5000,
+}
+"""What the object then holds; half of what it held is a kind of its own."""
+
+TRUNCATED = "half of it"
+SAMPLE = {("bronze", "another table"), ("daily", TRUNCATED), ("models", "text")}
+"""What the default suite tries."""
+
+STRAYS = ("x", "notes.txt", "é\u202e.json", "deep/er/y.parquet", "\x1b[31m.json")
+
+
+@pytest.fixture
+def hurt(complete: Lake, made: Any) -> Iterator[Lake]:
+    """The complete lake, which is complete again afterwards."""
+    yield complete
+    restore(complete, made["whole"])
+
+
+def strays(lake: Lake, prefix: str) -> None:
+    """Put objects of foreign names next to those of a folder, one as long as a name may be."""
+    folder = prefix[: prefix.rindex("/") + 1]
+    names = [folder + stray for stray in STRAYS]
+    names.append(folder + "n" * (MAX_NAME_BYTES - len(folder)))
+    for name in names:
+        network.put(lake, name, b"junk")
+
+
+def readers_of(prefix: str) -> set[str]:
+    """Return the functions that may read below a prefix."""
+    return {
+        name
+        for name, spec in load_specs().items()
+        if any(
+            prefix.startswith(f"{folder}/") or folder.startswith(prefix.rstrip("/"))
+            for folder in (*spec.access.read, *spec.access.create)
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "damage"),
+    [
+        pytest.param(folder, damage, marks=[] if (folder, damage) in SAMPLE else pytest.mark.slow)
+        for folder in FOLDERS
+        for damage in (*BYTES, TRUNCATED)
+    ],
+)
+def test_a_damaged_object_and_strays_cost_nothing_but_what_is_made_of_them(
+    hurt: Lake, quick: Settings, folder: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prefix = FOLDERS[folder]
+    newest = max(
+        (entry for entry in hurt.entries("") if entry.name.startswith(prefix)),
+        key=lambda entry: entry.name,
+    )
+    held = hurt.read(newest)
+    data = held[: len(held) // 2] if damage == TRUNCATED else BYTES[damage]
+    network.put(hurt, newest.name, data)
+    strays(hurt, prefix)
+    failed: dict[str, Exception] = {}
+    for name, job in JOBS.items():
+        if name == "train_model" and folder not in {"daily", "models", "pointers"}:
+            continue  # two seconds that read nothing of the folder
+        try:
+            job.work(network.of(hurt, dataclasses.replace(quick, **job.changes)))
+        except (PermanentError, TransientError) as error:
+            failed[name.partition(" ")[0]] = error
+    assert set(failed) <= readers_of(prefix), failed
+    assert not isinstance(failed.get("reconcile"), reconcile.StagesFailedError), failed
+    said = capsys.readouterr().err + "".join(map(str, failed.values()))
+    with capsys.disabled():
+        named = "named" if newest.name.rpartition("/")[2] in said else "made again"
+        sys.stdout.write(f"\n{newest.name} is {damage}: {named}; ended early: {sorted(failed)}\n")
