@@ -59,7 +59,11 @@ def store(folder: Path, port: int) -> None:
         # At a port that nobody knows: at its own it never serves a part.
         with object_store(log, folder=objects) as loading:
             count = fill(loading, lake)
-        with object_store(log, folder=objects, port=port) as address:
+        # It answers before the last line is said, so it may be interrupted before that too.
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            object_store(log, folder=objects, port=port) as address,
+        ):
             environment = {
                 "STORAGE_EMULATOR_HOST": address,
                 "GCS_BUCKET_ROOT": MIRROR,
@@ -68,8 +72,7 @@ def store(folder: Path, port: int) -> None:
             for name, value in environment.items():
                 click.echo(f"export {name}={value}")
             click.echo(f"{count} objects are served at {address}; Ctrl-C ends it.", err=True)
-            with contextlib.suppress(KeyboardInterrupt):
-                threading.Event().wait()
+            threading.Event().wait()
 
 
 def _is_free(port: int) -> bool:
