@@ -265,6 +265,13 @@ def test_a_discovery_file_may_list_the_feeds_at_once(city: Network) -> None:
     assert city.poll(gbfs={"data": {"pl": listed}}).rows["k1"]["bikes"] == 6
 
 
+def test_a_discovery_file_without_the_information_costs_names_and_no_counts(city: Network) -> None:
+    listed = [{"name": "station_status", "url": "station_status.json"}]
+    found = city.poll(gbfs={"data": {"en": {"feeds": listed}}})
+    assert (found.rows["k1"]["bikes"], found.rows["k1"]["name"]) == (6, None)
+    assert found.defects == ["station_information"]
+
+
 def test_a_stamp_that_stands_still_while_stations_report_makes_a_bin_of_each_poll(
     city: Network,
 ) -> None:

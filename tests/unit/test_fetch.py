@@ -192,7 +192,7 @@ def test_an_address_that_nobody_answers_is_transient(serve: Any) -> None:
     server = serve(answer())
     server.shutdown()
     server.server_close()
-    with pytest.raises(FeedUnavailableError):
+    with pytest.raises(FeedUnavailableError, match="refused"):
         get(server)
 
 

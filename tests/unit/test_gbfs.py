@@ -654,7 +654,15 @@ def test_discovery_of_2_and_3_yields_http_addresses_only(data: dict[str, Any]) -
     assert urls == {"station_status": "https://x/status", "station_information": "http://x/info"}
 
 
-@pytest.mark.parametrize("data", [{}, {"feeds": 3}, {"en": 3}, {"feeds": LISTING[:1]}])
+def test_a_discovery_of_one_list_has_what_can_be_had_of_it() -> None:
+    odd = [{"name": "vehicle_types", "url": "http://[::1/x"}, *LISTING[:1]]
+    dotted = [{"name": "station_status.json", "url": "status.json"}]
+    for listing, url in ((odd, "https://x/status"), (dotted, "https://y/a/status.json")):
+        found = gbfs.decode("gbfs", bytes_of("gbfs", {"feeds": listing}))
+        assert gbfs.feed_urls(found, "https://y/a/gbfs.json") == {"station_status": url}
+
+
+@pytest.mark.parametrize("data", [{}, {"feeds": 3}, {"en": 3}, {"feeds": LISTING[1:2]}])
 def test_a_discovery_without_the_station_feeds_is_an_error(data: dict[Any, Any]) -> None:
     with pytest.raises(FeedError, match=r"gbfs\.data\.feeds"):
         gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))

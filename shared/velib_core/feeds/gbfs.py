@@ -5,6 +5,7 @@ Here a file becomes a list of records and an instant; `velib_core.feeds.stations
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import urllib.parse
@@ -147,25 +148,32 @@ def feed_urls(discovery: Document, base: str = "") -> dict[str, str]:
     """Return the addresses of `FEEDS` that a discovery file names.
 
     1.x and 2.x list them below a language, as ``feeds`` or at once; 3.x lists them in ``feeds``.
-    An address may be relative to ``base``, that of the discovery file. Raises `FeedError` where
-    station_status or station_information is not among them.
+    The first list that has both station feeds counts, else the first with station_status. An
+    address may be relative to ``base``, that of the discovery file. Raises `FeedError` where
+    no list has station_status.
     """
-    best: dict[str, str] = {}
-    for listing in _listings(discovery.data):
-        urls = {
-            item["name"].strip(): urllib.parse.urljoin(base, item["url"].strip())
-            for item in listing
-            if isinstance(item, dict)
-            and isinstance(item.get("name"), str)
-            and isinstance(item.get("url"), str)
-        }
-        usable = {name: url for name, url in urls.items() if name in FEEDS and _is_address(url)}
-        if not best or (set(FEEDS[:2]) <= usable.keys() and not set(FEEDS[:2]) <= best.keys()):
-            best = usable
-    for feed in FEEDS[:2]:
-        if feed not in best:
-            raise FeedError("gbfs.data.feeds", sorted(best), f"an http(s) address of {feed}")
-    return best
+    lists = [_addresses(listing, base) for listing in _listings(discovery.data)]
+    wanted = ("station_status", "station_information")
+    for needed in (wanted, wanted[:1]):
+        for urls in lists:
+            if set(needed) <= urls.keys():
+                return urls
+    named = sorted({name for urls in lists for name in urls})
+    raise FeedError("gbfs.data.feeds", named, "an http(s) address of station_status")
+
+
+def _addresses(listing: Sequence[object], base: str) -> dict[str, str]:
+    """Return the addresses of `FEEDS` in a list; a name may end as the file does."""
+    urls = {}
+    for item in listing:
+        name, url = (item.get("name"), item.get("url")) if isinstance(item, dict) else (None, None)
+        if isinstance(name, str) and isinstance(url, str):
+            feed = name.strip().removesuffix(".json")
+            with contextlib.suppress(ValueError):  # an address that cannot be parsed
+                address = urllib.parse.urljoin(base, url.strip())
+                if feed in FEEDS and _is_address(address):
+                    urls[feed] = address
+    return urls
 
 
 def _listings(data: Mapping[str, Any]) -> list[list[object]]:

@@ -291,13 +291,11 @@ def _get_once(session: requests.Session, url: str, deadline: float) -> Answer | 
 
 def _cause(error: BaseException) -> str:
     """Return the kind of an error and, where the system named it, its reason; no address."""
-    reason: object = error
-    while isinstance(reason, Exception) and not isinstance(reason, OSError | TimeoutError):
-        inner = getattr(reason, "reason", None) or (reason.args[0] if reason.args else None)
-        if not isinstance(inner, Exception):
-            break
-        reason = inner
-    said = reason.strerror if isinstance(reason, OSError) else None
+    inner: BaseException | None = error
+    while inner is not None and not getattr(inner, "strerror", None):
+        known = (getattr(inner, "reason", None), *inner.args[:1], inner.__cause__)
+        inner = next((found for found in known if isinstance(found, Exception)), None)
+    said = getattr(inner, "strerror", None)
     return f"{type(error).__name__} ({said})" if said else type(error).__name__
 
 

@@ -105,7 +105,7 @@ class Feeds:
         status = stations.read_status(status_file, types)
         missing = [
             Defect(None, feed, None, "a file that can be read", refused=False)
-            for feed in self._missing
+            for feed in sorted(self._missing.keys() | ({"station_information"} - urls.keys()))
         ]
         odd = [Defect(None, p.field, p.value, p.expected, refused=False) for p in odd_types]
         status = dataclasses.replace(status, defects=(*status.defects, *odd, *missing))
