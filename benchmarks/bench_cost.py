@@ -277,6 +277,7 @@ def month(day: dict[str, Use], cities: int, data: Data, number: int) -> dict[str
         * PRICES["scheduler"]["job_month"],
         "images": max(images_gib - registry["free_gib"], 0) * registry["gib_month"],
         "builds": max(builds - PRICES["build"]["free_minutes"], 0) * PRICES["build"]["minute"],
+        "alerts": cities * alert_dollars(),
     }
     saved = (
         min(total["vcpu_s"], free["vcpu_seconds"]) * run["vcpu_second"]
@@ -287,20 +288,20 @@ def month(day: dict[str, Use], cities: int, data: Data, number: int) -> dict[str
     found = {name: euro * dollars for name, dollars in parts.items()}
     found["all"] = sum(found.values())
     found["all, free tier off"] = found["all"] - euro * saved
-    found["alerts, where deployed"] = euro * cities * alert_dollars()
     return found
 
 
 def alert_dollars() -> float:
-    """Return what the alerts of a network cost a month.
+    """Return what the alerts of a healthy network cost a month.
 
-    Two of the four conditions read every subscription or function; the others one time series.
+    A query that looks for failed runs returns a series for each function that failed: none. Each of
+    the others returns one, of however many it is the maximum or the sum.
     """
-    specs, prices = load_specs(), PRICES["alerting"]
-    series = sum(len(spec.topics) for spec in specs.values()) + len(specs) + 2
+    policies, prices = alert_policies(), PRICES["alerting"]
+    series = sum("5xx" not in json.dumps(policy) for policy in policies)
     evaluations = PRICES["assumptions"]["days_a_month"] * 86_400 / prices["evaluated_every_s"]
     dollars: float = (
-        len(alert_policies()) * prices["condition_month"]
+        len(policies) * prices["condition_month"]
         + series * evaluations / 1e6 * prices["series_million"]
     )
     return dollars

@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from velib_core.errors import InvalidValueError
 
@@ -223,14 +223,25 @@ def say(text: str) -> None:
 _FORMS = {
     "project": (r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "a project's id, as in my-project-1234"),
     "region": (r"[a-z]+-[a-z]+\d+", "a region, as in europe-west1"),
-    "bucket": (r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", "a bucket's name, as in my-project-velib"),
+    "bucket": (
+        r"(?!goog)(?!.*google)(?!.*\.\.)(?![\d.]+$)[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]",
+        "a bucket's name, as in my-project-velib",
+    ),
     "network": (r"[a-z][a-z0-9-]*[a-z0-9]", "a network's name, as in velib"),
+    "alerts": (r"[^@\s,;:<>]+@[\w-]+(\.[\w-]+)+", "one e-mail address, as in ops@example.org"),
 }
+
+
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake in one line; the usage is behind ``--help``."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (deploy.sh --help lists all arguments)\n")
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Target]:
     """Read the command line; end the program with what to type where it is wrong."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "deploy.sh", description="Deploy a network to a project of Google Cloud, or take it down."
     )
     parser.add_argument("action", nargs="?", choices=["deploy", "destroy"], default="deploy")
@@ -253,9 +264,9 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Target]:
     given = parser.parse_args(arguments)
     for name, (pattern, expected) in _FORMS.items():
         value = getattr(given, name)
-        if not re.fullmatch(pattern, value):
-            likely = value.lower().removeprefix("gs://").strip("/")
-            fits = re.fullmatch(pattern, likely)
+        if value is not None and not re.fullmatch(pattern, value):
+            likely = value.strip().lower().removeprefix("gs://").strip("/")
+            fits = likely != name and re.fullmatch(pattern, likely)
             hint = f"type --{name} {likely}" if fits else f"expected {expected}"
             parser.error(f"--{name} {value!r}: {hint}")
     file = Path(given.settings) if given.settings else None

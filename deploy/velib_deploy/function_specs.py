@@ -233,7 +233,12 @@ def read_settings(path: Path) -> dict[str, str]:
     """Read ``NAME=value`` lines, each a setting of the suite; raise `FunctionSpecError` if not."""
     known = {name for f in all_variables() for name in f.metadata["names"]}
     found = {}
-    for line in path.read_text("utf-8").splitlines():
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        expected = "a file of text that can be read"
+        raise FunctionSpecError("settings file", str(path), expected) from None
+    for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")

@@ -89,7 +89,9 @@ def make_plan(target: Target, staged: Path | None = None) -> Plan:
     """
     specs = load_specs()
     if target.only and target.only not in specs:
-        raise FunctionSpecError("--only", target.only, f"one of {', '.join(specs)}")
+        likely = target.only.removeprefix(f"{target.network}-").replace("-", "_").lower()
+        expected = likely if likely in specs else f"one of {', '.join(specs)}"
+        raise FunctionSpecError("--only", target.only, expected)
     env = read_settings(target.file) if target.file else {}
     if target.network != "velib" and not {"GBFS_URL", "VELIB_STATUS_URL"} & env.keys():
         raise DeploymentError(

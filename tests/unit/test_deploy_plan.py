@@ -181,11 +181,21 @@ def test_one_function_is_deployed_alone() -> None:
         (["--dry-run", *TARGET, "--only", "fly"], "fly"),
         (["--dry-run", *TARGET, "--network", "Vélib"], "--network"),
         (["--dry-run", *TARGET, "--bucket", "gs://My-Lake/"], "type --bucket my-lake"),
+        (["--dry-run", *TARGET, "--bucket", "10.0.0.1"], "as in my-project-velib"),
+        (["--dry-run", *TARGET, "--bucket", "BUCKET"], "'BUCKET': expected a bucket's name"),
+        (["--dry-run", *TARGET, "--project", "PROJECT"], "'PROJECT': expected a project's id"),
+        (["--dry-run", *TARGET, "--region", "Europe-West1"], "type --region europe-west1"),
+        (["--dry-run", *TARGET, "--alerts", "ops"], "as in ops@example.org"),
+        (["--dry-run", *TARGET, "--only", "velib-close-day"], "expected close_day"),
+        (["--dry-run", *TARGET, "--settings", "none.env"], "'none.env', expected a file of text"),
+        (["--dry-run", *TARGET, "--settings", "docs/report.png"], "expected a file of text"),
         (["--dry-run", *TARGET, "--network", "lyon"], "GBFS_URL"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: list[Any], named: str) -> None:
-    assert named in deploy(*arguments, code=2)
+    said: Any = deploy(*arguments, code=2)
+    (line,) = said.splitlines()
+    assert named in line
 
 
 def test_a_networks_settings_reach_every_function_and_unknown_ones_are_refused(
