@@ -138,6 +138,7 @@ def test_what_the_record_says_is_of_the_days_that_judged(lake: Lake, quick: Sett
     candidate = record["verdict"]["candidate"]
     assert record["tuned_through"] == str(DAYS[3])
     assert record["end_date"] == str(DAYS[4])
+    assert present(live).folder.startswith(f"{DAYS[4]:%Y%m%d}-235500Z-")
     assert record["metrics"]["mae"] == candidate["mae"]
     assert record["n_valid"] == candidate["n"]
     assert candidate["crps"] < candidate["mae_persistence"] < candidate["crps_climatology"] * 9
@@ -180,5 +181,8 @@ def test_days_that_teach_tune_and_judge_follow_one_another(days: int) -> None:
     split = Split.of(window, judged=True)
     assert [*split.warm_up, *split.learn, *split.tune, *split.judge] == window
     assert all((split.learn, split.tune, split.judge))
-    assert len(split.judge) <= 3
+    # A seventh judges, a fifth of the rest tunes, a fourth of it warms up; three at most of each.
+    expected = {3: (0, 1, 1), 4: (0, 1, 1), 7: (1, 1, 1), 14: (3, 2, 2), 21: (3, 3, 3)}
+    found = (len(split.warm_up), len(split.tune), len(split.judge))
+    assert found == expected.get(days, (3, 3, 3))
     assert not Split.of(window, judged=False).judge
