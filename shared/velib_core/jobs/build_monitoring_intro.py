@@ -7,6 +7,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
+from velib_core import logs
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
 from velib_core.jobs.recipes import intro as recipe
@@ -59,7 +60,7 @@ def run(network: Network, warm: WarmState, *, force: bool = False) -> JobResult:
 
 def _make(network: Network, warm: WarmState, found: dict[str, Entry]) -> Documents:
     layout, limits = network.layout, network.settings.monitoring
-    read = {name: json.loads(warm.read(network.lake, entry)) for name, entry in found.items()}
+    read = _read(network.lake, warm, found)
     now = _instant(read)
     names = {name: layout.name(key) for name, key in recipe.sources(network.settings).items()}
     return intro.build(
@@ -78,6 +79,22 @@ def _make(network: Network, warm: WarmState, found: dict[str, Entry]) -> Documen
     )
 
 
+def _read(lake: ReadableLake, warm: WarmState, found: dict[str, Entry]) -> dict[str, Any]:
+    """Return the documents by name; one that is none is named in the log, and missing."""
+    read: dict[str, Any] = {}
+    for name, entry in found.items():
+        try:
+            document = json.loads(warm.read(lake, entry))
+        except (ValueError, RecursionError) as error:
+            logs.log_once("ERROR", f"{entry.name} is left out: {error!r:.300}")
+            continue
+        if isinstance(document, dict):
+            read[name] = document
+        else:
+            logs.log_once("ERROR", f"{entry.name} is left out: it is no JSON object")
+    return read
+
+
 def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
     """Return the instant that ages are counted from: that of the newest snapshot.
 
@@ -87,12 +104,10 @@ def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
     """
     follow = [read[name] for name in read if recipe.follows_snapshots(name)]
     keys = ("snapshot_ts_utc", "now_utc", "generated_at")
-    stamps = [
-        document[key]
+    known = [
+        stamp
         for document in follow or read.values()
         for key in keys
-        if isinstance(document.get(key), str)
+        if (stamp := intro.instant_of(document.get(key))) is not None
     ]
-    known = [dt.datetime.fromisoformat(stamp) for stamp in stamps]
-    aware = [stamp if stamp.tzinfo else stamp.replace(tzinfo=dt.UTC) for stamp in known]
-    return max(aware, default=dt.datetime.now(dt.UTC))
+    return max(known, default=dt.datetime.now(dt.UTC))

@@ -188,7 +188,7 @@ def _alerts_in(lake: ReadableLake, manifest: Entry | None) -> list[dict[str, Any
     try:
         alerts = json.loads(lake.read(manifest))["alerts"]
         return [dict(alert) for alert in alerts if {"code", "artefact", "text"} <= set(alert)]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

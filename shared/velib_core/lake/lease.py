@@ -102,5 +102,5 @@ def _read(data: bytes) -> tuple[str, dt.datetime] | None:
         document = json.loads(data)
         expires = dt.datetime.fromisoformat(document["expires_at"])
         return str(document["owner"]), expires if expires.tzinfo else expires.replace(tzinfo=dt.UTC)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

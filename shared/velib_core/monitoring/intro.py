@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from velib_core.monitoring.data.drift import DriftThresholds
@@ -15,7 +16,7 @@ from velib_core.monitoring.documents import Alert, Documents, RunMetadata, Statu
 from velib_core.timeline.bins import HorizonMinutes, iso_z
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 VERSION = "1.3"
 
@@ -94,11 +95,11 @@ def build(
     reported = sorted({*horizons, HorizonMinutes(15), HorizonMinutes(60)})
     statuses = _statuses(sources, reported, now, limits)
     kpis = {
-        "stations_active": _get(sources.overview, "stations_active"),
-        "freshness_p95_min": _get(sources.freshness, "stations", "freshness", "p95_min"),
-        "coverage_7d_pct": _get(sources.health, "coverage_global_pct"),
-        "coverage_days": _get(sources.health, "current_days"),
-        "psi_global": _get(sources.drift, "psi_global"),
+        "stations_active": _number(sources.overview, "stations_active"),
+        "freshness_p95_min": _number(sources.freshness, "stations", "freshness", "p95_min"),
+        "coverage_7d_pct": _number(sources.health, "coverage_global_pct"),
+        "coverage_days": _number(sources.health, "current_days"),
+        "psi_global": _number(sources.drift, "psi_global"),
         "model_versions": _versions(sources),
     }
     document = {
@@ -154,7 +155,7 @@ _RANK: tuple[Led, ...] = ("ok", "warn", "down")
 
 
 def _stations(sources: IntroSources, now: dt.datetime, limits: IntroThresholds) -> dict[str, Any]:
-    active = _get(sources.overview, "stations_active")
+    active = _number(sources.overview, "stations_active")
     age = _age(_get(sources.overview, "snapshot_ts_utc"), now)
     led = _led(age, limits.snapshot_ok_min, limits.snapshot_warn_min) if active else "down"
     return {
@@ -170,7 +171,7 @@ def _forecast(
 ) -> dict[str, Any]:
     made = _get(forecast, "generated_at")
     age = _age(made, now)
-    rows = _get(forecast, "data")
+    rows = _rows(forecast)
     reported = [row for row in rows or [] if row.get("bikes_pred_int") is not None]
     led = _led(age, limits.forecast_ok_min, limits.forecast_warn_min)
     return {
@@ -185,7 +186,7 @@ def _forecast(
 
 def _weather(sources: IntroSources, now: dt.datetime, limits: IntroThresholds) -> dict[str, Any]:
     seen = _get(sources.freshness, "now_utc")
-    then = _get(sources.freshness, "weather", "freshness_min")
+    then = _number(sources.freshness, "weather", "freshness_min")
     since = _age(seen, now)
     # The weather was that old when the snapshot was taken, and has aged since.
     age = None if then is None or since is None else then + since
@@ -197,7 +198,7 @@ def _weather(sources: IntroSources, now: dt.datetime, limits: IntroThresholds) -
 
 
 def _drift(sources: IntroSources, now: dt.datetime, limits: IntroThresholds) -> dict[str, Any]:
-    psi, made = _get(sources.drift, "psi_global"), _get(sources.drift, "generated_at")
+    psi, made = _number(sources.drift, "psi_global"), _get(sources.drift, "generated_at")
     by_value: Led = "down"
     if psi is not None:
         by_value = "ok" if psi < limits.psi_ok else "warn" if psi < limits.psi_warn else "down"
@@ -206,7 +207,7 @@ def _drift(sources: IntroSources, now: dt.datetime, limits: IntroThresholds) -> 
         "led": max(by_value, by_age, key=_RANK.index),
         "psi_global": psi,
         "top_feature": _get(sources.drift, "top_feature"),
-        "top_feature_psi": _get(sources.drift, "top_feature_psi"),
+        "top_feature_psi": _number(sources.drift, "top_feature_psi"),
         "source_generated_at": made,
     } | _believe(made, limits.daily_warn_min)
 
@@ -217,22 +218,24 @@ def _led(age: float | None, ok: float, warn: float) -> Led:
     return "ok" if age <= ok else "warn"
 
 
-def _believe(stamp: str | None, minutes: float) -> dict[str, str | None]:
+def _believe(stamp: object, minutes: float) -> dict[str, str | None]:
     """Say until when a status may be shown; after that a reader must call it down."""
-    made = _instant(stamp)
+    made = instant_of(stamp)
     return {"valid_until": iso_z(made + dt.timedelta(minutes=minutes)) if made else None}
 
 
-def _age(stamp: str | None, now: dt.datetime) -> float | None:
-    made = _instant(stamp)
+def _age(stamp: object, now: dt.datetime) -> float | None:
+    made = instant_of(stamp)
     aware = now if now.tzinfo else now.replace(tzinfo=dt.UTC)
     return max((aware - made).total_seconds() / 60, 0.0) if made else None
 
 
-def _instant(stamp: str | None) -> dt.datetime | None:
-    if stamp is None:
+def instant_of(stamp: object) -> dt.datetime | None:
+    """Return the instant that a document states, UTC where it names no zone; else ``None``."""
+    try:
+        instant = dt.datetime.fromisoformat(str(stamp))
+    except ValueError:
         return None
-    instant = dt.datetime.fromisoformat(stamp)
     return instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)
 
 
@@ -240,7 +243,8 @@ def _versions(sources: IntroSources) -> str | None:
     """Return the live versions, by horizon; a horizon without a model says so."""
     if not any(sources.models.values()):
         return None
-    return " / ".join(_get(model, "version") or "–" for _, model in sorted(sources.models.items()))
+    versions = (_get(model, "version") for _, model in sorted(sources.models.items()))
+    return " / ".join(str(version or "–") for version in versions)
 
 
 LABELS = {
@@ -266,7 +270,8 @@ def _activity(sources: IntroSources, kpis: Mapping[str, Any]) -> list[dict[str, 
         (LABELS["active"], kpis["stations_active"], _get(sources.overview, "generated_at")),
     ]
     for h, forecast in sorted(sources.forecasts.items()):
-        count = None if forecast is None else len(forecast["data"])
+        found = _rows(forecast)
+        count = None if found is None else len(found)
         rows.append((LABELS["forecasts"].format(h), count, _get(forecast, "generated_at")))
     rows.append((LABELS["psi"], kpis["psi_global"], _get(sources.drift, "generated_at")))
     return [{"label": label, "value": value, "generated_at": at} for label, value, at in rows]
@@ -285,9 +290,21 @@ def _alerts(statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds) 
     return [Alert("high", code, "no forecast is fresh enough", DOCUMENT, age, level)]
 
 
-def _get(document: Mapping[str, Any] | None, *path: str) -> Any:  # noqa: ANN401 -- JSON is any value
+def _get(document: object, *path: str) -> Any:  # noqa: ANN401 -- JSON is any value
     for key in path:
-        if document is None:
+        if not isinstance(document, Mapping):
             return None
         document = document.get(key)
     return document
+
+
+def _number(document: object, *path: str) -> float | None:
+    """Return a number of a document, ``None`` where it has none there."""
+    found = _get(document, *path)
+    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+def _rows(forecast: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:
+    """Return the rows of a forecast document, ``None`` where it has none."""
+    rows = _get(forecast, "data")
+    return [r for r in rows if isinstance(r, Mapping)] if isinstance(rows, list) else None
