@@ -333,6 +333,25 @@ def test_a_link_opens_its_station(risky: Any) -> None:
     risky.execute_script("history.replaceState(null, '', location.pathname)")
 
 
+def test_a_line_of_a_slow_feed_joins_its_polls_and_not_what_is_missing(browser: Any) -> None:
+    drawn = browser.execute_script("""
+      const every = (step, missing) => Array.from({ length: 40 }, (_, n) =>
+        (n % step || missing.includes(n) ? null : n));
+      return [[1, [7]], [3, []], [3, [12, 15]]].map(([step, missing]) => {
+        const y = every(step, missing);
+        return line("name", y.map((_, n) => n), y, "truth");
+      }).map(({ x, y }) => [x.length, y]);
+    """)
+    (length, known), (_, slow), (_, broken) = drawn
+    assert (length, known[6:9]) == (40, [6, None, 8])
+    assert slow == list(range(0, 40, 3))
+    gap = broken.index(9) + 1
+    assert set(broken[gap : broken.index(18)]) == {None}
+    assert [value for value in broken if value is not None] == [
+        n for n in range(0, 40, 3) if n not in {12, 15}
+    ]
+
+
 def test_alerts_come_first_and_next_to_the_lights(browser: Any) -> None:
     alerts = browser.find_elements(By.CSS_SELECTOR, "#alerts li")
     assert [alert.get_attribute("class") for alert in alerts] == ["high", "medium"]

@@ -37,9 +37,19 @@ function layout(extra = {}) {
 }
 
 const line = (name, x, y, shade, more = {}) => ({
-  type: "scatter", mode: "lines", name, x, y,
+  type: "scatter", mode: "lines", name, ...atPolls(x, y),
   line: { color: colour(shade), width: 2, ...more }, connectgaps: false,
 });
+
+// Between the polls of a slow feed nothing is missing: only more than its usual step is a gap.
+function atPolls(x, y) {
+  const known = y.flatMap((value, n) => ((value ?? null) === null ? [] : [n]));
+  const steps = known.slice(1).map((n, k) => n - known[k]).sort((a, b) => a - b);
+  const step = steps[steps.length >> 1] ?? 1;
+  const gap = (n) => y.slice(Math.max(0, n - step + 1), n + step).every((value) => (value ?? null) === null);
+  const keep = y.map((value, n) => step === 1 || (value ?? null) !== null || gap(n));
+  return { x: x.filter((_, n) => keep[n]), y: y.filter((_, n) => keep[n]) };
+}
 
 const share = () => (choice.lang === "fr" ? " %" : "%");
 const narrow = () => innerWidth < 560;
