@@ -115,6 +115,20 @@ def test_the_truth_is_what_was_observed_at_exactly_the_horizon(rows: Any) -> Non
     assert 0 < known < total == view.num_rows
 
 
+@pytest.mark.parametrize(("docks", "bikes", "occupied"), [(1, 1, 1.0), (4, 1, 0.25), (0, 1, None)])
+def test_occupancy_is_bikes_by_docks_down_to_a_single_dock(
+    docks: int, bikes: int, occupied: float | None
+) -> None:
+    bin_ = first_bin(DAY)
+    table = network.snapshot_table(bin_, 1, capacity=[docks], bikes=[bikes])
+    rows = snapshot.validate(table, bin_)[0]
+    panel = build_panel([rows], bin_, Bin(bin_ + 2 * BINS_PER_DAY))
+    evaluated = views.evaluation_table(panel, DAY, HORIZONS, {})
+    observed = views.observations_table(rows, penury_bikes=2, saturation_docks=2)
+    for view in (evaluated, observed):
+        assert set(view["occ_ratio"].to_pylist()) == {occupied}
+
+
 def test_the_last_bins_of_a_day_find_their_truth_in_the_next(rows: Any) -> None:
     start = first_bin(DAY)
     alone = build_panel([rows], start, Bin(start + BINS_PER_DAY))
