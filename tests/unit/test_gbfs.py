@@ -598,6 +598,11 @@ def test_a_name_whose_bytes_are_damaged_is_none_and_the_rest_of_the_file_stays()
         ({"last_updated": "soon"}, None),
         ({"last_updated": True}, None),
         ({"last_updated": 10**30}, None),
+        ({"last_updated": -(10**400)}, None),
+        ({"last_updated": math.nan}, None),
+        ({"last_updated": "0001-01-01T00:00:00+23:59"}, None),
+        ({"last_updated": "9999-12-31T23:59:59-23:59"}, None),
+        ({"last_updated": f"{STAMP} UTC"}, None),
     ],
 )
 def test_the_feeds_stamp_is_read_in_every_dialect(top: dict[str, Any], said: Any) -> None:
@@ -668,7 +673,10 @@ def test_a_discovery_without_the_station_feeds_is_an_error(data: dict[Any, Any])
         gbfs.feed_urls(gbfs.decode("gbfs", bytes_of("gbfs", data)))
 
 
-JSON = st.recursive(
+EXTREME = st.sampled_from(
+    [10**400, -(10**400), 1e308, "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "9" * 30]
+)
+JSON = EXTREME | st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=4,
@@ -688,6 +696,18 @@ USUAL = st.fixed_dictionaries(
 RECORDS = st.lists(
     USUAL | st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5) | JSON, max_size=6
 )
+
+
+@settings(deadline=None)
+@given(JSON, JSON, JSON)
+def test_nothing_that_a_file_says_of_itself_is_an_uncaught_error(
+    stamp: Any, ttl: Any, version: Any
+) -> None:
+    top = {"last_updated": stamp, "ttl": ttl, "version": version}
+    read = gbfs.decode("station_status", bytes_of("s", {"stations": []}, **top))
+    found = observed_at(read.last_updated, np.array([math.nan]), NOON, "America/Chicago")
+    assert abs(found.at - NOON) <= dt.timedelta(days=7)
+    assert 0 <= read.ttl_s <= 86_400
 
 
 @settings(deadline=None)

@@ -139,14 +139,19 @@ def posix(value: object) -> float | None:
     """
     if isinstance(value, str):
         stripped = value.strip()
-        if not _DIGITS.fullmatch(stripped) or _is_date(stripped):
-            return _posix_of_text(stripped)
-        value = float(stripped)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+        is_count = _DIGITS.fullmatch(stripped) and not _is_date(stripped)
+        seconds = _since_1970(float(stripped)) if is_count else _posix_of_text(stripped)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = _since_1970(value)
+    else:
         return None
-    per_second = next((unit for least, unit in _UNITS if value >= least), 1)
-    seconds = value / per_second if value < _LARGEST else math.inf
-    return float(seconds) if _YEAR_1 <= seconds <= _YEAR_9999 else None
+    return seconds if seconds is not None and _YEAR_1 <= seconds <= _YEAR_9999 else None
+
+
+def _since_1970(count: float) -> float | None:
+    """Return a count since 1970, of any unit, in seconds."""
+    per_second = next((unit for least, unit in _UNITS if count >= least), 1)
+    return count / per_second if -_LARGEST < count < _LARGEST else None
 
 
 def _posix_of_text(stripped: str) -> float | None:
@@ -165,7 +170,7 @@ def _is_date(digits: str) -> bool:
 def _parse(stripped: str) -> dt.datetime:
     said = stripped.upper()  # RFC 3339 allows small letters, and no version of Python reads them
     for zone in (" UTC", " GMT"):
-        if said[:4].isdigit():
+        if said[4:5] in {"-", "/"}:
             said = said.removesuffix(zone)
     try:
         return dt.datetime.fromisoformat(said)
