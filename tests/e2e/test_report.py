@@ -114,6 +114,17 @@ def test_the_map_has_every_station(browser: Any) -> None:
     assert ids == present(published.sources(STATIONS).panel).stations.ids.tolist()
 
 
+@pytest.mark.parametrize("mode", ["now", "bike"])
+def test_the_map_ends_above_its_legend(browser: Any, mode: str) -> None:
+    browser.execute_script("choice.mode = arguments[0]; drawMap()", mode)
+    plot, card, legend = browser.execute_script("""
+      const box = (query) => document.querySelector(query).getBoundingClientRect();
+      return [box("#map .main-svg").bottom, box("#map").bottom, box("#map + *").top];""")
+    browser.execute_script("choice.mode = 'now'; drawMap()")
+    assert plot <= card + 1
+    assert plot <= legend
+
+
 def test_a_click_on_the_map_opens_the_station_under_it(browser: Any) -> None:
     points = browser.find_elements(By.CSS_SELECTOR, "#map .scatterlayer .trace:first-child .point")
     for n in (17, 5):

@@ -78,6 +78,7 @@ function drawMap() {
   const bar = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((km) => km > (right - left) / 8) ?? 100;
   const bottom = Math.min(...stations.y) - 0.04 * (right - left || 1);
   label(figure, text("map.label"), "group"); // it has buttons, so it is no image
+  mapNote(here.length, shares.filter((share) => share === null).length); // it leaves the map its height
   Plotly.react(figure, [stations, ring], layout({
     showlegend: false, margin: { l: 0, r: 0, t: 4, b: 4 }, xaxis: bare,
     yaxis: { ...bare, scaleanchor: "x" }, uirevision: "map",
@@ -93,6 +94,7 @@ function drawMap() {
     hoverdistance: matchMedia("(pointer: coarse)").matches ? 40 : 20,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "pan",
   }), { ...CONFIG, displayModeBar: "hover", modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d"]] });
+  if (figure._fullLayout.height !== figure.clientHeight) Plotly.Plots.resize(figure);
   if (!figure.dataset.listens) {
     figure.on("plotly_click", (event) => {
       const picked = event.points.find((point) => point.customdata !== undefined);
@@ -100,7 +102,6 @@ function drawMap() {
     });
     figure.dataset.listens = "yes";
   }
-  mapNote(here.length, shares.filter((share) => share === null).length);
 }
 
 // Quarters whose labels do not cover an earlier one's.
