@@ -163,7 +163,7 @@ def check_models(
 
 
 def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
-    """Return forecasts that are unreadable, or published but not in the forecast log."""
+    """Return forecasts that are unreadable, also as GBFS, or published but not logged."""
     layout = Layout(settings)
     again = place.again("build_serving_forecast")
     manifest = _fetched(lake, layout.name(ServingManifest()))
@@ -181,6 +181,11 @@ def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Ite
             text = f"the forecast log lacks the newest forecast of h{horizon}"
             text += ": what was published cannot be scored"
             yield Finding("forecast log", "unlogged", f"h{horizon}", text)
+    for entry in lake.entries(f"{layout.gbfs}/"):
+        if entry.name.endswith(".json") and not isinstance(_json(lake.read(entry)), dict):
+            yield Finding(
+                "forecasts", "unreadable", entry.name, f"{entry.name} is unreadable", again
+            )
 
 
 def _logged(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, manifest: object) -> bool:

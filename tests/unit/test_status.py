@@ -29,6 +29,7 @@ from velib_core.lake.artefact import crc32c, json_bytes
 from velib_core.lake.keys import (
     Forecast,
     ForecastLogPartition,
+    GbfsDocument,
     Key,
     ModelFile,
     Monitoring,
@@ -331,6 +332,7 @@ def modelled(observed: tuple[Lake, datetime], settings: Settings) -> Any:
         partition = ForecastLogPartition(newest_bin(), horizon, "0a1b2c3d")
         network.put(lake, layout.name(partition), b"forecasts")
         put_json(lake, layout.name(Forecast(horizon)), {"model_version": "2.0.1", "data": []})
+    put_json(lake, layout.name(GBFS), {"version": "3.0"})
     stamp = {"snapshot": iso_z(bin_start(newest_bin())), "horizons": list(settings.horizons)}
     put_json(lake, layout.name(ServingManifest()), stamp)
     kpis = json_bytes({"coverage_global_pct": 99.0})
@@ -343,6 +345,7 @@ def modelled(observed: tuple[Lake, datetime], settings: Settings) -> Any:
 POINTER = ModelFile(H15, None, registry.POINTER)
 BOOSTER = ModelFile(H15, FOLDER, "model.ubj")
 HEALTH = Monitoring("data/health", "manifest.json")
+GBFS = GbfsDocument(H15, "station_status.json")
 FORGED: dict[str, tuple[Key, bytes | None]] = {
     "pointer deleted": (POINTER, None),
     "pointer truncated": (POINTER, b'{"folder": "2025'),
@@ -355,6 +358,7 @@ FORGED: dict[str, tuple[Key, bytes | None]] = {
     "document empty": (KPIS, b""),
     "manifest truncated": (HEALTH, b'{"alerts"'),
     "forecast truncated": (Forecast(H15), b"[1, 2"),
+    "GBFS document truncated": (GBFS, b'{"version"'),
 }
 """What is done behind our back: the object, and what it holds then, ``None`` where it is gone."""
 
@@ -380,6 +384,7 @@ ON_THE_PAGE = {
     "document empty": {"unreadable"},
     "manifest truncated": {"unreadable"},
     "forecast truncated": {"unreadable"},
+    "GBFS document truncated": {"unreadable"},
 }
 
 
@@ -432,6 +437,7 @@ FAULTS = {
     "document empty": ("documents", "kpis.json is unreadable", "build_data_health"),
     "manifest truncated": ("documents", "manifest.json is unreadable", "build_data_health"),
     "forecast truncated": ("forecasts", "forecast.json is unreadable", "build_serving_forecast"),
+    "GBFS document truncated": ("forecasts", "station_status.json is unreadable", "build_serving_"),
 }
 
 
