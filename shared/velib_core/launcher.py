@@ -25,6 +25,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from google.auth.exceptions import GoogleAuthError
+
 from velib_core import logs
 from velib_core import monitoring_pipeline as pipeline
 from velib_core.errors import PermanentError, TransientError
@@ -203,6 +205,10 @@ def launch(environ: Mapping[str, str]) -> int:
         return BUSY if isinstance(error, LeaseBusyError) else WRONG_SETTING
     except (PermanentError, TransientError) as error:
         logs.log("ERROR", f"failed: {error}", error=type(error).__name__)
+        return FAILED
+    except GoogleAuthError as error:
+        way_out = "run `gcloud auth application-default login`"
+        logs.log("ERROR", f"no access to Google Cloud: {way_out} ({error})")
         return FAILED
     if result.outputs and set(result.outputs.values()) == {"absent"}:
         missing = ", ".join(result.outputs)

@@ -116,6 +116,17 @@ def test_a_failed_job_ends_with_1(environ: dict[str, str]) -> None:
     assert launcher.launch(environ | {"JOB": "export_training_base"}) == launcher.FAILED
 
 
+def test_a_job_without_credentials_is_one_line_with_the_way_out(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")
+    assert launcher.launch(environ | {"JOB": "compact_daily"}) == launcher.FAILED
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "gcloud auth application-default login" in json.loads(said[0])["message"]
+
+
 def test_a_held_lock_ends_with_75_and_runs_nothing(observed: Lake, environ: dict[str, str]) -> None:
     env = environ | {"JOB": "compact_daily", "DAY": str(DAY)}
     env["GCS_LOCK"] = f"{environ['GCS_BUCKET_ROOT']}/locks/compact"
