@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import io
+import itertools
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+import hostile
 import numpy as np
 import permission_proxy
 import psutil
@@ -35,6 +37,7 @@ from contract.documents import problems
 from permission_proxy import Denial, OneWriteASecond, behind_proxy
 from present import present
 from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
+from velib_core.events.topics import TOPICS
 from velib_core.feeds import gbfs, kinds, stations
 from velib_core.feeds.observed import observed_at
 from velib_core.feeds.open_meteo import Weather
@@ -46,7 +49,7 @@ from velib_core.lake.layout import Layout
 from velib_core.lake.readable import ReadableNetwork
 from velib_core.settings.network import Settings
 from velib_core.tables import snapshot
-from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, parse_day
+from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, first_bin, parse_day
 from velib_local.emulator.cloud import LocalCloud, deployed
 from velib_local.emulator.servers import BUCKET, PROJECT, local_servers
 from velib_local.simulation import feed_documents
@@ -87,6 +90,16 @@ GROWTH_MIB_PER_HOUR = collections.defaultdict(lambda: 2.0, build_network_overvie
 """Of one function's process, by simulated time; the overview keeps the snapshots of its day."""
 
 SETTINGS = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
+
+HOSTILE_EVERY_BINS = 16
+"""How often somebody puts objects into the bucket and messages on the topics that are none."""
+
+HOSTILE_MESSAGES = (
+    b"[" * 30_000,
+    b'{"horizon_min": 1' + b"0" * 400 + b"}",
+    b'{"day": "2025-02-30"}',
+    b"caf\xe9",
+)
 
 
 class Weathering:
@@ -147,6 +160,34 @@ class Weathering:
                 feed.stall(status, 11.0, times=1)
             case "weather":
                 feed.fail("/v1/forecast", 503)
+
+    def intrude(self, cloud: LocalCloud, bin_: Bin) -> set[str]:
+        """Write hostile objects in every folder, one in place of the next snapshot, and messages.
+
+        Return the names of those that stay.
+        """
+        layout, far = Layout(cloud.settings), parse_day("2099-01-01")
+        kinds_of = list(hostile.UNREADABLE.values())
+        data = kinds_of[self.counts["intrusion"] % len(kinds_of)](bin_)
+        self.counts["intrusion"] += 1
+        n = self.counts["intrusion"]
+        folder = layout.name(Snapshot(bin_)).rpartition("/")[0]
+        stay = {
+            f"{folder}/intruder-{n}.parquet",
+            f"{layout.daily}/compact_2025-11-03 ({n}).parquet",
+            f"{layout.profiles}/h60/{n}.bak",
+            f"models/h60/{n}/version.json",
+            f"ledger/date={DAY}/{n}.parquet",
+            f"monitoring/data/health/latest/{n}.json",
+        }
+        if n == 1:
+            stay |= {layout.name(Snapshot(first_bin(far))), layout.name(Daily(far))}
+        for name in (*stay, layout.name(Snapshot(Bin(bin_ + 1)))):
+            artefact = Artefact(data, PARQUET, crc32c(data))
+            cloud.lake.write(name, artefact, expected_generation=0)
+        for topic, message in itertools.product(TOPICS.values(), HOSTILE_MESSAGES):
+            cloud.servers.publish(cloud.settings.topic(topic), message, {})
+        return stay
 
     def kill(self, cloud: LocalCloud, stop: threading.Event) -> None:
         """Kill a function at work now and then, until stopped."""
@@ -279,6 +320,7 @@ class Soak:
     unacknowledged: int
     dead_letters: list[Any]
     lake: dict[str, bytes]
+    intruders: set[str]
     settings: Settings
     fixes: list[Any]
     changed_by_replay: list[str]
@@ -300,6 +342,7 @@ def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         base = {"GCS_BUCKET_ROOT": f"gs://{BUCKET}", "GOOGLE_CLOUD_PROJECT": PROJECT}
         settings = Settings.from_env(base | env)
         remember_the_past(city, connect(settings), Layout(settings))
+        feed.show(city.state())  # functions wake before the day begins: their clock needs a time
         cloud = stack.enter_context(
             deployed(servers, env, proxy=behind_proxy(lambda *_: faults.policy))
         )
@@ -328,6 +371,7 @@ def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Wea
         thread.start()
     started = time.monotonic()
     tables = []
+    intruders: set[str] = set()
     try:
         for n in range(BINS_PER_DAY + 1):
             due = started + n * BIN.total_seconds() / SPEED
@@ -339,6 +383,8 @@ def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Wea
             cloud.trigger_ingest()
             if n % 12 == 4:
                 cloud.publish(ReplayRequested())
+            if n % HOSTILE_EVERY_BINS == HOSTILE_EVERY_BINS // 2:
+                intruders |= faults.intrude(cloud, bin_of(city.now))
             faults.killing = n < KILLING_BINS
             city.advance(city.now + BIN)
         seconds = time.monotonic() - started
@@ -380,6 +426,7 @@ def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Wea
         unacknowledged=unacknowledged,
         dead_letters=cloud.dead_letters(),
         lake=after,
+        intruders=intruders,
         settings=cloud.settings,
         fixes=fixes,
         changed_by_replay=[n for n in before.keys() | after if before.get(n) != after.get(n)],
@@ -411,6 +458,7 @@ def test_everything_fails_now_and_then(soak: Any) -> None:
     report(soak)
     assert set(map(str, STORE_FAULTS)) | set(FEED_FAULTS) <= set(soak.faults)
     assert min(soak.faults[kind] for kind in ("kill", "duplicate", "lost answer")) >= 10
+    assert soak.faults["intrusion"] == BINS_PER_DAY // HOSTILE_EVERY_BINS
 
 
 def report(soak: Any) -> None:
@@ -433,6 +481,7 @@ def report(soak: Any) -> None:
 def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak: Any) -> None:
     layout = Layout(soak.settings)
     held = [name for name in soak.lake if name.startswith(layout.bronze_day(DAY))]
+    held = [name for name in held if name not in soak.intruders]
     assert len(held) == BINS_PER_DAY
     assert rows_apart(soak.lake[layout.name(Daily(DAY))], soak.expected) == 0
     assert soak.expected.num_rows > 0.97 * STATIONS * BINS_PER_DAY
@@ -456,7 +505,11 @@ def test_nothing_is_left_to_reconcile_and_an_undisturbed_replay_makes_the_same(s
 
 def test_every_artefact_is_valid(soak: Any) -> None:
     wrong, checked = [], 0
-    for name, data in soak.lake.items():
+    ours = {n: data for n, data in soak.lake.items() if n not in soak.intruders}
+    assert len(ours) == len(soak.lake) - len(soak.intruders), "what is not ours is left alone"
+    for name, data in ours.items():
+        if name.startswith("quarantine/"):
+            continue
         if name.endswith(".parquet"):
             pq.read_metadata(io.BytesIO(data))
         elif name.endswith(".json") and name.startswith(("serving/", "models/", "monitoring/")):
