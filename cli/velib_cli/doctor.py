@@ -42,8 +42,8 @@ TIMEOUT_S = 10
 RUNTIME_NOTICE_DAYS = 365
 
 SUBJECTS = (
-    *("snapshots", "documents", "models", "forecasts", "forecast log", "artefacts"),
-    *("alerts", "quarantine", "dead letters"),
+    *("snapshots", "days", "profiles", "documents", "models", "forecasts", "forecast log"),
+    *("artefacts", "alerts", "quarantine", "dead letters"),
 )
 """What a look at the contents of a lake is about."""
 

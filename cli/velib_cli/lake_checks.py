@@ -45,12 +45,16 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """How the commands that fix a lake name it: an option of ours, and its network."""
+    """How the commands that fix a lake name it: an option of ours, and its network.
+
+    ``remake`` is the command that made a folder, and makes all of it again.
+    """
 
     option: str
     network: str
     project: str
     deployed: bool
+    remake: str | None = None
 
     def velib(self, command: str) -> str:
         """Return a command of ours on this lake."""
@@ -58,9 +62,9 @@ class Place:
         return " ".join(filter(None, ("velib", verb, self.option, rest)))
 
     def publish(self, topic: str, message: str) -> str | None:
-        """Return the command that publishes a message; a folder has nobody who reacts."""
+        """Return the command that publishes a message; in a folder nobody reacts to one."""
         if not self.deployed:
-            return None
+            return self.remake
         target = f"{self.network}-{topic} --project={self.project or 'PROJECT'}"
         return f"gcloud pubsub topics publish {target} --message='{message}'"
 
@@ -173,6 +177,8 @@ def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Ite
     for horizon in settings.horizons:
         name = layout.name(Forecast(horizon))
         if lake.stat(name) is None:
+            if manifest is not None:
+                yield Finding("forecasts", "missing", name, f"{name} is missing", again)
             continue
         forecast = _fetched(lake, name)
         if not isinstance(forecast, dict):

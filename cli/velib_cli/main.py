@@ -120,15 +120,18 @@ def _inspect(
 ) -> LakeStatus:
     from velib_cli.dead_letters import dead_lettered, waiting  # noqa: PLC0415
     from velib_cli.status import inspect_lake  # noqa: PLC0415
-    from velib_cli.targets import open_lake  # noqa: PLC0415
+    from velib_cli.targets import command_that_made, open_lake  # noqa: PLC0415
 
     lake, settings = open_lake(bucket, folder, project, settings_file)
     with Console(stderr=True).status(f"Looking at {escape(str(bucket or folder))}"):
         dead_letters = dead_lettered(folder) if folder is not None else waiting(settings)
         now = dt.datetime.now(dt.UTC)
         place = f"--dir {folder}" if folder is not None else None
+        remake = command_that_made(folder) if folder is not None else None
         live = folder is None
-        return inspect_lake(lake, settings, now, dead_letters, live=live, place=place)
+        return inspect_lake(
+            lake, settings, now, dead_letters, live=live, place=place, remake=remake
+        )
 
 
 @cli.command(short_help="Check a deployment or a folder, and say how to fix it.")

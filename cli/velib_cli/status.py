@@ -25,6 +25,7 @@ from velib_cli.lake_checks import (
     check_models,
 )
 from velib_cli.printed import age, counted
+from velib_cli.table_checks import check_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from velib_cli.dead_letters import DeadLetters
 
 LATELY = dt.timedelta(days=1)
+
+NAMED = 3
+"""Names of missing objects that a finding is about."""
 
 
 _KEYS = {
@@ -133,11 +137,13 @@ def inspect_lake(
     *,
     live: bool,
     place: str | None = None,
+    remake: str | None = None,
 ) -> LakeStatus:
     """Read the state of a lake; costs listings, and the live models and manifests.
 
     A ``live`` lake is expected to grow: an old newest snapshot needs attention there. ``place``
-    is the option by which commands name the lake, as in ``--dir out/demo``.
+    is the option by which commands name the lake, as in ``--dir out/demo``, and ``remake`` the
+    command that made a folder.
     """
     layout = Layout(settings)
     days = observed_days(lake, layout)
@@ -149,7 +155,8 @@ def inspect_lake(
     dailies = [entry.name for entry in lake.entries(f"{layout.daily}/")]
     refused, lately = _quarantined(lake, layout, now)
     as_of = now if live or start is None else start
-    where = Place(place or f"--bucket {settings.root}", settings.network, settings.project, live)
+    option = place or f"--bucket {settings.root}"
+    where = Place(option, settings.network, settings.project, live, remake)
     fixes, unplanned = _fixes(lake, settings)
     state = LakeStatus(
         network=settings.network,
@@ -196,6 +203,7 @@ def _content(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[F
     for horizon in settings.horizons:
         yield from check_models(lake, settings, horizon, place)
     yield from check_forecasts(lake, settings, place)
+    yield from check_tables(lake, settings, place)
 
 
 def _findings(state: LakeStatus, place: Place) -> Iterator[Finding]:
@@ -226,9 +234,17 @@ def _findings(state: LakeStatus, place: Place) -> Iterator[Finding]:
         text, number = f"{dead_lettered}{more} dead-lettered", str(state.dead_letters.count)
         yield Finding("dead letters", "dead_lettered", number, text, _pull(place))
     if state.fixes:
-        fixes = counted(len(state.fixes), "artefact is", "artefacts are")
-        text, number = f"{fixes} missing or stale", str(len(state.fixes))
-        yield Finding("artefacts", "artefacts", number, text, place.again())
+        yield _to_be_made(state.fixes, place)
+
+
+def _to_be_made(fixes: list[str], place: Place) -> Finding:
+    """Return what is missing or stale: how many, and the first of them by name."""
+    about, reasons = zip(*(fix.split(": ", 1) for fix in fixes), strict=True)
+    names = [name.partition(" ")[2] for name in about]
+    number = counted(len(fixes), "artefact is", "artefacts are")
+    text = f"{number} missing or stale, first of all {names[0]} ({reasons[0]})"
+    shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+    return Finding("artefacts", "artefacts", shown, text, place.again())
 
 
 def _doctor(place: Place) -> str | None:

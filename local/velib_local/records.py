@@ -19,6 +19,9 @@ RECORDS = "_local"
 SETTINGS = "settings.env"
 """File of that folder with the settings that the run was given, ``NAME=value`` a line."""
 
+COMMAND = "command.json"
+"""File of that folder with the words of the command that made it, as a list."""
+
 
 def record_entries(entries: Iterable[Entry], folder: Path) -> None:
     """Write what plain files cannot carry: each object's generation, checksum, fingerprint."""

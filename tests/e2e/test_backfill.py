@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from velib_cli.main import cli
+from velib_cli.targets import command_that_made
 from velib_core.events.messages import ReplayRequested
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, first_bin
@@ -37,6 +38,12 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = CliRunner().invoke(cli, ["replay", *words, "--json"])
     assert result.exit_code == 0, result.output
     return folder / "out"
+
+
+def test_a_replay_notes_the_command_that_makes_its_folder_again(replayed: Path) -> None:
+    source, out = replayed.parent / "recording.parquet", replayed
+    again = f"velib replay --source {source} --out {out}"
+    assert command_that_made(replayed) == again
 
 
 def test_snapshots_that_are_copied_in_any_order_become_the_days_of_the_replay(

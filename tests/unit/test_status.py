@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import io
 import json
 import subprocess
 import sys
@@ -12,8 +13,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import network
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from google.cloud import storage
 from present import present
 from velib_cli.dead_letters import DeadLetter, DeadLetters, dead_lettered, waiting
 from velib_cli.main import cli
@@ -24,22 +28,29 @@ from velib_cli.report.sources import read_sources
 from velib_cli.status import LakeStatus, inspect_lake
 from velib_cli.status_text import rows, sentence
 from velib_cli.targets import deployed_settings, open_lake
+from velib_core.features.profiles import empty_profiles, to_bytes
 from velib_core.jobs import compact_daily
 from velib_core.lake.artefact import crc32c, json_bytes
 from velib_core.lake.keys import (
+    Daily,
+    Events,
+    ExportsManifest,
     Forecast,
     ForecastLogPartition,
     GbfsDocument,
     Key,
     ModelFile,
     Monitoring,
+    Profile,
     ServingManifest,
+    Snapshot,
 )
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.tables import quarantine
+from velib_core.tables.views import FORECAST_LOG_SCHEMA
 from velib_core.timeline.bins import Bin, HorizonMinutes, bin_start, iso_z
-from velib_local.records import RECORDS, record_entries
+from velib_local.records import COMMAND, RECORDS, record_entries
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,7 +111,7 @@ def test_status_says_what_is_there_and_what_is_missing(mirrored: Path) -> None:
 
 def test_a_person_reads_what_needs_attention_and_why(mirrored: Path) -> None:
     said = run("status", "--dir", str(mirrored)).output
-    assert said.startswith("One thing needs attention: 2 artefacts are missing or stale.")
+    assert said.startswith("One thing needs attention: 2 artefacts are missing or stale")
     assert "artefacts are missing or stale" in said
     assert "none is live" in said
     assert "no run left a" in said, "why the dead letters are not known"
@@ -330,9 +341,12 @@ def modelled(observed: tuple[Lake, datetime], settings: Settings) -> Any:
             put_json(lake, layout.name(ModelFile(horizon, folder, registry.RECORD)), record)
             put_json(lake, layout.name(ModelFile(horizon, None, registry.POINTER)), record)
         partition = ForecastLogPartition(newest_bin(), horizon, "0a1b2c3d")
-        network.put(lake, layout.name(partition), b"forecasts")
+        network.put(lake, layout.name(partition), table_of(FORECAST_LOG_SCHEMA))
         put_json(lake, layout.name(Forecast(horizon)), {"model_version": "2.0.1", "data": []})
     put_json(lake, layout.name(GBFS), {"version": "3.0"})
+    network.put(lake, layout.name(PROFILE), to_bytes(empty_profiles("Europe/Paris", [])))
+    network.put(lake, layout.name(EVENTS), table_of(FORECAST_LOG_SCHEMA))
+    put_json(lake, layout.name(ExportsManifest()), {"checksums": {}})
     stamp = {"snapshot": iso_z(bin_start(newest_bin())), "horizons": list(settings.horizons)}
     put_json(lake, layout.name(ServingManifest()), stamp)
     kpis = json_bytes({"coverage_global_pct": 99.0})
@@ -346,12 +360,33 @@ POINTER = ModelFile(H15, None, registry.POINTER)
 BOOSTER = ModelFile(H15, FOLDER, "model.ubj")
 HEALTH = Monitoring("data/health", "manifest.json")
 GBFS = GbfsDocument(H15, "station_status.json")
+PROFILE = Profile(network.FIRST_DAY)
+EVENTS = Events(network.FIRST_DAY)
+DAILY = Daily(network.FIRST_DAY)
+PARTITION = ForecastLogPartition(newest_bin(), H15, "0a1b2c3d")
+NEWEST = Snapshot(newest_bin())
+
+
+def table_of(schema: pa.Schema) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(schema.empty_table(), sink)
+    return sink.getvalue()
+
+
 FORGED: dict[str, tuple[Key, bytes | None]] = {
     "pointer deleted": (POINTER, None),
     "pointer truncated": (POINTER, b'{"folder": "2025'),
     "booster deleted": (BOOSTER, None),
     "booster replaced": (BOOSTER, b"another"),
-    "forecast log deleted": (ForecastLogPartition(newest_bin(), H15, "0a1b2c3d"), None),
+    "forecast log deleted": (PARTITION, None),
+    "forecast log truncated": (PARTITION, b"PAR1"),
+    "snapshot replaced": (NEWEST, b"<html>"),
+    "daily deleted": (DAILY, None),
+    "daily truncated": (DAILY, b"PAR1" + bytes(200)),
+    "observations table emptied": (EVENTS, b""),
+    "profile replaced": (PROFILE, b"PK\x03\x04"),
+    "exports manifest truncated": (ExportsManifest(), b'{"checks'),
+    "forecast deleted": (Forecast(H15), None),
     "document edited": (KPIS, b'{"coverage_global_pct":100.0}'),
     "document deleted": (KPIS, None),
     "document truncated": (KPIS, b"{"),
@@ -368,8 +403,9 @@ def forge(lake: Lake, settings: Settings, fault: Any) -> None:
     name = Layout(settings).name(key)
     if data is None:
         lake.delete(present(lake.stat(name)))
-    else:
-        network.put(lake, name, data)
+    else:  # as a person does, not as a function
+        bucket = storage.Client(project=settings.project).bucket(settings.bucket)
+        bucket.blob(name).upload_from_string(data)
 
 
 ON_THE_PAGE = {
@@ -378,6 +414,14 @@ ON_THE_PAGE = {
     "booster deleted": {"model_damaged"},
     "booster replaced": {"model_damaged"},
     "forecast log deleted": {"unlogged"},
+    "forecast log truncated": {"unreadable"},
+    "snapshot replaced": {"unreadable"},
+    "daily deleted": {"artefacts"},
+    "daily truncated": {"unreadable"},
+    "observations table emptied": {"unreadable"},
+    "profile replaced": {"unreadable"},
+    "exports manifest truncated": {"unreadable"},
+    "forecast deleted": {"missing"},
     "document edited": {"edited"},
     "document deleted": {"missing"},
     "document truncated": {"unreadable"},
@@ -431,6 +475,14 @@ FAULTS = {
     "booster deleted": ("models", "model.ubj is missing", "--horizon 15 --to 2.0.0"),
     "booster replaced": ("models", "not the file that was registered", "--to 2.0.0"),
     "forecast log deleted": ("forecast log", "lacks the newest forecast of h15", None),
+    "forecast log truncated": ("forecast log", "_0a1b2c3d.parquet is unreadable", None),
+    "snapshot replaced": ("snapshots", "T00-00.parquet is unreadable", None),
+    "daily deleted": ("artefacts", "missing or stale", "-replay"),
+    "daily truncated": ("days", ".parquet is unreadable", '"day": "2025-10-30"'),
+    "observations table emptied": ("days", ".parquet is unreadable", "build_datasets"),
+    "profile replaced": ("profiles", ".npz is unreadable", "refresh_profiles"),
+    "exports manifest truncated": ("documents", "manifest.json is unreadable", "build_datasets"),
+    "forecast deleted": ("forecasts", "forecast.json is missing", "build_serving_forecast"),
     "document edited": ("documents", "not what its manifest says", "build_data_health"),
     "document deleted": ("documents", "kpis.json is missing", "build_data_health"),
     "document truncated": ("documents", "kpis.json is unreadable", "build_data_health"),
@@ -491,6 +543,15 @@ def test_a_forged_folder_is_found_by_status_and_by_doctor(
     repaired = run("rollback", "--dir", str(tmp_path), "--horizon", "15", "--to", "2.0.1")
     assert repaired.exit_code == 0, repaired.output
     assert "none is live: latest.json" not in run("status", "--dir", str(tmp_path)).output
+
+
+def test_a_folder_is_made_again_by_the_command_that_made_it(mirrored: Path) -> None:
+    made = mirrored / RECORDS / COMMAND
+    made.write_text('["replay", "--source", "my city.csv", "--out", "out/x"]', "utf-8")
+    said = run("status", "--dir", str(mirrored)).output
+    assert "   velib replay --source 'my city.csv' --out out/x\n" in said
+    made.write_text('["query", "; rm -rf ~"]', "utf-8")
+    assert "rm -rf" not in run("status", "--dir", str(mirrored)).output
 
 
 def test_a_terminal_obeys_no_text_of_the_lake(

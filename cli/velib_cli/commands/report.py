@@ -20,7 +20,7 @@ from velib_cli.report.page import report_html
 from velib_cli.report.places import BasemapError
 from velib_cli.report.sources import read_sources
 from velib_cli.status import inspect_lake
-from velib_cli.targets import open_lake, open_writable_lake
+from velib_cli.targets import command_that_made, open_lake, open_writable_lake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,9 @@ def write_report(
     now = dt.datetime.now(dt.UTC)
     dead = dead_lettered(folder) if folder is not None else DeadLetters(None)
     place = f"--dir {folder}" if folder is not None else None
-    state = inspect_lake(lake, settings, now, dead, live=folder is None, place=place)
+    remake = command_that_made(folder) if folder is not None else None
+    live = folder is None
+    state = inspect_lake(lake, settings, now, dead, live=live, place=place, remake=remake)
     basemap = read_basemap(lake, settings)
     sources = read_sources(lake, settings, dead.count, basemap, tiles, state.findings)
     page = report_html(report_data(sources, now)).encode()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,7 +28,7 @@ from velib_core.settings.env import as_network, as_prefix, as_url, as_zone
 from velib_core.settings.network import Settings, all_variables
 from velib_core.timeline.bins import BINS_PER_DAY, Day, parse_day
 from velib_local.mirror import MIRROR
-from velib_local.records import RECORDS, SETTINGS
+from velib_local.records import COMMAND, RECORDS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -325,6 +326,8 @@ def _run_chain(run: _Run, as_json: bool) -> None:
             )
         chain.keep(cloud, report, out)
         keep_settings(cloud.settings, out)
+        words = json.dumps(_as_typed(click.get_current_context()))
+        (out / RECORDS / COMMAND).write_text(words, "utf-8")
     if run.page:
         _write_page(out)
     _conclude(report, out, as_json)
@@ -332,6 +335,17 @@ def _run_chain(run: _Run, as_json: bool) -> None:
         _show_page(out)
     if report.dead_letters:
         raise SystemExit(1)
+
+
+def _as_typed(context: click.Context) -> list[str]:
+    """Return the words of the command that runs: those given that say what is made."""
+    words = [str(context.info_name)]
+    for option in context.command.params:
+        name = str(option.name)
+        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            is_flag = getattr(option, "is_flag", False)
+            words += [option.opts[0]] if is_flag else [option.opts[0], str(context.params[name])]
+    return words
 
 
 def _follow(out: Path, days: int, train_every: int, pubsub: PubSubKind, as_json: bool) -> None:

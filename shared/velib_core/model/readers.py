@@ -87,7 +87,15 @@ def load_calibration(lake: ReadableLake, pack: ModelPack, entry: Entry | None) -
     if entry is None:
         return pack.calibration
     try:
-        return calibration_from_json(json.loads(lake.read(entry)))
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ModelError) as error:
+        return calibration_from_bytes(lake.read(entry))
+    except ModelError as error:
         logs.log_once("ERROR", f"{entry.name} is left out: {error!r}")
         return pack.calibration
+
+
+def calibration_from_bytes(data: bytes) -> Calibration:
+    """Read a calibration out of its object; raise `ModelError` for whatever is none."""
+    try:
+        return calibration_from_json(json.loads(data))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"calibration: {error!r}") from error
