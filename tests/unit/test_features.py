@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import zoneinfo
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,13 @@ from hypothesis import strategies as st
 from panels import START, changed, make_panel, mapped
 from present import present
 from velib_core.features.cal_features import calendar_features, school_holidays_end
+from velib_core.features.flow_rates import smoothed_rates
 from velib_core.features.profiles import (
     ProfileError,
     Profiles,
     empty_profiles,
     from_bytes,
+    spread,
     to_bytes,
     update_with_day,
 )
@@ -26,6 +29,7 @@ from velib_core.features.spatial_features import StaticFeatures, distance_km, fi
 from velib_core.features.stack import (
     CONTRACT_FEATURES,
     FEATURES,
+    SharedColumns,
     feature_rows,
     features_hash8,
     lookback_bins,
@@ -238,6 +242,33 @@ def test_a_station_the_model_never_met_has_no_place_and_no_past(
     ]
     own = [i for i, name in enumerate(FEATURES) if "network" not in name and "paced" not in name]
     np.testing.assert_array_equal(found[own, :5], neighbour[own])
+
+
+def test_what_no_horizon_enters_is_computed_once_and_the_same(
+    panel: Panel, static_features: StaticFeatures
+) -> None:
+    horizons = HorizonBins(3), H
+    profiles = empty_profiles("Europe/Paris", horizons)
+    profiles = update_with_day(profiles, panel, day_of(panel.start))
+    moved = dataclasses.replace(static_features, columns=static_features.columns + 1)
+    shared: SharedColumns = {}
+    at = np.array([LAST_DAY + 7])
+    for learnt, computed in ((static_features, 1), (moved, 2)):
+        for horizon in horizons:
+            alone = feature_rows(panel, at, horizon, learnt, profiles)
+            together = feature_rows(panel, at, horizon, learnt, profiles, shared=shared)
+            np.testing.assert_array_equal(together, alone)
+        assert len(shared) == computed
+
+
+def test_a_station_without_a_past_has_the_rates_of_one_without_counts(
+    panel: Panel, profiles: Profiles
+) -> None:
+    ids = np.array(["0", *panel.stations.ids[1:], "zz"])
+    flow = spread(profiles.flow, profiles.stations, ids)
+    exposure, *counts = np.concatenate([flow, profiles.flow[..., :1]], axis=-1)
+    expected = [smoothed_rates(exposure, counted)[..., :-1] for counted in counts]
+    np.testing.assert_array_equal(profiles.flow_rates_of(ids), expected)
 
 
 def test_an_empty_history_gives_features_and_no_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import zipfile
 from typing import TYPE_CHECKING, TypeVar
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from velib_core.errors import InvalidValueError
+from velib_core.features.flow_rates import smoothed_rates
 from velib_core.features.time_features import last_seen, steps
 from velib_core.tables import npz
 from velib_core.tables.npz import ArraysError
@@ -75,6 +77,23 @@ class Profiles:
     flow: NDArray[np.int32]
     relative_activity: NDArray[np.float64]
     last_seen: NDArray[np.int64]
+
+    @functools.cached_property
+    def flow_rates(self) -> NDArray[np.float32]:
+        """Usual arrivals and departures per bin, ``float32[2, DAY_TYPES, SLOTS, S + 1]``.
+
+        The last column is that of a station without a past. See `smoothed_rates`.
+        """
+        unknown = np.zeros((*self.flow.shape[:-1], 1), self.flow.dtype)
+        exposure, arrivals, departures = np.concatenate([self.flow, unknown], axis=-1)
+        return np.stack([smoothed_rates(exposure, counts) for counts in (arrivals, departures)])
+
+    def flow_rates_of(self, ids: NDArray[np.str_]) -> NDArray[np.float32]:
+        """Return ``flow_rates`` of some stations, ``float32[2, DAY_TYPES, SLOTS, len(ids)]``."""
+        known = len(self.stations)
+        if np.array_equal(self.stations, ids):
+            return self.flow_rates[..., :known]
+        return self.flow_rates[..., spread(np.arange(known), self.stations, ids, missing=known)]
 
     def last_seen_of(self, ids: NDArray[np.str_]) -> NDArray[np.int64]:
         """Return ``last_seen`` of some stations, −1 for those that have no past."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,8 @@ from velib_core.features.time_features import (
 from velib_core.timeline.bins import Bin, HorizonBins
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from velib_core.features.profiles import Profiles
@@ -69,6 +71,13 @@ FEATURES = (
 )
 
 
+Column = tuple[str, "NDArray[np.float32]"]
+"""The name of a feature, and its values: ``float32[n, S]`` or ``[n, 1]``."""
+
+SharedColumns = dict[tuple[Any, ...], tuple[Movements, list[Column]]]
+"""Features that no horizon enters, by what they are computed from, of one panel."""
+
+
 def features_hash8(names: tuple[str, ...] = FEATURES) -> str:
     """Return the first 8 hex digits of SHA-256 over the concatenated names in order."""
     return hashlib.sha256("".join(names).encode()).hexdigest()[:8]
@@ -86,6 +95,7 @@ def feature_rows(
     static_features: StaticFeatures,
     profiles: Profiles,
     names: tuple[str, ...] = FEATURES,
+    shared: SharedColumns | None = None,
 ) -> NDArray[np.float32]:
     """Compute the features of every station at some bins.
 
@@ -102,6 +112,8 @@ def feature_rows(
         What travels with the model, and the network's past through the day before.
     names
         The features wanted, in order.
+    shared
+        What was computed for another horizon of the same panel, and is added to here.
 
     Returns
     -------
@@ -112,23 +124,50 @@ def feature_rows(
     at = np.asarray(at, np.int64)
     history = panel.window(Bin(int(at.min()) - lookback_bins(horizon)), Bin(int(at.max()) + 1))
     rows = at - history.start
-    movements = Movements.of(history["bikes"])
-    ok = history["ok"][rows]
+    movements, columns = _of_any_horizon(history, rows, static_features, profiles.tz, shared)
     usual = dict(profile_features(profiles, history, rows, horizon))
     damping = activity_damping(*(usual[name] for name in (*ACTIVITY_FEATURES, "profile_weight")))
-    columns = itertools.chain(
-        time_features(history, rows),
-        movement_features(history, rows, movements),
-        station_features(static_features, history, rows),
-        neighbour_features(static_features, history, rows, movements),
-        usual.items(),
-        rate_features(profiles, history, rows, horizon, movements, damping),
-        ((name, series[:, None]) for name, series in calendar_features(at, profiles.tz).items()),
-        [("status_code", np.where(np.isnan(ok), np.float32(-1), 1 - ok))],
-    )
+    of_this_horizon = rate_features(profiles, history, rows, horizon, movements, damping)
     place = {name: i for i, name in enumerate(names)}
     out = np.empty((len(names), len(at), len(panel.stations)), np.float32)
-    for name, column in columns:
+    for name, column in itertools.chain(columns, usual.items(), of_this_horizon):
         if name in place:
             out[place[name]] = column
     return out
+
+
+def _of_any_horizon(
+    history: Panel,
+    rows: NDArray[np.int64],
+    static_features: StaticFeatures,
+    tz: str,
+    shared: SharedColumns | None,
+) -> tuple[Movements, Iterable[Column]]:
+    """Return the movements and the features that no horizon enters, computed once if shared."""
+    if shared is None:
+        movements = Movements.of(history["bikes"])
+        return movements, _columns(history, rows, movements, static_features, tz)
+    learnt = (static_features.ids, static_features.columns, static_features.neighbours)
+    arrays = (rows, history.stations.ids, *learnt)
+    key = (history.start, *(array.tobytes() for array in arrays))
+    if key not in shared:
+        movements = Movements.of(history["bikes"])
+        shared[key] = movements, list(_columns(history, rows, movements, static_features, tz))
+    return shared[key]
+
+
+def _columns(
+    history: Panel,
+    rows: NDArray[np.int64],
+    movements: Movements,
+    static_features: StaticFeatures,
+    tz: str,
+) -> Iterator[Column]:
+    ok = history["ok"][rows]
+    calendar = calendar_features(history.start + rows, tz)
+    yield from time_features(history, rows)
+    yield from movement_features(history, rows, movements)
+    yield from station_features(static_features, history, rows)
+    yield from neighbour_features(static_features, history, rows, movements)
+    yield from ((name, series[:, None]) for name, series in calendar.items())
+    yield "status_code", np.where(np.isnan(ok), np.float32(-1), 1 - ok)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from velib_core.events.network import Network
     from velib_core.features.profiles import Profiles
+    from velib_core.features.stack import SharedColumns
     from velib_core.lake.artefact import Outcome
     from velib_core.lake.bucket import Lake
     from velib_core.lake.readable import Entry
@@ -142,27 +143,26 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
         today = day_of(serving.inputs.newest)
         calibration = calibration_before(lake, layout, model, today)
     fingerprint = serving.inputs.fingerprint(model, calibration)
-    made: list[dict[str, Any]] = []
 
-    def document() -> dict[str, Any]:
-        if not made:
-            table = serving.forecast(horizon, pack, calibration)
-            version = model.version if model and pack else None
-            if version is not None:
-                _record(serving, horizon, table, version, fingerprint)
-            made.append(serving.document(horizon, table, version))
-            # Before the forecast: a job that is killed between the two does both again.
-            result.outputs.update(_update_gbfs(serving, horizon, made[0], fingerprint))
-        return made[0]
+    @functools.cache
+    def content() -> bytes:
+        table = serving.forecast(horizon, pack, calibration)
+        version = model.version if model and pack else None
+        if version is not None:
+            _record(serving, horizon, table, version, fingerprint)
+        made = serving.document(horizon, table, version)
+        # Before the forecast: a job that is killed between the two does both again.
+        result.outputs.update(_update_gbfs(serving, horizon, made, fingerprint))
+        serving.made[horizon] = made
+        return json_bytes(made)
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
         name = layout.name(key)
-        result.outputs[name] = _update_unless_older(lake, name, fingerprint, document)
-    if made:
-        forecasts = sum(row["bikes_pred"] is not None for row in made[0]["data"])
-        result.counts[f"h{horizon}_stations"] = len(made[0]["data"])
-        result.counts[f"h{horizon}_forecasts"] = forecasts
-        serving.made[horizon] = made[0]
+        result.outputs[name] = _update_unless_older(lake, name, fingerprint, content)
+    if horizon in serving.made:
+        rows = serving.made[horizon]["data"]
+        result.counts[f"h{horizon}_stations"] = len(rows)
+        result.counts[f"h{horizon}_forecasts"] = sum(row["bikes_pred"] is not None for row in rows)
     return fingerprint
 
 
@@ -187,7 +187,7 @@ def _update_gbfs(
     status = names[gbfs.STATUS]
     outcomes = {
         status: _update_unless_older(
-            network.lake, status, fingerprint, lambda: gbfs.station_status(forecast)
+            network.lake, status, fingerprint, lambda: json_bytes(gbfs.station_status(forecast))
         )
     }
     for file, content in documents.items():
@@ -222,7 +222,7 @@ def _record(
 
 
 def _update_unless_older(
-    lake: Lake, name: str, fingerprint: str, document: Callable[[], dict[str, Any]]
+    lake: Lake, name: str, fingerprint: str, content: Callable[[], bytes]
 ) -> Outcome:
     """Publish a document unless the live one is of a newer snapshot, or made from the same."""
 
@@ -230,7 +230,7 @@ def _update_unless_older(
         live = (current.fingerprint or "") if current else ""
         if live == fingerprint or live.partition(" ")[0] > fingerprint.partition(" ")[0]:
             return None
-        return Artefact(json_bytes(document()), JSON, fingerprint)
+        return Artefact(content(), JSON, fingerprint)
 
     return lake.update(name, make, cache=CACHE)
 
@@ -241,6 +241,7 @@ class _Serving:
     def __init__(self, network: Network, warm: WarmState, inputs: _Inputs) -> None:
         self.network, self.warm, self.inputs = network, warm, inputs
         self.made: dict[HorizonMinutes, dict[str, Any]] = {}
+        self.columns: SharedColumns = {}
 
     @functools.cached_property
     def tables(self) -> list[pa.Table]:
@@ -277,7 +278,7 @@ class _Serving:
         if pack is None:
             return no_forecast(self.panel, horizon_bins(horizon), at, NO_MODEL)
         blend_weight = load_calibration(self.network.lake, pack, calibration)
-        return predict(pack, self.panel, self.profiles, at, blend_weight)
+        return predict(pack, self.panel, self.profiles, at, blend_weight, shared=self.columns)
 
     def document(
         self, horizon: HorizonMinutes, table: pa.Table, version: str | None
@@ -319,8 +320,8 @@ class _Serving:
             )
         ]
 
-    def bundle(self) -> dict[str, Any]:
-        """Return the forecasts of all horizons, each row with its station's name and place.
+    def bundle(self) -> bytes:
+        """Return the document of all forecasts, each row with its station's name and place.
 
         Raises `velib_core.lake.bucket.InputChangedError` where one is of another snapshot by now.
         """
@@ -338,12 +339,14 @@ class _Serving:
                 row | about.get(row["station_id"], {}) | {"capacity": row["capacity_bin"]}
                 for row in found["data"]
             ]
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "generated_at": generated,
-            "horizons": list(self.network.settings.horizons),
-            "data": data,
-        }
+        return json_bytes(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "generated_at": generated,
+                "horizons": list(self.network.settings.horizons),
+                "data": data,
+            }
+        )
 
     def _published(self, horizon: HorizonMinutes) -> dict[str, Any]:
         document: dict[str, Any] = self.network.lake.fetch_json(
@@ -351,15 +354,17 @@ class _Serving:
         )
         return document
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> bytes:
         """Return what says that the forecasts of all horizons are of one snapshot."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "generated_at": iso_z(self.observed),
-            "latest_prefix": f"{self.network.settings.serving_prefix}/latest",
-            "horizons": list(self.network.settings.horizons),
-            "snapshot": iso_z(bin_start(self.inputs.newest)),
-        }
+        return json_bytes(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "generated_at": iso_z(self.observed),
+                "latest_prefix": f"{self.network.settings.serving_prefix}/latest",
+                "horizons": list(self.network.settings.horizons),
+                "snapshot": iso_z(bin_start(self.inputs.newest)),
+            }
+        )
 
 
 def _find_inputs(network: Network, warm: WarmState, arrived: Bin | None) -> _Inputs | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from velib_core.features.profiles import Profiles
+    from velib_core.features.stack import SharedColumns
     from velib_core.model.blending import Calibration
     from velib_core.model.pack import ModelPack
     from velib_core.tables.panel import Panel
@@ -144,6 +145,7 @@ def predict(
     at: Bin,
     calibration: Calibration | None = None,
     stale_after_minutes: int = STALE_AFTER_MINUTES,
+    shared: SharedColumns | None = None,
 ) -> pa.Table:
     """Forecast every station of a panel from its newest observation.
 
@@ -162,6 +164,8 @@ def predict(
         The model's latest blend weights; those of its training when ``None``.
     stale_after_minutes
         Oldest observation that a forecast may start from.
+    shared
+        Features computed for another horizon of the same panel; see `feature_rows`.
 
     Returns
     -------
@@ -210,6 +214,7 @@ def predict(
             pack.static_features,
             profiles,
             pack.feat_cols,
+            shared,
         )
         probability = class_probabilities(pack, features[:, 0, where].T)
         found = blend_with_persistence(
