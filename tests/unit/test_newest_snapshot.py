@@ -10,7 +10,12 @@ from present import present
 from velib_core.lake.keys import Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables.history import SnapshotReader, recent_entries
-from velib_core.tables.snapshots_index import newest_snapshot, observed_days, still_newest
+from velib_core.tables.snapshots_index import (
+    is_overtaken,
+    newest_snapshot,
+    observed_days,
+    still_newest,
+)
 from velib_core.timeline.bins import (
     BINS_PER_DAY,
     Bin,
@@ -106,3 +111,19 @@ def test_an_unreadable_snapshot_is_not_the_newest_and_holds_no_other_back(
     for arrived in BINS:
         found = still_newest(kept, layout, arrived, reader)
         assert (found is not None) == (arrived in good[-1:])
+
+
+def test_a_newer_one_that_was_known_and_is_gone_holds_no_other_back(
+    kept: Lake, settings: Settings
+) -> None:
+    layout, reader = Layout(settings), SnapshotReader()
+    before, newest = BINS[-2:]
+    assert not is_overtaken(kept, before, reader), "unknown"
+    assert still_newest(kept, layout, before, reader) is None
+    assert is_overtaken(kept, before, reader)
+    assert not is_overtaken(kept, newest, reader)
+    assert not is_overtaken(kept, None, reader)
+    kept.delete(present(kept.stat(layout.name(Snapshot(newest)))))
+    assert not is_overtaken(kept, before, reader)
+    assert still_newest(kept, layout, before, reader) is not None
+    assert still_newest(kept, layout, BINS[0], reader) is None

@@ -25,6 +25,7 @@ from velib_core.lake.layout import Layout
 from velib_core.model import registry
 from velib_core.model.pack import to_blobs
 from velib_core.model.training import TrainingOptions, train_on
+from velib_core.tables.history import SnapshotReader
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, day_after, day_of, first_bin, horizon_bins
 from velib_deploy.function_specs import load_specs
 
@@ -95,13 +96,14 @@ class Followers:
         self.overview = build_network_overview.WarmState()
         self.serving = build_serving_forecast.WarmState()
         self.intro = build_monitoring_intro.WarmState()
+        self.freshness = SnapshotReader(kept=1)
 
     def run(self, name: str, bin_: Bin) -> JobResult:
         match name:
             case "close_day":
                 return close_day.run(self.on, self.closing, bin_)
             case "build_data_freshness":
-                return build_data_freshness.run(self.on, bin_)
+                return build_data_freshness.run(self.on, bin_, reader=self.freshness)
             case "build_network_overview":
                 return build_network_overview.run(self.on, self.overview, bin_)
             case "build_serving_forecast":
@@ -188,13 +190,24 @@ def test_the_same_snapshot_again_writes_nothing(
 FOLLOWERS = ("build_data_freshness", "build_network_overview", "build_serving_forecast")
 
 
-def test_an_overtaken_snapshot_costs_one_small_page_however_much_follows(
+def test_an_overtaken_snapshot_costs_a_warm_instance_one_look(
     live: Followers, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = Requests(lake, monkeypatch)
     for name in FOLLOWERS:
         requests.clear()
         assert live.run(name, first_bin(network.FIRST_DAY)).counts == {"overtaken": 1}
+        assert (requests.lists, requests.writes, len(requests.gets)) == ([], [], 1)
+
+
+def test_an_overtaken_snapshot_costs_one_small_page_however_much_follows(
+    live: Followers, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = Requests(lake, monkeypatch)
+    for name in FOLLOWERS:
+        requests.clear()
+        cold = Followers(lake, settings)
+        assert cold.run(name, first_bin(network.FIRST_DAY)).counts == {"overtaken": 1}
         assert [prefix for prefix in requests.lists if prefix.startswith("bronze")] == ["bronze%2F"]
         assert requests.pages["bronze%2F"] <= BINS_PER_DAY + 1
         assert not requests.writes

@@ -27,6 +27,7 @@ from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, sum
 from velib_core.tables import history, npz
 from velib_core.tables import views as datasets
 from velib_core.tables.npz import ArraysError
+from velib_core.tables.snapshots_index import is_overtaken
 from velib_core.timeline.bins import Bin, Day, bin_start
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def run(
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
     whichever it is.
     """
+    if is_overtaken(network.lake, arrived, warm.snapshots):
+        return JobResult(recipe.JOB, counts={"overtaken": 1})
 
     def plan() -> Plan | NotDue:
         inputs = recipe.resolve_inputs(network, arrived, warm.snapshots if arrived else None)

@@ -43,7 +43,7 @@ from velib_core.model.readers import (
 )
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel
-from velib_core.tables.snapshots_index import recent_snapshots
+from velib_core.tables.snapshots_index import is_overtaken, recent_snapshots
 from velib_core.timeline.bins import (
     BIN_SECONDS,
     BINS_PER_HOUR,
@@ -370,6 +370,8 @@ class _Serving:
 def _find_inputs(network: Network, warm: WarmState, arrived: Bin | None) -> _Inputs | None:
     """Return what is newest, or ``None`` where what arrived is not, or nothing ever did."""
     layout = network.layout
+    if is_overtaken(network.lake, arrived, warm.snapshots):
+        return None
     lookback = _history_bins(network.settings)
     entries = recent_snapshots(network.lake, layout, arrived, lambda _: lookback, warm.snapshots)
     if not entries:

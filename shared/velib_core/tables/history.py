@@ -103,10 +103,14 @@ def _by_bin(layout: Layout, entries: Iterable[Entry]) -> Iterator[tuple[Bin, Ent
 
 
 class SnapshotReader:
-    """Reads snapshots, each once: a warm instance needs only the new one of the last hours."""
+    """Reads snapshots, each once: a warm instance needs only the new one of the last hours.
+
+    ``newest`` is the newest readable one that was found so far, by bin.
+    """
 
     def __init__(self, kept: int = KEPT_SNAPSHOTS) -> None:
         self._kept = kept
+        self.newest: tuple[Bin, Entry] | None = None
         self._tables: collections.OrderedDict[tuple[str, int], pa.Table | None] = (
             collections.OrderedDict()
         )

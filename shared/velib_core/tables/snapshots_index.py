@@ -49,6 +49,18 @@ def newest_snapshot(lake: ReadableLake, layout: Layout, since: Bin | None = None
     return next(_newest_first(lake, layout), None)
 
 
+def is_overtaken(lake: ReadableLake, arrived: Bin | None, reader: SnapshotReader) -> bool:
+    """Return whether a reader knows of a newer snapshot than the one that arrived.
+
+    It must still be there: one look, where `recent_snapshots` lists, which is what a history that
+    is copied into a running network costs an event. Unknown is no.
+    """
+    if arrived is None or reader.newest is None:
+        return False
+    bin_, entry = reader.newest
+    return arrived < bin_ and lake.stat(entry.name) == entry
+
+
 def still_newest(
     lake: ReadableLake, layout: Layout, arrived: Bin | None, reader: SnapshotReader
 ) -> Newest | None:
@@ -88,7 +100,12 @@ def recent_snapshots(
     """
 
     def counts(found: Newest) -> bool:
-        return reader is None or reader.table(lake, found.bin, found.entry) is not None
+        if reader is None:
+            return True
+        readable = reader.table(lake, found.bin, found.entry) is not None
+        if readable and (reader.newest is None or reader.newest[0] <= found.bin):
+            reader.newest = found
+        return readable
 
     if arrived is None:
         newest = next(filter(counts, _newest_first(lake, layout)), None)
