@@ -36,7 +36,7 @@ class DeliveryRecord:
     """One delivery of one message to one function, and the answer it got.
 
     ``subject`` is the object or the message body; times are seconds of the Unix clock; ``status``
-    is the HTTP status, 0 where the function died.
+    is the HTTP status, 0 where the function died. Waiting for an instance is not in ``seconds``.
     """
 
     function: str

@@ -74,7 +74,7 @@ def at_once(function: Any, events: Sequence[Path | str | int]) -> Any:
     answers = []
 
     def deliver(said: Any) -> None:
-        answers.append(function.call(push(said), PATH))
+        answers.append(function.call(push(said), PATH)[0])
 
     threads = [threading.Thread(target=deliver, args=(said,)) for said in events]
     for thread in threads:
@@ -86,14 +86,14 @@ def test_a_call_that_takes_too_long_is_ended_and_the_next_one_has_a_new_instance
     function: Any, tmp_path: Path
 ) -> None:
     slow = function(timeout_s=5)
-    assert slow.call(push(tmp_path / "never"), PATH) == GATEWAY_TIMEOUT
+    assert slow.call(push(tmp_path / "never"), PATH)[0] == GATEWAY_TIMEOUT
     assert slow.pids == []
-    assert slow.call(push(), PATH) == 200
+    assert slow.call(push(), PATH)[0] == 200
 
 
 def test_an_instance_that_takes_too_much_memory_is_killed(function: Any, tmp_path: Path) -> None:
     large = function(memory="256Mi")
-    assert large.call(push(), PATH) == 200
+    assert large.call(push(), PATH)[0] == 200
     large.end_what_takes_too_much_memory()
     assert large.pids, "an instance within its memory lives"
     (thread,), answers = at_once(large, [400])
@@ -105,7 +105,7 @@ def test_an_instance_that_takes_too_much_memory_is_killed(function: Any, tmp_pat
     wait_until(killed, "the end of an instance")
     assert answers == [DIED]
     assert "of 256Mi allowed" in (tmp_path / "log").read_text()
-    assert large.call(push(), PATH) == 200
+    assert large.call(push(), PATH)[0] == 200
 
 
 def test_an_event_that_finds_no_free_instance_is_refused_for_now(
@@ -115,12 +115,12 @@ def test_an_event_that_finds_no_free_instance_is_refused_for_now(
     two = function(max_instances=2, concurrency=1)
     threads, answers = at_once(two, [gate, gate])
     wait_until(lambda: len(two.pids) == 2, "a second instance")
-    assert two.call(push(), PATH) == TOO_MANY_REQUESTS
+    assert two.call(push(), PATH)[0] == TOO_MANY_REQUESTS
     gate.touch()
     for thread in threads:
         thread.join()
     assert answers == [200, 200]
-    assert two.call(push(), PATH) == 200
+    assert two.call(push(), PATH)[0] == 200
 
 
 def test_without_limits_events_wait_for_the_one_instance(function: Any, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_instance_that_dies_at_work_costs_its_event_and_no_other(
     mortal.kill()
     thread.join()
     assert answers == [DIED]
-    assert mortal.call(push(), PATH) == 200
+    assert mortal.call(push(), PATH)[0] == 200
 
 
 @pytest.mark.parametrize(("text", "expected"), [("256Mi", 2**28), ("1Gi", 2**30), ("8Gi", 2**33)])

@@ -7,6 +7,7 @@ import http.client
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -81,14 +82,20 @@ class LocalFunction:
             lines.seek(self._log_before)
             return sum(RaceLostError.__name__ in line and "will retry" in line for line in lines)
 
-    def call(self, body: bytes, path: str) -> int:
-        """Deliver a push body; return the HTTP status, `DIED` where the process ended on the way.
+    def call(self, body: bytes, path: str) -> tuple[int, float]:
+        """Deliver a push body; return the HTTP status and how many seconds an instance took.
 
-        A call that takes too long costs its instance the life.
+        It is `DIED` where the process ended on the way. A call that takes too long costs its
+        instance the life. The wait for an instance is not part of the seconds.
         """
         instance = self._take()
+        started = time.monotonic()
         if instance is None:
-            return DIED if self._closed else TOO_MANY_REQUESTS
+            return DIED if self._closed else TOO_MANY_REQUESTS, 0.0
+        status = self._post(instance, body, path)
+        return status, time.monotonic() - started
+
+    def _post(self, instance: _Instance, body: bytes, path: str) -> int:
         try:
             return instance.post(path, body, self._timeout_s)
         except TimeoutError:

@@ -106,15 +106,14 @@ class Gateway:
         function = self._functions.get(name)
         if function is None:
             return NOT_FOUND
-        started = time.time()
-        status = function.call(json.dumps(push).encode(), f"/{topic}")
+        status, seconds = function.call(json.dumps(push).encode(), f"/{topic}")
         record = DeliveryRecord(
             function=name,
             message_id=message["messageId"],
             subject=attributes.get("objectId") or _text(message),
             attempt=int(push.get("deliveryAttempt", 1)),
-            started=started,
-            seconds=time.time() - started,
+            started=time.time() - seconds,
+            seconds=seconds,
             status=status,
         )
         with self._changed:
