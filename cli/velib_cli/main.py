@@ -119,8 +119,9 @@ def _inspect(
     bucket: str | None, project: str | None, folder: Path | None, settings_file: Path | None
 ) -> LakeStatus:
     from velib_cli.dead_letters import dead_lettered, waiting  # noqa: PLC0415
+    from velib_cli.run_notes import command_that_made  # noqa: PLC0415
     from velib_cli.status import inspect_lake  # noqa: PLC0415
-    from velib_cli.targets import command_that_made, open_lake  # noqa: PLC0415
+    from velib_cli.targets import open_lake  # noqa: PLC0415
 
     lake, settings = open_lake(bucket, folder, project, settings_file)
     with Console(stderr=True).status(f"Looking at {escape(str(bucket or folder))}"):

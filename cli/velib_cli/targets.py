@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +12,7 @@ from velib_core.settings.env import SettingsError, as_network, as_prefix
 from velib_core.settings.network import Settings, bucket_and_folder
 from velib_deploy.function_specs import read_settings
 from velib_local.mirror import MIRROR, FolderLake
-from velib_local.records import COMMAND, RECORDS, SETTINGS
+from velib_local.records import RECORDS, SETTINGS
 
 from velib_cli.published_settings import as_published
 
@@ -80,20 +78,6 @@ def open_writable_lake(
     settings, given = _settings_in(folder, file)
     lake = WritableFolderLake(folder)
     return lake, as_published(lake, settings, given)
-
-
-def command_that_made(folder: Path) -> str | None:
-    """Return the command that made a mirrored lake, ``None`` where that is not recorded.
-
-    The record is part of a folder that anyone may have sent, so it can only be a run of ours.
-    """
-    try:
-        words = json.loads((folder / RECORDS / COMMAND).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(words, list) or words[:1] not in (["demo"], ["replay"]):
-        return None
-    return shlex.join(["velib", *map(str, words)])
 
 
 def _open_bucket(

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from velib_cli.main import cli
-from velib_cli.targets import command_that_made
+from velib_cli.run_notes import command_that_made
 from velib_core.events.messages import ReplayRequested
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import Bin, first_bin

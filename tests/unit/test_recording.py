@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from present import present
-from velib_cli.commands import run
 from velib_cli.main import cli
+from velib_cli.run_notes import claim_folder
 from velib_core.feeds import gbfs, open_meteo, stations
 from velib_core.feeds.kinds import vehicle_kinds
 from velib_core.feeds.observed import AHEAD, Observed
@@ -404,10 +404,10 @@ def test_a_folder_that_holds_another_source_is_refused_before_anything_starts(
     first = write(tmp_path / "first.parquet", [row(lat=48.9, lon=2.3)])
     other = write(tmp_path / "other.parquet", [row("9", lat=41.9, lon=-87.6)])
     out = tmp_path / "out"
-    run._claim(out, first, Observations(first).understood())
-    run._claim(out, first, Observations(first).understood())
+    claim_folder(out, first, Observations(first).understood())
+    claim_folder(out, first, Observations(first).understood())
     done = CliRunner().invoke(cli, ["replay", "--source", str(other), "--out", str(out)])
     assert done.exit_code == 2
     assert f"holds first.parquet; take another folder for {other}" in " ".join(done.stderr.split())
     longer = write(first, [row(lat=48.9, lon=2.3), row(ts=NOON + dt.timedelta(days=1))])
-    run._claim(out, longer, Observations(longer).understood())
+    claim_folder(out, longer, Observations(longer).understood())

@@ -19,8 +19,9 @@ from velib_cli.report.charts import report_data
 from velib_cli.report.page import report_html
 from velib_cli.report.places import BasemapError
 from velib_cli.report.sources import read_sources
+from velib_cli.run_notes import command_that_made
 from velib_cli.status import inspect_lake
-from velib_cli.targets import command_that_made, open_lake, open_writable_lake
+from velib_cli.targets import open_lake, open_writable_lake
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
-import hashlib
 import json
 import os
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,11 +22,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
-from velib_core.settings.env import as_network, as_prefix, as_url, as_zone
-from velib_core.settings.network import Settings, all_variables
+from velib_core.settings.env import as_network, as_zone
+from velib_core.settings.network import Settings
 from velib_core.timeline.bins import BINS_PER_DAY, Day, parse_day
 from velib_local.mirror import MIRROR
-from velib_local.records import COMMAND, RECORDS, SETTINGS
+from velib_local.records import RECORDS
+
+from velib_cli.run_notes import claim_folder, keep_command, keep_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from velib_local.emulator.run import ChainReport
     from velib_local.emulator.servers import PubSubKind
     from velib_local.simulation.feed_server import FeedState
-    from velib_local.simulation.observations import Understood
 
 DEMO_START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 """A Monday: the commute shows at once."""
@@ -48,9 +47,6 @@ QUICK_TRAINING = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
 """Enough to be better than persistence on a simulated city, in seconds."""
 
 SNAPSHOT_EVERY = dt.timedelta(minutes=5)
-
-SOURCE_RECORD = "source.json"
-"""In the records of a replay: which recording it played."""
 
 PAGE = "report.html"
 """The network page that a demo leaves next to its objects."""
@@ -231,7 +227,7 @@ def replay(
         click.echo(
             f"{minutes} min ahead cannot be evaluated: observations are {step} min apart", err=True
         )
-    _claim(out, source, understood)
+    claim_folder(out, source, understood)
     run = _Run(
         recording.snapshots(),
         len(recording),
@@ -249,30 +245,6 @@ def _local_zone(tz: str | None, *, local_times: bool) -> str:
     if local_times and not tz:
         raise click.UsageError("--local-times needs --tz, the zone that the times are of")
     return tz or "" if local_times else ""
-
-
-def _claim(out: Path, source: Path, understood: Understood) -> None:
-    """Note what a folder is made of; refuse one that holds another source: it would be mixed in.
-
-    The same file is the same source, and so is one of that name with the same city in it.
-    """
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
-    record = out / RECORDS / SOURCE_RECORD
-    if record.is_file():
-        held = json.loads(record.read_text("utf-8"))
-        common = understood.stations & set(held["stations"])
-        few = min(len(understood.stations), len(held["stations"])) / 2
-        same_city = held["tz"] == understood.tz and len(common) >= few
-        if digest != held["digest"] and not (source.name == held["source"] and same_city):
-            message = f"--out {out} holds {held['source']}; take another folder for {source}"
-            raise click.UsageError(message)
-    elif (out / RECORDS).is_dir():
-        raise click.UsageError(f"--out {out} holds another run; take another folder for {source}")
-    elif out.exists() and any(out.iterdir()):
-        raise click.UsageError(f"--out {out} is not empty and not a folder of an earlier run")
-    record.parent.mkdir(parents=True, exist_ok=True)
-    known = {"source": source.name, "digest": digest, "tz": understood.tz}
-    record.write_text(json.dumps(known | {"stations": sorted(understood.stations)}), "utf-8")
 
 
 def _named(tz: str | None, name: str | None) -> dict[str, str]:
@@ -326,8 +298,7 @@ def _run_chain(run: _Run, as_json: bool) -> None:
             )
         chain.keep(cloud, report, out)
         keep_settings(cloud.settings, out)
-        words = json.dumps(_as_typed(click.get_current_context()))
-        (out / RECORDS / COMMAND).write_text(words, "utf-8")
+        keep_command(click.get_current_context(), out)
     if run.page:
         _write_page(out)
     _conclude(report, out, as_json)
@@ -335,17 +306,6 @@ def _run_chain(run: _Run, as_json: bool) -> None:
         _show_page(out)
     if report.dead_letters:
         raise SystemExit(1)
-
-
-def _as_typed(context: click.Context) -> list[str]:
-    """Return the words of the command that runs: those given that say what is made."""
-    words = [str(context.info_name)]
-    for option in context.command.params:
-        name = str(option.name)
-        if name != "as_json" and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            is_flag = getattr(option, "is_flag", False)
-            words += [option.opts[0]] if is_flag else [option.opts[0], str(context.params[name])]
-    return words
 
 
 def _follow(out: Path, days: int, train_every: int, pubsub: PubSubKind, as_json: bool) -> None:
@@ -370,23 +330,6 @@ def _conclude(report: ChainReport, out: Path, as_json: bool) -> None:
         click.echo(json.dumps(report.as_json(), indent=2))
     else:
         _print_report(report, out)
-
-
-def keep_settings(settings: Settings, out: Path) -> None:
-    """Keep the settings of a run with its objects, for whoever looks at them later.
-
-    Not where objects lie and feeds are: those are places of the run.
-    """
-    changed = []
-    for field in all_variables():
-        name = field.metadata["names"][0]
-        value = os.environ.get(name, "")
-        if value and field.metadata["parse"] not in {as_prefix, as_url}:
-            changed.append(f"{name}={value}\n")
-    known = {"MON_TZ": settings.tz, "VELIB_NETWORK": settings.network}
-    kept = [line for line in changed if line.partition("=")[0] not in known]
-    kept += [f"{name}={value}\n" for name, value in known.items()]
-    (out / RECORDS / SETTINGS).write_text("".join(kept), "utf-8")
 
 
 @contextlib.contextmanager
