@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import TYPE_CHECKING
 
 import published
@@ -10,7 +11,7 @@ import pytest
 from chromium import chromium, open_page
 from selenium.webdriver.common.by import By
 from velib_cli.report.charts import report_data
-from velib_cli.report.page import report_html
+from velib_cli.report.page import report_html, texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,27 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         open_page(window, page)
         window.execute_script("choice.lang = 'en'; words()")
         yield window
+
+
+ENGLISH = """
+    about above after ago all already also and another any are at back because been before
+    behind below better between bike bikes both by can cannot chance city closed coverage
+    day days dead deleted docks down each earlier edited empty enough every expected fails feed
+    few first for forecast forecasts from full further gives good has have hour hours how if is
+    it its last late left less let line list long made many mean means missing more most
+    much name names near nearest network never new newest next night nobody not nothing now
+    object objects observed of often old older once one only open other over own past peak
+    published quiet read ready reason report reports row rows same says seen share shown since
+    slow snapshot snapshots some stale start starts still take than that the their them there
+    these they this those threshold till time times to today tomorrow too trained training twice
+    under unknown unreadable until up usual value was weather week weeks well were what when
+    where which while who whose why will with within without works worse worst written year
+    yesterday you your
+"""
+"""Common words of English that French does not have."""
+
+CODES = [key.removeprefix("alert.") for key in texts()["fr"] if key.startswith("alert.")]
+FOUND = [key.removeprefix("finding.") for key in texts()["fr"] if key.startswith("finding.")]
 
 
 def alerts(browser: Chrome) -> list[str]:
@@ -69,3 +91,31 @@ def test_the_trend_goes_back_by_the_models_of_earlier_weeks(browser: Chrome) -> 
     assert names == ["One day", "Each new model"]
     assert x == ["2025-10-05", "2025-10-12", "2025-10-19"]
     assert y == pytest.approx([10, 20, 30])
+
+
+def test_the_french_page_has_no_english_whatever_is_wrong(browser: Chrome) -> None:
+    raised = [
+        {"level": level, "code": code, "text": "a text in English", "value": 3.5, "threshold": 2}
+        | {"family": "model/performance", "as_of": "2025-11-07T08:30:00Z", "artefact": "h15/kpis"}
+        for level in ("high", "medium")
+        for code in [*CODES, "code_x"]
+    ]
+    found = [
+        {"code": code, "about": "h15", "text": "a text in English", "subject": "x", "command": None}
+        for code in [*FOUND, "code_x"]
+    ]
+    before = browser.execute_script("return [data.alerts, data.findings]")
+    put = "[data.alerts, data.findings] = arguments; document.querySelector(`[data-lang=${lang}]`)"
+    browser.execute_script(f"const lang = 'fr'; {put}.click()", raised, found)
+    # What an object or a command says stays as it is, labelled as English or as code.
+    browser.execute_script(
+        "document.querySelectorAll('details').forEach(d => { d.open = true });"
+        "document.querySelectorAll('[lang=en], code').forEach(e => { e.hidden = true })"
+    )
+    visible = browser.find_element(By.TAG_NAME, "body").text
+    assert len(alerts(browser)) >= len(raised)
+    said = set(re.findall(r"[\wà-ÿœ]+", visible.replace("Vélib’ Forecast", "").lower()))
+    assert said & set(ENGLISH.split()) == {"bikes"}, "the name of a feature in the documents"
+    assert "éditeur" not in visible
+    assert not re.search("«[^\u00a0\u202f]|[^\u00a0\u202f]»", visible)
+    browser.execute_script(f"const lang = 'en'; {put}.click()", *before)
