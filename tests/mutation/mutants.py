@@ -373,6 +373,12 @@ MUTANTS = [
         ("as good as persistence will do", "if mae >= persistence", "if mae > 2 * persistence"),
     ),
     *of(
+        "jobs/train_model.py",
+        "gate",
+        ("half as much tolerance again", "TOLERANCE = 0.002", "TOLERANCE = 0.003"),
+        ("no more than persistence will do", "if mae >= persistence", "if mae > persistence"),
+    ),
+    *of(
         "model/registry.py",
         "oracle_registry",
         ("versions sorted as text", "(_numbers(model.version), model", "(model.version, model"),
@@ -628,6 +634,11 @@ MUTANTS = [
         "forecast gate",
         ("learning targets in the days kept out", "end - walk.horizon)", "end)"),
         ("tuning days earn full weight", "calibration, days=0)", "calibration)"),
+        (
+            "of few bins every second calibrates",
+            "max(1, len(at) // CALIBRATION_BINS)",
+            "max(2, len(at) // CALIBRATION_BINS)",
+        ),
     ),
 ]
 

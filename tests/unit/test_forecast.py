@@ -280,6 +280,19 @@ def test_only_days_after_training_earn_full_weight(
     assert calibrate_day(pack, pack.calibration, past).days == 1
 
 
+@pytest.mark.parametrize(("every", "looked_at"), [(1, 46), (3, 46), (4, 69), (6, 46), (12, 23)])
+def test_a_day_calibrates_by_about_a_bin_each_half_hour_or_all_that_there_are(
+    pack: ModelPack, profiles: Profiles, every: int, looked_at: int
+) -> None:
+    """276 bins have their hour within the day; of each sixth of them one, or each that was seen."""
+    panel = make_panel(days=DAYS, missing=0)
+    seen = np.arange(panel.bins) % every == 0
+    kept = {name: np.where(seen[:, None], panel[name], np.nan) for name in panel.values}  # noqa: PD011
+    past = PastDay(day_after(day_of(panel.start), DAYS - 1), changed(panel, kept), profiles)
+    found = calibrate_day(pack, fresh_calibration(), past)
+    assert found.n == looked_at * len(panel.stations)
+
+
 def test_a_window_without_observations_to_validate_on_is_refused(panel: Panel) -> None:
     bikes = panel["bikes"].copy()
     bikes[(DAYS - 2) * BINS_PER_DAY :] = np.nan

@@ -18,6 +18,7 @@ from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
+from velib_core.model.evaluation import Errors, Evaluation
 from velib_core.model.pack import to_blobs
 from velib_core.model.training import Split
 from velib_core.tables import history
@@ -173,6 +174,38 @@ def test_a_day_is_read_twice_at_most_judging_included(lake: Lake, quick: Setting
     assert result.counts["promoted"] == 1
     names = [Layout(quick).name(Daily(day)) for day in DAYS[:6]]
     assert {name: reads[name] for name in names} == dict.fromkeys(names, 2)
+
+
+def evaluation(mae: float, mae_persistence: float = 2.0) -> Evaluation:
+    errors = Errors(100, mae, mae_persistence, 2.0, 2.5, 0.8, 3.0)
+    return Evaluation(errors, {}, {}, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "live", "promoted"),
+    [
+        (1.9999, None, True),
+        (2.0, None, False),
+        (2.0001, None, False),
+        (1.0019, 1.0, True),
+        (1.0021, 1.0, False),
+        (1.0029, 1.0, False),
+        (0.5, 1.0, True),
+        # Better than the live model is not enough where persistence is better still.
+        (2.0, 3.0, False),
+    ],
+)
+def test_a_candidate_has_to_be_below_persistence_and_within_a_five_hundredth_of_the_live_model(
+    candidate: float, live: float | None, promoted: bool
+) -> None:
+    theirs = None if live is None else evaluation(live)
+    verdict = train_model.judged(evaluation(candidate), theirs)
+    assert verdict.promoted == promoted
+    assert verdict.live is theirs
+
+
+def test_a_candidate_that_nothing_was_seen_of_is_refused() -> None:
+    assert not train_model.judged(None, evaluation(1.0)).promoted
 
 
 @pytest.mark.parametrize("days", [3, 4, 7, 14, 21, 28, 40])

@@ -204,7 +204,15 @@ def verdict_of(network: Network, candidate: Candidate) -> Verdict:
     if live is not None:
         rivals.append(live)
     found = evaluate(rivals, candidate.walk, candidate.split.judge)
-    ours, theirs = found[0], found[1] if live is not None else None
+    return judged(found[0], found[1] if live is not None else None)
+
+
+def judged(ours: Evaluation | None, theirs: Evaluation | None) -> Verdict:
+    """Decide on a candidate by its evaluation and the live model's, ``None`` where there is none.
+
+    It goes live where its mean absolute error is below that of persistence and at most
+    `TOLERANCE` above the live model's, on the same rows.
+    """
     if ours is None:
         return Verdict(False, "nothing was observed on the days that judge", None, None)
     mae, persistence = ours.overall.mae, ours.overall.mae_persistence
