@@ -611,6 +611,67 @@ MUTANTS = [
         ),
     ),
     *of(
+        "features/spatial_features.py",
+        "oracle_features",
+        ("a mean of stations for the centre", "[np.median(lat)]", "[np.mean(lat)]"),
+    ),
+    *of(
+        "model/change_distribution.py",
+        "oracle_forecasts",
+        ("classes hold what is beyond them", "shares[edge - 1 :].sum()", "shares[edge:].sum()"),
+    ),
+    *of(
+        "model/evaluation.py",
+        "gate",
+        ("Brier of persistence turned", "(now != true).mean()", "(now == true).mean()"),
+    ),
+    *of(
+        "jobs/compact_daily.py",
+        "compact_daily",
+        ("snapshots go after a day", "KEPT_BINS = 26 *", "KEPT_BINS = 24 *"),
+    ),
+    *of(
+        "jobs/ingest.py",
+        "ingest",
+        (
+            "repeats of each poll add up",
+            "max(held.get(s, 0), rows.get(s, 0))",
+            "held.get(s, 0) + rows.get(s, 0)",
+        ),
+    ),
+    *of(
+        "feeds/values.py",
+        "gbfs",
+        ("milliseconds from 2001 on", "(1e11, 1e3)", "(1e12, 1e3)"),
+        ("a comma is left out", '.replace(",", ".")', '.replace(",", "")'),
+    ),
+    *of(
+        "feeds/observed.py",
+        "gbfs",
+        ("the newest clock counts", "known[-1 - int(len(known) * _ODD_CLOCKS)]", "known[-1]"),
+    ),
+    *of(
+        "monitoring/network/dynamics.py",
+        "monitoring_network",
+        ("a quarter of a day will do", "< BINS_PER_DAY // 2", "< BINS_PER_DAY // 4"),
+        ("fuller than full", "np.clip(occ, 0, 1)", "occ"),
+    ),
+    *of(
+        "monitoring/network/overview.py",
+        "monitoring_network",
+        ("stale at a day", "[-1] > limits.stale_min", "[-1] >= limits.stale_min"),
+        ("tension without full stations", ' - r["saturation_rate"], r', ", r"),
+    ),
+    *of(
+        "monitoring/data/health.py",
+        "monitoring_health",
+        (
+            "lags of years",
+            "np.clip(ages[np.isfinite(ages)], 0, limits.lat_max_min)",
+            "np.maximum(ages[np.isfinite(ages)], 0)",
+        ),
+    ),
+    *of(
         "model/rows.py",
         "oracle_forecasts frozen_feed forecast",
         (

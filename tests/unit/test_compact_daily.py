@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import io
 import threading
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Events, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
-from velib_core.timeline.bins import Bin, day_after, first_bin
+from velib_core.timeline.bins import Bin, bin_start, day_after, first_bin
+from velib_core.timeline.clock import SIMULATED_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from velib_core.lake.readable import Entry
     from velib_core.settings.network import Settings
@@ -255,3 +258,21 @@ def test_of_two_at_once_the_daily_holds_the_snapshot_that_one_did_not_list(
     landed.set()
     slow.join(30)
     assert daily_of(lake, settings) == expected_rows()
+
+
+@pytest.mark.parametrize(("minutes", "deleted"), [(26 * 60 - 1, 0), (26 * 60, 3)])
+def test_snapshots_outlast_their_day_by_26_hours(
+    lake: Lake,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    minutes: int,
+    deleted: int,
+) -> None:
+    network.upload(lake, settings, BINS[:3])
+    end = bin_start(first_bin(day_after(DAY)))
+    shown = tmp_path / "clock"
+    shown.write_text((end + dt.timedelta(minutes=minutes)).isoformat())
+    monkeypatch.setenv(SIMULATED_CLOCK, str(shown))
+    deleting = dataclasses.replace(settings, delete_after_compact=True)
+    assert compact_daily.run(network.of(lake, deleting), DAY).counts["deleted"] == deleted

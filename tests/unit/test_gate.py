@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import network
+import numpy as np
 import pytest
 from present import present
 from velib_core.events.messages import TrainRequested
@@ -18,7 +19,7 @@ from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily
 from velib_core.lake.layout import Layout
 from velib_core.model import registry
-from velib_core.model.evaluation import Errors, Evaluation
+from velib_core.model.evaluation import Errors, Evaluation, probability_scores
 from velib_core.model.pack import to_blobs
 from velib_core.model.training import Split
 from velib_core.tables import history
@@ -206,6 +207,18 @@ def test_a_candidate_has_to_be_below_persistence_and_within_a_five_hundredth_of_
 
 def test_a_candidate_that_nothing_was_seen_of_is_refused() -> None:
     assert not train_model.judged(None, evaluation(1.0)).promoted
+
+
+def test_a_probability_is_scored_by_its_square_and_persistence_by_how_often_it_is_wrong() -> None:
+    stated = np.array([0.05, 0.15, 0.15, 0.95, 1.0])
+    now = np.array([False, True, False, True, True])
+    true = np.array([False, False, False, True, True])
+    found = probability_scores(stated, now, true)
+    assert found["brier"] == pytest.approx((0.0025 + 2 * 0.0225 + 0.0025) / 5)
+    assert found["brier_persistence"] == pytest.approx(1 / 5)
+    assert [row["n"] for row in found["reliability"]] == [1, 2, 2]
+    assert [row["observed"] for row in found["reliability"]] == [0, 0, 1]
+    assert [row["stated"] for row in found["reliability"]] == pytest.approx([0.05, 0.15, 0.975])
 
 
 @pytest.mark.parametrize("days", [3, 4, 7, 14, 21, 28, 40])

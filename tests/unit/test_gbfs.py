@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from present import present
-from velib_core.feeds import gbfs, stations
+from velib_core.feeds import gbfs, stations, values
 from velib_core.feeds.http import FeedError
 from velib_core.feeds.kinds import NO_TYPES, vehicle_kinds
-from velib_core.feeds.observed import AHEAD, Observed, observed_at
+from velib_core.feeds.observed import AHEAD, Observed, newest_report, observed_at
 from velib_core.feeds.open_meteo import Weather
 from velib_core.lake.artefact import json_bytes
 from velib_core.tables import snapshot
@@ -897,3 +897,53 @@ def test_a_file_that_would_grow_a_hundredfold_when_decoded_is_refused_before(par
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        # A count is of the unit by which it is of this age: from 1973 on in each but the first.
+        (946_684_800, "2000-01-01T00:00:00"),
+        (946_684_800_000, "2000-01-01T00:00:00"),
+        ("946684800000", "2000-01-01T00:00:00"),
+        (946_684_800_000_000, "2000-01-01T00:00:00"),
+        (946_684_800_000_000_000, "2000-01-01T00:00:00"),
+        (99_999_999_999, "5138-11-16T09:46:39"),
+        (100_000_000_000, "1973-03-03T09:46:40"),
+        (99_999_999_999_000, "5138-11-16T09:46:39"),
+        (100_000_000_000_000, "1973-03-03T09:46:40"),
+        (99_999_999_999_000_000, "5138-11-16T09:46:39"),
+        (100_000_000_000_000_000, "1973-03-03T09:46:40"),
+    ],
+)
+def test_a_count_since_1970_shows_its_unit_by_its_size(count: object, expected: str) -> None:
+    stamp = dt.datetime.fromisoformat(expected).replace(tzinfo=dt.UTC)
+    assert values.instant(count) == stamp
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        ("48,85", 48.85),
+        (" 2.35 ", 2.35),
+        ("-0,5", -0.5),
+        (7, 7.0),
+        ("1,000.5", None),
+        ("1.0e5", None),
+        (True, None),
+        (10**400, None),
+    ],
+)
+def test_a_real_number_may_have_a_decimal_comma_and_no_second_reading(
+    said: object, number: float | None
+) -> None:
+    assert values.real(said) == number
+
+
+@pytest.mark.parametrize(("stations_there", "second"), [(1, 1), (49, 49), (50, 49), (100, 98)])
+def test_the_newest_report_leaves_a_fiftieth_of_the_clocks_out(
+    stations_there: int, second: int
+) -> None:
+    reports = np.arange(1.0, stations_there + 1)
+    found = newest_report(np.append(reports, np.nan))
+    assert found == dt.datetime.fromtimestamp(second, dt.UTC)

@@ -17,6 +17,8 @@ from velib_core.feeds.open_meteo import Weather
 from velib_core.feeds.poll import Feeds
 from velib_core.jobs import ingest
 from velib_core.lake.bucket import Lake
+from velib_core.tables import snapshot
+from velib_core.timeline.bins import bin_of
 from velib_core.timeline.clock import SIMULATED_CLOCK
 from velib_local.simulation.feed_server import FeedServer
 from velib_local.simulation.feed_state import FeedState, StationInformation, StationStatus
@@ -119,6 +121,24 @@ def test_a_bin_seen_twice_holds_the_latest_observation_of_each_station(
     assert ingest.run(network.of(lake, configured), feeds).outputs == {BINNED: "written"}
     assert names(lake) == [BINNED]
     assert bikes(lake) == {"36255": 7, "007": 2, "1001": 0}
+
+
+def test_a_bin_polled_twice_counts_a_repeated_record_as_often_as_one_poll_did(
+    lake: Lake, configured: Settings, feeds: Feeds, server: Any
+) -> None:
+    def repeated(second: int, ids: list[str]) -> FeedState:
+        report = int(NOON.timestamp()) + second - 90
+        zeros = [0] * len(ids)
+        status = StationStatus(
+            ids, zeros, mechanical=zeros, ebike=zeros, last_reported=[report] * len(ids)
+        )
+        return state(second, status=status)
+
+    for second, ids in ((30, [*IDS, "007"]), (90, [*IDS, "007"]), (150, [*IDS, "007", "007"])):
+        server.show(repeated(second, ids))
+        ingest.run(network.of(lake, configured), feeds)
+        held = snapshot.from_bytes(lake.fetch(BINNED)[1], bin_of(NOON))[0]
+        assert snapshot.repeats_of(held) == {"007": len(ids) - len(IDS)}
 
 
 def test_an_older_observation_never_replaces_a_newer_one(

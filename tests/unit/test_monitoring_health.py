@@ -301,3 +301,13 @@ def test_a_network_that_is_polled_less_often_is_whole_when_its_polls_are_there(s
     net.frame = net.frame[hours != 3]
     lower = build(net)["kpis.json"]["coverage_global_pct"]
     assert lower == pytest.approx(100 * 23 / 24, abs=0.5)
+
+
+def test_a_station_that_reported_for_the_last_time_years_ago_lags_by_three_days_at_most() -> None:
+    net = planted.network(days=2, stations=4)
+    silent = net.frame["station_id"].isin(["s2", "s3"])
+    net.frame.loc[silent, "last_reported_utc"] = pd.Timestamp("2021-01-01")
+    kpis = build(net, days=1)["kpis.json"]
+    # Half of the lags are 1.5 minutes and half are three days: the median lies between the two.
+    assert kpis["report_lag_p50_min"] == pytest.approx((1.5 + 4320) / 2)
+    assert kpis["report_lag_p95_min"] == 4320

@@ -22,6 +22,7 @@ from velib_core.monitoring.network import overview as network_overview
 from velib_core.monitoring.network import stations as network_stations
 from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, summarise
 from velib_core.monitoring.stats import nan_stats, run_lengths
+from velib_core.timeline.bins import bin_of
 from velib_core.timeline.windows import LocalDays, complete_days
 
 if TYPE_CHECKING:
@@ -266,6 +267,41 @@ def test_regularity_is_the_correlation_with_the_median_of_the_same_weekday() -> 
         past = mine[mine["date"].isin(tuesdays)].groupby("clock")["occ_ratio"].median()
         assert row["regularity_corr_today_vs_typical"] == approx(day.corr(past))
         assert row["n_days"] == 5
+
+
+@pytest.mark.parametrize(
+    ("newest", "shown"),
+    [
+        # In winter Paris is an hour ahead of UTC.
+        ("2025-01-15T10:55", "2025-01-14"),
+        ("2025-01-15T11:00", "2025-01-15"),
+        ("2025-01-15T22:55", "2025-01-15"),
+        ("2025-01-15T23:00", "2025-01-15"),
+        ("2025-07-15T09:55", "2025-07-14"),
+        ("2025-07-15T10:00", "2025-07-15"),
+    ],
+)
+def test_a_day_is_shown_once_half_of_it_is_over_with_its_weekday_before(
+    newest: str, shown: str
+) -> None:
+    at = bin_of(dt.datetime.fromisoformat(newest))
+    found = network_dynamics.regularity_days(at, planted.TZ, 2)
+    first = dt.date.fromisoformat(shown)
+    assert [day.days for day in found] == [(first - dt.timedelta(days=7 * n),) for n in range(3)]
+
+
+def test_a_station_with_more_bikes_than_docks_is_full_and_no_more() -> None:
+    net = planted.network(days=2, stations=2)
+    net.frame.loc[net.frame["station_id"] == "s1", ["bikes", "docks_available"]] = [30, 0]
+    documents = network_dynamics.build(
+        net.all_events(network_dynamics.COLUMNS),
+        window=complete_days(planted.after(net), 1, planted.TZ),
+        run_metadata=planted.run_metadata("x"),
+    )
+    rows = documents["tension_by_station.json"]["tension_by_station"]["rows"]
+    occupancy = {row["station_id"]: row["occ_mean"] for row in rows}
+    assert occupancy["s1"] == 1
+    assert 0.25 <= occupancy["s0"] <= 0.75
 
 
 def test_the_regularity_of_a_network_polled_less_often_bears_a_hole() -> None:
@@ -543,3 +579,26 @@ def test_a_slower_schedule_is_covered_and_unknown_docks_are_no_shortage(step: in
     assert kpis["coverage_pct"] == 100
     assert kpis["availability_bike_pct"] is not None
     assert (kpis["availability_dock_pct"], kpis["saturation_pct"]) == (None, None)
+
+
+def test_a_report_is_stale_once_it_is_older_than_a_day() -> None:
+    net = planted.network(days=2, stations=3)
+    for station, minutes in (("s0", 1439), ("s1", 1440), ("s2", 1441)):
+        mine = net.frame["station_id"] == station
+        age = pd.Timedelta(minutes=minutes)
+        net.frame.loc[mine, "last_reported_utc"] = net.frame.loc[mine, "ts_utc"] - age
+    documents = overview_of(net)
+    rows = documents["snapshot_map.json"]["rows"]
+    stale = {row["station_id"]: row["stale"] for row in rows}
+    assert stale == {"s0": False, "s1": False, "s2": True}
+    assert documents["kpis.json"]["stations_stale"] == 1
+
+
+def test_the_most_tense_station_is_the_one_without_bikes_or_docks_most_often() -> None:
+    net = planted.network(days=3, stations=3)
+    empty = net.rows("s0", net.at(0, 0), net.at(0, 18))
+    net.frame.loc[empty, ["bikes", "docks_available"]] = [0, 20]
+    full = net.rows("s1", net.at(0, 0), net.at(1, 12))
+    net.frame.loc[full, ["bikes", "docks_available"]] = [20, 0]
+    rows = overview_of(net)["stations_tension.json"]["rows"]
+    assert [row["station_id"] for row in rows] == ["s1", "s0", "s2"]

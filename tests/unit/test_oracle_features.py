@@ -339,6 +339,15 @@ def test_clusters_are_k_means_over_scaled_kilometres_and_docks_numbered_by_docks
     np.testing.assert_allclose(found[:, 6], [means[k] for k in label], rtol=1e-6)
 
 
+def test_stations_far_out_do_not_move_the_centre() -> None:
+    ids = np.array(["a", "b", "c"])
+    lat, lon = np.array([41.80, 41.90, 42.90]), np.array([-87.60, -89.00, -87.70])
+    docks = np.full(3, 20, np.float32)
+    found = fit_static_features(Stations(ids, ids, lat, lon, docks)).columns[:, 2]
+    expected = [oracle.distance(place, (41.90, -87.70)) for place in zip(lat, lon, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_centre_is_the_contracts_near_paris_and_the_median_station_elsewhere() -> None:
     ids = np.array(["a", "b", "c"])
     lon = np.array([2.40, 2.34, 2.39])

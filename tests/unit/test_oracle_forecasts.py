@@ -90,6 +90,26 @@ def test_classes_and_the_shares_within_them(fit: Any) -> None:
     assert found.unchanged == oracle.class_of(expected, 0)
 
 
+@pytest.mark.parametrize(
+    ("rises", "falls", "lows"),
+    [
+        # Two of a thousand are the least share; what is further out counts for an inner class too.
+        ({4: 2}, {}, [-60, 0, 1, 2, 3, 4]),
+        ({4: 1}, {}, [-60, 0, 1]),
+        ({4: 1, 9: 1}, {2: 2}, [-60, -1, 0, 1, 2, 3, 4]),
+        ({14: 2}, {}, [-60, 0, 1, 2, 3, 4, 6, 9, 14]),
+        ({13: 2}, {13: 2}, [-60, -8, -5, -3, -2, -1, 0, 1, 2, 3, 4, 6, 9]),
+    ],
+)
+def test_a_class_holds_two_of_a_thousand_changes_of_its_magnitude_and_more(
+    rises: dict[int, int], falls: dict[int, int], lows: list[int]
+) -> None:
+    moved = [d for d, n in rises.items() for _ in range(n)]
+    moved += [-d for d, n in falls.items() for _ in range(n)]
+    changes = np.array(moved + [0] * (1000 - len(moved)), np.float32)
+    assert fit_classes(count_changes(changes)).lows.tolist() == lows
+
+
 def test_no_change_at_all_is_nothing_to_learn_from() -> None:
     with pytest.raises(ValueError, match="no change to learn from"):
         fit_classes(count_changes(np.array([np.nan], np.float32)))
