@@ -142,7 +142,7 @@ def test_a_click_on_the_map_opens_the_station_under_it(browser: Any) -> None:
 def test_the_keyboard_alone_opens_a_station(browser: Any) -> None:
     field = browser.find_element(By.ID, "search")
     field.send_keys("rue 1")
-    assert shown(browser, "#matches").startswith("11 ")
+    assert shown(browser, "#matches").startswith("Stations: 11;")
     field.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
     assert opened(browser) == "1010"
     chosen = browser.find_element(By.CSS_SELECTOR, "#results [aria-selected=true]")
