@@ -14,7 +14,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from velib_core.events.messages import DayClosed, TrainRequested
+from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
 from velib_core.lake.layout import Layout
 from velib_core.timeline import bins
 
@@ -139,8 +139,10 @@ def run(
 ) -> ChainReport:
     """Feed the states and wait until every event is handled.
 
-    A feed that ``ends`` shows no snapshot of the next day, so its last day is closed by message.
-    So many states as are to be collected first find ingestion alone deployed.
+    A feed that ``ends`` shows no snapshot of the next day, so its last day is closed by message. A
+    model that is trained then forecasts that very day again: its forecast log is asked for once
+    more, as the hourly check would. So many states as are to be collected first find ingestion
+    alone deployed.
     """
     started = time.monotonic()
     shown = 0
@@ -157,6 +159,8 @@ def run(
     days = feed(cloud, server, coming, count, train_every_days, days)
     if days and ends:
         cloud.publish(DayClosed(days[-1]))
+        cloud.wait_until_idle()
+        cloud.publish(ReplayRequested(stage="build_datasets"))
     cloud.wait_until_idle()
     return _report(cloud, shown, days, time.monotonic() - started)
 
