@@ -78,6 +78,23 @@ def test_a_forced_notification_says_so() -> None:
     assert forced.force
 
 
+@pytest.mark.parametrize("said", ["0", "", "true"])
+def test_a_notification_is_forced_by_1_and_by_nothing_else(said: str) -> None:
+    found = parse(notification(velibForce=said), SETTINGS)
+    assert isinstance(found, messages.ObjectFinalized)
+    assert not found.force
+
+
+def test_a_replay_has_3660_days_at_most() -> None:
+    longest = b'{"from": "2015-01-01", "to": "2025-01-07"}'
+    found = parse(message(longest, "velib-replay"), SETTINGS)
+    assert isinstance(found, messages.ReplayRequested)
+    assert found.last == parse_day("2025-01-07")
+    longer = b'{"from": "2015-01-01", "to": "2025-01-08"}'
+    with pytest.raises(PermanentError, match="3660 days at most"):
+        parse(message(longer, "velib-replay"), SETTINGS)
+
+
 DAYS = st.dates().map(Day)
 MESSAGES = st.one_of(
     st.just(messages.Tick()),
