@@ -20,13 +20,14 @@ from velib_core.model import registry
 from velib_core.model.evaluation import Contender, evaluate
 from velib_core.model.pack import ModelPack, to_blobs
 from velib_core.model.rows import Walk
-from velib_core.model.training import Split, Training, TrainingOptions, train
+from velib_core.model.training import Split, Training, TrainingOptions, calibrate_day, train
 from velib_core.timeline.bins import (
     Day,
     HorizonBins,
     HorizonMinutes,
     day_after,
     day_of,
+    first_bin,
     horizon_bins,
 )
 
@@ -153,6 +154,43 @@ def errors_of(pack: Any, panel: Panel, days: Any) -> Any:
     walk, split = walked(panel, days)
     (found,) = evaluate([Contender(pack, pack.calibration)], walk, split.judge)
     return present(found).overall
+
+
+def test_hours_of_an_evaluation_are_local(good: ModelPack, panel: Panel, days: list[Day]) -> None:
+    seen = panel["bikes"].copy()
+    judged = first_bin(days[-1]) - panel.start
+    seen[judged : judged + 96] = seen[judged + 120 :] = np.nan  # 08:00 to 10:00 UTC are left
+    walk, split = walked(changed(panel, {"bikes": seen}), days)
+    assert split.judge == (days[-1],)
+    (found,) = evaluate([Contender(good, good.calibration)], walk, split.judge)
+    assert present(found).by_hour.keys() == {"09"}, "in Paris in winter"
+
+
+def test_each_day_of_an_evaluation_is_calibrated_by_the_days_before(
+    good: ModelPack, panel: Panel, days: list[Day]
+) -> None:
+    unsure = dataclasses.replace(good.calibration, gain=np.zeros_like(good.calibration.gain))
+    judged = days[-2:]
+
+    def walk_before(day: Day) -> Walk:
+        walk = Walk(panel, HorizonBins(BINS), "Europe/Paris")
+        for _ in walk.over(days[: days.index(day)]):
+            pass
+        return walk
+
+    both = present(evaluate([Contender(good, unsure)], walk_before(judged[0]), judged)[0]).overall
+    calibration, alone = unsure, []
+    for day in judged:
+        contender = Contender(good, calibration)
+        alone.append(present(evaluate([contender], walk_before(day), [day])[0]).overall)
+        (past,) = walk_before(day).over([day])
+        calibration = calibrate_day(good, calibration, past)
+    total = sum(e.n for e in alone)
+    for name in ("mae", "crps"):
+        expected = sum(getattr(e, name) * e.n for e in alone) / total
+        assert getattr(both, name) == pytest.approx(expected)
+    unchanged = present(evaluate([Contender(good, unsure)], walk_before(judged[1]), judged[1:])[0])
+    assert unchanged.overall.mae != pytest.approx(alone[1].mae)
 
 
 @pytest.fixture(scope="module")
