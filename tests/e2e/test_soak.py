@@ -3,7 +3,8 @@
 1,500 stations, 24 simulated hours as fast as the machine can. The feed answers 5xx, 429, cut
 off JSON and nothing at all; the object store and Pub/Sub refuse calls or lose their answers;
 messages come late and twice; functions are killed. Then everything that was fetched is in the
-lake, the queues are empty, the memory is flat and every document keeps to its contract.
+lake, the queues are empty, the memory is flat and every document keeps to its contract. For an hour
+nobody asks the feed, and for another every station is closed: each raises its alarm, which clears.
 
 ``VELIB_SOAK_REPORT=FILE`` leaves the figures there as JSON.
 """
@@ -34,19 +35,21 @@ import pyarrow.parquet as pq
 import pytest
 from commands import wait_until
 from contract.documents import problems
+from google.cloud import pubsub_v1
+from google.pubsub_v1 import types
 from permission_proxy import Denial, OneWriteASecond, behind_proxy
 from present import present
 from velib_core.events.messages import DayClosed, ReplayRequested, TrainRequested
-from velib_core.events.topics import TOPICS
+from velib_core.events.topics import ALERTS, TOPICS
 from velib_core.feeds import gbfs, kinds, stations
 from velib_core.feeds.observed import observed_at
 from velib_core.feeds.open_meteo import Weather
 from velib_core.jobs import reconcile
-from velib_core.lake.artefact import PARQUET, Artefact, crc32c
+from velib_core.lake.artefact import PARQUET, Artefact, InputChangedError, crc32c
 from velib_core.lake.bucket import Lake, connect
-from velib_core.lake.keys import Daily, Snapshot
+from velib_core.lake.keys import Daily, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
-from velib_core.lake.readable import ReadableNetwork
+from velib_core.lake.readable import ObjectMissingError, ReadableNetwork
 from velib_core.settings.network import Settings
 from velib_core.tables import snapshot
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_of, day_after, first_bin, parse_day
@@ -90,6 +93,15 @@ GROWTH_MIB_PER_HOUR = collections.defaultdict(lambda: 2.0, build_network_overvie
 """Of one function's process, by simulated time; the overview keeps the snapshots of its day."""
 
 SETTINGS = {"TRAIN_MAX_ROWS": "40000", "TRAIN_ROUNDS": "30"}
+
+SILENT_HOUR = range(138, 150)
+"""Bins of the day at which nobody asks the feed, and an hourly run of `reconcile` is due."""
+
+CLOSED_HOUR = range(200, 212)
+"""Bins of the day at which every station is closed: there is no forecast to publish."""
+
+FORECAST_DOWN = "batch_forecast_down"
+ON_CALL = "on-call"
 
 HOSTILE_EVERY_BINS = 16
 """How often somebody puts objects into the bucket and messages on the topics that are none."""
@@ -140,7 +152,7 @@ class Weathering:
 
     def deliver(self, subscription: str, _message: object) -> list[float]:
         """Deliver late, and some messages twice."""
-        if not self.on or "dead-letter" in subscription:
+        if not self.on or subscription.endswith(("dead-letter", ON_CALL)):
             return [0.0]
         copies = 2 if self.draw({"duplicate": DUPLICATES}) else 1
         return [self._rng.uniform(0, LATE_S) ** 2 / LATE_S for _ in range(copies)]
@@ -200,6 +212,43 @@ class Weathering:
                 self.counts["kill"] += 1
                 self.counts[f"kill {victim.spec.name}"] += 1
                 due = cloud.gateway.answered + self._rng.randint(1, 2 * KILL_EVERY_ANSWERS)
+
+
+class Alarms:
+    """What was alarming: the alerts of the intro at each bin, and those that were published."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self._cloud = cloud
+        self._subscription = f"projects/{PROJECT}/subscriptions/{ON_CALL}"
+        on_call = types.Subscription(
+            name=self._subscription,
+            topic=cloud.settings.topic(ALERTS),
+            ack_deadline_seconds=600,
+        )
+        cloud.servers.subscribe(on_call, cloud.gateway)
+        self.shown: dict[int, set[str]] = {}
+        self.published: list[dict[str, Any]] = []
+
+    def look(self, n: int) -> None:
+        """Note the alerts that the intro shows after so many bins of the day."""
+        name = Layout(self._cloud.settings).name(Monitoring("intro", "manifest.json"))
+        with contextlib.suppress(ObjectMissingError, InputChangedError):
+            manifest = self._cloud.lake.fetch_json(name)
+            self.shown[n] = {alert["code"] for alert in manifest["alerts"]}
+
+    def take_published(self) -> None:
+        """Take what was published so far off its topic."""
+        with pubsub_v1.SubscriberClient() as subscriber:
+            pulled = subscriber.pull(
+                subscription=self._subscription, max_messages=1000, timeout=10
+            ).received_messages
+        self.published = [json.loads(item.message.data) for item in pulled]
+
+
+def with_every_station_closed(state: FeedState) -> FeedState:
+    nothing = [0] * len(state.status.station_id)
+    status = dataclasses.replace(state.status, is_renting=nothing, is_returning=nothing)
+    return dataclasses.replace(state, status=status)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,6 +372,7 @@ class Soak:
     intruders: set[str]
     settings: Settings
     fixes: list[Any]
+    alarms: Alarms
     changed_by_replay: list[str]
     functions: dict[str, dict[str, Any]]
 
@@ -370,21 +420,21 @@ def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Wea
     for thread in threads:
         thread.start()
     started = time.monotonic()
-    tables = []
+    tables: list[pa.Table] = []
+    alarms = Alarms(cloud)
     intruders: set[str] = set()
     try:
         for n in range(BINS_PER_DAY + 1):
             due = started + n * BIN.total_seconds() / SPEED
             time.sleep(max(0.0, due - time.monotonic()))
-            feed.heal()
-            feed.show(city.state())
-            tables.append(seen(city.state()))
-            faults.spoil(feed)
-            cloud.trigger_ingest()
+            tables += observe(cloud, feed, city, faults, n)
             if n % 12 == 4:
                 cloud.publish(ReplayRequested())
             if n % HOSTILE_EVERY_BINS == HOSTILE_EVERY_BINS // 2:
                 intruders |= faults.intrude(cloud, bin_of(city.now))
+            if n == SILENT_HOUR[-1]:
+                cloud.wait_until_idle()  # the hourly run has ended before snapshots come again
+            alarms.look(n)
             faults.killing = n < KILLING_BINS
             city.advance(city.now + BIN)
         seconds = time.monotonic() - started
@@ -415,6 +465,7 @@ def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Wea
     before = contents(cloud)
     cloud.publish(ReplayRequested(DAY, DAY, force=True))
     cloud.wait_until_idle()
+    alarms.take_published()
     after = contents(cloud)
     return Soak(
         faults=faults.counts,
@@ -429,9 +480,24 @@ def weather_the_day(cloud: LocalCloud, feed: FeedServer, city: City, faults: Wea
         intruders=intruders,
         settings=cloud.settings,
         fixes=fixes,
+        alarms=alarms,
         changed_by_replay=[n for n in before.keys() | after if before.get(n) != after.get(n)],
         functions=per_function(cloud, samples),
     )
+
+
+def observe(
+    cloud: LocalCloud, feed: FeedServer, city: City, faults: Weathering, n: int
+) -> list[pa.Table]:
+    """Show the city and let it be fetched, as a bin of the day has it; return what was to see."""
+    state = city.state()
+    feed.heal()
+    feed.show(with_every_station_closed(state) if n in CLOSED_HOUR else state)
+    if n in SILENT_HOUR:
+        return []
+    faults.spoil(feed)
+    cloud.trigger_ingest()
+    return [seen(state)]
 
 
 def contents(cloud: LocalCloud) -> dict[str, bytes]:
@@ -467,11 +533,13 @@ def report(soak: Any) -> None:
         figures = {
             "snapshots": soak.shown,
             "seconds": round(soak.seconds, 1),
-            "times_real_time": round((soak.shown - 1) * BIN.total_seconds() / soak.seconds, 1),
+            "times_real_time": round(BINS_PER_DAY * BIN.total_seconds() / soak.seconds, 1),
             "drained_s": round(soak.drained_s, 1),
             "faults": dict(soak.faults),
             "dead_letters": [dict(m.attributes) | {"data": str(m.data)} for m in soak.dead_letters],
             "repairs": soak.fixes,
+            "alarms_shown": {n: sorted(codes) for n, codes in soak.alarms.shown.items() if codes},
+            "alarms_published": soak.alarms.published,
             "changed_by_replay": soak.changed_by_replay,
             "functions": soak.functions,
         }
@@ -482,9 +550,24 @@ def test_every_snapshot_that_was_shown_is_in_bronze_and_in_the_daily(soak: Any) 
     layout = Layout(soak.settings)
     held = [name for name in soak.lake if name.startswith(layout.bronze_day(DAY))]
     held = [name for name in held if name not in soak.intruders]
-    assert len(held) == BINS_PER_DAY
+    assert len(held) == BINS_PER_DAY - len(SILENT_HOUR)
     assert rows_apart(soak.lake[layout.name(Daily(DAY))], soak.expected) == 0
-    assert soak.expected.num_rows > 0.97 * STATIONS * BINS_PER_DAY
+    assert soak.expected.num_rows > 0.97 * STATIONS * len(held)
+
+
+def test_alarms_are_raised_and_cleared(soak: Any) -> None:
+    """Silence is told of each hour that it lasts; the intro shows what is down, and no longer."""
+    published = [(alert["code"], alert["state"]) for alert in soak.alarms.published]
+    silent = [alert for alert in soak.alarms.published if alert["code"] == "feed_silent"]
+    at = [(dt.datetime.fromisoformat(alert["generated_at"]) - START) // BIN for alert in silent]
+    assert at, "silence was not told of"
+    assert set(at) <= set(SILENT_HOUR)
+    shown = {n for n, codes in soak.alarms.shown.items() if FORECAST_DOWN in codes}
+    assert CLOSED_HOUR[0] - 1 not in shown
+    assert CLOSED_HOUR[-1] in shown
+    assert not shown & set(range(CLOSED_HOUR[-1] + 12, BINS_PER_DAY))
+    assert published.index((FORECAST_DOWN, "raised")) < published.index((FORECAST_DOWN, "cleared"))
+    assert [state for code, state in published if code == FORECAST_DOWN][-1] == "cleared"
 
 
 def test_the_queues_are_drained_and_no_message_was_dead_lettered(soak: Any) -> None:

@@ -267,6 +267,18 @@ def test_silence_is_counted_from_the_newest_snapshot(lake: Lake, settings: Setti
     assert (alert["value"], alert["generated_at"]) == (31.0, iso_z(then + dt.timedelta(minutes=31)))
 
 
+def test_a_network_that_plays_other_days_is_not_silent_by_the_clock_of_this_machine(
+    lake: Lake, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bins = network.bins_of_days(1, every=96)
+    network.upload(lake, settings, bins)
+    (tmp_path / "now").write_text(iso_z(bin_start(bins[-1]) + dt.timedelta(minutes=5)))
+    monkeypatch.setenv(SIMULATED_CLOCK, str(tmp_path / "now"))
+    publisher = network.PublisherLog()
+    reconcile.run(network.of(lake, settings, publisher), ReplayRequested())
+    assert alerts(publisher) == []
+
+
 def test_one_stage_that_fails_stops_neither_the_alarm_nor_the_other_stages(
     healthy: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

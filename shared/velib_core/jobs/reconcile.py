@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime as dt
 import itertools
 import traceback
 from typing import TYPE_CHECKING
@@ -52,6 +51,7 @@ from velib_core.timeline import clock
 from velib_core.timeline.bins import bin_start, day_of, iso_z
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from velib_core.events.network import Network
@@ -142,7 +142,7 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
     failed: dict[str, Exception] = {}
     if dataclasses.replace(request, scheduled=False) == ReplayRequested():
         with _isolated("silence", failed):
-            alert = silence(network, dt.datetime.now(dt.UTC))
+            alert = silence(network, clock.now())
             result.counts["silent"] = alert is not None
             if alert:
                 logs.log("WARNING", f"alert raised: {alert['text']}")
