@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import TYPE_CHECKING, Any
 
 import network
@@ -130,3 +131,129 @@ JSON_JUNK: Mapping[str, bytes] = {
     "truncated": b'{"folder": "2025',
 }
 """What may stand where a JSON document is expected."""
+
+
+def _column(name: str, value: object, type_: pa.DataType | None = None) -> Callable[[bytes], bytes]:
+    """Give every row of a table the same value in a column."""
+
+    def changed(held: bytes) -> bytes:
+        table = pq.read_table(io.BytesIO(held))
+        values = pa.array([value] * table.num_rows, type_)
+        return parquet_bytes(table.set_column(table.column_names.index(name), name, values))
+
+    return changed
+
+
+def _arrays(**changed: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
+    """Change some arrays of an archive."""
+
+    def made(held: bytes) -> bytes:
+        arrays = dict(np.load(io.BytesIO(held)))
+        sink = io.BytesIO()
+        np.savez(sink, **arrays | {name: change(arrays[name]) for name, change in changed.items()})
+        return sink.getvalue()
+
+    return made
+
+
+def _numbers(value: object) -> Callable[[bytes], bytes]:
+    """Put a value in the place of every number of a document."""
+
+    def of(held: Any) -> Any:
+        if isinstance(held, dict):
+            return {key: of(item) for key, item in held.items()}
+        if isinstance(held, list):
+            return [of(item) for item in held]
+        is_number = isinstance(held, int | float) and not isinstance(held, bool)
+        return value if is_number else held
+
+    return lambda held: json.dumps(of(json.loads(held))).encode()
+
+
+def _said(**values: object) -> Callable[[bytes], bytes]:
+    return lambda held: json.dumps(json.loads(held) | values).encode()
+
+
+def _alert(code: str) -> dict[str, str]:
+    return {"code": code, "artefact": "kpis.json", "text": "all is lost"}
+
+
+NO_TIME = _column("tbin_utc", None, pa.timestamp("ns"))
+FAR_TIME = _column("tbin_utc", (1 << 63) - 1, pa.timestamp("ns"))
+NO_STATION = _column("station_id", None, pa.string())
+
+VALUES: Mapping[str, Mapping[str, Callable[[bytes], bytes]]] = {
+    "daily": {
+        "no time": NO_TIME,
+        "no station": NO_STATION,
+        "a time that cannot be": FAR_TIME,
+        "2^62 bikes": _column("bikes", 1 << 62),
+        "bikes of text": _column("bikes", "many"),
+    },
+    "events": {
+        "no time": NO_TIME,
+        "no station": NO_STATION,
+        "a time that cannot be": FAR_TIME,
+        "a time of text": _column("tbin_utc", "then"),
+        "an instant that no second is": _column("ts_utc", (1 << 63) - 1, pa.timestamp("ns")),
+        "bikes of text": _column("bikes", "many"),
+        "bikes of lists": _column("bikes", [1]),
+        "2^62 bikes": _column("bikes", 1 << 62),
+        "a name that is no UTF-8": _column("name", NO_UTF8),
+        "an infinite share": _column("occ_ratio", float("inf")),
+    },
+    "evaluations": {
+        "no time": NO_TIME,
+        "no station": NO_STATION,
+        "a horizon of 2^62 bins": _column("horizon_bins", 1 << 62),
+        "2^62 bikes": _column("y_true", 1 << 62),
+        "a score of text": _column("crps", "good"),
+    },
+    "forecast log": {
+        "no target": _column("target_tbin_utc", None, pa.timestamp("ns")),
+        "no station": NO_STATION,
+        "stations of lists": _column("station_id", ["1"]),
+        "a forecast of text": _column("y_pred_int", "many"),
+        "a chance of 5": _column("p_dock", 5.0),
+    },
+    "profiles": {
+        "a zone that is none": _arrays(tz=lambda _: "Mars/Olympus"),
+        "a zone that is a path": _arrays(tz=lambda _: "../../etc/passwd"),
+        "days that are to come": _arrays(through=lambda _: "2099-01-01"),
+        "sums of text": _arrays(level=lambda held: np.full(held.shape, "x")),
+        "sums that are no numbers": _arrays(change=lambda held: np.full(held.shape, np.nan)),
+        "stations that are one": _arrays(stations=lambda held: np.full(held.shape, "1000")),
+        "seen in the year 10^9": _arrays(last_seen=lambda held: np.full(held.shape, 1 << 62)),
+    },
+    "calibrations": {
+        "days without end": _said(days=float("inf")),
+        "days of 400 digits": _said(days=10**400),
+        "sums that are no numbers": _said(gain=[[1], [2, 3]]),
+    },
+    "forecasts": {
+        "numbers of 400 digits": _numbers(10**400),
+        "the year 9999": _said(generated_at="9999-12-31T23:59:59Z"),
+        "no rows": _said(data=None),
+    },
+    "documents": {
+        "numbers of 400 digits": _numbers(10**400),
+        "numbers that are none": _numbers(float("nan")),
+        "the year 9999": _said(generated_at="9999-12-31T23:59:59Z", snapshot_ts_utc="9999-12-31"),
+    },
+    "manifests": {
+        "10,000 alerts": _said(alerts=[_alert(str(n)) for n in range(10_000)]),
+        "an alert of 11 MiB": _said(alerts=[_alert("a") | {"text": "x" * (11 << 20)}]),
+    },
+    "sums": {
+        "a start in the year 10^9": _arrays(start=lambda _: np.array(1 << 50)),
+        "a start long ago": _arrays(start=lambda _: np.array(-(1 << 30))),
+        "counts of other shapes": _arrays(stations=lambda _: np.zeros((1, 1), np.uint8)),
+        "counts of text": _arrays(network=lambda held: np.full(held.shape, "x")),
+    },
+    "pointers": {
+        "a version that nothing follows": _said(version="999999999.999999999.999999999"),
+        "files elsewhere": _said(files={"../../../daily/x": "0" * 64, "": "1"}),
+    },
+}
+"""Files of the right form with values that nothing of ours writes: how they are made of good ones,
+by the folder and what they are."""

@@ -1,5 +1,6 @@
 """Each kind of damage at the newest object of each folder, and strays in it: every job goes on.
 
+Before the damage there is news for every job: late snapshots of a day, and one of now.
 A job that needs the damaged object may end with an error that is acknowledged or retried; it never
 ends with another, and what it names is the object. A job that reads nothing of the folder works as
 ever.
@@ -12,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import hostile
+import job_table
 import network
 import pyarrow as pa
 import pytest
@@ -41,6 +43,7 @@ FOLDERS = {
     "models": "models/h60/2",
     "forecasts": "serving/forecast/",
     "documents": "monitoring/network/overview/latest/kpis",
+    "sums": "monitoring/network/overview/days/",
     "manifests": "monitoring/data/health/latest/manifest",
 }
 """Where the newest object is damaged, by what lies there."""
@@ -59,9 +62,10 @@ BYTES = {
 TRUNCATED = "half of it"
 SAMPLE = {
     ("bronze", "another table"),
-    ("daily", TRUNCATED),
     ("pointers", "nested 100,000 deep"),
-    ("documents", "a wrong shape"),
+    ("events", "no time"),
+    ("profiles", "a zone that is none"),
+    ("documents", "numbers of 400 digits"),
 }
 """What the default suite tries."""
 
@@ -101,7 +105,7 @@ def readers_of(prefix: str) -> set[str]:
     [
         pytest.param(folder, damage, marks=[] if (folder, damage) in SAMPLE else pytest.mark.slow)
         for folder in FOLDERS
-        for damage in (*BYTES, TRUNCATED)
+        for damage in (*BYTES, TRUNCATED, *hostile.VALUES.get(folder, ()))
     ],
 )
 def test_a_damaged_object_and_strays_cost_nothing_but_what_is_made_of_them(
@@ -112,13 +116,15 @@ def test_a_damaged_object_and_strays_cost_nothing_but_what_is_made_of_them(
         for job in JOBS.values():
             if isinstance(job.seal, Monitoring):
                 job.work(network.of(hurt, quick))
+    for happens in (job_table.snapshots_come, job_table.a_snapshot_comes):
+        happens(hurt, quick)
     newest = max(
         (entry for entry in hurt.entries("") if entry.name.startswith(prefix)),
         key=lambda entry: entry.name,
     )
     held = hurt.read(newest)
-    data = held[: len(held) // 2] if damage == TRUNCATED else BYTES[damage]
-    network.put(hurt, newest.name, data)
+    data = held[: len(held) // 2] if damage == TRUNCATED else BYTES.get(damage)
+    network.put(hurt, newest.name, hostile.VALUES[folder][damage](held) if data is None else data)
     strays(hurt, prefix)
     failed: dict[str, Exception] = {}
     for name, job in JOBS.items():

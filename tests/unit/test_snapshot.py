@@ -144,4 +144,4 @@ def test_files_are_joined_without_changing_a_row() -> None:
     tables = [snapshot.from_bytes(part, Bin(BIN + n))[0] for n, part in enumerate(parts)]
     assert joined == pa.concat_tables(tables)
     with pytest.raises(snapshot.SnapshotError):
-        snapshot.concatenate([b"no parquet"])
+        snapshot.concatenate([("a/b", b"no parquet")])

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from velib_core.settings.network import Settings
 
 
+MAX_ID_LENGTH = 128
+"""Of an event's id where it is noted; those of the platform are shorter."""
+
+
 def react(
     event: CloudEvent, settings: Settings, handle: Callable[[Trigger], Mapping[str, object]]
 ) -> None:
@@ -35,7 +39,8 @@ def react(
     that of a bug has its stack trace.
     """
     started = time.monotonic()
-    with logs.context(event_id=event["id"]):
+    event_id = str(event["id"])[:MAX_ID_LENGTH]
+    with logs.context(event_id=event_id):
         try:
             trigger = parse(event, settings)
         except ForeignNameError as error:
@@ -45,7 +50,7 @@ def react(
             logs.log("ERROR", f"permanent error: {error}", error=type(error).__name__)
             return
         cause = trigger.name if isinstance(trigger, ObjectFinalized) else repr(trigger)
-        with logs.context(trigger=repr(trigger)), lineage.handling(event["id"], cause):
+        with logs.context(trigger=repr(trigger)), lineage.handling(event_id, cause):
             summary = _answered(handle, trigger)
             if summary is not None:
                 seconds = round(time.monotonic() - started, 3)

@@ -106,9 +106,9 @@ def _finalized(
     return ObjectFinalized(Layout(settings).key(name), name, int(generation), force)
 
 
-def _topic_of(source: str, settings: Settings) -> str:
+def _topic_of(source: object, settings: Settings) -> str:
     """Return which of our topics a Pub/Sub event names as its source."""
-    topic = source.rpartition("/topics/")[2]
+    topic = source.rpartition("/topics/")[2] if isinstance(source, str) else ""
     name = topic.removeprefix(f"{settings.network}-")
     if name == topic or name not in TOPICS.values():
         expected = ", ".join(f"{settings.network}-{known}" for known in TOPICS.values())

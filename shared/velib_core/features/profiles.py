@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import io
 import zipfile
+import zoneinfo
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -16,7 +18,7 @@ from velib_core.features.time_features import last_seen, steps
 from velib_core.tables import npz
 from velib_core.tables.npz import ArraysError
 from velib_core.tables.panel import FROZEN_BINS, is_frozen
-from velib_core.timeline.bins import Bin, Day, HorizonBins, day_after, first_bin, parse_day
+from velib_core.timeline.bins import YEARS, Bin, Day, HorizonBins, day_after, first_bin, parse_day
 from velib_core.timeline.local_time import (
     DAY_TYPES,
     SLOTS_PER_DAY,
@@ -113,6 +115,22 @@ def empty_profiles(tz: str, horizons: Sequence[HorizonBins]) -> Profiles:
         np.zeros((len(FLOW_SUMS), *slots), np.int32),
         np.full(len(horizons), np.nan),
         np.empty(0, np.int64),
+    )
+
+
+def with_horizons(profiles: Profiles, horizons: Sequence[HorizonBins]) -> Profiles:
+    """Return the profiles of these horizons; one that was not counted yet has no past."""
+    if profiles.horizons == tuple(horizons):
+        return profiles
+    change = np.zeros((len(horizons), *profiles.change.shape[1:]), np.int32)
+    relative_activity = np.full(len(horizons), np.nan)
+    for h, horizon in enumerate(horizons):
+        if horizon in profiles.horizons:
+            known = profiles.horizons.index(horizon)
+            change[h] = profiles.change[known]
+            relative_activity[h] = profiles.relative_activity[known]
+    return dataclasses.replace(
+        profiles, horizons=tuple(horizons), change=change, relative_activity=relative_activity
     )
 
 
@@ -304,7 +322,27 @@ def from_bytes(data: bytes) -> Profiles:
     )
     if shapes != expected:
         raise ProfileError("profiles", shapes, f"arrays of shapes {expected}")
+    _check_values(profiles)
     return profiles
+
+
+def _check_values(profiles: Profiles) -> None:
+    """Raise `ProfileError` for arrays of other types than ours, and for what cannot be."""
+    sums = (profiles.change, profiles.level, profiles.flow)
+    types = [array.dtype for array in (*sums, profiles.last_seen, profiles.relative_activity)]
+    if types != [np.int32, np.int32, np.int32, np.int64, np.float64]:
+        raise ProfileError("profiles", types, "sums of int32, bins of int64 and a float64")
+    ids = profiles.stations
+    if ids.dtype.kind != "U" or (ids[1:] <= ids[:-1]).any():
+        raise ProfileError("stations", ids[:3].tolist(), "ids in order, each once")
+    if (profiles.last_seen >= first_bin(Day(dt.date(YEARS.stop, 1, 1)))).any():
+        raise ProfileError("last_seen", int(profiles.last_seen.max()), "a bin that can have been")
+    if min(profiles.horizons, default=1) < 1:
+        raise ProfileError("horizons", profiles.horizons, "bins ahead")
+    try:
+        zoneinfo.ZoneInfo(profiles.tz)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ProfileError("tz", profiles.tz, "a zone of the tz database") from error
 
 
 def _arrays(profiles: Profiles) -> dict[str, NDArray[np.generic]]:

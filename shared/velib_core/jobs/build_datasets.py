@@ -9,6 +9,7 @@ the monitoring of closed days: once, however many views a day changes.
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import io
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from velib_core.features.stack import lookback_bins
 from velib_core.jobs.recipes import views as recipe
 from velib_core.lake.artefact import JSON, PARQUET, Artefact, json_bytes
 from velib_core.lake.keys import Daily, Events, ExportsManifest, ForecastLog, Perf
+from velib_core.lake.readable import TooLargeError
 from velib_core.logs import log
 from velib_core.model import registry
 from velib_core.model.readers import (
@@ -28,7 +30,8 @@ from velib_core.model.readers import (
     load_calibration,
     load_profiles,
 )
-from velib_core.tables import history, parquet, snapshot, views
+from velib_core.tables import day_rows, history, parquet, snapshot, views
+from velib_core.tables.snapshot import SCHEMA
 from velib_core.tables.views import Hindcast
 from velib_core.timeline.bins import Bin, day_after, first_bin, horizon_bins
 
@@ -67,10 +70,13 @@ def run_for_profile(network: Network, day: Day) -> JobResult:
 
 
 def run_for_model(network: Network, horizon: HorizonMinutes) -> JobResult:
-    """Make the evaluation tables of the days that a new live model has not learnt from."""
+    """Make the evaluation tables of the days that a new live model has not learnt from.
+
+    Where the pointer is damaged or gone, that is the newest model that is registered.
+    """
     result = JobResult("build_datasets")
     layout = network.layout
-    model = registry.live(network.lake, network.layout, horizon)
+    model = next(registry.usable(network.lake, network.layout, horizon), None)
     if model is None:
         return result
     for day in history.dailies(network.lake, layout):
@@ -92,8 +98,15 @@ def _update_events(network: Network, day: Day, result: JobResult, *, force: bool
         fingerprint = recipe.events_fingerprint(network.settings, daily)
         if current and current.fingerprint == fingerprint and not force:
             return None
+        try:
+            data = network.lake.read_up_to(daily, snapshot.DAY_LIMITS.file_bytes)
+            rows = parquet.read(data, snapshot.DAY_LIMITS, SCHEMA.names)
+            rows = day_rows.held(rows.select(SCHEMA.names), SCHEMA)
+        except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
+            log("ERROR", f"{daily.name} is left out: {error}")
+            return None
         view = views.observations_table(
-            parquet.read(network.lake.read(daily), snapshot.DAY_LIMITS),
+            rows,
             penury_bikes=network.settings.penury_bikes,
             saturation_docks=network.settings.saturation_docks,
         )
@@ -170,25 +183,23 @@ def _update_forecast_log(lake: Lake, layout: Layout, day: Day, result: JobResult
         if not partitions or (current and current.fingerprint == fingerprint):
             return None
         with concurrent.futures.ThreadPoolExecutor(history.READERS) as pool:
-            contents = zip(partitions, pool.map(lake.read, partitions), strict=True)
-            tables = [_partition(entry, data) for entry, data in contents]
+            tables = list(pool.map(functools.partial(_partition, lake), partitions))
         united = pa.concat_tables(tables)
         if current:
-            united = views.with_expired(
-                united, _partition(current, lake.read(current), views.VIEW_LIMITS)
-            )
+            united = views.with_expired(united, _partition(lake, current, views.VIEW_LIMITS))
         result.counts["served"] = united.num_rows
         return _parquet(united, fingerprint)
 
     result.outputs[layout.name(ForecastLog(day))] = lake.update(layout.name(ForecastLog(day)), make)
 
 
-def _partition(entry: Entry, data: bytes, limits: parquet.Limits = snapshot.LIMITS) -> pa.Table:
+def _partition(lake: Lake, entry: Entry, limits: parquet.Limits = snapshot.LIMITS) -> pa.Table:
     """Return the rows of a part of the forecast log; none, and an error, if unreadable."""
     schema = views.FORECAST_LOG_SCHEMA
     try:
-        return parquet.read(data, limits).select(schema.names).cast(schema)
-    except (parquet.ParquetError, pa.ArrowException, KeyError) as error:
+        table = parquet.read(lake.read_up_to(entry, limits.file_bytes), limits, schema.names)
+        return day_rows.held(table.select(schema.names), schema)
+    except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return schema.empty_table()
 

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
 from velib_core.jobs.recipes import performance as recipe
+from velib_core.lake.readable import TooLargeError
 from velib_core.logs import log
 from velib_core.monitoring.model import performance, scored_log
 from velib_core.settings.env import SettingsError
 from velib_core.timeline.bins import horizon_bins
+
+MAX_CLUSTERS_BYTES = 4 << 20
 
 CLUSTERS = "a CSV with the columns station_id and cluster"
 
@@ -49,9 +52,9 @@ def _clusters(lake: ReadableLake, inputs: Inputs) -> dict[str, str] | None:
     """
     for entry in inputs.additional_inputs["clusters"]:
         try:
-            text = lake.read(entry).decode("utf-8-sig")
+            text = lake.read_up_to(entry, MAX_CLUSTERS_BYTES).decode("utf-8-sig")
             return {row["station_id"]: row["cluster"] for row in csv.DictReader(text.splitlines())}
-        except (UnicodeDecodeError, KeyError, csv.Error):
+        except (UnicodeDecodeError, KeyError, csv.Error, TooLargeError):
             wrong = SettingsError("PERF_CLUSTERS_CSV", entry.name, CLUSTERS)
             log("ERROR", f"by_cluster.json is not made: {wrong}")
     return None

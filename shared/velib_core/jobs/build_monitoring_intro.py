@@ -11,7 +11,10 @@ from velib_core import logs
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
 from velib_core.jobs.recipes import intro as recipe
+from velib_core.lake.readable import MAX_DOCUMENT_BYTES, TooLargeError
 from velib_core.monitoring import intro
+from velib_core.tables.snapshots_index import end_of_observations
+from velib_core.timeline.bins import bin_start
 
 if TYPE_CHECKING:
     from velib_core.events.job import JobResult
@@ -31,7 +34,8 @@ class WarmState:
         """Return the bytes of an entry, from the store where they are new."""
         known = self.documents.get(entry.name)
         if known is None or known[0] != entry:
-            known = self.documents[entry.name] = (entry, lake.read(entry))
+            data = lake.read_up_to(entry, MAX_DOCUMENT_BYTES)
+            known = self.documents[entry.name] = (entry, data)
         return known[1]
 
 
@@ -85,7 +89,7 @@ def _read(lake: ReadableLake, warm: WarmState, found: dict[str, Entry]) -> dict[
     for name, entry in found.items():
         try:
             document = json.loads(warm.read(lake, entry))
-        except (ValueError, RecursionError) as error:
+        except (ValueError, RecursionError, TooLargeError) as error:
             logs.log_once("ERROR", f"{entry.name} is left out: {error!r:.300}")
             continue
         if isinstance(document, dict):
@@ -104,10 +108,11 @@ def _instant(read: dict[str, dict[str, Any]]) -> dt.datetime:
     """
     follow = [read[name] for name in read if recipe.follows_snapshots(name)]
     keys = ("snapshot_ts_utc", "now_utc", "generated_at")
+    latest = bin_start(end_of_observations())
     known = [
         stamp
         for document in follow or read.values()
         for key in keys
-        if (stamp := intro.instant_of(document.get(key))) is not None
+        if (stamp := intro.instant_of(document.get(key))) is not None and stamp <= latest
     ]
     return max(known, default=dt.datetime.now(dt.UTC))

@@ -23,12 +23,12 @@ from velib_core.lake.artefact import Artefact
 from velib_core.lake.keys import Events, OverviewDay
 from velib_core.logs import log
 from velib_core.monitoring.network import overview
-from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, DaySums, summarise
+from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, SLOT_BINS, DaySums, summarise
 from velib_core.tables import history, npz
 from velib_core.tables import views as datasets
 from velib_core.tables.npz import ArraysError
 from velib_core.tables.snapshots_index import is_overtaken
-from velib_core.timeline.bins import Bin, Day, bin_start
+from velib_core.timeline.bins import YEARS, Bin, Day, bin_start
 
 if TYPE_CHECKING:
     from velib_core.events.network import Network
@@ -125,7 +125,17 @@ def sums_from_bytes(data: bytes) -> DaySums | None:
     arrays: dict[str, Any] = npz.read(data, MAX_SUMS_BYTES)
     if "start" not in arrays:
         return None
-    return DaySums(Bin(int(arrays["start"])), arrays["ids"], arrays["network"], arrays["stations"])
+    sums = DaySums(Bin(int(arrays["start"])), arrays["ids"], arrays["network"], arrays["stations"])
+    bins, ids = len(sums.network), sums.ids
+    shapes = sums.network.shape, sums.stations.shape
+    types = [array.dtype.kind for array in (sums.network, sums.stations, ids)]
+    expected = (bins, 5), (bins // SLOT_BINS, 4, len(ids))
+    if shapes != expected or bins % SLOT_BINS or types != ["i", "u", "U"]:
+        raise ArraysError("sums", (shapes, types), f"counts of shapes {expected}")
+    day = bin_start(sums.start)  # of a bin that is none: ValueError or OverflowError
+    if day.year not in YEARS or (ids[1:] <= ids[:-1]).any():
+        raise ArraysError("sums", (sums.start, ids[:3].tolist()), "a bin, and ids in order")
+    return sums
 
 
 def _make(network: Network, warm: WarmState, inputs: recipe.Inputs | None) -> Documents:
@@ -157,8 +167,8 @@ def _sums(lake: ReadableLake, warm: WarmState, entry: Entry) -> DaySums | None:
         for old in [known for known in warm.days if known[0] == entry.name]:
             del warm.days[old]
         try:
-            warm.days[key] = sums_from_bytes(lake.read(entry))
-        except (ArraysError, KeyError, TypeError, ValueError) as error:
+            warm.days[key] = sums_from_bytes(lake.read_up_to(entry, MAX_SUMS_BYTES))
+        except (ArraysError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
             log("ERROR", f"{entry.name} is left out: {error}")
             warm.days[key] = None
     return warm.days[key]

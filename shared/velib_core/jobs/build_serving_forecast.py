@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from velib_core.errors import ModelError
+from velib_core.errors import InvalidValueError, ModelError
 from velib_core.events.job import JobResult
 from velib_core.features.stack import lookback_bins
 from velib_core.feeds import gbfs_documents as gbfs
 from velib_core.lake.artefact import JSON, PARQUET, Artefact, InputChangedError, json_bytes
-from velib_core.lake.fingerprints import dated_fingerprint
+from velib_core.lake.fingerprints import dated_bin, dated_fingerprint
 from velib_core.lake.keys import (
     Forecast,
     ForecastBundle,
@@ -43,7 +43,11 @@ from velib_core.model.readers import (
 )
 from velib_core.tables import history, snapshot, views
 from velib_core.tables.panel import build_panel
-from velib_core.tables.snapshots_index import is_overtaken, recent_snapshots
+from velib_core.tables.snapshots_index import (
+    end_of_observations,
+    is_overtaken,
+    recent_snapshots,
+)
 from velib_core.timeline.bins import (
     BIN_SECONDS,
     BINS_PER_HOUR,
@@ -224,11 +228,15 @@ def _record(
 def _update_unless_older(
     lake: Lake, name: str, fingerprint: str, content: Callable[[], bytes]
 ) -> Outcome:
-    """Publish a document unless the live one is of a newer snapshot, or made from the same."""
+    """Publish a document unless the live one is of a newer snapshot, or made from the same.
+
+    One that says it is of a snapshot that nobody can have observed yet is of none.
+    """
+    ours = dated_bin(fingerprint) or 0
 
     def make(current: Entry | None) -> Artefact | None:
-        live = (current.fingerprint or "") if current else ""
-        if live == fingerprint or live.partition(" ")[0] > fingerprint.partition(" ")[0]:
+        live = current.fingerprint if current else None
+        if live == fingerprint or ours < (dated_bin(live) or 0) < end_of_observations():
             return None
         return Artefact(content(), JSON, fingerprint)
 
@@ -349,10 +357,14 @@ class _Serving:
         )
 
     def _published(self, horizon: HorizonMinutes) -> dict[str, Any]:
-        document: dict[str, Any] = self.network.lake.fetch_json(
-            self.network.layout.name(Forecast(horizon))
-        )
-        return document
+        name = self.network.layout.name(Forecast(horizon))
+        document = self.network.lake.fetch_json(name)
+        try:
+            known = [(str(row["station_id"]), row["capacity_bin"], row) for row in document["data"]]
+            rows = [row | {"station_id": s, "capacity_bin": c} for s, c, row in known]
+            return {"generated_at": document["generated_at"], "data": rows}
+        except (KeyError, TypeError) as error:
+            raise InvalidValueError(name, document, "a forecast") from error
 
     def manifest(self) -> bytes:
         """Return what says that the forecasts of all horizons are of one snapshot."""

@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 
 from velib_core.events.job import JobResult
 from velib_core.jobs.recipes import daily
-from velib_core.lake.artefact import PARQUET, Artefact
+from velib_core.lake.artefact import PARQUET, Artefact, StoreError
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.lake.readable import TooLargeError
 from velib_core.tables import defect_counts, quarantine, snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.tables.snapshot import SCHEMA, SnapshotError
@@ -227,22 +228,26 @@ def _with_rows_of_daily(
 def _held(lake: Lake, layout: Layout, daily: Entry, result: JobResult) -> pa.Table:
     """Return the rows of the existing daily; an unreadable one is copied to quarantine: none."""
     try:
-        return snapshot.daily_from_bytes(lake.read(daily))
-    except SnapshotError as error:
+        data = lake.read_up_to(daily, snapshot.DAY_LIMITS.file_bytes)
+        return snapshot.daily_from_bytes(data)
+    except (SnapshotError, TooLargeError) as error:
         quarantine.keep_object(lake, layout, daily, f"unreadable daily: {error}")
         result.counts["quarantined"] += 1
         return SCHEMA.empty_table()
 
 
 def _delete_verified(lake: Lake, layout: Layout, day: Day, result: JobResult) -> int:
-    """Delete the snapshots that would change nothing in the daily, read back from the lake."""
+    """Delete the snapshots that would change nothing in the daily, read back from the lake.
+
+    Raises `StoreError` at the end where some could not be deleted: one that is held keeps no other.
+    """
     entry = lake.stat(layout.name(Daily(day)))
     listing = list(lake.entries(layout.bronze_day(day)))
     if not listing or entry is None:
         return 0
     held = _held(lake, layout, entry, result)
     bins = bins_of(held["tbin_utc"])
-    deleted = 0
+    deleted, refused = 0, list[StoreError]()
     for found in listing:
         try:
             bin_ = _bin_in(layout, day, found.name)
@@ -252,6 +257,12 @@ def _delete_verified(lake: Lake, layout: Layout, day: Day, result: JobResult) ->
         start, stop = np.searchsorted(bins, [bin_, bin_ + 1])
         same = held.slice(start, stop - start)
         if not defects and snapshot.merge(same, rows).equals(same):
-            lake.delete(found)
+            try:
+                lake.delete(found)
+            except StoreError as error:
+                refused.append(error)
+                continue
             deleted += 1
+    if refused:
+        raise refused[0]
     return deleted

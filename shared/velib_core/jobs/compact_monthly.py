@@ -49,7 +49,7 @@ def run(network: Network, month: Month, *, force: bool = False) -> JobResult:
         if not parts or (current and current.fingerprint == fingerprint and not force):
             return None
         result.counts["days"] = len(parts)
-        data = snapshot.concatenate(network.lake.read(part) for part in parts)
+        data = snapshot.concatenate((part.name, network.lake.read(part)) for part in parts)
         return Artefact(data, PARQUET, fingerprint)
 
     result.outputs[name] = network.lake.update(name, make, force=force)

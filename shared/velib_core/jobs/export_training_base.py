@@ -38,7 +38,7 @@ def run(network: Network, *, last: Day | None = None, window_days: int | None = 
         if current and current.fingerprint == fingerprint:
             return None
         result.counts["days"] = len(parts)
-        data = snapshot.concatenate(network.lake.read(part) for part in parts)
+        data = snapshot.concatenate((part.name, network.lake.read(part)) for part in parts)
         return Artefact(data, PARQUET, fingerprint)
 
     result.outputs[name] = network.lake.update(name, make)

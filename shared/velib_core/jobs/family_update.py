@@ -22,6 +22,7 @@ from velib_core.lake.artefact import (
 )
 from velib_core.lake.bucket import RACES
 from velib_core.lake.keys import Monitoring
+from velib_core.lake.readable import TooLargeError
 from velib_core.monitoring.documents import MANIFEST, Documents
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ CACHE = "no-cache, max-age=0"
 
 
 WRITERS = 8
+
+MAX_MANIFEST_BYTES = 1 << 20
+"""Of a manifest that is there already, whose alerts are read; ours have some KiB."""
+
+MOST_ALERTS = 100
+"""More than a family has kinds of."""
 
 
 class Plan(NamedTuple):
@@ -170,11 +177,11 @@ def _publish_alerts(
     changes += [("cleared", before[key]) for key in before if key not in after]
     for state, alert in changes:
         body = {
+            **alert,
             "network": network.settings.network,
             "family": folder,
             "state": state,
             "generated_at": manifest["generated_at"],
-            **alert,
         }
         network.publisher.publish_alert(body)
         logs.log("WARNING" if state == "raised" else "INFO", f"alert {state}: {alert['text']}")
@@ -186,9 +193,9 @@ def _alerts_in(lake: ReadableLake, manifest: Entry | None) -> list[dict[str, Any
     if manifest is None:
         return []
     try:
-        alerts = json.loads(lake.read(manifest))["alerts"]
+        alerts = json.loads(lake.read_up_to(manifest, MAX_MANIFEST_BYTES))["alerts"][:MOST_ALERTS]
         return [dict(alert) for alert in alerts if {"code", "artefact", "text"} <= set(alert)]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, TooLargeError):
         return []
 
 

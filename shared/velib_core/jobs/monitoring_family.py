@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from velib_core import logs
 from velib_core.jobs.family_update import Plan, update_family
+from velib_core.lake.readable import TooLargeError
 from velib_core.monitoring.documents import RunMetadata, StockoutBounds
 from velib_core.monitoring.panels import day_panel
-from velib_core.tables import parquet
-from velib_core.tables.views import VIEW_LIMITS
+from velib_core.tables import day_rows, parquet
+from velib_core.tables.views import COLUMN_TYPES, VIEW_LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,18 +58,30 @@ def job_of(family: Family, make: Callable[[Network, Inputs], Documents]) -> Fami
     return run
 
 
+_UNREADABLE = (
+    parquet.ParquetError,
+    TooLargeError,
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+)
+
+
 def _read_day(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Table:
     """Read columns of a day file; strings stay dictionaries, at a fraction of the memory.
 
-    Raises `velib_core.tables.parquet.ParquetError` for what unpacks to more than a day can hold.
+    Raises `velib_core.tables.parquet.ParquetError` for what unpacks to more than a day can hold,
+    and for values that no view has.
     """
-    data = lake.read(entry)
-    parquet.check(data, VIEW_LIMITS)
-    return pq.read_table(
+    data = lake.read_up_to(entry, VIEW_LIMITS.file_bytes)
+    parquet.check(data, VIEW_LIMITS, columns)
+    table = pq.read_table(
         io.BytesIO(data),
         columns=list(columns),
         read_dictionary=["station_id", "name", "model_version"],
     )
+    return day_rows.held(table.select(list(columns)), COLUMN_TYPES)
 
 
 def read_days(
@@ -82,7 +95,7 @@ def read_days(
     for entry in entries:
         try:
             table = _read_day(lake, entry, columns)
-        except (parquet.ParquetError, pa.ArrowException, OSError, ValueError) as error:
+        except _UNREADABLE as error:
             logs.log("ERROR", f"{entry.name} is left out: {error}")
             continue
         yield table

@@ -103,7 +103,8 @@ class Lake(ReadableLake):
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of exactly the generation that was listed, checksum verified.
 
-        Raises `InputChangedError` where that generation is no longer live, `PermanentError`
+        They are the stored ones: what claims to be compressed is not unpacked, whose size nobody
+        knows. Raises `InputChangedError` where that generation is no longer live, `PermanentError`
         where it is larger than `MAX_READ_BYTES`, and `StoreError` where the store is not able
         to answer.
         """
@@ -112,7 +113,9 @@ class Lake(ReadableLake):
         blob = self.bucket.blob(entry.name, generation=entry.generation)
         try:
             with _store_errors(entry.name):
-                data: bytes = blob.download_as_bytes(timeout=TIMEOUT_S, checksum="crc32c")
+                data: bytes = blob.download_as_bytes(
+                    raw_download=True, timeout=TIMEOUT_S, checksum="crc32c"
+                )
         except ObjectMissingError as error:
             raise InputChangedError(f"{entry.name} changed while it was being read") from error
         return data

@@ -9,7 +9,7 @@ import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING
 
-from velib_core.timeline.bins import bin_of, bin_start, iso_z
+from velib_core.timeline.bins import YEARS, bin_of, bin_start, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,7 @@ def dated_fingerprint(newest: Bin, recipe: str, inputs: Iterable[Entry]) -> str:
 def dated_bin(fingerprint: str | None) -> Bin | None:
     """Return the bin that a dated fingerprint begins with; ``None`` for any other."""
     try:
-        return bin_of(dt.datetime.fromisoformat((fingerprint or "").partition(" ")[0]))
+        instant = dt.datetime.fromisoformat((fingerprint or "").partition(" ")[0])
     except ValueError:
         return None
+    return bin_of(instant) if instant.year in YEARS else None

@@ -293,7 +293,7 @@ def parse_month(text: str) -> Month:
     """Parse ``YYYY-MM``; raise ``ValueError`` for anything else."""
     if not re.fullmatch(r"\d{4}-\d{2}", text):
         raise ValueError(f"{text!r} is not a month, expected YYYY-MM")
-    return Month(dt.date.fromisoformat(f"{text}-01"))
+    return Month(parse_day(f"{text}-01"))
 
 
 def _folder(prefix: str) -> str:
@@ -317,14 +317,14 @@ def _hour(instant: dt.datetime) -> str:
 @functools.lru_cache(LISTED_NAMES)
 def _read_snapshot(rest: str) -> Key | None:
     match = _SNAPSHOT.fullmatch(rest)
-    if not match or int(match[5]) % BIN_MINUTES:
+    if not match or int(match[5]) % BIN_MINUTES or not parse_day(match[3]):
         return None
     return Snapshot(bin_of(dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")))
 
 
 def _read_forecast_log_partition(rest: str) -> Key | None:
     match = _FORECAST_LOG_PARTITION.fullmatch(rest)
-    if not match or int(match[5]) % BIN_MINUTES:
+    if not match or int(match[5]) % BIN_MINUTES or not parse_day(match[3]):
         return None
     instant = dt.datetime.fromisoformat(f"{match[3]}T{match[4]}:{match[5]}:00+00:00")
     return ForecastLogPartition(bin_of(instant), HorizonMinutes(int(match[6])), match[7])

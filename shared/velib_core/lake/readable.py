@@ -22,6 +22,14 @@ class ObjectMissingError(PermanentError):
     """An object that was asked for is not there."""
 
 
+class TooLargeError(PermanentError):
+    """An object that is larger than what it is taken for can be; it is not downloaded."""
+
+
+MAX_DOCUMENT_BYTES = 64 << 20
+"""Of a JSON document; the forecast of 20,000 stations has less than 8 MiB."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One live object: its name, generation, size in bytes, CRC32C (base64) and fingerprint."""
@@ -66,6 +74,12 @@ class ReadableLake(Protocol):
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of exactly the generation that was listed."""
 
+    def read_up_to(self, entry: Entry, most: int) -> bytes:
+        """Return the bytes of an object that has at most so many; else raise `TooLargeError`."""
+        if entry.size > most:
+            raise TooLargeError(f"{entry.name}: {entry.size} bytes, at most {most}")
+        return self.read(entry)
+
     def fetch(self, name: str) -> tuple[Entry, bytes]:
         """Return the live object of a name; raise `ObjectMissingError` where there is none."""
         entry = self.stat(name)
@@ -73,10 +87,16 @@ class ReadableLake(Protocol):
             raise ObjectMissingError(f"{name} does not exist")
         return entry, self.read(entry)
 
-    def fetch_json(self, name: str) -> Any:  # noqa: ANN401 -- JSON is any value
-        """Return a JSON object's value; raise `ObjectMissingError` or `PermanentError`."""
+    def fetch_json(self, name: str, most: int = MAX_DOCUMENT_BYTES) -> Any:  # noqa: ANN401 -- JSON is any value
+        """Return a JSON object's value; raise `ObjectMissingError` or `PermanentError`.
+
+        One of more bytes than ``most`` is not read.
+        """
+        entry = self.stat(name)
+        if entry is None:
+            raise ObjectMissingError(f"{name} does not exist")
         try:
-            return json.loads(self.fetch(name)[1])
+            return json.loads(self.read_up_to(entry, most))
         except (ValueError, RecursionError) as error:
             raise PermanentError(f"{name} is not JSON: {error}") from error
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from velib_core.errors import ModelError
+from velib_core.errors import ModelError, shorten
 from velib_core.model.change_distribution import (
     ChangeClasses,
     ceiling,
@@ -123,6 +123,10 @@ class Calibration:
         return dataclasses.asdict(self) | arrays
 
 
+MOST_DAYS = 100_000
+"""No calibration has counted as many."""
+
+
 def fresh_calibration() -> Calibration:
     """Return a calibration that has seen nothing: it publishes persistence."""
     return Calibration(np.zeros(len(BLEND_WEIGHTS)), 0.0, 0.0, 0.0, 0.0, 0, _no_rows(), _no_rows())
@@ -147,14 +151,16 @@ def calibration_from_json(document: object) -> Calibration:
             float(held[name]) for name in ("persistence", "cross", "square", "n")
         )
         days = int(held["days"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"calibration: {error!r}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"calibration: {error!r:.200}") from error
     expected = (len(BLEND_WEIGHTS),), _no_rows().shape, _no_rows().shape
     shapes = tuple(sums.shape for sums in (gain, bike, dock))
     if shapes != expected:
         raise ModelError(f"calibration: sums of shapes {shapes}, expected {expected}")
+    if not 0 <= days <= MOST_DAYS:
+        raise ModelError(f"calibration: days: got {shorten(days)}, expected 0…{MOST_DAYS}")
     if not np.isfinite([*gain, *bike.ravel(), *dock.ravel(), persistence, cross, square, n]).all():
-        raise ModelError(f"calibration: got {document}, expected finite numbers")
+        raise ModelError(f"calibration: got {shorten(document)}, expected finite numbers")
     return Calibration(gain, persistence, cross, square, n, days, bike, dock)
 
 

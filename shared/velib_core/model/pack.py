@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zoneinfo
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,15 @@ FORMAT = 1
 MAX_BLOB_BYTES = 64 << 20
 """A model of 1,500 stations takes about 5 MiB."""
 
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_MALFORMED = (
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OSError,  # of a zone whose name is a path
+    OverflowError,
+    RecursionError,
+)
 
 BOOSTER, STATIC_FEATURES_FILE, PACK = "model.ubj", "statics.npz", "pack.json"
 
@@ -120,6 +129,7 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         classes, static_features = _read_arrays(blobs[STATIC_FEATURES_FILE])
         calibration = calibration_from_json(document["calibration"])
         tz, about = str(document["tz"]), dict(document["about"])
+        zoneinfo.ZoneInfo(tz)
     except _MALFORMED as error:
         raise ModelError(f"model pack: {PACK} is no model's: {error!r}") from error
     if horizon is not None and bins != horizon:
@@ -150,7 +160,23 @@ def _read_arrays(data: bytes) -> tuple[ChangeClasses, StaticFeatures]:
         raise ModelError(
             f"model pack: {STATIC_FEATURES_FILE} has shapes {shapes}, expected {expected}"
         )
+    _check_values(classes, static_features)
     return classes, static_features
+
+
+def _check_values(classes: ChangeClasses, static_features: StaticFeatures) -> None:
+    """Raise `ModelError` for arrays of other types than ours, and for what cannot be."""
+    ids, columns, neighbours = vars(static_features).values()
+    lows, shares = classes.lows, classes.shares
+    kinds = [array.dtype.kind for array in (ids, columns, neighbours, lows, shares)]
+    if kinds != ["U", "f", "i", "i", "f"]:
+        raise ModelError(f"model pack: {STATIC_FEATURES_FILE} has arrays of types {kinds}")
+    rising = all((array[1:] > array[:-1]).all() for array in (ids, lows))
+    inside = ((neighbours >= -1) & (neighbours < len(ids))).all() and (
+        abs(lows) <= MAX_CHANGE
+    ).all()
+    if not rising or not inside or not np.isfinite(shares).all():
+        raise ModelError(f"model pack: {STATIC_FEATURES_FILE} has values out of order or range")
 
 
 def _read_booster(data: bytes, features: int, classes: int) -> xgb.Booster:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 from velib_core import logs
 from velib_core.errors import ModelError
 from velib_core.features.profiles import (
+    MAX_BYTES,
     ProfileError,
     Profiles,
     empty_profiles,
     from_bytes,
+    with_horizons,
 )
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.lake.readable import TooLargeError
 from velib_core.model.blending import Calibration, calibration_from_json
 from velib_core.timeline.bins import day_after, horizon_bins
 
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import Day
+
+MOST_TRIED = 7
+"""Of profiles that cannot be read; each costs a second."""
+
+MAX_CALIBRATION_BYTES = 1 << 20
+"""Ours have some KiB."""
 
 
 def profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry | None:
@@ -45,17 +54,31 @@ def listed_profile_before(lake: ReadableLake, layout: Layout, day: Day) -> Entry
 def load_profiles(lake: ReadableLake, settings: Settings, entry: Entry | None) -> Profiles:
     """Read a profile; that of a network without a past where there is none.
 
-    One that cannot be read is named in the log, and the one before it is read.
+    It has all horizons of the settings. One that cannot be read is named in the log, and the one
+    before it is read, `MOST_TRIED` in all.
     """
     layout = Layout(settings)
-    while entry is not None:
+    horizons = [horizon_bins(minutes) for minutes in settings.horizons]
+    for _ in range(MOST_TRIED):
+        if entry is None:
+            break
         try:
-            return from_bytes(lake.read(entry))
-        except ProfileError as error:
+            profiles = _profile_of(layout, entry, lake.read_up_to(entry, MAX_BYTES))
+            return with_horizons(profiles, horizons)
+        except (ProfileError, TooLargeError) as error:
             logs.log_once("ERROR", f"{entry.name} is left out: {error}")
         key = layout.key(entry.name)
         entry = profile_before(lake, layout, key.day) if isinstance(key, Profile) else None
-    return empty_profiles(settings.tz, [horizon_bins(h) for h in settings.horizons])
+    return empty_profiles(settings.tz, horizons)
+
+
+def _profile_of(layout: Layout, entry: Entry, data: bytes) -> Profiles:
+    """Read a profile; raise `ProfileError` for one that holds days after its own."""
+    profiles = from_bytes(data)
+    key = layout.key(entry.name)
+    if isinstance(key, Profile) and profiles.through is not None and profiles.through > key.day:
+        raise ProfileError("through", str(profiles.through), f"{key.day} or before")
+    return profiles
 
 
 def calibration_before(
@@ -87,8 +110,8 @@ def load_calibration(lake: ReadableLake, pack: ModelPack, entry: Entry | None) -
     if entry is None:
         return pack.calibration
     try:
-        return calibration_from_bytes(lake.read(entry))
-    except ModelError as error:
+        return calibration_from_bytes(lake.read_up_to(entry, MAX_CALIBRATION_BYTES))
+    except (ModelError, TooLargeError) as error:
         logs.log_once("ERROR", f"{entry.name} is left out: {error!r}")
         return pack.calibration
 

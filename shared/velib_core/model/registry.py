@@ -38,9 +38,13 @@ OLD_PACK = "model.joblib"
 OLD_POINTER = "latest.joblib"
 REJECTION_REPORT = "refused.json"
 NO_CACHE = "no-store"
+MAX_RECORD_BYTES = 1 << 20
+"""Of a record or a pointer; ours have some KiB."""
 MAX_BLOB_BYTES = 64 << 20
 """Of one file of a model; that of 1,500 stations has about 5 MiB in all."""
 READERS = 8
+
+MOST_COUNTED = 10**6
 
 _SEMVER = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _FOLDER = re.compile(r"\d{8}-\d{6}Z-[0-9a-f]{8}")
@@ -86,7 +90,7 @@ def versions(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> lis
     def read(stamp: str) -> ModelVersion | None:
         name = layout.name(ModelFile(horizon, stamp, RECORD))
         try:
-            return _model_of(horizon, name, lake.fetch_json(name), stamp)
+            return _model_of(horizon, name, lake.fetch_json(name, MAX_RECORD_BYTES), stamp)
         except ObjectMissingError:
             return None  # refused, or its training was killed before it ended
         except PermanentError as error:
@@ -106,7 +110,7 @@ def live(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> ModelVe
     """
     name = layout.name(ModelFile(horizon, None, POINTER))
     try:
-        record = lake.fetch_json(name)
+        record = lake.fetch_json(name, MAX_RECORD_BYTES)
     except ObjectMissingError:
         return None
     except PermanentError as error:
@@ -242,7 +246,11 @@ def was_tried(
 
 
 def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> str:
-    """Count on from the newest: minor where features or horizon changed, else patch."""
+    """Count on from the newest: minor where features or horizon changed, else patch.
+
+    Numbers that no training has counted up to are left out: there would be none after them.
+    """
+    known = [model for model in known if max(_numbers(model.version)) < MOST_COUNTED]
     if not known:
         return ".".join(map(str, FIRST_VERSION))
     newest = known[-1]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from velib_core.monitoring.data.drift import DriftThresholds
 from velib_core.monitoring.documents import Alert, Documents, RunMetadata, Status, with_manifest
-from velib_core.timeline.bins import HorizonMinutes, iso_z
+from velib_core.timeline.bins import YEARS, HorizonMinutes, iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +151,9 @@ def _statuses(
     return statuses
 
 
+IMPOSSIBLE = 1e12
+"""No number of a document is as large; one that is, or is none (NaN), is missing."""
+
 _RANK: tuple[Led, ...] = ("ok", "warn", "down")
 
 
@@ -233,8 +236,10 @@ def _age(stamp: object, now: dt.datetime) -> float | None:
 def instant_of(stamp: object) -> dt.datetime | None:
     """Return the instant that a document states, UTC where it names no zone; else ``None``."""
     try:
-        instant = dt.datetime.fromisoformat(str(stamp))
+        instant = dt.datetime.fromisoformat(stamp if isinstance(stamp, str) else "")
     except ValueError:
+        return None
+    if instant.year not in YEARS:
         return None
     return instant if instant.tzinfo else instant.replace(tzinfo=dt.UTC)
 
@@ -301,7 +306,9 @@ def _get(document: object, *path: str) -> Any:  # noqa: ANN401 -- JSON is any va
 def _number(document: object, *path: str) -> float | None:
     """Return a number of a document, ``None`` where it has none there."""
     found = _get(document, *path)
-    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        return None
+    return found if abs(found) < IMPOSSIBLE else None
 
 
 def _rows(forecast: Mapping[str, Any] | None) -> list[Mapping[str, Any]] | None:

@@ -17,8 +17,9 @@ import pyarrow as pa
 from velib_core.errors import PermanentError
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
+from velib_core.lake.readable import TooLargeError
 from velib_core.logs import log
-from velib_core.tables import parquet, snapshot
+from velib_core.tables import day_rows, parquet, snapshot
 from velib_core.tables.panel import (
     STATION_VARIABLES,
     WEATHER_VARIABLES,
@@ -74,9 +75,10 @@ def daily_table(lake: ReadableLake, entry: Entry) -> pa.Table:
     Its day is then missing from what is made of the others.
     """
     try:
-        table = parquet.read(lake.read(entry), snapshot.DAY_LIMITS, PANEL_COLUMNS)
-        return snapshot.without_broken_text(table.select(PANEL_COLUMNS), []).cast(PANEL_SCHEMA)
-    except (parquet.ParquetError, pa.ArrowException, KeyError, ValueError) as error:
+        data = lake.read_up_to(entry, snapshot.DAY_LIMITS.file_bytes)
+        table = parquet.read(data, snapshot.DAY_LIMITS, PANEL_COLUMNS)
+        return day_rows.held(table.select(PANEL_COLUMNS), PANEL_SCHEMA)
+    except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return PANEL_SCHEMA.empty_table()
 

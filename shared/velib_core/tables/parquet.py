@@ -27,6 +27,19 @@ _MAX_LIST = 1 << 12
 """Longest list in a footer: of columns, row groups or metadata. It bounds their nesting too."""
 
 
+_WIDTHS = {
+    "BOOLEAN": 1,
+    "INT32": 4,
+    "FLOAT": 4,
+    "INT64": 8,
+    "DOUBLE": 8,
+    "INT96": 8,
+    "BYTE_ARRAY": 4,
+}
+"""Bytes that a value of a physical type takes when decoded; of text it is its place in the
+dictionary."""
+
+
 class ParquetError(InvalidValueError):
     """Bytes that are no Parquet file, or one beyond the limits."""
 
@@ -49,16 +62,16 @@ def read(data: bytes, limits: Limits, columns: Sequence[str] | None = None) -> p
     Raises `ParquetError` for whatever is no Parquet, or not within the limits.
     """
     with _one_error(data):
-        return _decode(data, _footer(data, limits), limits, columns)
+        return _decode(data, _footer(data, limits, columns), limits, columns)
 
 
-def check(data: bytes, limits: Limits) -> None:
+def check(data: bytes, limits: Limits, columns: Sequence[str] | None = None) -> None:
     """Raise `ParquetError` unless a file and what its footer declares are within the limits.
 
-    Nothing is decoded; for whoever reads the file in another way.
+    Nothing is decoded; for whoever reads these columns in another way.
     """
     with _one_error(data):
-        _footer(data, limits)
+        _footer(data, limits, columns)
 
 
 @contextlib.contextmanager
@@ -71,7 +84,7 @@ def _one_error(data: bytes) -> Iterator[None]:
         raise ParquetError("content", data[:16], f"a Parquet file ({error!r:.200})") from error
 
 
-def _footer(data: bytes, limits: Limits) -> pq.FileMetaData:
+def _footer(data: bytes, limits: Limits, wanted: Sequence[str] | None) -> pq.FileMetaData:
     _hold("bytes", len(data), limits.file_bytes)
     footer = int.from_bytes(data[-_TAIL_BYTES:-4], "little")
     _hold("bytes of the footer", footer, limits.footer_bytes)
@@ -83,6 +96,14 @@ def _footer(data: bytes, limits: Limits) -> pq.FileMetaData:
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     _hold("rows", sum(group.num_rows for group in groups), limits.rows)
     _hold("decoded bytes", sum(group.total_byte_size for group in groups), limits.decoded_bytes)
+    # Those are encoded: of a value that stands in every row they count one.
+    columns = [metadata.schema.column(n) for n in range(metadata.num_columns)]
+    width = sum(
+        _WIDTHS.get(column.physical_type, column.length)
+        for column in columns
+        if wanted is None or column.path.partition(".")[0] in wanted
+    )
+    _hold("decoded bytes", width * metadata.num_rows, limits.decoded_bytes)
     return metadata
 
 

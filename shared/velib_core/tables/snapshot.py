@@ -87,7 +87,7 @@ than rows so many are read, with a defect: what `ingest` writes can be read.
 The smallest function that reads snapshots has 512 MiB; within these limits it uses less than half.
 """
 
-_RANGES: Mapping[str, tuple[float, float]] = {
+RANGES: Mapping[str, tuple[float, float]] = {
     "bikes": (0, MAX_COUNT),
     "capacity": (0, MAX_COUNT),
     "mechanical": (0, MAX_COUNT),
@@ -113,6 +113,10 @@ DAY_LIMITS = Limits(
     decoded_bytes=512 << 20,
 )
 """Of a daily, which is made from 288 snapshots, here of 20,000 stations."""
+
+
+MOST_UNORDERED_ROWS = 288 * 2_500
+"""Of a daily that some other program wrote: putting rows in order takes memory several times."""
 
 
 ROWS_AT_ONCE = 1 << 17
@@ -154,7 +158,7 @@ def _held(table: pa.Table, bin_: Bin | None, defects: list[Defect]) -> pa.Table:
     """Return the rows that hold by themselves, in `SCHEMA`; list every value that does not."""
     typed = _typed(without_broken_text(table, defects))
     typed = refuse(typed, _bad_rows(typed, bin_), defects)
-    for field, (low, high) in _RANGES.items():
+    for field, (low, high) in RANGES.items():
         if field != "bikes":
             typed = nullify(
                 typed, field, _outside(typed[field], low, high), f"{low}…{high}", defects
@@ -294,6 +298,8 @@ def _newest_rows(table: pa.Table, defects: list[Defect]) -> pa.Table:
     """Keep the last row by ``ts_utc`` of each (bin, station), sorted by bin, then station."""
     if _is_sorted(table):
         return table
+    if table.num_rows > MOST_UNORDERED_ROWS:
+        raise SnapshotError("rows", table.num_rows, f"{MOST_UNORDERED_ROWS}, or more in order")
     order = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
     by = [("tbin_utc", "ascending"), ("station_id", "ascending")]
     ordered = order.sort_by([*by, ("ts_utc", "ascending"), ("_row", "ascending")]).drop("_row")
@@ -412,14 +418,15 @@ def to_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
+def concatenate(parts: Iterable[tuple[str, bytes]], schema: pa.Schema = SCHEMA) -> bytes:
     """Join Parquet files of one schema, row group by row group, holding one group at a time.
 
-    Raises `SnapshotError` where a part is no Parquet or lacks a column of the schema.
+    ``parts`` are names and contents. Raises `SnapshotError` with the name of a part that is no
+    Parquet or lacks a column of the schema.
     """
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_index=True) as writer:
-        for part in parts:
+        for name, part in parts:
             try:
                 parquet.check(part, DAY_LIMITS)
                 file = pq.ParquetFile(io.BytesIO(part))
@@ -432,7 +439,7 @@ def concatenate(parts: Iterable[bytes], schema: pa.Schema = SCHEMA) -> bytes:
                 ValueError,
                 KeyError,
             ) as error:
-                raise SnapshotError("content", part[:16], f"Parquet rows ({error})") from None
+                raise SnapshotError(name, part[:16], f"Parquet rows ({error!s:.300})") from None
     return sink.getvalue()
 
 

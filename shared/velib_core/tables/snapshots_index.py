@@ -42,7 +42,7 @@ def newest_snapshot(lake: ReadableLake, layout: Layout, since: Bin | None = None
     ``since`` is a bin after which few have come: only those are listed, if there are any.
     """
     if since is not None:
-        come = snapshots_between(lake, layout, since, _end())
+        come = snapshots_between(lake, layout, since, end_of_observations())
         if come:
             newest = max(come)
             return Newest(newest, come[newest])
@@ -114,7 +114,9 @@ def recent_snapshots(
         return recent_entries(lake, layout, newest.bin, bins_of(newest.bin))
     recent: dict[Bin, Entry] = {}
     bins = bins_of(arrived)
-    listed = listed_between(lake, layout, Bin(arrived - bins + 1), _end(), page=bins + 1)
+    listed = listed_between(
+        lake, layout, Bin(arrived - bins + 1), end_of_observations(), page=bins + 1
+    )
     for found in itertools.starmap(Newest, listed):
         if found.bin <= arrived:
             recent[found.bin] = found.entry
@@ -125,7 +127,7 @@ def recent_snapshots(
 
 def _newest_first(lake: ReadableLake, layout: Layout) -> Iterator[Newest]:
     """Yield every snapshot, the newest first; a day is listed when it is its turn."""
-    end = _end()
+    end = end_of_observations()
     for day in reversed(observed_days(lake, layout)):
         entries = snapshot_entries(lake, layout, day)
         yield from _descending({bin_: entries[bin_] for bin_ in entries if bin_ < end})
@@ -135,7 +137,7 @@ def _descending(entries: dict[Bin, Entry]) -> Iterator[Newest]:
     return (Newest(bin_, entries[bin_]) for bin_ in sorted(entries, reverse=True))
 
 
-def _end() -> Bin:
+def end_of_observations() -> Bin:
     """Return the first bin that no snapshot can be of by the clock; what is later is ignored."""
     return Bin(bin_of(clock.now() + AHEAD) + 1)
 
@@ -146,7 +148,7 @@ def observed_days(lake: ReadableLake, layout: Layout) -> list[Day]:
     A folder of a day that has not begun by the clock cannot be an observation; it is left out,
     since it would close every day before it.
     """
-    last = day_of(Bin(_end() - 1))
+    last = day_of(Bin(end_of_observations() - 1))
     days = layout.days_of_folders(lake.folders(f"{layout.bronze}/"))
     future = [day for day in days if day > last]
     if future:

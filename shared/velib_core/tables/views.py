@@ -113,6 +113,10 @@ FORECAST_LOG_SCHEMA = pa.schema(
 )
 
 
+COLUMN_TYPES = pa.unify_schemas([EVENTS_SCHEMA, PERF_SCHEMA, FORECAST_LOG_SCHEMA])
+"""The type of each column of any view: where two have a column, it is the same."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Hindcast:
     """What a model forecasts on a day that is over: ``float32[288, S]``, NaN for no forecast.

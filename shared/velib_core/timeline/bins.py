@@ -27,6 +27,9 @@ HorizonMinutes = NewType("HorizonMinutes", int)
 Day = NewType("Day", dt.date)
 """A UTC calendar day."""
 
+YEARS = range(2000, 2200)
+"""In which observations can have been made."""
+
 _DAY_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -74,10 +77,17 @@ def today() -> Day:
 
 
 def parse_day(text: str) -> Day:
-    """Parse ``YYYY-MM-DD``; raise ``ValueError`` for anything else, other ISO forms included."""
+    """Parse ``YYYY-MM-DD``; raise ``ValueError`` for anything else, other ISO forms included.
+
+    Days before or after `YEARS` are none: nothing was observed then, and of those at either end of
+    the calendar nobody can ask for the day before or after.
+    """
     if not _DAY_PATTERN.fullmatch(text):
         raise ValueError(f"{text!r} is not a day, expected YYYY-MM-DD")
-    return Day(dt.date.fromisoformat(text))
+    day = Day(dt.date.fromisoformat(text))
+    if day.year not in YEARS:
+        raise ValueError(f"{text} is not a day of the years {YEARS.start} to {YEARS.stop - 1}")
+    return day
 
 
 def iso_z(instant: dt.datetime) -> str:
