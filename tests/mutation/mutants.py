@@ -701,6 +701,86 @@ MUTANTS = [
             "max(2, len(at) // CALIBRATION_BINS)",
         ),
     ),
+    *of(
+        "model/registry.py",
+        "model_registry hostile_values",
+        ("a changed file of a model is loaded", "if _sha256(data) != checksum:", "if not data:"),
+        ("versions count on from any", "MOST_COUNTED = 10**6", "MOST_COUNTED = 10**9"),
+    ),
+    *of(
+        "lake/bucket.py",
+        "hostile_values",
+        ("a newer object is deleted", "if_generation_match=entry.generation, ", ""),
+        ("what claims to be compressed is unpacked", "raw_download=True", "raw_download=False"),
+    ),
+    *of(
+        "lake/layout.py",
+        "hostile_objects layout",
+        ("a day of 2099 is the newest", "if key.day > last:", "if key.day is None:"),
+    ),
+    *of(
+        "lake/readable.py",
+        "hostile_values",
+        ("any size is downloaded", "if entry.size > most:", "if most < 0:"),
+    ),
+    *of(
+        "timeline/bins.py",
+        "hostile_values",
+        ("the ends of the calendar are days", "if day.year not in YEARS:", "if not day.year:"),
+    ),
+    *of(
+        "events/parsing.py",
+        "events",
+        ("events of any bucket", "if bucket != settings.bucket:", "if bucket is None:"),
+    ),
+    *of(
+        "tables/parquet.py",
+        "hostile_snapshots hostile_values",
+        (
+            "row groups are taken at the footer's word",
+            "sum(group.num_rows for group in groups)",
+            "metadata.num_rows",
+        ),
+        ("a value of a column is counted once", "width * metadata.num_rows", "width"),
+    ),
+    *of(
+        "tables/day_rows.py",
+        "hostile_values",
+        (
+            "rows without a time",
+            "if field.name in _NEVER_NULL and typed.null_count:",
+            "if field.name == _NEVER_NULL:",
+        ),
+        ("numbers of any size", "if not low <= value <= high:", "if value is None:"),
+    ),
+    *of(
+        "tables/npz.py",
+        "hostile_objects",
+        ("arrays unpack to any size", "<= MAX_ARRAYS and sum(sizes) <= limit", "<= MAX_ARRAYS"),
+    ),
+    *of(
+        "jobs/reconcile.py",
+        "reconcile",
+        (
+            "a stage that fails ends the run",
+            "with contextlib.nullcontext() if failed is None else _isolated(stage, failed):",
+            "with contextlib.nullcontext():",
+        ),
+    ),
+    *of(
+        "jobs/build_serving_forecast.py",
+        "hostile_values",
+        (
+            "a forecast of 2099 stays",
+            "ours < (dated_bin(live) or 0) < end_of_observations()",
+            "ours < (dated_bin(live) or 0)",
+        ),
+    ),
+    *of(
+        "jobs/family_update.py",
+        "hostile_values",
+        ("alerts without end", '["alerts"][:MOST_ALERTS]', '["alerts"]'),
+    ),
 ]
 
 SURVIVORS: dict[str, str] = {}

@@ -95,7 +95,7 @@ def test_a_replay_has_3660_days_at_most() -> None:
         parse(message(longer, "velib-replay"), SETTINGS)
 
 
-DAYS = st.dates().map(Day)
+DAYS = st.dates(dt.date(2000, 1, 1), dt.date(2199, 12, 31)).map(Day)
 MESSAGES = st.one_of(
     st.just(messages.Tick()),
     st.builds(messages.DayClosed, DAYS, st.booleans()),
@@ -158,7 +158,9 @@ def test_a_scheduled_message_holds_when_it_was_published() -> None:
         (message(b'{"horizon_min": 15, "window_days": -1}', "velib-train"), "window_days"),
         (message(b'{"from": "2025-11-02", "to": "2025-11-01"}', "velib-replay"), "to"),
         (message(b'{"to": "2025-11-01"}', "velib-replay"), "from"),
-        (message(b'{"from": "0001-01-01", "to": "9999-12-31"}', "velib-replay"), "to"),
+        (message(b'{"from": "2000-01-01", "to": "2199-12-31"}', "velib-replay"), "to"),
+        (message(b'{"from": "0001-01-01", "to": "9999-12-31"}', "velib-replay"), "from"),
+        (message(b'{"day": "9999-12-31"}'), "day"),
         (message(b'{"stage": 3}', "velib-replay"), "stage"),
         (scheduled(publishTime="yesterday"), "data.message.publishTime"),
         (scheduled(publishTime="2025-11-01T00:00:00"), "data.message.publishTime"),

@@ -305,11 +305,11 @@ def test_a_damaged_pointer_leaves_the_hindcasts_to_the_models_that_are_registere
 ) -> None:
     layout, horizon = Layout(quick), HORIZONS[1]
     network.put(complete, layout.name(ModelFile(horizon, None, registry.POINTER)), b"none")
-    judged = layout.name(Perf(DAYS[-1]))
-    complete.delete(present(complete.stat(judged)))
+    evaluated = layout.name(Perf(DAYS[-1]))
+    complete.delete(present(complete.stat(evaluated)))
     result = build_datasets.run_for_model(network.of(complete, quick), horizon)
-    assert result.outputs[judged] == "written"
-    versions = pq.read_table(io.BytesIO(complete.fetch(judged)[1]))["model_version"]
+    assert result.outputs[evaluated] == "written"
+    versions = pq.read_table(io.BytesIO(complete.fetch(evaluated)[1]))["model_version"]
     assert "2.0.0" in versions.to_pylist()
 
 
@@ -342,6 +342,14 @@ def test_a_snapshot_that_is_held_keeps_no_other_from_being_deleted(
     with pytest.raises(TransientError, match="hold"):
         compact_daily.run(network.of(Holding(complete.bucket), settings), DAYS[1])
     assert [entry.name for entry in complete.entries(Layout(quick).bronze_day(DAYS[1]))] == [held]
+
+
+def test_an_object_that_was_replaced_since_it_was_listed_is_not_deleted(lake: Lake) -> None:
+    network.put(lake, "bronze/x", b"old")
+    listed = present(lake.stat("bronze/x"))
+    network.put(lake, "bronze/x", b"new")
+    lake.delete(listed)
+    assert lake.fetch("bronze/x")[1] == b"new"
 
 
 def test_a_daily_out_of_order_may_have_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:

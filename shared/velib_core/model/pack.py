@@ -135,6 +135,8 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
     if horizon is not None and bins != horizon:
         raise ModelError(f"model pack: made for {bins} bins ahead, asked for {horizon}")
     unknown = sorted(set(names) - set(FEATURES))
+    if len(set(names)) < len(names):
+        raise ModelError("model pack: a feature is named twice")
     if unknown:
         raise ModelError(f"model pack: features {unknown} are not computed by this version")
     booster = _read_booster(blobs[BOOSTER], len(names), len(classes.lows))
