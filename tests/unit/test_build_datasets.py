@@ -99,6 +99,7 @@ def put_partition(lake: Lake, settings: Settings, n: int, minutes: int) -> str:
     columns: dict[str, Any] = dict.fromkeys(views.FORECAST_LOG_SCHEMA.names, [None] * 3)
     columns |= {
         "tbin_utc": [bin_start(bin_).replace(tzinfo=None)] * 3,
+        "target_tbin_utc": [bin_start(Bin(bin_ + minutes // 5)).replace(tzinfo=None)] * 3,
         "horizon_bins": [minutes // 5] * 3,
         "station_id": ["1", "2", "3"],
         "y_pred_int": [n, n + 1, n + 2],

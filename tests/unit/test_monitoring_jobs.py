@@ -34,6 +34,8 @@ from velib_core.jobs.compact_daily import to_bytes
 from velib_core.jobs.family_update import NotDue, Plan, update_family
 from velib_core.jobs.recipes import families
 from velib_core.jobs.recipes.stations import FAMILY
+from velib_core.lake.artefact import StoreError
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Events, Monitoring, Snapshot
 from velib_core.lake.layout import Layout
 from velib_core.tables import snapshot
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from velib_core.events.job import JobResult
-    from velib_core.lake.bucket import Lake
     from velib_core.settings.network import Settings
 
 NO_WEATHER = dict.fromkeys(("temp_C", "precip_mm", "wind_mps"), float("nan"))
@@ -178,10 +179,17 @@ def test_steps_go_by_their_short_names_and_a_dry_run_writes_nothing(
 
 @pytest.mark.usefixtures("quiet")
 def test_the_other_steps_run_on_after_one_failed_if_asked_to(
-    filled: Lake, settings: Settings
+    filled: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refused(lake: Lake, name: str, *args: Any, **options: Any) -> int:
+        if name.startswith("exports/"):
+            raise StoreError(name)
+        return write(lake, name, *args, **options)
+
+    write = Lake.write
     day = days_of(planted.network(days=10))[3]
-    network.put(filled, Layout(settings).name(Daily(day)), b"no parquet")
+    filled.delete(present(filled.stat(Layout(settings).name(Events(day)))))
+    monkeypatch.setattr(Lake, "write", refused)
     environ = {"STEPS": "datasets,health", "DAY": str(day)}
     assert launch(settings, **environ) == launcher.FAILED
     assert not contents(filled)

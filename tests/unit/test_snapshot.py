@@ -139,9 +139,11 @@ def test_a_required_column_is_missed_by_name(missing: Any) -> None:
 def test_files_are_joined_without_changing_a_row() -> None:
     parts = [network.snapshot_object(Bin(BIN + n)) for n in range(3)]
     joined, _ = snapshot.validate(
-        pa.parquet.read_table(pa.BufferReader(snapshot.concatenate(parts)))
+        pa.parquet.read_table(
+            pa.BufferReader(snapshot.concatenate(("a part", part) for part in parts))
+        )
     )
     tables = [snapshot.from_bytes(part, Bin(BIN + n))[0] for n, part in enumerate(parts)]
     assert joined == pa.concat_tables(tables)
-    with pytest.raises(snapshot.SnapshotError):
+    with pytest.raises(snapshot.SnapshotError, match="a/b"):
         snapshot.concatenate([("a/b", b"no parquet")])

@@ -134,11 +134,11 @@ def from_blobs(blobs: Mapping[str, bytes], horizon: HorizonBins | None = None) -
         raise ModelError(f"model pack: {PACK} is no model's: {error!r}") from error
     if horizon is not None and bins != horizon:
         raise ModelError(f"model pack: made for {bins} bins ahead, asked for {horizon}")
-    unknown = sorted(set(names) - set(FEATURES))
-    if len(set(names)) < len(names):
-        raise ModelError("model pack: a feature is named twice")
+    unknown = [name for n, name in enumerate(names) if name not in FEATURES or name in names[:n]]
     if unknown:
-        raise ModelError(f"model pack: features {unknown} are not computed by this version")
+        raise ModelError(
+            f"model pack: features {unknown} are not computed by this version, or named twice"
+        )
     booster = _read_booster(blobs[BOOSTER], len(names), len(classes.lows))
     return ModelPack(booster, names, bins, classes, static_features, calibration, tz, about)
 
