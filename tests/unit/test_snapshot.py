@@ -147,3 +147,14 @@ def test_files_are_joined_without_changing_a_row() -> None:
     assert joined == pa.concat_tables(tables)
     with pytest.raises(snapshot.SnapshotError, match="a/b"):
         snapshot.concatenate([("a/b", b"no parquet")])
+
+
+def test_a_daily_of_as_many_rows_as_may_be_may_be_decoded() -> None:
+    width = sum(8 if pa.types.is_timestamp(f.type) else _bytes(f.type) for f in snapshot.SCHEMA)
+    limits = snapshot.DAY_LIMITS
+    assert limits.rows == 288 * 20_000
+    assert 0.9 * limits.decoded_bytes < width * limits.rows <= limits.decoded_bytes
+
+
+def _bytes(type_: pa.DataType) -> int:
+    return 4 if pa.types.is_string(type_) else max(type_.bit_width // 8, 4)
