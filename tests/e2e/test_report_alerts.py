@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import published
 import pytest
 from chromium import chromium, open_page
 from selenium.webdriver.common.by import By
-from velib_cli.report.charts import report_data
+from velib_cli.report.charts import FAMILIES, report_data
 from velib_cli.report.page import report_html, texts
 
 if TYPE_CHECKING:
@@ -96,8 +97,8 @@ def test_the_trend_goes_back_by_the_models_of_earlier_weeks(browser: Chrome) -> 
 def test_the_french_page_has_no_english_whatever_is_wrong(browser: Chrome) -> None:
     raised = [
         {"level": level, "code": code, "text": "a text in English", "value": 3.5, "threshold": 2}
-        | {"family": "model/performance", "as_of": "2025-11-07T08:30:00Z", "artefact": "h15/kpis"}
-        for level in ("high", "medium")
+        | {"family": family, "as_of": "2025-11-07T08:30:00Z", "artefact": "h15/kpis"}
+        for level, family in zip(itertools.cycle(("high", "medium")), FAMILIES, strict=False)
         for code in [*CODES, "code_x"]
     ]
     found = [
@@ -115,7 +116,21 @@ def test_the_french_page_has_no_english_whatever_is_wrong(browser: Chrome) -> No
     visible = browser.execute_script("return document.body.innerText")
     assert len(alerts(browser)) >= len(raised)
     said = set(re.findall(r"[\wà-ÿœ]+", visible.replace("Vélib’ Forecast", "").lower()))
+    assert not [family for family in FAMILIES if f"({family}" in visible]
     assert said & set(ENGLISH.split()) == {"bikes"}, "the name of a feature in the documents"
     assert "éditeur" not in visible
     assert not re.search("«[^\u00a0\u202f]|[^\u00a0\u202f]»", visible)
     browser.execute_script(f"const lang = 'en'; {put}.click()", *before)
+
+
+@pytest.mark.parametrize("width", [768, 901, 1300])
+def test_a_figure_stays_inside_its_tile(browser: Chrome, width: int) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    outside = browser.execute_script("""
+      document.querySelectorAll(".tiles dt + dd").forEach(d => { d.textContent = "100,0\u00a0%"; });
+      const figures = [...document.querySelectorAll(".tiles dt + dd")];
+      const found = figures.filter(d => d.scrollWidth > d.clientWidth).length;
+      tiles();
+      return found;""")
+    assert outside == 0

@@ -25,6 +25,11 @@ function alertText(alert) {
   });
 }
 
+function alertOrigin({ family, as_of: at }) {
+  const named = text(`family.${family}`);
+  return at ? text("now.asof", { family: named, when: moment(at) }) : `(${named})`;
+}
+
 // What `velib status` says of the lake, in the reader's language.
 function findingText({ code, about, text: said }) {
   return hasText(`finding.${code}`) ? text(`finding.${code}`, { about }) : choice.lang === "en" ? said : text("alert.other", { code });
@@ -36,7 +41,7 @@ const behind = () => data.horizons.filter(({ forecast, generated_at: at }) => fo
 function alerts() {
   const stand = data.alerts.map((alert) => node("li", { class: alert.level },
     node("strong", {}, text(alert.level === "high" ? "level.high" : "level.medium")), " ", alertText(alert), " ",
-    node("span", { class: "note" }, alert.as_of ? text("now.asof", { family: alert.family, when: moment(alert.as_of) }) : `(${alert.family})`)));
+    node("span", { class: "note" }, alertOrigin(alert))));
   stand.push(...behind().map(({ minutes, generated_at: at }) => node("li", { class: "high" }, text("now.behind", {
     h: text("horizon", { h: minutes }), when: moment(at), newest: moment(data.newest) }))));
   stand.push(...data.findings.map((finding) => node("li", { class: "high" }, findingText(finding),
