@@ -380,6 +380,16 @@ def test_a_network_without_weather_has_no_light_that_is_down_for_it(browser: Any
     browser.execute_script("data.statuses.pop(); data.freshness = null; lights()")
 
 
+def test_a_network_too_young_to_compare_has_no_light_that_is_down_for_it(browser: Any) -> None:
+    browser.execute_script("""
+      data.statuses.push({ name: "data_drift", led: "down", psi_global: null,
+        source_generated_at: "2025-11-07T00:00:00Z" });
+      lights();
+    """)
+    assert shown(browser, "#lights li:last-child").splitlines() == ["Data drift", "not yet"]
+    browser.execute_script("data.statuses.pop(); lights()")
+
+
 @pytest.mark.parametrize("reason", [
     "5 of 14 local days have observations; h15: no forecast in the window",
     "something that nobody translated",

@@ -129,6 +129,14 @@ def test_coverage_is_of_every_station_in_every_bin_that_is_over(data: Any) -> No
     assert today == [0.0] + [100.0] * 10 + [round(100 / 1, 2)] + [None] * 12
 
 
+def test_a_network_that_is_polled_every_quarter_of_an_hour_lacks_nothing() -> None:
+    counts = np.zeros(288, int)
+    counts[::3] = 4
+    counts[144:156] = 0  # but an hour
+    block = present(days.coverage_block({published.YESTERDAY: (4, counts.tolist())}, None, "UTC"))
+    assert block["pct"] == [[100.0] * 12 + [0.0] + [100.0] * 11]
+
+
 def test_hours_that_have_not_come_are_no_gap() -> None:
     stations = 4
     counts = [0] * 96 + [stations] * 60 + [0] * 12 + [stations] * 60 + [0] * 60

@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from velib_core.monitoring.stats.run_lengths import poll_step
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, bin_start, day_of, first_bin
 from velib_core.timeline.local_time import local_times
 from velib_core.timeline.windows import local_date
@@ -64,7 +65,8 @@ def coverage_block(
     """Return the share of expected observations by local day and hour, per cent.
 
     Expected is every station of the (UTC) day in every bin from the first that was observed to
-    the newest; an hour outside of that has not come, and is ``None``.
+    the newest, or in one of so many where the network is polled less often; an hour outside of
+    that has not come, and is ``None``.
     """
     counts = {day: (np.array(seen), stations) for day, (stations, seen) in coverage.items()}
     if panel is not None:
@@ -81,12 +83,13 @@ def coverage_block(
     if not len(observed):
         return None
     come = (bins >= observed.min()) & (bins <= observed.max())
+    step = poll_step(seen[come] > 0)
     local = local_times(bins[come], tz)
     days = sorted(set(local.day.tolist()))
     cell = np.searchsorted(days, local.day) * 24 + local.minute // 60
     sums = [np.bincount(cell, values[come], len(days) * 24) for values in (seen, expected)]
     with np.errstate(invalid="ignore", divide="ignore"):
-        pct = (100 * sums[0] / sums[1]).reshape(len(days), 24)
+        pct = np.minimum(100 * step * sums[0] / sums[1], 100).reshape(len(days), 24)
     return {
         "days": [dt.date.fromordinal(day).isoformat() for day in days][-COVERAGE_DAYS:],
         "pct": [_percents(row) for row in pct.tolist()][-COVERAGE_DAYS:],

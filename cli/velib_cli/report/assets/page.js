@@ -25,12 +25,14 @@ function lights() {
   const high = data.alerts.some((alert) => alert.level === "high");
   const alarm = node("li", {}, text("now.alerts"), node("span", { class: `light ${high ? "down" : data.alerts.length ? "warn" : "ok"}` },
     data.alerts.length ? number(data.alerts.length) : text("led.none")));
-  element("lights").replaceChildren(alarm, ...data.statuses.map(({ name, led }) => {
+  element("lights").replaceChildren(alarm, ...data.statuses.map(({ name, led, psi_global: psi, source_generated_at: made }) => {
     const [, kind, minutes] = name.match(/^(.*?)(?:_h(\d+))?$/);
     const named = hasText(`status.${kind}`) ? text(`status.${kind}`, { h: minutes }) : name;
     const known = ["ok", "warn", "down"].includes(led) ? led : "down";
-    const absent = kind === "weather_provider" && data.freshness?.weather?.reason; // not asked for
-    return node("li", {}, named, absent ? node("span", { class: "note" }, text("led.none"))
+    const unasked = kind === "weather_provider" && data.freshness?.weather?.reason;
+    const young = kind === "data_drift" && made && psi === null; // no earlier days to compare with
+    const absent = unasked ? "led.none" : young ? "led.later" : null;
+    return node("li", {}, named, absent ? node("span", { class: "note" }, text(absent))
       : node("span", { class: `light ${known}` }, text(`led.${known}`)));
   }));
 }
