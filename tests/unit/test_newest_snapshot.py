@@ -127,3 +127,11 @@ def test_a_newer_one_that_was_known_and_is_gone_holds_no_other_back(
     assert not is_overtaken(kept, before, reader)
     assert still_newest(kept, layout, before, reader) is not None
     assert still_newest(kept, layout, BINS[0], reader) is None
+
+
+def test_a_reader_loses_no_snapshot_of_a_long_look_back(kept: Lake, settings: Settings) -> None:
+    entries = recent_entries(kept, Layout(settings), BINS[-1], 10 * BINS_PER_DAY)
+    reader = SnapshotReader(kept=1)
+    assert len(entries) == len(BINS) > 1
+    for _ in range(2):
+        assert len(list(reader.tables(kept, entries))) == len(BINS)

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from velib_core.timeline.bins import Day
 
 READERS = 8
-KEPT_SNAPSHOTS = 128
-"""Parsed snapshots that a warm instance keeps: more than the longest look-back of the features."""
+KEPT_SNAPSHOTS = 64
+"""Parsed snapshots that a warm instance keeps: the look-back of the usual horizons."""
 
 KEPT_DAYS = 3
 """A day, the look-back before it and the horizon after it."""
@@ -120,6 +120,8 @@ class SnapshotReader:
     def tables(self, lake: ReadableLake, entries: dict[Bin, Entry]) -> Iterator[pa.Table]:
         """Yield the rows of snapshots in order of time; unreadable ones are logged, left out."""
         wanted = sorted(entries.items())
+        # A look-back that is longer than what is kept would lose its first snapshots.
+        self._kept = max(self._kept, len(wanted))
         missing = [pair for pair in wanted if _identity(pair[1]) not in self._tables]
         with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
             for pair, read in zip(missing, pool.map(partial(_read, lake), missing), strict=True):
