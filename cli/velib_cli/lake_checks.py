@@ -73,6 +73,14 @@ class Place:
         return self.publish("replay", f'{{"stage": "{stage}", "force": true}}' if stage else "{}")
 
 
+def content_of(lake: ReadableLake, entry: Entry) -> bytes:
+    """Return an object's bytes; none of one that is too large to be read, which is unreadable."""
+    try:
+        return lake.read(entry)
+    except PermanentError:
+        return b""
+
+
 def check_documents(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
     """Return the monitoring documents that are unreadable, missing or not what their run wrote.
 
@@ -95,7 +103,7 @@ def check_documents(lake: ReadableLake, settings: Settings, place: Place) -> Ite
             text = f"{family}: there is no {MANIFEST}"
             yield Finding("documents", "manifest_missing", family, text, again)
             continue
-        content = _json(lake.read(manifest))
+        content = _json(content_of(lake, manifest))
         if not isinstance(content, dict):
             text = f"{manifest.name} is unreadable"
             yield Finding("documents", "unreadable", manifest.name, text, again)
@@ -125,9 +133,9 @@ def _differences(
         if entry is None:
             yield "missing", f"{family}/{name}", f"{family}: {name} is missing"
             continue
-        known = entry.crc32c if place.deployed else crc32c(lake.read(entry))
+        known = entry.crc32c if place.deployed else crc32c(content_of(lake, entry))
         if known != checksum:
-            if _json(lake.read(entry)) is None:
+            if _json(content_of(lake, entry)) is None:
                 yield "unreadable", entry.name, f"{entry.name} is unreadable"
             else:
                 yield "edited", entry.name, f"{entry.name} is not what its manifest says"
@@ -188,7 +196,7 @@ def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Ite
             text += ": what was published cannot be scored"
             yield Finding("forecast log", "unlogged", f"h{horizon}", text)
     for entry in lake.entries(f"{layout.gbfs}/"):
-        if entry.name.endswith(".json") and not isinstance(_json(lake.read(entry)), dict):
+        if entry.name.endswith(".json") and not isinstance(_json(content_of(lake, entry)), dict):
             yield Finding(
                 "forecasts", "unreadable", entry.name, f"{entry.name} is unreadable", again
             )

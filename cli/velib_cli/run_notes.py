@@ -65,7 +65,7 @@ def keep_settings(settings: Settings, out: Path) -> None:
 
 
 def keep_command(context: click.Context, out: Path) -> None:
-    """Keep the words of the command that runs, those given that say what is made."""
+    """Keep the command that runs as a list of words, without options left at their default."""
     words = [str(context.info_name)]
     for option in context.command.params:
         name = str(option.name)

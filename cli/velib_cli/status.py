@@ -242,7 +242,7 @@ def _to_be_made(fixes: list[str], place: Place) -> Finding:
     about, reasons = zip(*(fix.split(": ", 1) for fix in fixes), strict=True)
     names = [name.partition(" ")[2] for name in about]
     number = counted(len(fixes), "artefact is", "artefacts are")
-    text = f"{number} missing or stale, first of all {names[0]} ({reasons[0]})"
+    text = f"{number} missing or stale, the first: {names[0]} ({reasons[0]})"
     shown = ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
     return Finding("artefacts", "artefacts", shown, text, place.again())
 

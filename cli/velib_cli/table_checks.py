@@ -25,7 +25,7 @@ from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.tables import parquet, snapshot
 from velib_core.tables.views import VIEW_LIMITS
 
-from velib_cli.lake_checks import Finding
+from velib_cli.lake_checks import Finding, content_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -63,9 +63,9 @@ Of what was observed or published there is one copy, and no stage makes it again
 def check_tables(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
     """Return the tables and archives that are unreadable, or not what was written.
 
-    Only those are read that no function wrote as they are. In a bucket these have no fingerprint,
-    and of snapshots and the forecast log the newest day is looked at; in a folder they differ
-    from the checksums that the run recorded.
+    Only objects that somebody else changed are read. In a bucket they have no fingerprint, and
+    only the newest day of the snapshots and of the forecast log is looked at. In a folder they
+    differ from the checksums that the run recorded.
     """
     layout = Layout(settings)
     for entry in _suspects(lake, layout, place):
@@ -76,7 +76,7 @@ def check_tables(lake: ReadableLake, settings: Settings, place: Place) -> Iterat
         if type(key) not in _TABLES:
             continue
         subject, command = _TABLES[type(key)][0], _fixing(key, place)
-        data = lake.read(entry)
+        data = content_of(lake, entry)
         if not _is_readable(key, data):
             text = f"{entry.name} is unreadable"
             yield Finding(subject, "unreadable", entry.name, text, command)
@@ -95,7 +95,7 @@ def _suspects(lake: ReadableLake, layout: Layout, place: Place) -> Iterator[Entr
         return
     for folder in [*by_day, *folders]:
         for entry in lake.entries(f"{folder}/"):
-            if entry.fingerprint is None or crc32c(lake.read(entry)) != entry.crc32c:
+            if entry.fingerprint is None or crc32c(content_of(lake, entry)) != entry.crc32c:
                 yield entry
 
 

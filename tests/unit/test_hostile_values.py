@@ -92,19 +92,19 @@ def test_a_table_of_a_day_with_a_value_that_cannot_be_is_refused_as_a_whole(
 ) -> None:
     held = hostile.parquet_bytes(TABLES[kind]())
     schema = snapshot.SCHEMA if kind == "daily" else COLUMN_TYPES
-    assert day_rows.held(pq.read_table(io.BytesIO(held)), schema).num_rows
+    assert day_rows.checked(pq.read_table(io.BytesIO(held)), schema).num_rows
     changed = pq.read_table(
         io.BytesIO(hostile.VALUES[kind][damage](held)),
         read_dictionary=["station_id", "name", "model_version"],
     )
     with pytest.raises(parquet.ParquetError):
-        day_rows.held(changed, schema)
+        day_rows.checked(changed, schema)
 
 
 def test_a_column_that_is_there_twice_is_refused() -> None:
     table = observations()
     with pytest.raises(parquet.ParquetError, match="each once"):
-        day_rows.held(table.append_column("bikes", table["bikes"]), COLUMN_TYPES)
+        day_rows.checked(table.append_column("bikes", table["bikes"]), COLUMN_TYPES)
 
 
 def test_one_value_in_millions_of_rows_is_counted_as_often_as_it_stands() -> None:

@@ -508,6 +508,19 @@ def test_what_was_changed_behind_our_back_is_found_with_the_command_that_fixes_i
     assert (command in present(finding.command)) if command else finding.command is None
 
 
+def test_an_object_that_is_too_large_to_read_ends_no_look_at_the_others(
+    modelled: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, now = modelled
+    forge(lake, settings, "document edited")
+    forge(lake, settings, "profile replaced")
+    monkeypatch.setattr("velib_core.lake.bucket.MAX_READ_BYTES", 3)
+    found = inspect_lake(lake, settings, now, NOBODY, live=True).findings
+    layout = Layout(settings)
+    unreadable = {finding.about for finding in found if finding.code == "unreadable"}
+    assert unreadable >= {layout.name(HEALTH), layout.name(GBFS), layout.name(PROFILE)}
+
+
 def test_a_lake_as_written_has_no_finding_about_its_contents(
     modelled: Any, settings: Settings
 ) -> None:

@@ -75,7 +75,7 @@ Column = tuple[str, "NDArray[np.float32]"]
 """The name of a feature, and its values: ``float32[n, S]`` or ``[n, 1]``."""
 
 SharedColumns = dict[tuple[Any, ...], tuple[Movements, list[Column]]]
-"""Features that no horizon enters, by what they are computed from, of one panel."""
+"""Features of one panel that do not depend on the horizon, by what they are computed from."""
 
 
 def features_hash8(names: tuple[str, ...] = FEATURES) -> str:
@@ -143,7 +143,7 @@ def _of_any_horizon(
     tz: str,
     shared: SharedColumns | None,
 ) -> tuple[Movements, Iterable[Column]]:
-    """Return the movements and the features that no horizon enters, computed once if shared."""
+    """Return the movements and the features that do not depend on the horizon, once if shared."""
     if shared is None:
         movements = Movements.of(history["bikes"])
         return movements, _columns(history, rows, movements, static_features, tz)

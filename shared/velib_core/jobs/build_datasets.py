@@ -101,7 +101,7 @@ def _update_events(network: Network, day: Day, result: JobResult, *, force: bool
         try:
             data = network.lake.read_up_to(daily, snapshot.DAY_LIMITS.file_bytes)
             rows = parquet.read(data, snapshot.DAY_LIMITS, SCHEMA.names)
-            rows = day_rows.held(rows.select(SCHEMA.names), SCHEMA)
+            rows = day_rows.checked(rows.select(SCHEMA.names), SCHEMA)
         except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
             log("ERROR", f"{daily.name} is left out: {error}")
             return None
@@ -198,7 +198,7 @@ def _partition(lake: Lake, entry: Entry, limits: parquet.Limits = snapshot.LIMIT
     schema = views.FORECAST_LOG_SCHEMA
     try:
         table = parquet.read(lake.read_up_to(entry, limits.file_bytes), limits, schema.names)
-        return day_rows.held(table.select(schema.names), schema)
+        return day_rows.checked(table.select(schema.names), schema)
     except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return schema.empty_table()

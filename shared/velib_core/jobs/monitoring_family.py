@@ -81,7 +81,7 @@ def _read_day(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Ta
         columns=list(columns),
         read_dictionary=["station_id", "name", "model_version"],
     )
-    return day_rows.held(table.select(list(columns)), COLUMN_TYPES)
+    return day_rows.checked(table.select(list(columns)), COLUMN_TYPES)
 
 
 def read_days(

@@ -35,7 +35,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 _FIRST, _END = (dt.datetime(year, 1, 1) for year in (YEARS.start, YEARS.stop))  # noqa: DTZ001 -- naive UTC, as stored
 
 
-def held(table: pa.Table, schema: pa.Schema) -> pa.Table:
+def checked(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Return the table in the types of a schema, text as dictionaries where it is so already.
 
     Raises `ParquetError` for the first column of which a value breaks a rule: another type, text
@@ -43,11 +43,11 @@ def held(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     if len(set(table.column_names)) < table.num_columns:
         raise ParquetError("columns", table.column_names, "each once")
-    columns = [_held(table.column(n), schema.field(f.name)) for n, f in enumerate(table.schema)]
+    columns = [_checked(table.column(n), schema.field(f.name)) for n, f in enumerate(table.schema)]
     return pa.table(columns, names=table.column_names, metadata=table.schema.metadata)
 
 
-def _held(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+def _checked(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
     try:
         typed = _text(column) if pa.types.is_string(field.type) else column.cast(field.type)
     except pa.ArrowException as error:

@@ -77,7 +77,7 @@ def daily_table(lake: ReadableLake, entry: Entry) -> pa.Table:
     try:
         data = lake.read_up_to(entry, snapshot.DAY_LIMITS.file_bytes)
         table = parquet.read(data, snapshot.DAY_LIMITS, PANEL_COLUMNS)
-        return day_rows.held(table.select(PANEL_COLUMNS), PANEL_SCHEMA)
+        return day_rows.checked(table.select(PANEL_COLUMNS), PANEL_SCHEMA)
     except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return PANEL_SCHEMA.empty_table()

@@ -52,8 +52,8 @@ def newest_snapshot(lake: ReadableLake, layout: Layout, since: Bin | None = None
 def is_overtaken(lake: ReadableLake, arrived: Bin | None, reader: SnapshotReader) -> bool:
     """Return whether a reader knows of a newer snapshot than the one that arrived.
 
-    It must still be there: one look, where `recent_snapshots` lists, which is what a history that
-    is copied into a running network costs an event. Unknown is no.
+    It must still be there, which takes one look; `recent_snapshots` takes a list. Events of a
+    history that is copied into a running network are answered so. False where none is known.
     """
     if arrived is None or reader.newest is None:
         return False
