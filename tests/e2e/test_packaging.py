@@ -231,14 +231,17 @@ def test_every_function_alone_answers_its_event(
         "bronze": [Snapshot(bins[-1])],
         "daily": [Daily(FIRST_DAY)],
         "exports": [ExportsManifest()],
-        "monitoring": [Monitoring("data/freshness", "manifest.json")],
+        "freshness": [Monitoring("data/freshness", "manifest.json")],
     }
     topic = SPECS[name].topics[0]
     training = TrainRequested(HorizonMinutes(15) if trains else None)
-    asked = body_of(training if topic == "train" else ReplayRequested())
-    found = [notification_of(lake, settings, layout.name(key)) for key in names.get(topic, [])]
+    asked = {"train": training, "replay": ReplayRequested(), "tick": Tick()}
+    if topic in asked:
+        messages = [body_of(asked[topic])]
+    else:
+        messages = [notification_of(lake, settings, layout.name(key)) for key in names[topic]]
     with running(name, folder, python, settings, tmp_path / "log") as send:
-        for message in found or [asked]:
+        for message in messages:
             assert send(topic, message) == 200
     answers = records(tmp_path / "log")
     assert answers[-1]["message"] == "done"
