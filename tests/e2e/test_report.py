@@ -234,15 +234,18 @@ def test_before_the_first_model_the_page_says_what_it_waits_for(
 ) -> None:
     horizons = [Horizon(minutes, None, {}, None, []) for minutes in published.HORIZONS]
     window.switch_to.new_window("tab")
-    open_page(window, write(tmp_path_factory, published.sources(STATIONS, horizons=horizons)))
+    sources = published.sources(STATIONS, horizons=horizons, logged=[])
+    open_page(window, write(tmp_path_factory, sources))
     window.execute_script("choice.lang = 'en'; words(); drawAll(); drawMap(); showStation()")
     assert opened(window) == "1000"  # all but one moved alike: the first of them
     assert log(window, "browser") == []
     assert "takes a trained model" in shown(window, "#map-note")
     assert not window.find_element(By.CSS_SELECTOR, "#modes [data-value=bike]").is_enabled()
     assert shown(window, "#station").count("no model is live") == len(horizons)
-    for part in ("truth", "hours", "residuals", "scores", "models"):
-        assert shown(window, f"#{part} .empty")
+    assert shown(window, "#models .empty")
+    assert "No published forecast" in shown(window, "#accuracy-none")
+    assert not shown(window, "#accuracy-cards")
+    assert not shown(window, "#accuracy-horizons")
     window.close()
     window.switch_to.window(window.window_handles[0])
 
@@ -264,10 +267,58 @@ def test_a_network_without_anything_gives_a_reason_everywhere(
     assert log(window, "browser") == []
     for chart in window.find_elements(By.CSS_SELECTOR, "figure.chart:not([hidden])"):
         assert chart.find_elements(By.CSS_SELECTOR, ".empty"), chart.get_attribute("id")
-    for table in ("scores", "models", "made", "functions", "health"):
+    for table in ("models", "made", "functions", "health"):
         assert shown(window, f"#{table} .empty")
     window.close()
     window.switch_to.window(window.window_handles[0])
+
+
+REASON = "3 of 14 local days have observations"
+
+
+def test_a_reason_that_cards_share_is_given_once(
+    window: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    documents = published.network_documents()
+    documents["model/performance/manifest.json"] = {"status": "no_data", "reason": REASON}
+    young = [Horizon(minutes, None, {}, None, []) for minutes in published.HORIZONS]
+    sources = published.sources(STATIONS, horizons=young, documents=documents, logged=[])
+    window.switch_to.new_window("tab")
+    open_page(window, write(tmp_path_factory, sources))
+    window.execute_script("choice.lang = 'en'; words(); drawAll()")
+    section = shown(window, "#accuracy-section")
+    lights = shown(window, "#lights").splitlines()
+    window.close()
+    window.switch_to.window(window.window_handles[0])
+    assert section.count("local days with observations: 3 of 14") == 1
+    assert section.count("No published forecast") == 1
+    assert lights[lights.index("Forecast 15 min ahead") + 1] == "not yet"
+
+
+COVERED = """
+  const box = (part) => part.getBoundingClientRect();
+  const meet = (a, b) => a.left < b.right && b.left < a.right
+    && a.top < b.bottom && b.top < a.bottom;
+  const boxes = (query) => [...document.querySelectorAll(query)].map(box);
+  const dots = boxes("#map .scatterlayer .trace:first-child .point");
+  const names = boxes("#map .annotation-text-g").filter((_, n) => n > 1); // not scale and north
+  return [names.length, names.filter((name, n) => dots.some((dot) => meet(name, dot))
+    || names.some((other, m) => m !== n && meet(name, other))).length];
+"""
+
+
+@pytest.mark.parametrize("width", [390, 1300])
+def test_no_name_on_the_map_covers_a_dot_or_another_name(
+    tmp_path_factory: pytest.TempPathFactory, width: int
+) -> None:
+    crowded = write(tmp_path_factory, published.sources(1500))
+    with chromium(width, 900) as browser:
+        open_page(browser, crowded)
+        count, covering = browser.execute_script(COVERED)
+        assert (covering, count > 2) == (0, True)
+        browser.execute_script("document.querySelector('#map .modebar-btn').click()")  # zoom in
+        browser.execute_async_script("setTimeout(arguments[0], 500)")
+        assert browser.execute_script(COVERED)[1] == 0
 
 
 # --- what to do now -------------------------------------------------------------------------------

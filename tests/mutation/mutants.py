@@ -505,7 +505,7 @@ MUTANTS = [
     ),
     *of(
         "monitoring/data/coverage.py",
-        "oracle_monitoring",
+        "oracle_monitoring monitoring_health",
         (
             "new stations are expected from the start",
             "np.where(known_before, 0, since_seen)",
@@ -515,6 +515,11 @@ MUTANTS = [
             "known stations from their first bin",
             "np.where(known_before, 0, since_seen)",
             "since_seen",
+        ),
+        (
+            "a recording that ended is missing to the end of the window",
+            " & (np.arange(panel.bins) < _stop(parts) - panel.start)",
+            "",
         ),
         ("spans one bin short", "due[_first(there)] + 1 if", "due[_first(there)] if"),
         (

@@ -183,6 +183,9 @@ def test_a_document_without_a_single_number_is_no_forecast() -> None:
     (alert,) = alerts_of(page(forecasts={H15: silent, H60: silent}))
     assert (alert["code"], alert["value"], alert["threshold"]) == ("batch_forecast_down", 0, 1)
     assert "no station has a number" in alert["text"]
+    assert alert["level"] == "high"
+    (young,) = alerts_of(page(forecasts={H15: silent, H60: silent}, models={}))
+    assert young["level"] == "medium"  # no model is trained yet
 
 
 def test_old_sources_are_not_shown_green() -> None:

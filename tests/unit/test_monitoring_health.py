@@ -225,6 +225,22 @@ def test_a_young_network_is_not_blamed_for_the_days_before_it() -> None:
     )
 
 
+def test_what_a_recording_does_not_reach_is_not_missing() -> None:
+    net = planted.network(days=3)
+    net.frame = net.frame[net.frame["tbin_utc"] < net.at(2, 40 / 60)]
+    tables = net.all_events(health.COLUMNS)
+    now = planted.after(net, 10)
+    documents = health.build(
+        tables,
+        window=complete_days(now, 7, planted.TZ),
+        now=now,
+        run_metadata=planted.run_metadata("data/health"),
+    )
+    kpis = documents["kpis.json"]
+    assert (kpis["coverage_global_pct"], kpis["missing_stations"]) == (100, 0)
+    assert documents["alerts.json"]["coverage_ok"] is True
+
+
 def test_a_network_polled_every_quarter_of_an_hour_has_a_flat_station_all_the_same() -> None:
     net = planted.network()
     minute = net.frame["tbin_utc"].dt.minute

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCRIPTS = ("state.js", "reasons.js", "charts.js", "station.js", "actions.js", "page.js")
+SCRIPTS = tuple(
+    f"{name}.js" for name in ("state", "reasons", "charts", "labels", "station", "actions", "page")
+)
 """In the order in which they need each other."""
 
 

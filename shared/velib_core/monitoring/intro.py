@@ -124,7 +124,7 @@ def build(
         window_days=None,
         windows={},
         thresholds=(limits,),
-        alerts=_alerts(statuses, limits),
+        alerts=_alerts(statuses, limits, trained=any(sources.models.values())),
     )
 
 
@@ -282,8 +282,14 @@ def _activity(sources: IntroSources, kpis: Mapping[str, Any]) -> list[dict[str, 
     return [{"label": label, "value": value, "generated_at": at} for label, value, at in rows]
 
 
-def _alerts(statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds) -> list[Alert]:
-    """Return one alert where the forecast is down: it is what people look at."""
+def _alerts(
+    statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds, *, trained: bool
+) -> list[Alert]:
+    """Return one alert where the forecast is down: it is what people look at.
+
+    Before the first model is trained (``trained`` is false) a forecast without numbers is no
+    failure, and the alert is of medium level.
+    """
     status = statuses["batch_forecast"]
     if status["led"] != "down":
         return []
@@ -291,7 +297,7 @@ def _alerts(statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds) 
     code, level = "batch_forecast_down", limits.forecast_warn_min
     if reported == 0 and age is not None and age <= level:
         text = "the forecast is fresh, but no station has a number"
-        return [Alert("high", code, text, DOCUMENT, reported, 1)]
+        return [Alert("high" if trained else "medium", code, text, DOCUMENT, reported, 1)]
     return [Alert("high", code, "no forecast is fresh enough", DOCUMENT, age, level)]
 
 

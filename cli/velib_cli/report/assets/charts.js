@@ -54,11 +54,11 @@ function atPolls(x, y) {
 const share = () => (choice.lang === "fr" ? " %" : "%");
 const narrow = () => innerWidth < 560;
 const judged = () => data.horizons[choice.judged];
-const none = (key, said) => ({ none: key, said });
+const none = (key) => ({ none: key });
 
 function truthChart() {
   const truth = judged()?.truth;
-  if (!truth) return none("empty.truth", data.reasons["model/performance"]);
+  if (!truth) return none("empty.truth");
   const x = truth.ts.map((stamp) => wall(new Date(stamp)));
   return {
     traces: [
@@ -72,7 +72,7 @@ function truthChart() {
 
 function hoursChart() {
   const hours = judged()?.by_hour;
-  if (!hours) return none("empty.truth", data.reasons["model/performance"]);
+  if (!hours) return none("empty.truth");
   const bar = (name, y, shade) => ({
     type: "bar", name, x: hours.hour, y, marker: { color: colour(shade) },
     hovertemplate: `%{x} h, %{y:.2f}<extra>${name}</extra>`,
@@ -96,11 +96,11 @@ function warnedChart() {
   const known = data.horizons.map(({ minutes }, n) => ({ minutes, value: data.value[n] })).filter(({ value }) => value);
   element("warned-about").textContent = known.length ? text("warned.about", {
     level: percent(known[0].value.level), days: number(known[0].value.days.length) }) : "";
-  if (!known.length) return none("empty.value", data.reasons["model/performance"]);
+  if (!known.length) return none("empty.value");
   const x = known.map(({ minutes }) => text("horizon", { h: minutes }));
   const bar = (key, shade, of) => ({
     type: "bar", name: text(key), x, y: known.map(({ value }) => of(value.warnings)), marker: { color: colour(shade) },
-    texttemplate: `%{y:.0f}${share()}`, textposition: "outside", cliponaxis: false, hovertemplate: `%{y:.1f}${share()}<extra>%{fullData.name}</extra>`,
+    texttemplate: `%{y:.0f}${share()}`, textposition: "outside", constraintext: "none", cliponaxis: false, hovertemplate: `%{y:.1f}${share()}<extra>%{fullData.name}</extra>`,
   });
   const part = (a, b) => (b ? (100 * a) / b : null);
   return {
@@ -113,7 +113,7 @@ function warnedChart() {
 
 function reliabilityChart() {
   const value = worth();
-  if (!value) return none("empty.value", data.reasons["model/performance"]);
+  if (!value) return none("empty.value");
   const curve = (kind, key, shade) => ({
     ...line(text(key), value.reliability[kind].map(([p]) => 100 * p), value.reliability[kind].map(([, came]) => 100 * came), shade),
     mode: "lines+markers", marker: { size: 7, color: colour(shade) }, customdata: value.reliability[kind].map(([, , n]) => number(n)),
@@ -131,7 +131,7 @@ function reliabilityChart() {
 
 function sizesChart() {
   const value = worth();
-  if (!value) return none("empty.value", data.reasons["model/performance"]);
+  if (!value) return none("empty.value");
   const edges = [0, ...value.sizes];
   const name = (g) => text(g < value.sizes.length ? "sizes.to" : "sizes.over", { a: edges[g] + 1, b: value.sizes[g], n: edges[g] });
   const bar = (key, other, shade) => ({
@@ -141,7 +141,7 @@ function sizesChart() {
   return {
     traces: [bar("against.persistence", "now", "model"), bar("against.usual", "usual", "usual")]
       .filter(({ y }) => y.some((lift) => lift !== null)),
-    layout: { barmode: "group", bargap: 0.35, xaxis: { type: "category" }, yaxis: { ticksuffix: share(), zeroline: true } },
+    layout: { barmode: "group", bargap: 0.35, xaxis: { type: "category", title: { text: text("axis.docks") } }, yaxis: { ticksuffix: share(), zeroline: true } },
   };
 }
 
@@ -151,7 +151,7 @@ function trendChart() {
   const lift = (mine, base) => (mine !== null && base ? 100 * (1 - mine / base) : null);
   const models = (judged()?.models ?? []).filter(({ mae_persistence: base }) => base)
     .map(({ version, end_date: date, mae, mae_persistence: base }) => ({ version, date, lift: lift(mae, base) }));
-  if (!days.date.length && !models.length) return none("empty.truth", data.reasons["model/performance"]);
+  if (!days.date.length && !models.length) return none("empty.truth");
   const sum = (values) => values.reduce((total, value) => total + (value ?? 0), 0);
   const daily = days.mae_model.map((mae, n) => lift(mae, days.mae_baseline[n]));
   const weekly = daily.map((_, n) => (n < 6 ? null
@@ -172,7 +172,7 @@ function trendChart() {
 
 function residualsChart() {
   const errors = judged()?.residuals;
-  if (!errors) return none("empty.truth", data.reasons["model/performance"]);
+  if (!errors) return none("empty.truth");
   const total = errors.counts.reduce((sum, count) => sum + count, 0);
   const middle = errors.counts.map((_, n) => (errors.bins[n] + errors.bins[n + 1]) / 2);
   return {
@@ -188,10 +188,11 @@ function coverageChart() {
   const coverage = data.coverage;
   if (!coverage) return none("empty.coverage");
   const hours = [...Array(24).keys()];
+  const days = coverage.days.map((day) => moment(day, { timeZone: "UTC", day: "numeric", month: "short" }));
   const lowest = Math.min(...coverage.pct.flat().filter((pct) => pct !== null));
   return {
     traces: [{
-      type: "heatmap", x: hours, y: coverage.days, z: coverage.pct, xgap: 2, ygap: 2,
+      type: "heatmap", x: hours, y: days, z: coverage.pct, xgap: 2, ygap: 2,
       zmin: Math.min(90, Math.floor(lowest)), zmax: 100,
       colorscale: [[0, colour("risk")], [0.75, colour("empty")], [1, colour("whole")]],
       colorbar: {
@@ -199,7 +200,7 @@ function coverageChart() {
         ...(narrow() ? { orientation: "h", y: -0.2, yanchor: "top", len: 0.9 } : {}),
       },
       text: coverage.pct.map((row, day) => row.map((pct, hour) => text("coverage.hover",
-        { day: coverage.days[day], hour, pct: number(pct, 1) }))),
+        { day: days[day], hour, pct: number(pct, 1) }))),
       hovertemplate: "%{text}<extra></extra>", hoverongaps: false,
     }],
     layout: {
@@ -213,7 +214,7 @@ const usualKnown = () => data.curve?.usual[1].some((value) => value !== null) ??
 
 function curveChart() {
   element("curve-about").textContent = text(usualKnown() ? "curve.about" : "curve.about.alone");
-  if (!data.curve) return none("empty.curve", data.reasons["network/overview"]);
+  if (!data.curve) return none("empty.curve");
   const day = (clocks) => clocks.map((time) => `2000-01-01 ${time}`);
   const [hours, pct] = data.curve.today;
   const [usualHours, usual] = data.curve.usual;
@@ -244,7 +245,7 @@ const limits = () => Object.values(data.drift.thresholds).filter((value) => type
 
 function driftChart() {
   const known = data.drift?.features.filter((row) => row.psi !== null) ?? [];
-  if (!known.length) return none("empty.drift", data.reasons["data/drift"]);
+  if (!known.length) return none("empty.drift");
   const top = Math.max(...known.map((row) => row.psi), ...limits()) * 1.08;
   return {
     traces: [{
@@ -262,7 +263,7 @@ const DAY_MS = 86400000;
 
 function driftdaysChart() {
   const [days, psi] = data.drift?.daily ?? [[], []];
-  if (!psi.some((value) => value !== null)) return none("empty.drift", data.reasons["data/drift"]);
+  if (!psi.some((value) => value !== null)) return none("empty.drift");
   return {
     traces: [{ ...line(text("series.psi"), days, psi, "model"), mode: "lines+markers", marker: { size: 7 } }],
     layout: {
@@ -322,7 +323,7 @@ function draw(id) {
   if (made.none) {
     if (drawn.get(id)) Plotly.purge(figure);
     figure.style.height = "";
-    figure.replaceChildren(emptyNote(made.none, made.said));
+    figure.replaceChildren(emptyNote(made.none));
     drawn.set(id, false);
     return;
   }

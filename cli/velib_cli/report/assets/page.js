@@ -31,7 +31,8 @@ function lights() {
     const known = ["ok", "warn", "down"].includes(led) ? led : "down";
     const unasked = kind === "weather_provider" && data.freshness?.weather?.reason;
     const young = kind === "data_drift" && made && psi === null; // no earlier days to compare with
-    const absent = unasked ? "led.none" : young ? "led.later" : null;
+    const untrained = kind === "batch_forecast" && !data.horizons.find((horizon) => String(horizon.minutes) === minutes)?.models.length;
+    const absent = unasked ? "led.none" : young || untrained ? "led.later" : null;
     return node("li", {}, named, absent ? node("span", { class: "note" }, text(absent))
       : node("span", { class: `light ${known}` }, text(`led.${known}`)));
   }));
@@ -62,14 +63,14 @@ function scores() {
       of.brier_bike == null ? "–" : `${number(of.brier_bike, 3)} / ${number(of.brier_dock, 3)}`]));
   element("scores").replaceChildren(rows.length ? table([[text("scores.horizon"), ""], [text("scores.kind"), ""],
     [text("scores.model"), "n"], [text("scores.persistence"), "n"], [text("scores.lift"), "n"], [text("scores.n"), "n"], [text("scores.brier"), "n"]], rows)
-    : emptyNote("empty.truth", data.reasons["model/performance"]));
+    : emptyNote("empty.truth"));
   const truth = judged()?.truth;
   element("truth-about").textContent = truth ? text("truth.about", { name: truth.name || truth.station_id }) : "";
 }
 
 function health() {
   const box = element("health");
-  if (!data.health) return box.replaceChildren(emptyNote("empty.health", data.reasons["data/health"]));
+  if (!data.health) return box.replaceChildren(emptyNote("empty.health"));
   const { kpis, lowest } = data.health;
   const share = (value) => percent(value / 100, 2);
   const units = { coverage_global_pct: share, dups_pct: share, freshness_age_p95_min: span, report_lag_p95_min: span };
@@ -131,6 +132,25 @@ function dead() {
   }
 }
 
+// Why cards of a section are empty: once for the section, where all or some of them are.
+const EXPLAINED = { accuracy: ["model/performance"], data: ["data/health", "network/overview", "data/drift"] };
+
+function explain() {
+  for (const [section, families] of Object.entries(EXPLAINED)) {
+    const cards = [...document.querySelectorAll(`#${section}-section article`)];
+    const waiting = cards.filter((card) => card.querySelector(".empty"));
+    const reasons = [...new Set(families.map((family) => data.reasons[family]).filter(Boolean).map(reasonText))];
+    const box = element(`${section}-why`);
+    box.hidden = !waiting.length || !reasons.length;
+    box.replaceChildren(text("empty.said"), " ", ...reasons.flatMap((reason, n) => [n ? ", " : "", node("q", {}, reason)]));
+    if (section !== "accuracy") continue;
+    const all = waiting.length === cards.length; // one cause: nothing has been scored
+    element("accuracy-none").hidden = !all;
+    element("accuracy-none").textContent = text("empty.value");
+    for (const part of [element("accuracy-cards"), element("accuracy-horizons")]) part.hidden = all;
+  }
+}
+
 function segments(id, items, chosen, pick) {
   element(id).replaceChildren(...items.map(([value, words, possible = true]) => {
     const made = node("button", { type: "button", "aria-pressed": String(value === chosen), "data-value": value }, words);
@@ -164,7 +184,14 @@ function accuracySwitch() {
     scores();
     worst();
     redraw();
+    explain();
   });
+}
+
+function showTheme() {
+  const name = text(`theme.${choice.theme}`);
+  element("theme").replaceChildren(node("span", { class: "wordy" }, `${text("theme.label")} `), name);
+  element("theme").setAttribute("aria-label", `${text("theme.label")} ${name}`);
 }
 
 function words() {
@@ -174,8 +201,8 @@ function words() {
   for (const item of document.querySelectorAll("[data-label]")) item.setAttribute("aria-label", text(item.dataset.label));
   for (const item of document.querySelectorAll("[data-placeholder]")) item.placeholder = text(item.dataset.placeholder);
   for (const item of document.querySelectorAll("[data-lang]")) item.setAttribute("aria-pressed", String(item.dataset.lang === choice.lang));
-  element("theme").textContent = text(`theme.${choice.theme}`);
-  for (const part of [intro, lights, tiles, actions, mapSwitches, accuracySwitch, scores, worst, health, models, pipeline, dead, search, reserve]) part();
+  showTheme();
+  for (const part of [intro, lights, tiles, actions, mapSwitches, accuracySwitch, scores, worst, health, models, pipeline, dead, search, reserve, explain]) part();
 }
 
 function charts() {
@@ -204,7 +231,7 @@ function listen() {
     choice.theme = THEMES[(THEMES.indexOf(choice.theme) + 1) % THEMES.length];
     document.documentElement.dataset.theme = choice.theme;
     remember("theme", choice.theme);
-    element("theme").textContent = text(`theme.${choice.theme}`);
+    showTheme();
     charts();
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", charts);

@@ -102,8 +102,4 @@ function table(columns, rows) {
   return node("table", {}, node("thead", {}, node("tr", {}, ...head)), node("tbody", {}, ...body));
 }
 
-function emptyNote(key, said = null) {
-  const made = node("p", { class: "empty" }, text(key));
-  if (said) made.append(" ", text("empty.said"), " ", node("q", {}, reasonText(said)));
-  return made;
-}
+const emptyNote = (key) => node("p", { class: "empty" }, text(key));

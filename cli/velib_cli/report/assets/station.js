@@ -73,7 +73,6 @@ function drawMap() {
   };
   const bare = { visible: false, fixedrange: false };
   const note = (words, place) => ({ text: words, showarrow: false, font: { size: 11, color: colour("muted") }, ...place });
-  const ground = (shade) => `${colour("card")}${shade}`;
   const [left, right] = [Math.min(...stations.x), Math.max(...stations.x)];
   const bar = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((km) => km > (right - left) / 8) ?? 100;
   const bottom = Math.min(...stations.y) - 0.04 * (right - left || 1);
@@ -88,14 +87,16 @@ function drawMap() {
     annotations: [
       note(text("unit.km", { n: number(bar, bar < 1 ? 1 : 0) }), { x: left + bar / 2, y: bottom, yanchor: "bottom" }),
       note(`<b>↑</b><br>${text("map.north")}`, { xref: "paper", yref: "paper", x: 0.01, y: 0.99, xanchor: "left", yanchor: "top" }),
-      ...labelled(right - left).map((n) => note(escaped(short(nameOf(n))),
-        { x: x[n], y: y[n], yshift: 14, bgcolor: ground("cc"), borderpad: 1, font: { size: 11, color: colour("ink") } })),
     ],
     hoverdistance: matchMedia("(pointer: coarse)").matches ? 40 : 20,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "pan",
   }), { ...CONFIG, displayModeBar: "hover", modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d"]] });
   if (figure._fullLayout.height !== figure.clientHeight) Plotly.Plots.resize(figure);
+  nameQuarters(figure);
   if (!figure.dataset.listens) {
+    figure.on("plotly_relayout", (change) => {
+      if (!("annotations" in change)) nameQuarters(figure); // zoomed, moved or resized
+    });
     figure.on("plotly_click", (event) => {
       const picked = event.points.find((point) => point.customdata !== undefined);
       if (picked) choose(picked.customdata, true);
@@ -104,21 +105,10 @@ function drawMap() {
   }
 }
 
-// Quarters whose labels do not cover an earlier one's.
-function labelled(width) {
-  const { x, y } = data.stations;
-  const kept = [];
-  for (const n of (data.map?.named ?? []).filter((m, q) => x[m] !== null && (q < 5 || !narrow()))) {
-    const covers = (m) => Math.abs(x[m] - x[n]) < LABEL_WIDTH * width && Math.abs(y[m] - y[n]) < LABEL_HEIGHT * width;
-    if (!kept.some(covers)) kept.push(n);
-  }
-  return kept;
+function nameQuarters(figure) {
+  const marks = figure.layout.annotations.filter(({ showarrow }) => !showarrow);
+  Plotly.relayout(figure, { annotations: [...marks, ...quarterLabels(figure)] });
 }
-
-const LABEL_WIDTH = 0.24;
-const LABEL_HEIGHT = 0.05;
-const LONGEST_LABEL = 22;
-const short = (words) => (words.length > LONGEST_LABEL ? `${words.slice(0, LONGEST_LABEL - 1)}…` : words);
 
 // The base map that the operator named: water, green and streets in faint lines under the stations.
 function baseLines() {

@@ -35,10 +35,12 @@ def cover(panel: Panel, parts: Sequence[Panel]) -> Coverage:
     """Return what is expected in a window from when each station was first seen.
 
     ``parts`` are the panels that the window was made of, and earlier ones: a station that one of
-    those saw before the window is expected from its start.
+    those saw before the window is expected from its start. Nothing is expected after the newest
+    observation of all parts: a recording may end, or a day be closed, before the window does. An
+    outage is followed by observations, and so it counts.
     """
     observed = np.isfinite(panel["bikes"])
-    polls = _polls(observed)
+    polls = _polls(observed) & (np.arange(panel.bins) < _stop(parts) - panel.start)
     seen = observed & polls[:, None]
     bins = np.arange(panel.bins)
     known_before = np.zeros(len(panel.stations), bool)
@@ -50,6 +52,12 @@ def cover(panel: Panel, parts: Sequence[Panel]) -> Coverage:
     first = np.where(known_before, 0, since_seen)
     expects = polls[:, None] & (bins[:, None] >= first[None, :])
     return Coverage(seen.sum(axis=0), expects.sum(axis=0), polls, seen, expects)
+
+
+def _stop(parts: Sequence[Panel]) -> int:
+    """Return the bin after the newest observation of some panels, 0 where there is none."""
+    seen = [part.start + np.flatnonzero(np.isfinite(part["bikes"]).any(axis=1)) for part in parts]
+    return max((int(bins[-1]) + 1 for bins in seen if len(bins)), default=0)
 
 
 def _polls(observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
