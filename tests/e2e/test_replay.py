@@ -43,20 +43,27 @@ def differences(source: Path, out: Path, first: str | None, last: str | None) ->
     """Return how many expected rows there are, and how many the dailies lack, add or change.
 
     The expectation is DuckDB's own reading of the recording: of each station and 5-minute bin
-    the last observation, records without a station id left out.
+    the last observation, records without a station id left out. A name or capacity that is
+    missing is the one known before (docs/DECISIONS.md, "Information is carried on").
     """
     names = pq.ParquetFile(source).schema_arrow.names
     optional = [c for c in ("capacity", "mechanical", "ebike", "name") if c in names]
     span = f"ts_utc >= '{first or '1900-01-01'}' and ts_utc < date '{last or '2900-01-01'}' + 1"
     columns = ", ".join(["bikes", *optional])
+    carried_on = ", ".join(
+        f"last_value({c} ignore nulls) over (partition by station_id order by ts) as {c}"
+        for c in ("capacity", "name")
+        if c in names
+    )
     (counts,) = query(
         f"""
-        with expected as (
+        with newest as (
           select station_id::varchar as station_id, ts_utc::timestamp as ts, {columns}
           from '{source}' where station_id is not null and {span}
           qualify row_number() over (
             partition by station_id, time_bucket(interval 5 minute, ts_utc) order by ts_utc desc
           ) = 1),
+        expected as (select * replace ({carried_on}) from newest),
         found as (
           select station_id, ts_utc::timestamp as ts, {columns} from '{out}/daily/*.parquet')
         select (select count(*) from expected),

@@ -113,16 +113,23 @@ def outcome(name: Any, cloud: LocalCloud) -> Outcome:
 
 
 def content(lake: Lake, entry: Entry) -> Any:
-    """Return an object's checksum; a model's report without the time at which it was written."""
-    if "/models/" not in entry.name or not entry.name.endswith(".json"):
+    """Return an object's checksum.
+
+    Of a model's report it leaves out the time at which it was written, and of a manifest the
+    checksums of such reports among its inputs.
+    """
+    of_model, manifest = "/models/" in entry.name, entry.name.endswith("/manifest.json")
+    if not (of_model and entry.name.endswith(".json")) and not manifest:
         return entry.crc32c
-    report = json.loads(lake.read(entry))
-    report.pop("built_at_utc", None)
-    return json.dumps(report)
+    document = json.loads(lake.read(entry))
+    document.pop("built_at_utc", None)
+    if isinstance(document.get("inputs"), dict):
+        document["inputs"] = {n: c for n, c in document["inputs"].items() if "/models/" not in n}
+    return json.dumps(document)
 
 
 @pytest.fixture(scope="module")
-def additional_inputs() -> Any:
+def together() -> Any:
     """What two networks left, each with its own rights, and after each got the other's events."""
     with running(CITIES, CHAIN, only_what_is_granted) as parts:
         left = live(parts, days=1, every=120)
@@ -137,10 +144,8 @@ def additional_inputs() -> Any:
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_a_network_leaves_the_same_with_another_in_the_cloud(
-    name: Any, additional_inputs: Any
-) -> None:
-    left, _ = additional_inputs
+def test_a_network_leaves_the_same_with_another_in_the_cloud(name: Any, together: Any) -> None:
+    left, _ = together
     with running([name], CHAIN) as parts:
         alone = live(parts, days=1, every=120)[name]
     assert left[name].lake == alone.lake
@@ -151,9 +156,9 @@ def test_a_network_leaves_the_same_with_another_in_the_cloud(
 
 
 def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(
-    additional_inputs: Any,
+    together: Any,
 ) -> None:
-    left, _ = additional_inputs
+    left, _ = together
     assert set(left["velib"].bucket) == {n for o in left.values() for n in o.lake}
     for name, its in left.items():
         subjects = {subject for _, subject in its.reported if subject in its.bucket}
@@ -161,8 +166,8 @@ def test_every_object_is_of_one_network_and_no_function_hears_of_anothers(
         assert subjects <= set(its.lake), name
 
 
-def test_the_notifications_of_another_network_are_ignored(additional_inputs: Any) -> None:
-    left, after = additional_inputs
+def test_the_notifications_of_another_network_are_ignored(together: Any) -> None:
+    left, after = together
     for name, its in after.items():
         assert its.lake == left[name].lake
         assert its.dead_letters == 0
@@ -205,8 +210,8 @@ def test_networks_with_models_leave_together_what_they_leave_alone() -> None:
             wait_until_idle(clouds)
             return {name: outcome(name, cloud) for name, cloud in clouds.items()}
 
-    additional_inputs = lived(CITIES, only_what_is_granted)
-    for name, its in additional_inputs.items():
+    together = lived(CITIES, only_what_is_granted)
+    for name, its in together.items():
         assert its.lake == lived([name])[name].lake
         assert its.dead_letters == 0
         assert any(n.endswith("/latest.json") and "/models/" in n for n in its.lake)
