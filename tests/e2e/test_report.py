@@ -139,6 +139,19 @@ def test_a_click_on_the_map_opens_the_station_under_it(browser: Any) -> None:
         assert series[2][1] == [n % 20, n % 20 + 0.5, n % 20 + 0.5]
 
 
+def test_the_keyboard_can_skip_the_list_of_stations_at_risk(browser: Any) -> None:
+    browser.find_element(By.ID, "now-json").send_keys(Keys.TAB)
+    link = browser.switch_to.active_element
+    assert link.text == "Skip the list of stations"
+    box = link.rect
+    card = browser.find_element(By.ID, "now-card").rect
+    assert card["x"] <= box["x"]
+    assert card["y"] <= box["y"] < card["y"] + card["height"]
+    link.send_keys(Keys.ENTER)
+    assert browser.execute_script("return location.hash") == "#map-section"
+    browser.execute_script("history.replaceState(null, '', location.pathname)")
+
+
 def test_the_keyboard_alone_opens_a_station(browser: Any) -> None:
     field = browser.find_element(By.ID, "search")
     field.send_keys("rue 1")
