@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def build_serving_forecast(trigger: Trigger) -> Job | None:
     """React to a finalized snapshot, or to a model that went live."""
     match trigger:
-        case ObjectFinalized(Snapshot(arrived)):
-            return partial(job.run, warm=_warm(), arrived=arrived)
-        case ObjectFinalized(ModelFile(_, None, registry.POINTER)):
-            return partial(job.run, warm=_warm())
+        case ObjectFinalized(Snapshot(arrived), force=force):
+            return partial(job.run, warm=_warm(), arrived=arrived, force=force)
+        case ObjectFinalized(ModelFile(_, None, registry.POINTER), force=force):
+            return partial(job.run, warm=_warm(), force=force)
         case ObjectFinalized(ModelFile()):
             return None  # the pointer is written after it
         case _:

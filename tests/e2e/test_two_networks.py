@@ -125,7 +125,7 @@ def content(lake: Lake, entry: Entry) -> Any:
     document.pop("built_at_utc", None)
     if isinstance(document.get("inputs"), dict):
         document["inputs"] = {n: c for n, c in document["inputs"].items() if "/models/" not in n}
-    return json.dumps(document)
+    return document
 
 
 @pytest.fixture(scope="module")

@@ -314,6 +314,21 @@ def test_the_forecast_is_published_as_gbfs_too_and_what_lasts_is_written_once(
     }
 
 
+def test_a_deleted_gbfs_document_is_back_within_the_hour_and_at_once_when_forced(
+    history: Lake, quick: Settings
+) -> None:
+    warm = WarmState()
+    discovery = Layout(quick).name(GbfsDocument(H, "gbfs.json"))
+    train_model.run(network.of(history, quick), H)
+    build_serving_forecast.run(network.of(history, quick), warm, at(79))
+    history.delete(present(history.stat(discovery)))
+    observe(history, quick, [84])
+    build_serving_forecast.run(network.of(history, quick), warm, at(84))
+    history.delete(present(history.stat(discovery)))
+    build_serving_forecast.run(network.of(history, quick), warm, at(84), force=True)
+    assert history.stat(discovery) is not None
+
+
 def test_the_bundle_is_of_the_live_forecasts_with_names_and_places(
     history: Lake, quick: Settings
 ) -> None:

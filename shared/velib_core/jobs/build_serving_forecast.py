@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from velib_core.features.profiles import Profiles
     from velib_core.features.stack import SharedColumns
     from velib_core.lake.artefact import Outcome
-    from velib_core.lake.bucket import Lake
     from velib_core.lake.readable import Entry
     from velib_core.model.pack import ModelPack
     from velib_core.model.registry import ModelVersion
@@ -88,14 +87,15 @@ PUBLIC = "https://storage.googleapis.com"
 class WarmState:
     """What an instance keeps between events: parsed snapshots, loaded models, the profiles.
 
-    ``lasting`` has the digests of the GBFS documents that this instance found or wrote last,
-    ``older_profile`` what there was in an hour in which yesterday's profile was missing.
+    ``lasting`` has the hour and digest of the GBFS documents that this instance found or wrote
+    last: one that was deleted since is back within the hour. ``older_profile`` is what there was
+    in an hour in which yesterday's profile was missing.
     """
 
     snapshots: history.SnapshotReader = dataclasses.field(default_factory=history.SnapshotReader)
     packs: dict[str, ModelPack] = dataclasses.field(default_factory=dict)
     profiles: tuple[str, Profiles] | None = None
-    lasting: dict[str, str] = dataclasses.field(default_factory=dict)
+    lasting: dict[str, tuple[int, str]] = dataclasses.field(default_factory=dict)
     older_profile: tuple[int, Entry | None] | None = None
 
 
@@ -115,11 +115,13 @@ class _Inputs:
         return dated_fingerprint(self.newest, recipe, entries)
 
 
-def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobResult:
+def run(
+    network: Network, warm: WarmState, arrived: Bin | None = None, *, force: bool = False
+) -> JobResult:
     """Publish the forecasts from the newest snapshot, if that is the one that arrived.
 
     ``arrived`` is the bin of the snapshot that the event is about; ``None`` asks for the newest,
-    whichever it is.
+    whichever it is. With ``force`` documents made from the same inputs are made again.
     """
     layout = network.layout
     result = JobResult("build_serving_forecast")
@@ -127,14 +129,14 @@ def run(network: Network, warm: WarmState, arrived: Bin | None = None) -> JobRes
     if inputs is None:
         result.counts["overtaken"] = int(arrived is not None)
         return result
-    serving = _Serving(network, warm, inputs)
+    serving = _Serving(network, warm, inputs, force=force)
     fingerprints = [
         _update_horizon(serving, horizon, result) for horizon in network.settings.horizons
     ]
     content = dated_fingerprint(inputs.newest, " ".join(fingerprints), [])
     for key, make in ((ForecastBundle(), serving.bundle), (ServingManifest(), serving.manifest)):
         name = layout.name(key)
-        result.outputs[name] = _update_unless_older(network.lake, name, content, make)
+        result.outputs[name] = _update_unless_older(serving, name, content, make)
     return result
 
 
@@ -162,7 +164,7 @@ def _update_horizon(serving: _Serving, horizon: HorizonMinutes, result: JobResul
 
     for key in (Forecast(horizon), Forecast(horizon, alias=True)):
         name = layout.name(key)
-        result.outputs[name] = _update_unless_older(lake, name, fingerprint, content)
+        result.outputs[name] = _update_unless_older(serving, name, fingerprint, content)
     if horizon in serving.made:
         rows = serving.made[horizon]["data"]
         result.counts[f"h{horizon}_stations"] = len(rows)
@@ -191,18 +193,19 @@ def _update_gbfs(
     status = names[gbfs.STATUS]
     outcomes = {
         status: _update_unless_older(
-            network.lake, status, fingerprint, lambda: json_bytes(gbfs.station_status(forecast))
+            serving, status, fingerprint, lambda: json_bytes(gbfs.station_status(forecast))
         )
     }
+    hour = serving.inputs.newest // BINS_PER_HOUR
     for file, content in documents.items():
         artefact = Artefact(content, JSON, hashlib.sha256(content).hexdigest())
-        name = names[file]
-        if serving.warm.lasting.get(name) == artefact.fingerprint:
+        name, known = names[file], (hour, artefact.fingerprint)
+        if serving.warm.lasting.get(name) == known and not serving.force:
             outcomes[name] = "fresh"
             continue
         make = functools.partial(_unless_same, artefact)
         outcomes[name] = network.lake.update(name, make, cache=CACHE)
-        serving.warm.lasting[name] = artefact.fingerprint
+        serving.warm.lasting[name] = known
     return outcomes
 
 
@@ -226,9 +229,11 @@ def _record(
 
 
 def _update_unless_older(
-    lake: Lake, name: str, fingerprint: str, content: Callable[[], bytes]
+    serving: _Serving, name: str, fingerprint: str, content: Callable[[], bytes]
 ) -> Outcome:
     """Publish a document unless the live one is of a newer snapshot, or made from the same.
+
+    Forced, one made from the same is published again.
 
     One that says it is of a snapshot that nobody can have observed yet is of none.
     """
@@ -236,18 +241,22 @@ def _update_unless_older(
 
     def make(current: Entry | None) -> Artefact | None:
         live = current.fingerprint if current else None
-        if live == fingerprint or ours < (dated_bin(live) or 0) < end_of_observations():
+        if live == fingerprint and not serving.force:
+            return None
+        if ours < (dated_bin(live) or 0) < end_of_observations():
             return None
         return Artefact(content(), JSON, fingerprint)
 
-    return lake.update(name, make, cache=CACHE)
+    return serving.network.lake.update(name, make, cache=CACHE)
 
 
 class _Serving:
     """The network as of the newest snapshot; its panel is laid out only if a forecast is due."""
 
-    def __init__(self, network: Network, warm: WarmState, inputs: _Inputs) -> None:
-        self.network, self.warm, self.inputs = network, warm, inputs
+    def __init__(
+        self, network: Network, warm: WarmState, inputs: _Inputs, *, force: bool = False
+    ) -> None:
+        self.network, self.warm, self.inputs, self.force = network, warm, inputs, force
         self.made: dict[HorizonMinutes, dict[str, Any]] = {}
         self.columns: SharedColumns = {}
 
