@@ -235,6 +235,7 @@ def test_every_function_alone_answers_its_event(
     }
     topic = SPECS[name].topics[0]
     training = TrainRequested(HorizonMinutes(15) if trains else None)
+    asked: dict[str, TrainRequested | ReplayRequested | Tick]
     asked = {"train": training, "replay": ReplayRequested(), "tick": Tick()}
     if topic in asked:
         messages = [body_of(asked[topic])]
