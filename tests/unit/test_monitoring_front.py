@@ -184,8 +184,10 @@ def test_a_document_without_a_single_number_is_no_forecast() -> None:
     assert (alert["code"], alert["value"], alert["threshold"]) == ("batch_forecast_down", 0, 1)
     assert "no station has a number" in alert["text"]
     assert alert["level"] == "high"
-    (young,) = alerts_of(page(forecasts={H15: silent, H60: silent}, models={}))
-    assert young["level"] == "medium"  # no model is trained yet
+    for days, level in ((0, "medium"), (3, "medium"), (4, "high")):  # the first model is due
+        health = {"current_days": days}
+        found = page(forecasts={H15: silent, H60: silent}, models={}, health=health)
+        assert [alert["level"] for alert in alerts_of(found)] == [level], days
 
 
 def test_old_sources_are_not_shown_green() -> None:

@@ -27,6 +27,10 @@ Led = Literal["ok", "warn", "down"]
 DRIFT = DriftThresholds()
 
 
+DAYS_BEFORE_A_MODEL = 3
+"""Closed days after which the first model is trained."""
+
+
 @dataclasses.dataclass(frozen=True)
 class IntroThresholds:
     """Ages in minutes up to which a status is ok, and up to which it is a warning.
@@ -124,7 +128,7 @@ def build(
         window_days=None,
         windows={},
         thresholds=(limits,),
-        alerts=_alerts(statuses, limits, trained=any(sources.models.values())),
+        alerts=_alerts(statuses, limits, model_due=_model_due(sources, kpis)),
     )
 
 
@@ -282,13 +286,17 @@ def _activity(sources: IntroSources, kpis: Mapping[str, Any]) -> list[dict[str, 
     return [{"label": label, "value": value, "generated_at": at} for label, value, at in rows]
 
 
+def _model_due(sources: IntroSources, kpis: Mapping[str, Any]) -> bool:
+    """Return whether there must be a model: one is live, or the first was due."""
+    return any(sources.models.values()) or (kpis["coverage_days"] or 0) > DAYS_BEFORE_A_MODEL
+
+
 def _alerts(
-    statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds, *, trained: bool
+    statuses: Mapping[str, Mapping[str, Any]], limits: IntroThresholds, *, model_due: bool
 ) -> list[Alert]:
     """Return one alert where the forecast is down: it is what people look at.
 
-    Before the first model is trained (``trained`` is false) a forecast without numbers is no
-    failure, and the alert is of medium level.
+    Before a model is due, a forecast without numbers is no failure: the alert is of medium level.
     """
     status = statuses["batch_forecast"]
     if status["led"] != "down":
@@ -297,7 +305,7 @@ def _alerts(
     code, level = "batch_forecast_down", limits.forecast_warn_min
     if reported == 0 and age is not None and age <= level:
         text = "the forecast is fresh, but no station has a number"
-        return [Alert("high" if trained else "medium", code, text, DOCUMENT, reported, 1)]
+        return [Alert("high" if model_due else "medium", code, text, DOCUMENT, reported, 1)]
     return [Alert("high", code, "no forecast is fresh enough", DOCUMENT, age, level)]
 
 
