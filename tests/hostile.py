@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import network
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.parquet import encryption
 from velib_core.tables import snapshot
 
 if TYPE_CHECKING:
@@ -109,6 +111,11 @@ PARTLY_READABLE: Mapping[str, tuple[Callable[[Bin], bytes], str, int]] = {
         "station_id",
         N - 1,
     ),
+    "an id with NUL": (
+        _changed(station_id=["1001\0", *[f"{1000 + n}" for n in range(N - 1)]]),
+        "station_id",
+        N - 1,
+    ),
     "a name that is no UTF-8": (_changed(name=raw_text(NO_UTF8, *[b"x"] * (N - 1))), "name", N),
     "a status that is no UTF-8": (
         _changed(status=raw_text(NO_UTF8, *[None] * (N - 1))),
@@ -128,6 +135,8 @@ JSON_JUNK: Mapping[str, bytes] = {
     "no UTF-8": NO_UTF8,
     "nested 100,000 deep": b"[" * 100_000 + b"]" * 100_000,
     "an empty object": b"{}",
+    "a number that is none": b'{"value": NaN}',
+    "a number beyond any": b'{"value": [1e999]}',
     "truncated": b'{"folder": "2025',
 }
 """What may stand where a JSON document is expected."""
@@ -177,6 +186,85 @@ def _said(**values: object) -> Callable[[bytes], bytes]:
 def _alert(code: str) -> dict[str, str]:
     return {"code": code, "artefact": "kpis.json", "text": "all is lost"}
 
+
+def _table(held: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(held))
+
+
+def _written(**options: Any) -> Callable[[bytes], bytes]:
+    """Write a table as some other program may."""
+    return lambda held: parquet_bytes(_table(held), **options)
+
+
+def _renamed(change: Callable[[list[str]], list[str]]) -> Callable[[bytes], bytes]:
+    def made(held: bytes) -> bytes:
+        table = _table(held)
+        return parquet_bytes(table.rename_columns(change(table.column_names)))
+
+    return made
+
+
+def _encrypted(*, plain_footer: bool) -> Callable[[bytes], bytes]:
+    """Encrypt the footer, or one column of it: whoever reads has no key."""
+
+    class Keys(encryption.KmsClient):  # type: ignore[misc]
+        def wrap_key(self, key_bytes: bytes, _master: str) -> bytes:
+            return base64.b64encode(key_bytes)
+
+    def made(held: bytes) -> bytes:
+        table, sink = _table(held), io.BytesIO()
+        keys = encryption.EncryptionConfiguration(
+            footer_key="f", column_keys={"c": ["station_id"]}, plaintext_footer=plain_footer
+        )
+        factory = encryption.CryptoFactory(lambda _: Keys())
+        how = factory.file_encryption_properties(encryption.KmsConnectionConfig(), keys)
+        with pq.ParquetWriter(sink, table.schema, encryption_properties=how) as writer:
+            writer.write_table(table)
+        return sink.getvalue()
+
+    return made
+
+
+def _other_pages(held: bytes) -> bytes:
+    """Change a value of a page, which then is not what its checksum says."""
+    data = parquet_bytes(
+        _table(held), write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    station = _table(held)["station_id"][0].as_py().encode()
+    value = len(station).to_bytes(4, "little") + station
+    return data.replace(value, value[:-1] + b"?", 1)
+
+
+def _another_codec(held: bytes) -> bytes:
+    """Name a codec that there is not: it follows a column's path in the footer."""
+    data = parquet_bytes(_table(held), compression="gzip")
+    path = b"\x19\x18\x0astation_id\x15"
+    return data.replace(path + b"\x04", path + b"\x7e")
+
+
+FILES: Mapping[str, Callable[[bytes], bytes]] = {
+    "an encrypted footer": _encrypted(plain_footer=False),
+    "an encrypted column": _encrypted(plain_footer=True),
+    "a codec that there is not": _another_codec,
+    "pages that are not what their checksums say": _other_pages,
+    "a column twice": lambda held: parquet_bytes(
+        (table := _table(held)).append_column("station_id", table["station_id"])
+    ),
+    "names of columns with NUL": _renamed(lambda names: [f"{name}\0" for name in names]),
+    "no columns": lambda held: parquet_bytes(_table(held).select([])),
+    "stations with NUL": _column("station_id", "1000\0"),
+    "stations of bytes": _column("station_id", b"\xff", pa.binary()),
+    "stations that are UUIDs": _column("station_id", bytes(16), pa.uuid()),
+    "times of another zone and unit": lambda held: parquet_bytes(
+        (table := _table(held)).set_column(
+            table.column_names.index("tbin_utc"),
+            "tbin_utc",
+            table["tbin_utc"].cast(pa.timestamp("ms")).cast(pa.timestamp("ms", "Asia/Kathmandu")),
+        )
+    ),
+    "pages of another version": _written(data_page_version="2.0", compression="brotli"),
+}
+"""Parquet files as other programs and damage make them, of good ones."""
 
 NO_TIME = _column("tbin_utc", None, pa.timestamp("ns"))
 FAR_TIME = _column("tbin_utc", (1 << 63) - 1, pa.timestamp("ns"))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 from typing import TYPE_CHECKING, Any
 
 from velib_core.errors import ModelError, PermanentError
 from velib_core.jobs.recipes.families import FAMILIES
-from velib_core.lake.artefact import crc32c
-from velib_core.lake.keys import Forecast, ForecastLogPartition, Monitoring, ServingManifest
+from velib_core.lake.artefact import crc32c, json_value
+from velib_core.lake.keys import (
+    Forecast,
+    ForecastLogPartition,
+    ModelFile,
+    Monitoring,
+    ServingManifest,
+)
 from velib_core.lake.layout import ForeignNameError, Layout
 from velib_core.model import registry
 from velib_core.monitoring.documents import MANIFEST
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from velib_core.lake.readable import Entry, ReadableLake
+    from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
 
@@ -151,7 +157,7 @@ def check_models(
         text = f"h{horizon}: a registered model is damaged: {error}"
         yield Finding("models", "registered_damaged", f"h{horizon}", text)
         known = []
-    train = place.publish("train", f'{{"horizons": [{horizon}]}}')
+    train = place.publish("train", f'{{"horizon_min": {horizon}}}')
     back = place.velib(f"rollback --horizon {horizon} --to {known[-1]}") if known else train
     try:
         live = registry.live(lake, Layout(settings), horizon)
@@ -165,6 +171,7 @@ def check_models(
             text += ": latest.json is missing"
             yield Finding("models", "pointer_missing", f"h{horizon}", text, back)
         return
+    yield from _lost_copies(lake, Layout(settings), live, place)
     try:
         registry.load(lake, Layout(settings), live)
     except (ModelError, PermanentError) as error:
@@ -172,6 +179,26 @@ def check_models(
         command = place.velib(f"rollback --horizon {horizon} --to {earlier[-1]}") if earlier else ""
         text = f"h{horizon}: {error}"
         yield Finding("models", "model_damaged", f"h{horizon}", text, command or train)
+
+
+def _lost_copies(
+    lake: ReadableLake, layout: Layout, live: ModelVersion, place: Place
+) -> Iterator[Finding]:
+    """Yield what becoming the live model writes and is gone: its record, its legacy export."""
+    record, pack, copy = (
+        layout.name(ModelFile(live.horizon, folder, file))
+        for folder, file in (
+            (live.folder, registry.RECORD),
+            (live.folder, registry.OLD_PACK),
+            (None, registry.OLD_POINTER),
+        )
+    )
+    lost = [record] if lake.stat(record) is None else []
+    if lake.stat(copy) is None and lake.stat(pack) is not None:
+        lost.append(copy)
+    command = place.velib(f"rollback --horizon {live.horizon} --to {live.version}")
+    for name in lost:
+        yield Finding("models", "missing", name, f"{name} is missing", command)
 
 
 def check_forecasts(lake: ReadableLake, settings: Settings, place: Place) -> Iterator[Finding]:
@@ -228,6 +255,6 @@ def _fetched(lake: ReadableLake, name: str) -> Any:  # noqa: ANN401 -- JSON is a
 def _json(data: bytes) -> Any:  # noqa: ANN401 -- JSON is any value
     """Return the value of JSON; ``None`` for what is none, as for null, which no document is."""
     try:
-        return json.loads(data)
+        return json_value(data)
     except (ValueError, RecursionError):
         return None

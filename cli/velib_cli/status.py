@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from velib_core.lake.readable import ReadableLake
     from velib_core.settings.network import Settings
-    from velib_core.timeline.bins import HorizonMinutes
+    from velib_core.timeline.bins import Day, HorizonMinutes
 
     from velib_cli.dead_letters import DeadLetters
 
@@ -182,7 +182,8 @@ def inspect_lake(
         live=live,
         silence_max_min=settings.monitoring.silence_max_min,
     )
-    findings = [*_findings(state, where), *unplanned, *_content(lake, settings, where)]
+    lost = _lost_dailies(layout, days, dailies, exports, settings.bucket, where)
+    findings = [*_findings(state, where), *lost, *unplanned, *_content(lake, settings, where)]
     return dataclasses.replace(
         state, findings=findings, attention=[finding.text for finding in findings]
     )
@@ -235,6 +236,24 @@ def _findings(state: LakeStatus, place: Place) -> Iterator[Finding]:
         yield Finding("dead letters", "dead_lettered", number, text, _pull(place))
     if state.fixes:
         yield _to_be_made(state.fixes, place)
+
+
+def _lost_dailies(
+    layout: Layout,
+    days: list[Day],
+    dailies: list[str],
+    exports: list[str],
+    bucket: str,
+    place: Place,
+) -> Iterator[Finding]:
+    """Yield the dailies that nothing can make again: there are views of them, and no snapshots."""
+    known = {*days, *layout.by_day(Daily, dailies)}
+    for day in sorted(layout.by_day(Events, exports).keys() - known):
+        name = layout.name(Daily(day))
+        text = f"{name} is missing, and its snapshots are deleted"
+        restore = f"gcloud storage restore gs://{bucket}/{name}"
+        command = restore if place.deployed else place.remake
+        yield Finding("artefacts", "missing", name, text, command)
 
 
 def _to_be_made(fixes: list[str], place: Place) -> Finding:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
 from velib_core.errors import PermanentError
-from velib_core.lake.artefact import crc32c
+from velib_core.lake.artefact import crc32c, json_value
 from velib_core.lake.keys import (
     CalibrationOf,
     Daily,
@@ -124,7 +123,7 @@ def _is_readable(key: Key, data: bytes) -> bool:
             case CalibrationOf():
                 calibration_from_bytes(data)
             case ExportsManifest():
-                return isinstance(json.loads(data), dict)
+                return isinstance(json_value(data), dict)
             case _:
                 parquet.read(data, VIEW_LIMITS)
     except (PermanentError, ValueError, RecursionError):

@@ -20,14 +20,15 @@ import pytest
 from job_table import JOBS, restore
 from velib_core.errors import PermanentError, TransientError
 from velib_core.jobs import reconcile
+from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Monitoring
 from velib_core.lake.layout import MAX_NAME_BYTES
 from velib_deploy.function_specs import load_specs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import Entry
     from velib_core.settings.network import Settings
 
 FOLDERS = {
@@ -48,6 +49,9 @@ FOLDERS = {
 }
 """Where the newest object is damaged, by what lies there."""
 
+TABLES = {"bronze", "daily", "monthly", "events", "evaluations", "forecast log"}
+"""Folders of Parquet files."""
+
 BYTES = {
     "nothing": b"",
     "text": b"<!doctype html>",
@@ -60,16 +64,42 @@ BYTES = {
 """What the object then holds; half of what it held is a kind of its own."""
 
 TRUNCATED = "half of it"
+ENCRYPTED = "encrypted with a key of somebody else"
 SAMPLE = {
     ("bronze", "another table"),
     ("pointers", "nested 100,000 deep"),
     ("events", "no time"),
     ("profiles", "a zone that is none"),
     ("documents", "numbers of 400 digits"),
+    ("bronze", ENCRYPTED),
+    ("daily", "pages that are not what their checksums say"),
 }
 """What the default suite tries."""
 
 STRAYS = ("x", "notes.txt", "é\u202e.json", "deep/er/y.parquet", "\x1b[31m.json")
+
+
+class Encrypted(Lake):
+    """A lake that returns neither the bytes nor the checksum of one object."""
+
+    def __init__(self, lake: Lake, entry: Entry) -> None:
+        super().__init__(lake.bucket)
+        self._locked = entry
+
+    def _as_listed(self, entry: Entry) -> Entry:
+        return dataclasses.replace(entry, crc32c="") if entry == self._locked else entry
+
+    def stat(self, name: str) -> Entry | None:
+        entry = super().stat(name)
+        return self._as_listed(entry) if entry else None
+
+    def entries(self, *span: Any, **page: Any) -> Iterator[Entry]:
+        return map(self._as_listed, super().entries(*span, **page))
+
+
+def kinds_of(folder: str) -> dict[str, Callable[[bytes], bytes]]:
+    """Return the changes of an object that only objects of its folder can have."""
+    return {**hostile.VALUES.get(folder, {}), **(hostile.FILES if folder in TABLES else {})}
 
 
 @pytest.fixture
@@ -105,7 +135,7 @@ def readers_of(prefix: str) -> set[str]:
     [
         pytest.param(folder, damage, marks=[] if (folder, damage) in SAMPLE else pytest.mark.slow)
         for folder in FOLDERS
-        for damage in (*BYTES, TRUNCATED, *hostile.VALUES.get(folder, ()))
+        for damage in (*BYTES, TRUNCATED, ENCRYPTED, *kinds_of(folder))
     ],
 )
 def test_a_damaged_object_and_strays_cost_nothing_but_what_is_made_of_them(
@@ -123,15 +153,18 @@ def test_a_damaged_object_and_strays_cost_nothing_but_what_is_made_of_them(
         key=lambda entry: entry.name,
     )
     held = hurt.read(newest)
-    data = held[: len(held) // 2] if damage == TRUNCATED else BYTES.get(damage)
-    network.put(hurt, newest.name, hostile.VALUES[folder][damage](held) if data is None else data)
+    lake: Lake = Encrypted(hurt, newest)
+    if damage != ENCRYPTED:
+        data = held[: len(held) // 2] if damage == TRUNCATED else BYTES.get(damage)
+        network.put(hurt, newest.name, kinds_of(folder)[damage](held) if data is None else data)
+        lake = hurt
     strays(hurt, prefix)
     failed: dict[str, Exception] = {}
     for name, job in JOBS.items():
         if name == "train_model" and folder not in {"daily", "models", "pointers"}:
             continue  # two seconds that read nothing of the folder
         try:
-            job.work(network.of(hurt, dataclasses.replace(quick, **job.changes)))
+            job.work(network.of(lake, dataclasses.replace(quick, **job.changes)))
         except (PermanentError, TransientError) as error:
             failed[name.partition(" ")[0]] = error
     assert set(failed) <= readers_of(prefix), failed

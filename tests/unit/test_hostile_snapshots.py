@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import hostile
 import network
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -52,6 +53,36 @@ print(peak() - before)
 def test_what_is_no_snapshot_is_one_error_whatever_it_is(kind: Any) -> None:
     with pytest.raises(SnapshotError):
         snapshot.from_bytes(hostile.UNREADABLE[kind](BINS[1]), BINS[1])
+
+
+@pytest.mark.parametrize("kind", hostile.FILES)
+def test_a_file_of_another_program_is_read_alike_or_refused(kind: Any) -> None:
+    good = network.snapshot_object(BINS[1])
+    data = hostile.FILES[kind](good)
+    if kind in {"times of another zone and unit", "pages of another version"}:
+        assert snapshot.from_bytes(data, BINS[1]) == snapshot.from_bytes(good, BINS[1])
+    else:
+        with pytest.raises(SnapshotError):
+            snapshot.from_bytes(data, BINS[1])
+
+
+@pytest.mark.parametrize("part", ["pages", "footer"])
+def test_whatever_bits_are_flipped_what_is_read_is_rows_or_one_error(part: str) -> None:
+    good = hostile.parquet_bytes(network.snapshot_table(BINS[1]), compression="none")
+    start = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    span = (4, start) if part == "pages" else (start, len(good) - 8)
+    rng = np.random.default_rng(7)
+    for _ in range(150):
+        data = bytearray(good)
+        for place in rng.integers(*span, int(rng.integers(1, 4))):
+            data[place] ^= 1 << int(rng.integers(8))
+        try:
+            rows, _ = snapshot.from_bytes(bytes(data), BINS[1])
+        except SnapshotError:
+            continue
+        again, defects = snapshot.from_bytes(snapshot.to_bytes(rows), BINS[1])
+        assert again.equals(rows)
+        assert not defects
 
 
 @pytest.mark.parametrize("kind", hostile.PARTLY_READABLE)

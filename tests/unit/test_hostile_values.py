@@ -29,7 +29,7 @@ from velib_core.lake.artefact import PARQUET, Artefact, StoreError
 from velib_core.lake.bucket import Lake
 from velib_core.lake.keys import Daily, Events, Forecast, ModelFile, Perf
 from velib_core.lake.layout import ForeignNameError, Layout
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.model import registry
 from velib_core.model.blending import calibration_from_json, fresh_calibration
 from velib_core.model.readers import load_profiles
@@ -279,7 +279,7 @@ def test_what_is_too_large_for_what_it_is_taken_for_is_not_downloaded(lake: Lake
 
     network.put(lake, "a.json", b" " * 100)
     closed = Closed(lake.bucket)
-    with pytest.raises(TooLargeError, match=r"a\.json: 100 bytes, at most 99"):
+    with pytest.raises(UnreadableObjectError, match=r"a\.json: 100 bytes, at most 99"):
         closed.fetch_json("a.json", 99)
 
 

@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.api_core.exceptions import PreconditionFailed
 from present import present
-from velib_core.lake.artefact import JSON, Artefact, RaceLostError, crc32c, json_bytes
+from velib_core.lake.artefact import (
+    JSON,
+    Artefact,
+    RaceLostError,
+    StoreError,
+    crc32c,
+    json_bytes,
+    json_value,
+)
 from velib_core.lake.fingerprints import fingerprint_of
-from velib_core.lake.readable import Entry, ObjectMissingError
+from velib_core.lake.readable import Entry, ObjectMissingError, UnreadableObjectError
 
 if TYPE_CHECKING:
     from velib_core.lake.bucket import Lake
@@ -132,7 +141,28 @@ def test_a_fingerprint_depends_on_recipe_names_and_contents_but_not_on_order() -
     assert fingerprint_of("r", [one, two]) not in others
 
 
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]", '{"a": 1e999}'])
+def test_a_number_that_json_has_not_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError, match="no number of JSON"):
+        json_value(text.encode())
+
+
 def test_json_never_holds_what_json_has_not() -> None:
     assert json_bytes({"é": None}) == '{"é":null}'.encode()
     with pytest.raises(ValueError, match="JSON"):
         json_bytes([float("nan")])
+
+
+def test_an_object_without_a_checksum_is_not_downloaded(lake: Lake) -> None:
+    """Cloud Storage lists those that are encrypted with a key of the writer's own so."""
+    lake.write("x", artefact(b"1"), expected_generation=0)
+    listed = dataclasses.replace(present(lake.stat("x")), crc32c="")
+    with pytest.raises(UnreadableObjectError, match="x is encrypted"):
+        lake.read(listed)
+
+
+def test_bytes_that_are_not_what_was_listed_are_not_returned(lake: Lake) -> None:
+    lake.write("x", artefact(b"1"), expected_generation=0)
+    listed = dataclasses.replace(present(lake.stat("x")), crc32c=crc32c(b"2"))
+    with pytest.raises(StoreError, match="not its content"):
+        lake.read(listed)

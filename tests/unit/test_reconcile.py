@@ -8,6 +8,7 @@ import pytest
 from network import PublisherLog
 from present import present
 from velib_core import monitoring_pipeline as pipeline
+from velib_core.errors import TransientError
 from velib_core.events.messages import DayClosed, ReplayRequested
 from velib_core.jobs import (
     build_datasets,
@@ -316,3 +317,60 @@ def test_the_alarm_is_raised_where_no_stage_can_be_looked_at(
         with pytest.raises(error, match="compact_monthly"):
             reconcile.run(net, ReplayRequested(scheduled=scheduled))
         assert [alert["code"] for alert in alerts(publisher)] == ["feed_silent"]
+
+
+def test_the_alarm_is_raised_where_the_store_does_not_list_the_snapshots(
+    healthy: Lake, settings: Settings
+) -> None:
+    class Unlisted(Lake):
+        def folders(self, prefix: str) -> list[str]:
+            raise StoreError(f"{prefix}: 403")
+
+    publisher = network.PublisherLog()
+    net = network.of(Unlisted(healthy.bucket), settings, publisher)
+    with pytest.raises(reconcile.StagesFailedError, match="compact_daily"):
+        reconcile.run(net, ReplayRequested(scheduled=True))
+    [alert] = alerts(publisher)
+    assert (alert["code"], alert["value"]) == ("feed_silent", None)
+    assert "403" in alert["text"]
+
+
+@pytest.mark.parametrize("topic", ["daily", "exports"])
+def test_a_topic_that_takes_no_message_costs_its_own_messages_only(
+    healthy: Lake, settings: Settings, topic: str
+) -> None:
+    layout = Layout(settings)
+    for key in (Profile(DAY), Monitoring("data/health", "manifest.json"), Monthly(month_of(DAY))):
+        healthy.delete(present(healthy.stat(layout.name(key))))
+    tried: list[str] = []
+
+    class Refusing(PublisherLog):
+        def republish(self, to: str, entry: Any, *, force: bool = False) -> None:
+            tried.append(to)
+            if to == topic:
+                raise TransientError(f"publishing to {to} failed: 404")
+            super().republish(to, entry, force=force)
+
+    publisher = Refusing()
+    with pytest.raises(reconcile.StagesUnavailableError, match=f"topic {topic}"):
+        reconcile.run(network.of(healthy, settings, publisher), ReplayRequested(scheduled=True))
+    assert tried.count(topic) == 1
+    assert {to for to, _, _ in publisher.notified} == {"daily", "exports"} - {topic}
+
+
+def test_a_folder_that_cannot_be_listed_is_asked_for_once(
+    healthy: Lake, settings: Settings
+) -> None:
+    asked: list[str] = []
+
+    class Unlisted(Lake):
+        def entries(self, prefix: Any, *span: Any, **page: Any) -> Iterator[Entry]:
+            asked.append(prefix)
+            if prefix == f"{Layout(settings).daily}/":
+                raise StoreError(prefix)
+            return super().entries(prefix, *span, **page)
+
+    net = network.of(Unlisted(healthy.bucket), settings)
+    with pytest.raises(reconcile.StagesFailedError):
+        reconcile.run(net, ReplayRequested(scheduled=True))
+    assert asked.count(f"{Layout(settings).daily}/") == 1

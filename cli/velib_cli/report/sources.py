@@ -8,13 +8,11 @@ says so.
 from __future__ import annotations
 
 import dataclasses
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from velib_core.errors import ModelError, PermanentError
 from velib_core.features.profiles import ProfileError
 from velib_core.lake.keys import Daily, Events, Forecast, ForecastLog, Monitoring
@@ -22,9 +20,10 @@ from velib_core.lake.layout import Layout
 from velib_core.lake.readable import ObjectMissingError
 from velib_core.model import registry
 from velib_core.model.readers import load_profiles, profile_before
-from velib_core.tables import history
+from velib_core.tables import day_rows, history, parquet
 from velib_core.tables.panel import Panel, bins_of, build_panel
 from velib_core.tables.snapshots_index import observed_days
+from velib_core.tables.views import COLUMN_TYPES, VIEW_LIMITS
 from velib_core.timeline.bins import BINS_PER_DAY, Bin, Day, day_after, day_of, first_bin
 
 from velib_cli.report.value import COLUMNS, LoggedDay
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
     from velib_core.features.profiles import Profiles
     from velib_core.lake.lineage import LineageRecord
-    from velib_core.lake.readable import ReadableLake
+    from velib_core.lake.readable import Entry, ReadableLake
     from velib_core.model.registry import ModelVersion
     from velib_core.settings.network import Settings
     from velib_core.timeline.bins import HorizonMinutes
@@ -46,6 +45,9 @@ COVERAGE_DAYS = 15
 
 VALUE_DAYS = 3
 """Days of published forecasts that are scored for the page; each is half a second of reading."""
+
+_UNREADABLE = (PermanentError, pa.ArrowException, KeyError)
+"""What reading a view raises that is none."""
 
 DAMAGED = object()
 """What stands for a document that is there and cannot be read."""
@@ -243,11 +245,12 @@ def _observed(
     for day in sorted(by_day)[-COVERAGE_DAYS:]:
         columns = ["tbin_utc", "station_id", "bikes", "is_penury"]
         try:
-            data = lake.read(entries[by_day[day]])
-            table = pq.read_table(io.BytesIO(data), columns=columns)
-        except (PermanentError, pa.ArrowException):
+            table = _view(lake, entries[by_day[day]], columns)
+        except _UNREADABLE:
             continue
         at = bins_of(table["tbin_utc"]) - first_bin(day)
+        inside = (at >= 0) & (at < BINS_PER_DAY)
+        at, table = at[inside], table.filter(inside)
         counts = np.bincount(at, minlength=BINS_PER_DAY)
         coverage[day] = (pc.count_distinct(table["station_id"]).as_py(), counts.tolist())
         rated = np.asarray(table["is_penury"].is_valid())
@@ -260,6 +263,13 @@ def _observed(
     return coverage, shares
 
 
+def _view(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Table:
+    """Read columns of a view; raise one of `_UNREADABLE` for one with values that no view has."""
+    data = lake.read_up_to(entry, VIEW_LIMITS.file_bytes)
+    table = parquet.read(data, VIEW_LIMITS, columns).select(list(columns))
+    return day_rows.checked(table, COLUMN_TYPES)
+
+
 def _logged_days(lake: ReadableLake, settings: Settings) -> Iterator[LoggedDay]:
     """Yield the newest days whose published forecasts are united, with what came true."""
     layout = Layout(settings)
@@ -268,11 +278,11 @@ def _logged_days(lake: ReadableLake, settings: Settings) -> Iterator[LoggedDay]:
     for day in sorted(logs)[-VALUE_DAYS:]:
         found = [lake.stat(layout.name(Daily(d))) for d in (day, day_after(day))]
         try:
-            log = pq.read_table(io.BytesIO(lake.read(entries[logs[day]])), columns=list(COLUMNS))
+            log = _view(lake, entries[logs[day]], COLUMNS)
             tables = [history.daily_table(lake, daily) for daily in found if daily]
             profile = profile_before(lake, layout, day)
             usual = load_profiles(lake, settings, profile) if profile else None
-        except (PermanentError, pa.ArrowException):
+        except _UNREADABLE:
             continue
         start = first_bin(day)
         yield LoggedDay(day, log, build_panel(tables, start, Bin(start + 2 * BINS_PER_DAY)), usual)

@@ -22,7 +22,7 @@ from velib_core.features.stack import lookback_bins
 from velib_core.jobs.recipes import views as recipe
 from velib_core.lake.artefact import JSON, PARQUET, Artefact, json_bytes
 from velib_core.lake.keys import Daily, Events, ExportsManifest, ForecastLog, Perf
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.logs import log
 from velib_core.model import registry
 from velib_core.model.readers import (
@@ -102,7 +102,7 @@ def _update_events(network: Network, day: Day, result: JobResult, *, force: bool
             data = network.lake.read_up_to(daily, snapshot.DAY_LIMITS.file_bytes)
             rows = parquet.read(data, snapshot.DAY_LIMITS, SCHEMA.names)
             rows = day_rows.checked(rows.select(SCHEMA.names), SCHEMA)
-        except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
+        except (parquet.ParquetError, UnreadableObjectError, pa.ArrowException, KeyError) as error:
             log("ERROR", f"{daily.name} is left out: {error}")
             return None
         view = views.observations_table(
@@ -199,7 +199,7 @@ def _partition(lake: Lake, entry: Entry, limits: parquet.Limits = snapshot.LIMIT
     try:
         table = parquet.read(lake.read_up_to(entry, limits.file_bytes), limits, schema.names)
         return day_rows.checked(table.select(schema.names), schema)
-    except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
+    except (parquet.ParquetError, UnreadableObjectError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return schema.empty_table()
 
@@ -218,7 +218,11 @@ def _update_latest_alias(
         fingerprint = recipe.latest_alias_fingerprint(newest)
         if current and current.fingerprint == fingerprint:
             return None
-        return Artefact(lake.read(newest), PARQUET, fingerprint)
+        try:
+            return Artefact(lake.read(newest), PARQUET, fingerprint)
+        except UnreadableObjectError as error:
+            log("ERROR", f"{name} stays what it is: {error}")
+            return None
 
     result.outputs[name] = lake.update(name, make)
 

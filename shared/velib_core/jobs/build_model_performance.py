@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from velib_core.jobs import monitoring_family as family
 from velib_core.jobs.monitoring_family import run_metadata, stations_in
 from velib_core.jobs.recipes import performance as recipe
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.logs import log
 from velib_core.monitoring.model import performance, scored_log
 from velib_core.settings.env import SettingsError
@@ -54,7 +54,7 @@ def _clusters(lake: ReadableLake, inputs: Inputs) -> dict[str, str] | None:
         try:
             text = lake.read_up_to(entry, MAX_CLUSTERS_BYTES).decode("utf-8-sig")
             return {row["station_id"]: row["cluster"] for row in csv.DictReader(text.splitlines())}
-        except (UnicodeDecodeError, KeyError, csv.Error, TooLargeError):
+        except (UnicodeDecodeError, KeyError, csv.Error, UnreadableObjectError):
             wrong = SettingsError("PERF_CLUSTERS_CSV", entry.name, CLUSTERS)
             log("ERROR", f"by_cluster.json is not made: {wrong}")
     return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import json
 from typing import TYPE_CHECKING, Any
 
 from velib_core import logs
 from velib_core.jobs.family_update import Plan, update_family
 from velib_core.jobs.monitoring_family import run_metadata
 from velib_core.jobs.recipes import intro as recipe
-from velib_core.lake.readable import MAX_DOCUMENT_BYTES, TooLargeError
+from velib_core.lake.artefact import json_value
+from velib_core.lake.readable import MAX_DOCUMENT_BYTES, UnreadableObjectError
 from velib_core.monitoring import intro
 from velib_core.tables.snapshots_index import end_of_observations
 from velib_core.timeline.bins import bin_start
@@ -88,8 +88,8 @@ def _read(lake: ReadableLake, warm: WarmState, found: dict[str, Entry]) -> dict[
     read: dict[str, Any] = {}
     for name, entry in found.items():
         try:
-            document = json.loads(warm.read(lake, entry))
-        except (ValueError, RecursionError, TooLargeError) as error:
+            document = json_value(warm.read(lake, entry))
+        except (ValueError, RecursionError, UnreadableObjectError) as error:
             logs.log_once("ERROR", f"{entry.name} is left out: {error!r:.300}")
             continue
         if isinstance(document, dict):

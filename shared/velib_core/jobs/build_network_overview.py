@@ -21,6 +21,7 @@ from velib_core.jobs.monitoring_family import run_metadata, stockout_bounds
 from velib_core.jobs.recipes import overview as recipe
 from velib_core.lake.artefact import Artefact
 from velib_core.lake.keys import Events, OverviewDay
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.logs import log
 from velib_core.monitoring.network import overview
 from velib_core.monitoring.network.day_sums import HISTORY_COLUMNS, SLOT_BINS, DaySums, summarise
@@ -39,6 +40,17 @@ if TYPE_CHECKING:
 
 KEPT_SNAPSHOTS = 320
 """Parsed snapshots that a warm instance keeps: more than the longest local day has."""
+
+_NO_SUMS = (
+    ArraysError,
+    UnreadableObjectError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    OSError,
+)
+"""What reading an archive raises that holds no sums."""
 
 MAX_SUMS_BYTES = 32 << 20
 """The sums of a day of 1,500 stations take less than 2 MiB."""
@@ -168,7 +180,7 @@ def _sums(lake: ReadableLake, warm: WarmState, entry: Entry) -> DaySums | None:
             del warm.days[old]
         try:
             warm.days[key] = sums_from_bytes(lake.read_up_to(entry, MAX_SUMS_BYTES))
-        except (ArraysError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        except _NO_SUMS as error:
             log("ERROR", f"{entry.name} is left out: {error}")
             warm.days[key] = None
     return warm.days[key]

@@ -24,7 +24,7 @@ from velib_core.jobs.recipes import daily
 from velib_core.lake.artefact import PARQUET, Artefact, StoreError
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.tables import defect_counts, quarantine, snapshot
 from velib_core.tables.panel import bins_of
 from velib_core.tables.snapshot import SCHEMA, SnapshotError
@@ -170,10 +170,13 @@ def _read_snapshots(
 
 
 def _contents(lake: Lake, listing: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]:
-    """Yield objects with their bytes, a few of which are in memory; too large ones are empty."""
+    """Yield objects with their bytes, a few of which are in memory; unreadable ones are empty."""
 
     def read(entry: Entry) -> bytes:
-        return lake.read(entry) if entry.size <= snapshot.LIMITS.file_bytes else b""
+        try:
+            return lake.read_up_to(entry, snapshot.LIMITS.file_bytes)
+        except UnreadableObjectError:
+            return b""
 
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
         for first in range(0, len(listing), READERS):
@@ -230,7 +233,7 @@ def _held(lake: Lake, layout: Layout, daily: Entry, result: JobResult) -> pa.Tab
     try:
         data = lake.read_up_to(daily, snapshot.DAY_LIMITS.file_bytes)
         return snapshot.daily_from_bytes(data)
-    except (SnapshotError, TooLargeError) as error:
+    except (SnapshotError, UnreadableObjectError) as error:
         quarantine.keep_object(lake, layout, daily, f"unreadable daily: {error}")
         result.counts["quarantined"] += 1
         return SCHEMA.empty_table()

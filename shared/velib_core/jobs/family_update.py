@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
-import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from google.api_core.exceptions import PreconditionFailed
@@ -19,10 +18,11 @@ from velib_core.lake.artefact import (
     crc32c,
     is_same,
     json_bytes,
+    json_value,
 )
 from velib_core.lake.bucket import RACES
 from velib_core.lake.keys import Monitoring
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.monitoring.documents import MANIFEST, Documents
 
 if TYPE_CHECKING:
@@ -193,9 +193,10 @@ def _alerts_in(lake: ReadableLake, manifest: Entry | None) -> list[dict[str, Any
     if manifest is None:
         return []
     try:
-        alerts = json.loads(lake.read_up_to(manifest, MAX_MANIFEST_BYTES))["alerts"][:MOST_ALERTS]
+        held = json_value(lake.read_up_to(manifest, MAX_MANIFEST_BYTES))
+        alerts = held["alerts"][:MOST_ALERTS]
         return [dict(alert) for alert in alerts if {"code", "artefact", "text"} <= set(alert)]
-    except (ValueError, KeyError, TypeError, RecursionError, TooLargeError):
+    except (ValueError, KeyError, TypeError, RecursionError, UnreadableObjectError):
         return []
 
 

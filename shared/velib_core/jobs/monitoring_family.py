@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from velib_core import logs
 from velib_core.jobs.family_update import Plan, update_family
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.monitoring.documents import RunMetadata, StockoutBounds
 from velib_core.monitoring.panels import day_panel
 from velib_core.tables import day_rows, parquet
@@ -60,7 +60,7 @@ def job_of(family: Family, make: Callable[[Network, Inputs], Documents]) -> Fami
 
 _UNREADABLE = (
     parquet.ParquetError,
-    TooLargeError,
+    UnreadableObjectError,
     pa.ArrowException,
     OSError,
     ValueError,
@@ -80,6 +80,7 @@ def _read_day(lake: ReadableLake, entry: Entry, columns: Sequence[str]) -> pa.Ta
         io.BytesIO(data),
         columns=list(columns),
         read_dictionary=["station_id", "name", "model_version"],
+        page_checksum_verification=True,
     )
     return day_rows.checked(table.select(list(columns)), COLUMN_TYPES)
 

@@ -23,6 +23,7 @@ from velib_core.errors import (
 )
 from velib_core.events.job import JobResult
 from velib_core.events.messages import DayClosed, ReplayRequested
+from velib_core.events.topics import TOPICS
 from velib_core.jobs.recipes import freshness, intro, overview, profiles, views
 from velib_core.jobs.recipes.closed_days import closed_days
 from velib_core.jobs.recipes.daily import is_stale as is_daily_stale
@@ -46,7 +47,7 @@ from velib_core.lake.readable import ReadableNetwork
 from velib_core.model import registry
 from velib_core.monitoring.documents import MANIFEST
 from velib_core.tables import history
-from velib_core.tables.snapshots_index import newest_snapshot, observed_days
+from velib_core.tables.snapshots_index import end_of_observations, newest_snapshot, observed_days
 from velib_core.timeline import clock
 from velib_core.timeline.bins import bin_start, day_of, iso_z
 
@@ -135,7 +136,8 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
     StagesFailedError
         At the end, where stages failed; all that the others asked for is published by then.
     StagesUnavailableError
-        Instead, where one of them failed for a reason that passes and no schedule asks again.
+        Instead, where one of them failed for a reason that passes and no schedule asks again, or
+        where a topic took no message.
 
     """
     result = JobResult("reconcile")
@@ -147,24 +149,49 @@ def run(network: Network, request: ReplayRequested) -> JobResult:
             if alert:
                 logs.log("WARNING", f"alert raised: {alert['text']}")
                 network.publisher.publish_alert(alert)
-    topic = network.layout.topic_of
-    for fix in plan(network, request, failed):
-        result.published.append(str(fix))
-        if request.dry_run:
-            continue
-        match fix.subject:
-            case DayClosed() as message:
-                network.publisher.publish(message)
-            case entry:
-                network.publisher.republish(topic(entry.name), entry, force=request.force)
+    fixes = plan(network, request, failed)
+    unsent: dict[str, Exception] = {}
+    if request.dry_run:
+        result.published += map(str, fixes)
+    else:
+        _publish(network, request, fixes, result, unsent)
     result.counts["repairs"] = len(result.published)
-    if failed:
-        reasons = "; ".join(f"{stage}: {shorten(error, 300)}" for stage, error in failed.items())
-        passing = any(isinstance(error, TransientError) for error in failed.values())
-        again = passing and not request.scheduled
+    if failed or unsent:
+        both = failed | unsent
+        reasons = "; ".join(f"{stage}: {shorten(error, 300)}" for stage, error in both.items())
+        passing = any(isinstance(error, TransientError) for error in both.values())
+        again = passing and (bool(unsent) or not request.scheduled)
         kind = StagesUnavailableError if again else StagesFailedError
-        raise kind(f"{len(failed)} stages failed, the others were gone through: {reasons}")
+        raise kind(f"{len(both)} stages failed, the others were gone through: {reasons}")
     return result
+
+
+def _publish(
+    network: Network,
+    request: ReplayRequested,
+    fixes: Iterable[Fix],
+    result: JobResult,
+    unsent: dict[str, Exception],
+) -> None:
+    """Publish the fixes; a topic that takes no message is not tried again, the others are.
+
+    The first failure of each topic is added to ``unsent``.
+    """
+    for fix in fixes:
+        match fix.subject:
+            case DayClosed():
+                topic = TOPICS[DayClosed]
+            case entry:
+                topic = network.layout.topic_of(entry.name)
+        if (stage := f"topic {topic}") in unsent:
+            continue
+        with _isolated(stage, unsent):
+            match fix.subject:
+                case DayClosed() as message:
+                    network.publisher.publish(message)
+                case entry:
+                    network.publisher.republish(topic, entry, force=request.force)
+            result.published.append(str(fix))
 
 
 @contextlib.contextmanager
@@ -183,14 +210,21 @@ def silence(network: ReadableNetwork, now: dt.datetime) -> dict[str, object] | N
     """Return the alert that no snapshot has come for too long by ``now``, or ``None``.
 
     What follows snapshots never runs while none comes, so the hourly run raises this alert. It
-    repeats every hour until a snapshot comes.
+    repeats every hour until a snapshot comes. Where the store cannot say what there is, the
+    alert says that.
     """
-    newest = newest_snapshot(network.lake, network.layout)
+    newest, age = None, None
     limit = network.settings.monitoring.silence_max_min
-    age = round((now - bin_start(newest.bin)).total_seconds() / 60, 1) if newest else None
+    reported = "no snapshot has ever come"
+    try:
+        newest = newest_snapshot(network.lake, network.layout)
+    except TransientError as error:
+        reported = f"the newest snapshot is unknown: {error!s:.200}"
+    if newest is not None:
+        age = round((now - bin_start(newest.bin)).total_seconds() / 60, 1)
+        reported = f"no snapshot for {age:.0f} minutes"
     if age is not None and age <= limit:
         return None
-    reported = "no snapshot has ever come" if age is None else f"no snapshot for {age:.0f} minutes"
     return {
         "network": network.settings.network,
         "family": "feed",
@@ -229,10 +263,17 @@ def plan(
 
 
 def _with_days(network: ReadableNetwork, request: ReplayRequested) -> ReplayRequested:
-    """Return the request with the days that the hourly run looks at; others as they are."""
+    """Return the request with the days that the hourly run looks at; others as they are.
+
+    Where the store does not list the snapshots these are all days: other stages have no need of
+    snapshots.
+    """
     if not request.scheduled or clock.now().hour == COMPLETE_RUN_HOUR:
         return request
-    days = observed_days(network.lake, network.layout)[-RECENT_DAYS - 1 :]
+    try:
+        days = observed_days(network.lake, network.layout)[-RECENT_DAYS - 1 :]
+    except TransientError:
+        return request
     return dataclasses.replace(request, first=min(days, default=None))
 
 
@@ -409,7 +450,10 @@ def _old_forecasts(scope: _Scope) -> Iterator[Fix]:
     for key in [*keys, ServingManifest()]:
         published = scope.lake.stat(scope.layout.name(key))
         fingerprint = (published.fingerprint or "") if published else ""
-        if scope.request.force or dated_bin(fingerprint) != newest.bin:
+        # One of a later snapshot, which is gone, is followed by that of the next that comes.
+        of = dated_bin(fingerprint)
+        stale = of is None or not newest.bin <= of < end_of_observations()
+        if scope.request.force or stale:
             yield Fix(newest.entry, "the forecast is older than the newest snapshot")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c
 
@@ -52,6 +53,21 @@ def crc32c(data: bytes) -> str:
     """Return the CRC32C of bytes as the store writes it: base64 of the big-endian word."""
     word: int = google_crc32c.value(data)
     return base64.b64encode(word.to_bytes(4, "big")).decode()
+
+
+def json_value(data: bytes) -> Any:  # noqa: ANN401 -- JSON is any value
+    """Return the value of a JSON document.
+
+    Raises ``ValueError`` for what is none, as for a number beyond any: NaN is none, and 1e999
+    would be infinite, which `json_bytes` refuses. Raises ``RecursionError`` for a deep one.
+    """
+    return json.loads(data, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return value
 
 
 def json_bytes(document: object) -> bytes:

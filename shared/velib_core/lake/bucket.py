@@ -12,31 +12,31 @@ Three facts carry the correctness of everything above:
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from google.api_core import exceptions as api
-from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import GoogleAuthError
-from google.auth.transport.requests import AuthorizedSession
-from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption
 
-from velib_core.errors import PermanentError
-from velib_core.lake import lineage
-from velib_core.lake.artefact import InputChangedError, RaceLostError, StoreError, is_same
-from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake
+from velib_core.errors import PermanentError, TransientError
+from velib_core.lake import lineage, session
+from velib_core.lake.artefact import (
+    InputChangedError,
+    RaceLostError,
+    StoreError,
+    crc32c,
+    is_same,
+)
+from velib_core.lake.readable import Entry, ObjectMissingError, ReadableLake, UnreadableObjectError
 from velib_core.timeline.bins import iso_z
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from google.api_core.page_iterator import HTTPIterator
+    from google.cloud import storage
+
     from velib_core.lake.artefact import Artefact, Outcome
     from velib_core.lake.lineage import LineageRecord
     from velib_core.settings.network import Settings
-
-TIMEOUT_S = 60
-"""Connect and read timeout of one call to the store."""
 
 MAX_READ_BYTES = 2 << 30
 """No object of ours is larger; what is, is refused before it is downloaded."""
@@ -45,10 +45,6 @@ RACES = 8
 """How often a lost race is run again before the event is given back to the platform."""
 
 _INPUTS = "velib-inputs"
-
-_FAILURES = (api.GoogleAPIError, GoogleAuthError, DataCorruption, OSError)
-"""How the client says that a call failed; a refused permission is among them, because it is the
-deployment that is wrong then and the event must not be lost."""
 
 
 class Lake(ReadableLake):
@@ -60,8 +56,8 @@ class Lake(ReadableLake):
     def stat(self, name: str) -> Entry | None:
         """Return an object's entry, or ``None`` where there is none."""
         with _store_errors(name):
-            blob = self.bucket.get_blob(name, timeout=TIMEOUT_S)
-        return _entry(blob) if blob is not None else None
+            blob = self.bucket.get_blob(name, **_limits())
+            return _entry(blob) if blob is not None else None
 
     def entries(
         self,
@@ -76,48 +72,66 @@ class Lake(ReadableLake):
         may stop early asks for few at a time: ``page``.
         """
         with _store_errors(prefix):
-            for blob in self.bucket.list_blobs(
-                prefix=prefix,
-                start_offset=start,
-                end_offset=stop,
-                page_size=page,
-                timeout=TIMEOUT_S,
-            ):
-                yield _entry(blob)
+            yield from map(_entry, self._blobs(prefix, start, stop, page))
 
     def lineage_records(self, prefix: str) -> Iterator[LineageRecord]:
         """Yield how each object below a prefix came about, in order of name."""
         with _store_errors(prefix):
-            for blob in self.bucket.list_blobs(prefix=prefix, timeout=TIMEOUT_S):
+            for blob in self._blobs(prefix):
                 note = blob.metadata or {}
                 yield lineage.lineage_record(blob.name, iso_z(blob.updated), int(blob.size), note)
 
     def folders(self, prefix: str) -> list[str]:
         """Return the names one level below a prefix that ends in ``/``, each ending in ``/``."""
         with _store_errors(prefix):
-            listing = self.bucket.list_blobs(prefix=prefix, delimiter="/", timeout=TIMEOUT_S)
-            for _page in listing.pages:
+            listing = self.bucket.list_blobs(prefix=prefix, delimiter="/", **_limits())
+            for _page in _pages(listing):
                 pass
-        return sorted(listing.prefixes)
+            return sorted(listing.prefixes)
+
+    def _blobs(
+        self,
+        prefix: str,
+        start: str | None = None,
+        stop: str | None = None,
+        page: int | None = None,
+    ) -> Iterator[storage.Blob]:
+        """Yield what a listing returns; raise `StoreError` where it is not in order of name.
+
+        A page that comes twice would never end and its objects would count twice.
+        """
+        last = ""
+        listing = self.bucket.list_blobs(
+            prefix=prefix, start_offset=start, end_offset=stop, page_size=page, **_limits()
+        )
+        for found in _pages(listing):
+            for blob in found:
+                if not (blob.name > last and blob.name.startswith(prefix)):
+                    raise StoreError(f"{prefix}: the listing has {blob.name} after {last}")
+                last = blob.name
+                yield blob
 
     def read(self, entry: Entry) -> bytes:
-        """Return the bytes of exactly the generation that was listed, checksum verified.
+        """Return the bytes of exactly the generation that was listed, as its checksum has them.
 
         They are the stored ones: what claims to be compressed is not unpacked, whose size nobody
-        knows. Raises `InputChangedError` where that generation is no longer live, `PermanentError`
-        where it is larger than `MAX_READ_BYTES`, and `StoreError` where the store is not able
-        to answer.
+        knows. Raises `InputChangedError` where that generation is no longer live,
+        `UnreadableObjectError` where it is larger than `MAX_READ_BYTES` or has no checksum, and
+        `StoreError` where the store is not able to answer.
         """
         if entry.size > MAX_READ_BYTES:
-            raise PermanentError(f"{entry.name}: {entry.size} bytes, at most {MAX_READ_BYTES}")
+            most = f"at most {MAX_READ_BYTES}"
+            raise UnreadableObjectError(f"{entry.name}: {entry.size} bytes, {most}")
+        if not entry.crc32c:
+            raise UnreadableObjectError(f"{entry.name} is encrypted with a key of somebody else")
         blob = self.bucket.blob(entry.name, generation=entry.generation)
         try:
-            with _store_errors(entry.name):
-                data: bytes = blob.download_as_bytes(
-                    raw_download=True, timeout=TIMEOUT_S, checksum="crc32c"
-                )
+            with _store_errors(entry.name, ObjectMissingError):
+                data: bytes = blob.download_as_bytes(raw_download=True, checksum=None, **_limits())
         except ObjectMissingError as error:
             raise InputChangedError(f"{entry.name} changed while it was being read") from error
+        if crc32c(data) != entry.crc32c:
+            raise StoreError(f"{entry.name}: {len(data)} bytes arrived that are not its content")
         return data
 
     def write(
@@ -136,10 +150,10 @@ class Lake(ReadableLake):
                 artefact.data,
                 content_type=artefact.content_type,
                 if_generation_match=expected_generation,
-                timeout=TIMEOUT_S,
                 checksum="crc32c",
+                **_limits(),
             )
-        return int(blob.generation)
+            return int(blob.generation)
 
     def create(self, name: str, artefact: Artefact) -> Outcome:
         """Write an object that never changes, unless there is one of that name: it is the same."""
@@ -153,8 +167,8 @@ class Lake(ReadableLake):
         """Delete one generation of an object; nothing happens where it is gone or newer."""
         blob = self.bucket.blob(entry.name)
         try:
-            with _store_errors(entry.name):
-                blob.delete(if_generation_match=entry.generation, timeout=TIMEOUT_S)
+            with _store_errors(entry.name, ObjectMissingError):
+                blob.delete(if_generation_match=entry.generation, **_limits())
         except (ObjectMissingError, api.PreconditionFailed):
             return
 
@@ -212,21 +226,23 @@ class Lake(ReadableLake):
 
 def connect(settings: Settings) -> Lake:
     """Open the bucket of a deployment (or of the emulator that STORAGE_EMULATOR_HOST names)."""
-    client = storage.Client(project=settings.project or None, _http=_direct_session())
-    return Lake(client.bucket(settings.bucket))
+    return Lake(session.open_client(settings).bucket(settings.bucket))
 
 
-def _direct_session() -> AuthorizedSession | None:
-    """Return a session for an emulator, ``None`` where there is none.
+def _limits() -> dict[str, Any]:
+    """Return how long a call may take, as the client's calls take it."""
+    return {"timeout": session.SILENCE_S, "retry": session.retry()}
 
-    An emulator is on this machine: neither a proxy nor a password file of the environment is
-    meant for it, and looking for both takes a sixth of the CPU of each call.
-    """
-    if not os.environ.get("STORAGE_EMULATOR_HOST"):
-        return None
-    session = AuthorizedSession(AnonymousCredentials())  # type: ignore[no-untyped-call]
-    session.trust_env = False
-    return session
+
+def _pages(listing: HTTPIterator) -> Iterator[Any]:
+    """Yield the pages of a listing; raise `StoreError` where one leads back to itself."""
+    tokens = {None}
+    for page in listing.pages:
+        yield page
+        token = listing.next_page_token
+        if token is not None and token in tokens:
+            raise StoreError("the listing leads back to a page that was read")
+        tokens.add(token)
 
 
 def _entry(blob: storage.Blob) -> Entry:
@@ -240,18 +256,24 @@ def _entry(blob: storage.Blob) -> Entry:
 
 
 class _store_errors:  # noqa: N801 -- used as a with-statement
-    """Name the object in a failure and sort it into permanent and transient."""
+    """Name the object in a failure and sort it into permanent and transient.
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    Whatever else the client raises is transient: what it makes of an answer that is none is on no
+    list. A refused permission is among that, because it is the deployment that is wrong then and
+    the event must not be lost. So is a bucket that is missing (``missing``): only an object's
+    own absence is a fact.
+    """
+
+    def __init__(self, name: str, missing: type[Exception] = StoreError) -> None:
+        self._name, self._missing = name, missing
 
     def __enter__(self) -> None:
         return
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, api.PreconditionFailed | PermanentError):
+        known = (api.PreconditionFailed, PermanentError, TransientError)
+        if isinstance(error, known) or not isinstance(error, Exception):
             return
         if isinstance(error, api.NotFound):
-            raise ObjectMissingError(f"{self._name} does not exist") from error
-        if isinstance(error, _FAILURES):
-            raise StoreError(f"{self._name}: {error}") from error
+            raise self._missing(f"{self._name} does not exist") from error
+        raise StoreError(f"{self._name}: {error!r:.300}") from error

@@ -21,11 +21,13 @@ from google.api_core.exceptions import PreconditionFailed
 from velib_core import logs
 from velib_core.errors import TransientError
 from velib_core.lake.artefact import JSON, Artefact, InputChangedError, json_bytes
+from velib_core.lake.readable import UnreadableObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from velib_core.lake.bucket import Lake
+    from velib_core.lake.readable import Entry
 
 DURATION = dt.timedelta(minutes=2)
 """Renewed at a third of it; long enough to live through a slow call, short enough to wait for."""
@@ -66,13 +68,19 @@ class _Holder:
         try:
             entry = self._lake.stat(self._name)
             if entry is not None:
-                held = _read(self._lake.read(entry))
+                held = _read(self._content(entry))
                 if held is not None and held[1] > dt.datetime.now(dt.UTC):
                     until = f"{held[1]:%FT%TZ}"
                     raise LeaseBusyError(f"{self._name} is held by {held[0]} until {until}")
             self._write(entry.generation if entry else 0)
         except (PreconditionFailed, InputChangedError):
             raise LeaseBusyError(f"{self._name} was taken by another at this moment") from None
+
+    def _content(self, entry: Entry) -> bytes:
+        try:
+            return self._lake.read(entry)
+        except UnreadableObjectError:
+            return b""
 
     def renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(self._duration.total_seconds() / 3):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from velib_core.errors import TransientError
 from velib_core.lake.readable import Entry, ReadableLake, within
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class ListedLake(ReadableLake):
         self._lake = lake
         self._prefixes = tuple(folders)
         self._listings: dict[str, dict[str, Entry]] = {}
+        self._failed: dict[str, TransientError] = {}
         self._kept: dict[tuple[str, int], bytes] = {}
 
     def stat(self, name: str) -> Entry | None:
@@ -78,6 +80,12 @@ class ListedLake(ReadableLake):
         folder = next((p for p in self._prefixes if name.startswith(p)), None)
         if folder is None:
             return None
+        if folder in self._failed:  # a store that is not able to answer takes long to say so
+            raise self._failed[folder]
         if folder not in self._listings:
-            self._listings[folder] = {entry.name: entry for entry in self._lake.entries(folder)}
+            try:
+                self._listings[folder] = {entry.name: entry for entry in self._lake.entries(folder)}
+            except TransientError as error:
+                self._failed[folder] = error
+                raise
         return self._listings[folder]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 from velib_core.errors import PermanentError
+from velib_core.lake.artefact import json_value
 from velib_core.lake.layout import Layout
 
 if TYPE_CHECKING:
@@ -22,8 +22,12 @@ class ObjectMissingError(PermanentError):
     """An object that was asked for is not there."""
 
 
-class TooLargeError(PermanentError):
-    """An object that is larger than what it is taken for can be; it is not downloaded."""
+class UnreadableObjectError(PermanentError):
+    """An object whose bytes nobody gets: it is not downloaded.
+
+    It is larger than what it is taken for can be, or somebody wrote it with an encryption key of
+    their own; the store then returns neither its bytes nor its checksum.
+    """
 
 
 MAX_DOCUMENT_BYTES = 64 << 20
@@ -75,9 +79,12 @@ class ReadableLake(Protocol):
         """Return the bytes of exactly the generation that was listed."""
 
     def read_up_to(self, entry: Entry, most: int) -> bytes:
-        """Return the bytes of an object that has at most so many; else raise `TooLargeError`."""
+        """Return the bytes of an object that has at most so many.
+
+        Raises `UnreadableObjectError` for a larger one.
+        """
         if entry.size > most:
-            raise TooLargeError(f"{entry.name}: {entry.size} bytes, at most {most}")
+            raise UnreadableObjectError(f"{entry.name}: {entry.size} bytes, at most {most}")
         return self.read(entry)
 
     def fetch(self, name: str) -> tuple[Entry, bytes]:
@@ -96,7 +103,7 @@ class ReadableLake(Protocol):
         if entry is None:
             raise ObjectMissingError(f"{name} does not exist")
         try:
-            return json.loads(self.read_up_to(entry, most))
+            return json_value(self.read_up_to(entry, most))
         except (ValueError, RecursionError) as error:
             raise PermanentError(f"{name} is not JSON: {error}") from error
 

@@ -17,7 +17,7 @@ from velib_core.features.profiles import (
 )
 from velib_core.lake.keys import CalibrationOf, Profile
 from velib_core.lake.layout import ForeignNameError, Layout
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.model.blending import Calibration, calibration_from_json
 from velib_core.timeline.bins import day_after, horizon_bins
 
@@ -65,7 +65,7 @@ def load_profiles(lake: ReadableLake, settings: Settings, entry: Entry | None) -
         try:
             profiles = _profile_of(layout, entry, lake.read_up_to(entry, MAX_BYTES))
             return with_horizons(profiles, horizons)
-        except (ProfileError, TooLargeError) as error:
+        except (ProfileError, UnreadableObjectError) as error:
             logs.log_once("ERROR", f"{entry.name} is left out: {error}")
         key = layout.key(entry.name)
         entry = profile_before(lake, layout, key.day) if isinstance(key, Profile) else None
@@ -111,7 +111,7 @@ def load_calibration(lake: ReadableLake, pack: ModelPack, entry: Entry | None) -
         return pack.calibration
     try:
         return calibration_from_bytes(lake.read_up_to(entry, MAX_CALIBRATION_BYTES))
-    except (ModelError, TooLargeError) as error:
+    except (ModelError, UnreadableObjectError) as error:
         logs.log_once("ERROR", f"{entry.name} is left out: {error!r}")
         return pack.calibration
 

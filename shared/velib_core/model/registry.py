@@ -9,6 +9,7 @@ completely or not at all. Files are data (XGBoost UBJ, JSON, Parquet): nothing i
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import re
@@ -18,7 +19,7 @@ from velib_core import logs
 from velib_core.errors import ModelError, PermanentError, shorten
 from velib_core.lake.artefact import JSON, Artefact, json_bytes
 from velib_core.lake.keys import ModelFile
-from velib_core.lake.readable import ObjectMissingError
+from velib_core.lake.readable import ObjectMissingError, UnreadableObjectError
 from velib_core.timeline.bins import parse_day
 
 if TYPE_CHECKING:
@@ -83,7 +84,10 @@ def folder_name(newest_bin_stamp: str, files: Mapping[str, bytes]) -> str:
 
 
 def versions(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> list[ModelVersion]:
-    """Return the registered models of a horizon, oldest version first."""
+    """Return the registered models of a horizon, oldest version first.
+
+    The pointer holds the record of the live one, which counts where its own file is lost.
+    """
     below = lake.folders(layout.name(ModelFile(horizon, None, "")) + "/")
     stamps = [folder.rstrip("/").rpartition("/")[2] for folder in below]
 
@@ -100,6 +104,11 @@ def versions(lake: ReadableLake, layout: Layout, horizon: HorizonMinutes) -> lis
     with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
         found = list(pool.map(read, filter(_FOLDER.fullmatch, stamps)))
     known = [model for model in found if model is not None]
+    if len(known) < len(found):
+        with contextlib.suppress(ModelError):
+            current = live(lake, layout, horizon)
+            if current is not None and current.folder not in {model.folder for model in known}:
+                known.append(current)
     return sorted(known, key=lambda model: (_numbers(model.version), model.folder))
 
 
@@ -134,7 +143,7 @@ def load(lake: ReadableLake, layout: Layout, model: ModelVersion) -> dict[str, b
                 found = "missing" if entry is None else f"{entry.size} bytes large"
                 raise ModelError(f"model {model.version}: {name} is {found}")
             data = lake.read(entry)
-        except ObjectMissingError as error:
+        except (ObjectMissingError, UnreadableObjectError) as error:
             raise ModelError(f"model {model.version} is incomplete: {error}") from error
         if _sha256(data) != checksum:
             raise ModelError(f"model {model.version}: {name} is not the file that was registered")
@@ -199,10 +208,11 @@ def register(
         checksums = {name: _sha256(data) for name, data in sorted(files.items())}
         record = {**description, "version": version, "folder": folder, "files": checksums}
         model = ModelVersion(horizon, folder, version, record)
-        for name, data in sorted(files.items()):
-            _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
-        if old_pack is not None:
-            _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
+    for name, data in sorted(files.items()):  # of a known model too: one may be lost
+        _put(lake, layout.name(ModelFile(horizon, folder, name)), data, folder)
+    if old_pack is not None:
+        _put(lake, layout.name(ModelFile(horizon, folder, OLD_PACK)), old_pack, folder)
+    if folder not in known:
         _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, folder)
     promote(lake, layout, model)
     _put_json(lake, layout.name(ModelFile(horizon, folder, RECORD)), model.record, fingerprint)
@@ -210,7 +220,13 @@ def register(
 
 
 def promote(lake: Lake, layout: Layout, model: ModelVersion) -> None:
-    """Point to a registered model: it is live from the next forecast on."""
+    """Point to a registered model: it is live from the next forecast on.
+
+    Its record is written where it is lost.
+    """
+    record = layout.name(ModelFile(model.horizon, model.folder, RECORD))
+    if lake.stat(record) is None:
+        _put_json(lake, record, model.record, model.folder)
     old_pack = lake.stat(layout.name(ModelFile(model.horizon, model.folder, OLD_PACK)))
     if old_pack is not None:
         copy = layout.name(ModelFile(model.horizon, None, OLD_POINTER))
@@ -237,12 +253,24 @@ def refuse(
 def was_tried(
     lake: ReadableLake, layout: Layout, horizon: HorizonMinutes, fingerprint: str
 ) -> bool:
-    """Return whether a model was trained on just this before, and registered or rejected."""
+    """Return whether a model was trained on just this before, and registered or rejected.
+
+    A registered one of which a file is lost or damaged is to be trained again: that restores it.
+    """
     prefix = layout.name(ModelFile(horizon, None, "")) + "/"
-    return any(
-        entry.fingerprint == fingerprint and entry.name.endswith((RECORD, REJECTION_REPORT))
-        for entry in lake.entries(prefix)
-    )
+    same = [entry.name for entry in lake.entries(prefix) if entry.fingerprint == fingerprint]
+    if any(name.endswith(REJECTION_REPORT) for name in same):
+        return True
+    folders = {name.split("/")[-2] for name in same if name.endswith(RECORD)}
+    for model in versions(lake, layout, horizon) if folders else ():
+        if model.folder in folders:
+            try:
+                load(lake, layout, model)
+            except ModelError as error:
+                logs.log("ERROR", f"{error}: it is trained again")
+            else:
+                return True
+    return False
 
 
 def _next_version(known: list[ModelVersion], description: Mapping[str, Any]) -> str:

@@ -54,6 +54,8 @@ def _checked(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
         raise ParquetError(field.name, str(column.type), f"{field.type} ({error!s:.200})") from None
     if field.name in _NEVER_NULL and typed.null_count:
         raise ParquetError(field.name, None, "a value in every row")
+    if field.name == "station_id" and _has_nul(typed):
+        raise ParquetError(field.name, "an id with NUL", "an id without NUL")
     low, high = (_FIRST, _END) if _is_time(field) else _RANGES.get(field.name, (None, None))
     if low is not None and typed.null_count < len(typed):
         found = pc.min_max(typed.cast(pa.timestamp("s"), safe=False) if _is_time(field) else typed)
@@ -65,6 +67,12 @@ def _checked(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 
 def _is_time(field: pa.Field) -> bool:
     return field.name in ("tbin_utc", "target_tbin_utc", "ts_utc")
+
+
+def _has_nul(ids: pa.ChunkedArray) -> bool:
+    """Return whether an id has a NUL, at which arrays of text end: two ids would become one."""
+    known = pc.unique(ids).cast(pa.string())
+    return bool(pc.any(pc.match_substring(known, "\0")).as_py())
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

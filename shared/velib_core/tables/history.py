@@ -17,7 +17,7 @@ import pyarrow as pa
 from velib_core.errors import PermanentError
 from velib_core.lake.keys import Daily, Snapshot
 from velib_core.lake.layout import ForeignNameError, Layout
-from velib_core.lake.readable import TooLargeError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.logs import log
 from velib_core.tables import day_rows, parquet, snapshot
 from velib_core.tables.panel import (
@@ -78,7 +78,7 @@ def daily_table(lake: ReadableLake, entry: Entry) -> pa.Table:
         data = lake.read_up_to(entry, snapshot.DAY_LIMITS.file_bytes)
         table = parquet.read(data, snapshot.DAY_LIMITS, PANEL_COLUMNS)
         return day_rows.checked(table.select(PANEL_COLUMNS), PANEL_SCHEMA)
-    except (parquet.ParquetError, TooLargeError, pa.ArrowException, KeyError) as error:
+    except (parquet.ParquetError, UnreadableObjectError, pa.ArrowException, KeyError) as error:
         log("ERROR", f"{entry.name} is left out: {error}")
         return PANEL_SCHEMA.empty_table()
 

@@ -112,7 +112,12 @@ def _decode(
 ) -> pa.Table:
     leaves = [metadata.schema.column(n) for n in range(metadata.num_columns)]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    file = pq.ParquetFile(pa.BufferReader(data), metadata=metadata, read_dictionary=texts)
+    file = pq.ParquetFile(
+        pa.BufferReader(data),
+        metadata=metadata,
+        read_dictionary=texts,
+        page_checksum_verification=True,  # of files that have them; ours have the store's
+    )
     wanted = None if columns is None else [c for c in columns if c in file.schema_arrow.names]
     table = file.read(columns=wanted)
     for name, type_ in zip(table.schema.names, table.schema.types, strict=True):

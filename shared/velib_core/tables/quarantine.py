@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from velib_core import logs
 from velib_core.lake.artefact import JSON, Artefact, json_bytes
+from velib_core.lake.readable import UnreadableObjectError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,14 +33,18 @@ class Reject:
 
 
 MAX_KEPT_BYTES = 64 << 20
-"""A larger object is described and not copied: no function has memory to spare for it."""
+"""A larger object is described and not copied: no function has memory to spare for it. So is
+one that nobody can read."""
 
 
 def keep_object(
     lake: Lake, layout: Layout, entry: Entry, reason: str, defects: Sequence[Defect] = ()
 ) -> None:
     """Copy an object that was refused, with the reason; see `keep`."""
-    data = lake.read(entry) if entry.size <= MAX_KEPT_BYTES else None
+    try:
+        data = lake.read_up_to(entry, MAX_KEPT_BYTES)
+    except UnreadableObjectError:
+        data = None
     keep(lake, layout, Reject(entry.name, data, reason, defects))
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from velib_core.errors import InvalidValueError
+from velib_core.lake.readable import UnreadableObjectError
 from velib_core.tables import defect_counts, parquet
 from velib_core.tables.defects import Defect
 from velib_core.tables.parquet import Limits
@@ -236,6 +237,8 @@ def _bad_rows(table: pa.Table, bin_: Bin | None) -> list[tuple[str, Any, str]]:
     rules = [
         ("station_id", pc.fill_null(pc.equal(length, 0), fill_value=True), "a station id"),
         ("station_id", pc.greater(length, MAX_ID_LENGTH), f"at most {MAX_ID_LENGTH} characters"),
+        # Arrays of text end at a NUL: two ids would become one.
+        ("station_id", pc.match_substring(ids, "\0"), "an id without NUL"),
         ("bikes", pc.is_null(table["bikes"]), "a number of bikes"),
         ("bikes", _outside(table["bikes"], 0, MAX_COUNT), f"0…{MAX_COUNT}"),
         ("ts_utc", pc.is_null(table["ts_utc"]), "an instant"),
@@ -372,10 +375,15 @@ def _read(
 def read(lake: ReadableLake, entry: Entry, bin_: Bin) -> tuple[pa.Table, list[Defect]]:
     """Read the snapshot object of a bin out of the lake; see `from_bytes`.
 
-    An object beyond the limit of bytes is not downloaded; it is a `SnapshotError` too.
+    An object beyond the limit of bytes is not downloaded; it is a `SnapshotError` too, as is one
+    that nobody can read.
     """
     check_size(entry)
-    return from_bytes(lake.read(entry), bin_)
+    try:
+        data = lake.read(entry)
+    except UnreadableObjectError as error:
+        raise SnapshotError("content", entry.name, f"what can be read ({error})") from error
+    return from_bytes(data, bin_)
 
 
 def check_size(entry: Entry) -> None:
@@ -429,7 +437,7 @@ def concatenate(parts: Iterable[tuple[str, bytes]], schema: pa.Schema = SCHEMA) 
         for name, part in parts:
             try:
                 parquet.check(part, DAY_LIMITS)
-                file = pq.ParquetFile(io.BytesIO(part))
+                file = pq.ParquetFile(io.BytesIO(part), page_checksum_verification=True)
                 for group in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(group, schema.names).cast(schema))
             except (
