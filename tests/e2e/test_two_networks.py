@@ -203,7 +203,7 @@ def plan(name: str, settings: Path) -> Any:
 def test_networks_with_models_leave_together_what_they_leave_alone() -> None:
     def lived(names: Any, rule: Any = None) -> Any:
         with running(names, rule=rule) as parts:
-            live(parts, days=5, every=15)
+            live(parts, days=3, every=5)
             clouds = {name: cloud for name, (cloud, _, _) in parts.items()}
             for cloud in clouds.values():
                 cloud.publish(TrainRequested())
