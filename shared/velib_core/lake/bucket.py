@@ -276,4 +276,6 @@ class _store_errors:  # noqa: N801 -- used as a with-statement
             return
         if isinstance(error, api.NotFound):
             raise self._missing(f"{self._name} does not exist") from error
-        raise StoreError(f"{self._name}: {error!r:.300}") from error
+        # An error of the API states its status; others may have no text at all.
+        said = str(error) if isinstance(error, api.GoogleAPIError) else repr(error)
+        raise StoreError(f"{self._name}: {said:.300}") from error
